@@ -1,0 +1,1 @@
+"""The contract on disk, by version. Nothing here imports the rest of the project."""

@@ -1,0 +1,123 @@
+"""One tree of errors. Each has a stable `kind` (for machines) and an exit code (for shells).
+
+A message says what is wrong, names the file or frame, and ends with what to do about it.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import ClassVar
+
+
+class OvpsError(Exception):
+    """Anything a user can cause or mend.
+
+    Args:
+        message: what is wrong, one sentence without a full stop.
+        path: the file or folder at fault.
+        frame: the token of the frame at fault.
+        remedy: what the user can do.
+    """
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        frame: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, path, frame, remedy)
+        self.message = message
+        self.path = None if path is None else str(path)
+        self.frame = frame
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = [f"file {self.path}"] if self.path else []
+        where += [f"frame {self.frame}"] if self.frame else []
+        text = self.message + (f" ({', '.join(where)})" if where else "")
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+    def __reduce__(self):  # keyword arguments survive the trip back from a worker process
+        return _rebuild, (type(self), self.message, self.path, self.frame, self.remedy)
+
+
+def _rebuild(cls, message, path, frame, remedy):
+    return cls(message, path=path, frame=frame, remedy=remedy)
+
+
+class ConfigError(OvpsError):
+    """A setting, a split, a class name or a command line that cannot be used."""
+
+    kind = "config"
+    exit_code = 2
+
+
+class DatasetError(OvpsError):
+    """The data set as a whole: folder, version, tables, split."""
+
+    kind = "dataset"
+    exit_code = 3
+
+
+class FrameError(DatasetError):
+    """One frame: missing, truncated or senseless files. May be skipped under `--on-error skip`."""
+
+    kind = "frame"
+
+
+class CacheError(OvpsError):
+    """A store that is missing, damaged, of another schema version, or of another provenance."""
+
+    kind = "cache"
+    exit_code = 4
+
+
+class ProvenanceError(CacheError):
+    """Two encoders, grids, data sets, ... in one store."""
+
+    kind = "provenance"
+
+
+class CorruptStoreError(CacheError):
+    """Bytes on disk are not the bytes that were written."""
+
+    kind = "corrupt"
+
+
+class StorageError(CacheError):
+    """The disk refused to take what was written: full, read-only, over a limit."""
+
+    kind = "storage"
+
+
+class WeightsError(OvpsError):
+    """CLIP weights that are missing, damaged or of another model."""
+
+    kind = "weights"
+    exit_code = 5
+
+
+class CheckpointError(OvpsError):
+    """A training run or checkpoint that is missing, damaged or of another architecture."""
+
+    kind = "checkpoint"
+    exit_code = 6
+
+
+class VocabularyError(OvpsError):
+    """A vocabulary that cannot be parsed, or is of another CLIP than the cache."""
+
+    kind = "vocabulary"
+    exit_code = 7
+
+
+class SetupError(OvpsError):
+    """The installation: a package or build that is missing or does not fit."""
+
+    kind = "setup"
+    exit_code = 8

@@ -1,0 +1,66 @@
+"""What the network takes and gives: plain tensors, frames of a batch concatenated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class VoxelBatch:
+    """B frames as voxels. V is the number of voxels of all frames, P of all points.
+
+    Attributes:
+        coords: (V, 4) int32, frame number in the batch and grid index; frames in order.
+        features: (V, D_in) float32, hand-made inputs of the LiDAR encoder (see `ovps.training.sample`).
+        position: (V, 3) float32, mean of the voxel's points, metres, LiDAR frame.
+        clip: (V, C) float32, `F_clip`; zeros where not valid.
+        clip_valid: (V,) bool.
+        voxel_offsets: (B + 1,) int64.
+        point_voxel: (P,) int64, row of each point's voxel in `coords`.
+        point_offsets: (B + 1,) int64.
+    """
+
+    coords: Tensor
+    features: Tensor
+    position: Tensor
+    clip: Tensor
+    clip_valid: Tensor
+    voxel_offsets: Tensor
+    point_voxel: Tensor
+    point_offsets: Tensor
+
+    def __post_init__(self) -> None:
+        v = len(self.coords)
+        shapes = {"features": self.features, "position": self.position, "clip": self.clip, "clip_valid": self.clip_valid}
+        wrong = [name for name, tensor in shapes.items() if len(tensor) != v]
+        if wrong or self.coords.shape[1:] != (4,) or int(self.voxel_offsets[-1]) != v:
+            raise ValueError(f"voxel batch: {wrong or 'coords or offsets'} do not fit {v} voxels")
+
+    @property
+    def frames(self) -> int:
+        return len(self.voxel_offsets) - 1
+
+    def voxels_of(self, frame: int) -> slice:
+        return slice(int(self.voxel_offsets[frame]), int(self.voxel_offsets[frame + 1]))
+
+    def points_of(self, frame: int) -> slice:
+        return slice(int(self.point_offsets[frame]), int(self.point_offsets[frame + 1]))
+
+    def to(self, device: torch.device | str) -> VoxelBatch:
+        return VoxelBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+
+@dataclass
+class LayerOutput:
+    """What the queries say after one decoder layer (layer 0: before the first).
+
+    Attributes:
+        class_embedding: (B, Q, C) float32, in CLIP space, L2-normalised.
+        mask_logits: B tensors (Q, V_b) float32.
+    """
+
+    class_embedding: Tensor
+    mask_logits: list[Tensor]

@@ -1,0 +1,34 @@
+"""Progress bars with ETA, one style for every command. They write to stderr, so that `--json` stays clean."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True)
+
+
+def progress_bar() -> Progress:
+    """A rich Progress; use as a context manager. The task field `note` is free text after the ETA.
+
+    >>> with progress_bar() as bar:
+    ...     task = bar.add_task("frames", total=10, note="")
+    ...     bar.update(task, advance=1, note="12.0 images/s")
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )

@@ -1,0 +1,134 @@
+"""Classes, things and stuff, and which of them are novel: data in YAML, read here.
+
+Class id 0 always means *unlabelled*. Ids need not be contiguous.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ovps.errors import ConfigError
+
+UNLABELLED = 0
+
+Kind = Literal["thing", "stuff"]
+
+
+class ClassInfo(BaseModel):
+    """One class of a taxonomy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int = Field(gt=0, lt=256)
+    name: str
+    kind: Kind
+    color: tuple[int, int, int]
+    synonyms: tuple[str, ...] = Field(min_length=1)
+
+
+class Taxonomy(BaseModel):
+    """The classes of a data set and how its raw labels encode them.
+
+    Attributes:
+        min_points: segments with fewer points are not evaluated.
+        instance_divisor: raw label = instance_divisor * raw class + instance.
+        raw_to_id: raw class to class id; raw classes not named are unlabelled.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    min_points: int = Field(gt=0)
+    instance_divisor: int = Field(gt=0)
+    classes: tuple[ClassInfo, ...]
+    raw_to_id: dict[int, int]
+
+    @cached_property
+    def by_name(self) -> dict[str, ClassInfo]:
+        return {c.name: c for c in self.classes}
+
+    @cached_property
+    def by_id(self) -> dict[int, ClassInfo]:
+        return {c.id: c for c in self.classes}
+
+    @cached_property
+    def thing_ids(self) -> tuple[int, ...]:
+        return tuple(c.id for c in self.classes if c.kind == "thing")
+
+    @cached_property
+    def stuff_ids(self) -> tuple[int, ...]:
+        return tuple(c.id for c in self.classes if c.kind == "stuff")
+
+    def decode(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Raw labels (N,) to class ids (N,) uint8 and instance keys (N,) uint32.
+
+        The instance key of a thing point is its whole raw label (unique within a frame, whatever raw class
+        it came from); of stuff and unlabelled points it is 0. A thing without an instance number is unlabelled.
+        """
+        raw_class = raw // self.instance_divisor
+        lookup = np.zeros(max([int(raw_class.max(initial=0)), *self.raw_to_id]) + 1, np.uint8)
+        for source, target in self.raw_to_id.items():
+            lookup[source] = target
+        semantic = lookup[raw_class]
+        is_thing = np.isin(semantic, self.thing_ids)
+        no_instance = is_thing & (raw % self.instance_divisor == 0)
+        semantic[no_instance] = UNLABELLED
+        instance = np.where(is_thing & ~no_instance, raw, 0).astype(np.uint32)
+        return semantic, instance
+
+
+class Split(BaseModel):
+    """Which classes of a taxonomy are novel: never labelled in training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    taxonomy: str
+    novel: tuple[str, ...]
+
+    def novel_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
+        unknown = [n for n in self.novel if n not in taxonomy.by_name]
+        if unknown:
+            raise ConfigError(
+                f"split {self.name} names {', '.join(unknown)}, which taxonomy {taxonomy.name} does not have",
+                remedy=f"Its classes are: {', '.join(taxonomy.by_name)}",
+            )
+        return tuple(taxonomy.by_name[n].id for n in self.novel)
+
+    def base_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
+        novel = set(self.novel_ids(taxonomy))
+        return tuple(c.id for c in taxonomy.classes if c.id not in novel)
+
+
+def load_taxonomy(name: str) -> Taxonomy:
+    """A taxonomy shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
+    return _load(Taxonomy, "taxonomies", name)
+
+
+def load_split(name: str) -> Split:
+    """A split shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
+    return _load(Split, "splits", name)
+
+
+def _load(model, folder: str, name: str):
+    shipped = resources.files("ovps") / folder
+    known = sorted(Path(f.name).stem for f in shipped.iterdir() if f.name.endswith(".yaml"))
+    source = shipped / f"{name}.yaml" if name in known else Path(name)
+    if not source.is_file():
+        raise ConfigError(
+            f"no {folder[:-1]} named {name!r}" if "/" not in name and not name.endswith(".yaml") else "no such file",
+            path=None if name in known else name,
+            remedy=f"Give the path of a YAML file, or one of: {', '.join(known)}",
+        )
+    try:
+        return model.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"not a valid {model.__name__.lower()}: {error}", path=str(source)) from error

@@ -1,0 +1,145 @@
+"""Vocabulary files: class names as text embeddings, readable without CLIP.
+
+A vocabulary is a safetensors file with `embeddings` (T, C) float32, L2-normalised, one row per synonym,
+and `class_index` (T,) int64, the entry each row belongs to; names, kinds and the CLIP they came from are metadata.
+Building one needs CLIP's text encoder and lives in `ovps.clip.text`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ovps.errors import VocabularyError
+from ovps.taxonomy import Kind, Taxonomy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One class of a vocabulary: `name[:thing|stuff][=synonym|synonym]`, by default a thing, its own synonym."""
+
+    name: str
+    kind: Kind
+    synonyms: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Entries and their text embeddings.
+
+    Attributes:
+        entries: E of them.
+        embeddings: (T, C) float32, L2-normalised rows, T the number of synonyms in all.
+        class_index: (T,) int64 in 0..E-1.
+        encoder: name of the CLIP model.
+        weights_sha256: of its weights; `random` weights are named as such.
+    """
+
+    entries: tuple[Entry, ...]
+    embeddings: NDArray[np.float32]
+    class_index: NDArray[np.int64]
+    encoder: str
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        rows = len(self.embeddings)
+        if self.embeddings.ndim != 2 or self.class_index.shape != (rows,):
+            raise VocabularyError(f"embeddings {self.embeddings.shape} and class index {self.class_index.shape} disagree")
+        if set(self.class_index.tolist()) != set(range(len(self.entries))):
+            raise VocabularyError("every entry of a vocabulary needs at least one text embedding")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(e.name for e in self.entries)
+
+    @property
+    def is_thing(self) -> NDArray[np.bool_]:
+        """(E,) bool."""
+        return np.array([e.kind == "thing" for e in self.entries])
+
+
+def entries_of(taxonomy: Taxonomy) -> tuple[Entry, ...]:
+    """The vocabulary of a data set's own classes, in the order of the taxonomy."""
+    return tuple(Entry(c.name, c.kind, c.synonyms) for c in taxonomy.classes)
+
+
+def parse_entries(text: str) -> tuple[Entry, ...]:
+    """Entries separated by commas or line ends; `#` starts a comment.
+
+    >>> parse_entries("car, road:stuff=road|street")[1]
+    Entry(name='road', kind='stuff', synonyms=('road', 'street'))
+
+    Raises:
+        VocabularyError: empty, a name twice, or a kind other than thing and stuff.
+    """
+    lines = [line.split("#", 1)[0] for line in text.splitlines()]
+    entries = tuple(_parse_entry(item) for line in lines for item in line.split(",") if item.strip())
+    names = [e.name for e in entries]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if not entries or twice:
+        raise VocabularyError(
+            f"{', '.join(twice)} named twice" if twice else "no class names given",
+            remedy='Write for example "car, bus, road:stuff=road|street"',
+        )
+    return entries
+
+
+def _parse_entry(item: str) -> Entry:
+    head, _, tail = item.partition("=")
+    name, _, kind = (part.strip() for part in head.partition(":"))
+    synonyms = tuple(s.strip() for s in tail.split("|") if s.strip()) or (name.replace("_", " "),)
+    if not name or kind not in ("", "thing", "stuff"):
+        raise VocabularyError(
+            f"cannot read the vocabulary entry {item.strip()!r}", remedy="Write name[:thing|stuff][=synonym|synonym]"
+        )
+    return Entry(name, "stuff" if kind == "stuff" else "thing", synonyms)
+
+
+def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+    """Write the safetensors file; the folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = [{"name": e.name, "kind": e.kind, "synonyms": e.synonyms} for e in vocabulary.entries]
+    save_file(
+        {"embeddings": vocabulary.embeddings, "class_index": vocabulary.class_index},
+        path,
+        metadata={
+            "format": "ovps-vocabulary-1",
+            "entries": json.dumps(entries),
+            "encoder": vocabulary.encoder,
+            "weights_sha256": vocabulary.weights_sha256,
+        },
+    )
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Read what `save_vocabulary` wrote.
+
+    Raises:
+        VocabularyError: no such file, or not a vocabulary.
+    """
+    if not path.is_file():
+        raise VocabularyError(
+            "no such vocabulary", path=path, remedy='Make one: ovps vocab build --names "car, bus" --out vocab.safetensors'
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            meta = file.metadata() or {}
+            if meta.get("format") != "ovps-vocabulary-1":
+                raise VocabularyError("not an ovps vocabulary", path=path, remedy="Build one with `ovps vocab build`")
+            return Vocabulary(
+                tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in json.loads(meta["entries"])),
+                file.get_tensor("embeddings"),
+                file.get_tensor("class_index"),
+                meta["encoder"],
+                meta["weights_sha256"],
+            )
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise VocabularyError(
+            f"not an ovps vocabulary: {error}", path=path, remedy="Build one with `ovps vocab build`"
+        ) from error
