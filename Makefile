@@ -1,0 +1,42 @@
+PYTHON ?= python3
+CONFIG ?= driveworld
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test test-all lint bench real-check clean
+
+help:  ## print this
+	@echo "ovps: open-vocabulary 3D panoptic segmentation"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
+	@echo "  CONFIG=driveworld   what make reproduce runs; CONFIG=nuscenes is the paper's experiment at full scale"
+
+setup:  ## make .venv: pinned packages and MinkowskiEngine built from source
+	@PYTHON=$(PYTHON) tools/setup.sh
+
+reproduce: setup  ## data set, CLIP features, training, evaluation, report; only what is missing
+	$(BIN)/python -m pipelines.reproduce --config $(CONFIG)
+
+test: setup  ## the default test suite, under 15 minutes on 2 cores
+	$(BIN)/python -m pytest
+
+test-all: setup  ## the default suite and the slow tests
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: setup  ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## speed as ratios against named references
+	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+real-check: setup  ## the same code on a real nuScenes frame; needs OVPS_REAL_DATA
+	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder that holds nuscenes/ (a dataroot with a real key frame)" >&2; exit 2; }
+	$(BIN)/python -m pipelines.real_check
+
+clean:  ## remove what was made here: .venv, data, caches, runs
+	rm -rf .venv data zarr runs reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
