@@ -94,7 +94,7 @@ class PointCloud:
     def __post_init__(self) -> None:
         n = len(self.xyz)
         if self.xyz.shape != (n, 3) or self.intensity.shape != (n,):
-            raise FrameError(f"point cloud of shapes {self.xyz.shape} and {self.intensity.shape}, expected (N, 3), (N,)")
+            raise FrameError(f"points {self.xyz.shape} and intensities {self.intensity.shape}, expected (N, 3), (N,)")
 
     def __len__(self) -> int:
         return len(self.xyz)

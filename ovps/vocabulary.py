@@ -50,7 +50,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         rows = len(self.embeddings)
         if self.embeddings.ndim != 2 or self.class_index.shape != (rows,):
-            raise VocabularyError(f"embeddings {self.embeddings.shape} and class index {self.class_index.shape} disagree")
+            raise VocabularyError(f"embeddings {self.embeddings.shape}, class index {self.class_index.shape} disagree")
         if set(self.class_index.tolist()) != set(range(len(self.entries))):
             raise VocabularyError("every entry of a vocabulary needs at least one text embedding")
 
@@ -125,7 +125,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """
     if not path.is_file():
         raise VocabularyError(
-            "no such vocabulary", path=path, remedy='Make one: ovps vocab build --names "car, bus" --out vocab.safetensors'
+            "no such vocabulary", path=path, remedy='Make one: ovps vocab build --names "car, bus" --out FILE'
         )
     try:
         with safe_open(path, framework="numpy") as file:

@@ -1,0 +1,160 @@
+"""`ovps doctor`: what is installed, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+from pydantic import BaseModel
+
+Status = Literal["ok", "warning", "problem"]
+GIB = 2**30
+
+
+class Check(BaseModel):
+    """One line of the table. A `problem` stops something the three commands need; a `warning` narrows it."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+class Report(BaseModel):
+    """All checks; `healthy` is what the exit code says."""
+
+    checks: list[Check]
+
+    @property
+    def healthy(self) -> bool:
+        return all(c.status != "problem" for c in self.checks)
+
+
+def examine(cache: Path) -> Report:
+    """Run every check. Args: cache: the folder that `ovps precompute` would write to."""
+    checks = [_python(), *_packages(), _imports(), _minkowski(), _gpu(), *_clip_weights(), _writable(cache), _machine()]
+    return Report(checks=checks)
+
+
+def _python() -> Check:
+    version = Version(platform.python_version())
+    fits = Version("3.11") <= version < Version("3.13")
+    remedy = "" if fits else "Make the environment anew: make clean setup PYTHON=python3.11"
+    return Check(name="python", status="ok" if fits else "problem", found=str(version), remedy=remedy)
+
+
+def _packages() -> list[Check]:
+    """Every dependency that ovps declares, against its floor and cap."""
+    declared = importlib.metadata.requires("ovps") or []
+    requirements = [Requirement(line) for line in declared]
+    return [_package(r) for r in requirements if r.marker is None and r.name != "MinkowskiEngine"]
+
+
+def _package(requirement: Requirement) -> Check:
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name=requirement.name, status="problem", found="missing", remedy="Run: make setup")
+    fits = requirement.specifier.contains(version, prereleases=True)
+    remedy = "" if fits else f"ovps needs {requirement.specifier}. Run: make setup"
+    return Check(name=requirement.name, status="ok" if fits else "problem", found=version, remedy=remedy)
+
+
+def _imports() -> Check:
+    """Versions may fit while the builds do not: torch and torchvision of different origins, pyarrow beside numpy 1."""
+    for module in ("torch", "torchvision", "open_clip", "zarr", "distributed", "pyarrow", "nuscenes", "embreex"):
+        failure = _failure(partial(importlib.import_module, module))
+        if failure:
+            return Check(name="imports", status="problem", found=f"{module}: {failure}", remedy="Run: make clean setup")
+    return Check(name="imports", status="ok", found="all")
+
+
+def _minkowski() -> Check:
+    """The build must be ours (its version names the torch it is for) and must convolve."""
+    try:
+        version = importlib.metadata.version("MinkowskiEngine")
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name="MinkowskiEngine", status="problem", found="missing", remedy="Run: make setup")
+    import torch
+
+    built_for = version.partition("+pt")[2].rpartition(".")[0]
+    running = torch.__version__.partition("+")[0]
+    if built_for != running:
+        remedy = "Build it again: rm -f .venv/.ovps-setup && make setup"
+        found = f"{version}, but torch is {running}"
+        return Check(name="MinkowskiEngine", status="problem", found=found, remedy=remedy)
+    failure = _failure(lambda: importlib.import_module("ovps.model.encoder"))
+    if failure:
+        return Check(name="MinkowskiEngine", status="problem", found=failure, remedy="Run: make clean setup")
+    return Check(name="MinkowskiEngine", status="ok", found=version)
+
+
+def _gpu() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        remedy = "Everything runs on the CPU, slowly at full scale"
+        return Check(name="gpu", status="warning", found="none", remedy=remedy)
+    name = torch.cuda.get_device_name()
+    if importlib.metadata.version("MinkowskiEngine").endswith(".cpu"):
+        remedy = "MinkowskiEngine is a CPU build. With nvcc at hand: rm -f .venv/.ovps-setup && make setup"
+        return Check(name="gpu", status="warning", found=name, remedy=remedy)
+    return Check(name="gpu", status="ok", found=name)
+
+
+def _clip_weights() -> list[Check]:
+    demo = resources.files("ovps.clip") / "demo" / "weights.safetensors"
+    shipped = demo.is_file()
+    checks = [
+        Check(
+            name="demo CLIP weights",
+            status="ok" if shipped else "problem",
+            found="shipped" if shipped else "missing",
+            remedy="" if shipped else "The package is incomplete: install it again",
+        )
+    ]
+    # open_clip downloads into the Hugging Face cache; only look, never ask the network
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    found = sorted(p.name.removeprefix("models--") for p in hub.glob("models--*CLIP*"))
+    remedy = "" if found else "ovps precompute downloads them, or takes a file: --weights open_clip_model.safetensors"
+    status: Status = "ok" if found else "warning"
+    checks.append(Check(name="CLIP weights", status=status, found=", ".join(found) or "none", remedy=remedy))
+    return checks
+
+
+def _writable(folder: Path) -> Check:
+    existing = next(p for p in [folder.resolve(), *folder.resolve().parents] if p.exists())
+    failure = _failure(lambda: tempfile.TemporaryFile(dir=existing).close())
+    free = shutil.disk_usage(existing).free / GIB
+    if failure:
+        remedy = "Choose another folder: --out, --cache"
+        return Check(name="cache folder", status="problem", found=f"{folder}: {failure}", remedy=remedy)
+    return Check(name="cache folder", status="ok", found=f"{folder}, {free:.0f} GiB free")
+
+
+def _machine() -> Check:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    status: Status = "ok" if memory > 7.5 else "warning"
+    remedy = "" if status == "ok" else "make reproduce is sized for 8 GB"
+    return Check(name="machine", status=status, found=f"{os.cpu_count()} cores, {memory:.0f} GiB", remedy=remedy)
+
+
+def _failure(action: Callable[[], object]) -> str:
+    """What went wrong, as one line; empty if nothing did. A broken build may raise anything at import."""
+    try:
+        action()
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return ""
