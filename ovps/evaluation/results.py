@@ -1,0 +1,172 @@
+"""What an evaluation found, as models that become JSON. All scores are fractions in 0..1; tables print percent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import product
+from statistics import fmean
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ovps.evaluation.mask_recall import RecallCounts
+from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
+from ovps.taxonomy import Kind, Taxonomy
+
+# `all`, `base`, `novel`, and each of them over things and over stuff alone.
+GROUPS = tuple("/".join(filter(None, parts)) for parts in product(("all", "base", "novel"), ("", "things", "stuff")))
+
+T = TypeVar("T")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassScore(_Model):
+    """One class. `segments` counts the true ones that PQ knows of: found ones, and missed ones of `min_points`."""
+
+    id: int
+    name: str
+    kind: Kind
+    novel: bool
+    pq: float
+    sq: float
+    rq: float
+    iou: float
+    tp: float  # float, because reference rows are means over seeds
+    fp: float
+    fn: float
+    points: int
+
+    @property
+    def segments(self) -> float:
+        return self.tp + self.fn
+
+
+class GroupScore(_Model):
+    """Means over the classes of a group: over all of them as the devkit does, and over those in the ground truth."""
+
+    classes: int
+    present: int
+    pq: float
+    sq: float
+    rq: float
+    pq_dagger: float
+    miou: float
+    pq_present: float | None
+    miou_present: float | None
+
+
+class PanopticResult(_Model):
+    """PQ and IoU of one system. Groups without a class (novel, where all classes are base) are left out."""
+
+    frames: int
+    classes: list[ClassScore]
+    groups: dict[str, GroupScore]
+
+
+class GroupRecall(_Model):
+    """Share of the true segments of a group, or a class, that some mask covers."""
+
+    segments: int
+    found: int
+    recall: float | None  # None: no segment
+
+
+class RecallResult(_Model):
+    """Mask recall at IoU 0.5, pooled over the segments of each group."""
+
+    classes: dict[str, GroupRecall]
+    groups: dict[str, GroupRecall]
+
+
+def _groups(items: Iterable[T], kind: Callable[[T], Kind], novel: Callable[[T], bool]) -> dict[str, list[T]]:
+    """The items of each of GROUPS; empty groups are left out."""
+    groups: dict[str, list[T]] = {g: [] for g in GROUPS}
+    for item in items:
+        for group in ("all", "novel" if novel(item) else "base"):
+            groups[group].append(item)
+            groups[f"{group}/{'things' if kind(item) == 'thing' else 'stuff'}"].append(item)
+    return {g: members for g, members in groups.items() if members}
+
+
+def _group_score(scores: list[ClassScore]) -> GroupScore:
+    present = [s for s in scores if s.points]
+    return GroupScore(
+        classes=len(scores),
+        present=len(present),
+        pq=fmean(s.pq for s in scores),
+        sq=fmean(s.sq for s in scores),
+        rq=fmean(s.rq for s in scores),
+        pq_dagger=fmean(s.pq if s.kind == "thing" else s.iou for s in scores),
+        miou=fmean(s.iou for s in scores),
+        pq_present=fmean(s.pq for s in present) if present else None,
+        miou_present=fmean(s.iou for s in present) if present else None,
+    )
+
+
+def panoptic_result(counts: PanopticCounts, taxonomy: Taxonomy, novel: Iterable[int]) -> PanopticResult:
+    """Scores per class and per group; `novel` are class ids."""
+    novel_ids = set(novel)
+    pq, sq, rq, iou = counts.per_class()
+    scores = [
+        ClassScore(
+            id=c.id,
+            name=c.name,
+            kind=c.kind,
+            novel=c.id in novel_ids,
+            pq=float(pq[c.id]),
+            sq=float(sq[c.id]),
+            rq=float(rq[c.id]),
+            iou=float(iou[c.id]),
+            tp=float(counts.tp[c.id]),
+            fp=float(counts.fp[c.id]),
+            fn=float(counts.fn[c.id]),
+            points=int(counts.confusion[c.id].sum()),
+        )
+        for c in taxonomy.classes
+    ]
+    return PanopticResult(frames=counts.frames, classes=scores, groups=_group_results(scores))
+
+
+def _group_results(scores: list[ClassScore]) -> dict[str, GroupScore]:
+    grouped = _groups(scores, lambda s: s.kind, lambda s: s.novel)
+    return {g: _group_score(members) for g, members in grouped.items()}
+
+
+def mean_result(results: list[PanopticResult]) -> PanopticResult:
+    """The mean over runs on the same frames (seeds), class by class; groups are means of those."""
+    scores = []
+    for same_class in zip(*(r.classes for r in results), strict=True):
+        means = {f: fmean(getattr(s, f) for s in same_class) for f in ("pq", "sq", "rq", "iou", "tp", "fp", "fn")}
+        scores.append(same_class[0].model_copy(update=means))
+    return PanopticResult(frames=results[0].frames, classes=scores, groups=_group_results(scores))
+
+
+def recall_result(counts: RecallCounts, taxonomy: Taxonomy, novel: Iterable[int]) -> RecallResult:
+    """Recall per class and pooled per group."""
+    novel_ids = set(novel)
+
+    def share(ids: list[int]) -> GroupRecall:
+        segments, found = int(counts.segments[ids].sum()), int(counts.found[ids].sum())
+        return GroupRecall(segments=segments, found=found, recall=found / segments if segments else None)
+
+    grouped = _groups(taxonomy.classes, lambda c: c.kind, lambda c: c.id in novel_ids)
+    return RecallResult(
+        classes={c.name: share([c.id]) for c in taxonomy.classes},
+        groups={g: share([c.id for c in members]) for g, members in grouped.items()},
+    )
+
+
+def miou_result(points, taxonomy: Taxonomy, novel: Iterable[int]) -> dict[str, float | None]:
+    """mIoU per group of a confusion (256, 256), over the classes that occur in its ground truth.
+
+    For parts of the points (with a CLIP feature, without), where a class may well not occur at all.
+    """
+    novel_ids = set(novel)
+    iou = class_iou(points)
+    occurs = points.sum(1) > 0
+    grouped = _groups(taxonomy.classes, lambda c: c.kind, lambda c: c.id in novel_ids)
+    present = {g: [float(iou[c.id]) for c in members if occurs[c.id]] for g, members in grouped.items()}
+    return {g: fmean(values) if values else None for g, values in present.items()}
