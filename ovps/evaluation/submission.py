@@ -1,0 +1,147 @@
+"""Predictions in nuScenes' panoptic submission format, and checks of it.
+
+    FOLDER/panoptic/SUBSET/TOKEN_panoptic.npz   `data` (N,) uint16 = 1000 * challenge class + instance
+    FOLDER/SUBSET/submission.json               what the predictions were made from
+
+Things count their instances from 1, per class and frame; stuff has instance 0. A point without a prediction is 0: the
+devkit's format shows such points and its panoptic evaluator takes them as missed (only the *lidarseg* challenge refuses
+class 0), so the devkit's scores of the files are those of the evaluation. The devkit has no validation of panoptic
+submissions; `check_submission` is ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.errors import ConfigError, StorageError
+from ovps.evaluation.panoptic_quality import segments
+from ovps.taxonomy import UNLABELLED, Taxonomy
+
+DIVISOR = 1000
+META_FLAGS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
+
+
+def encode(
+    semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy, *, frame: str | None = None
+) -> NDArray[np.uint16]:
+    """Class ids (N,) and instances (N,), any numbers, to submission labels (N,) uint16.
+
+    Raises:
+        ConfigError: a class the format has no room for, or more than 999 instances of one class in a frame.
+    """
+    semantic = np.asarray(semantic, np.int64)
+    is_thing = np.isin(semantic, taxonomy.thing_ids)
+    keys, row, _ = segments(semantic, np.where(is_thing, instance, 0).astype(np.int64))
+    first = np.searchsorted(keys[:, 0], keys[:, 0])  # keys are in order of their class
+    number = np.where(np.isin(keys[:, 0], taxonomy.thing_ids), np.arange(len(keys)) - first + 1, 0)
+    label = keys[:, 0] * DIVISOR + number
+    if (number >= DIVISOR).any() or (label > np.iinfo(np.uint16).max).any():
+        raise ConfigError(
+            f"the nuScenes format holds 999 instances per class and classes up to 64, not {int(number.max())} and"
+            f" {int(semantic.max())}",
+            frame=frame,
+            remedy="Raise the score threshold, or predict with another vocabulary, which writes plain arrays",
+        )
+    return label.astype(np.uint16)[row]
+
+
+def label_path(folder: Path, subset: str, token: str) -> Path:
+    return folder / "panoptic" / subset / f"{token}_panoptic.npz"
+
+
+def write_labels(folder: Path, subset: str, token: str, labels: NDArray[np.uint16]) -> Path:
+    """Write the labels of one frame; the file appears whole or not at all."""
+    return save_arrays(label_path(folder, subset, token), data=labels)
+
+
+def save_arrays(path: Path, **arrays: NDArray) -> Path:
+    """A compressed npz, written beside its place and moved there.
+
+    Raises:
+        StorageError: the disk is full or read-only.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot write: {error}", path=path, remedy="Free some space or choose another --out"
+        ) from error
+    return path
+
+
+def write_meta(folder: Path, subset: str, *, use_camera: bool = True, use_external: bool = True) -> Path:
+    """submission.json. CLIP saw external data; a model that takes no CLIP feature as input uses no camera."""
+    path = folder / subset / "submission.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = {
+        "task": "segmentation",
+        "use_camera": use_camera,
+        "use_lidar": True,
+        "use_radar": False,
+        "use_map": False,
+        "use_external": use_external,
+    }
+    path.write_text(json.dumps({"meta": meta}, indent=2), encoding="utf-8")
+    return path
+
+
+def check_submission(
+    folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy, *, allow_unlabelled: bool = True
+) -> list[str]:
+    """Read every file back; an empty list means a valid submission.
+
+    Args:
+        points: number of points by frame token; exactly these frames must be there.
+        allow_unlabelled: whether a point may be 0; if not, every class is 1..16.
+    """
+    problems = _check_meta(folder / subset / "submission.json")
+    there = {p.name.removesuffix("_panoptic.npz") for p in (folder / "panoptic" / subset).glob("*_panoptic.npz")}
+    problems += [f"{token}: no file" for token in sorted(points.keys() - there)]
+    problems += [f"{token}: not a frame of {subset}" for token in sorted(there - points.keys())]
+    for token in sorted(there & points.keys()):
+        found = _check_labels(label_path(folder, subset, token), points[token], taxonomy, allow_unlabelled)
+        problems += [f"{token}: {p}" for p in found]
+    return problems
+
+
+def _check_meta(path: Path) -> list[str]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))["meta"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"submission.json: {type(error).__name__}: {error}"]
+    problems = [f"submission.json: {f} is not a truth value" for f in META_FLAGS if not isinstance(meta.get(f), bool)]
+    if meta.get("task") != "segmentation":
+        problems.append(f"submission.json: task is {meta.get('task')!r}, not 'segmentation'")
+    return problems
+
+
+def _check_labels(path: Path, points: int, taxonomy: Taxonomy, allow_unlabelled: bool) -> list[str]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels = file["data"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return [f"cannot be read: {error}"]
+    if labels.dtype != np.uint16 or labels.shape != (points,):
+        return [f"{labels.dtype} {labels.shape}, expected uint16 ({points},)"]
+    semantic, instance = labels // DIVISOR, labels % DIVISOR
+    unlabelled = labels == UNLABELLED
+    known = np.isin(semantic, [c.id for c in taxonomy.classes]) | (unlabelled & allow_unlabelled)
+    is_thing, is_stuff = np.isin(semantic, taxonomy.thing_ids), np.isin(semantic, taxonomy.stuff_ids)
+    checks = {
+        "points of no class of the challenge": ~known,
+        "points of things without an instance": is_thing & (instance == 0),
+        "points of stuff with an instance": is_stuff & (instance != 0),
+    }
+    return [f"{int(wrong.sum())} {what}" for what, wrong in checks.items() if wrong.any()]
