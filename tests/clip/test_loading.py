@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ovps.clip.demo import weights_path
+from ovps.clip.loading import load_clip, state_sha256
+from ovps.errors import ConfigError, WeightsError
+
+
+@pytest.fixture
+def clip():
+    return load_clip("tiny-convnext-linear", "random")
+
+
+def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(clip):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    again = load_clip("tiny-convnext-linear", "random")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again.weights_sha256 == clip.weights_sha256
+    assert again.weights_random
+    assert load_clip("tiny-convnext-linear", "random", seed=1).weights_sha256 != clip.weights_sha256
+
+
+def test_model_is_frozen_float32_and_in_evaluation_mode(clip):
+    assert not clip.model.training
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in clip.model.parameters())
+    assert clip.dim == 24
+    assert clip.tokenizer(["a car"]).shape == (1, 77)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_from_a_file_keep_their_hash(clip, tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    state = clip.model.state_dict()
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    loaded = load_clip("tiny-convnext-linear", str(path))
+    assert loaded.weights_sha256 == clip.weights_sha256 == state_sha256(state)
+    assert not loaded.weights_random
+
+
+def test_hash_depends_on_names_shapes_and_values():
+    state = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    assert state_sha256(state) == state_sha256(dict(reversed(state.items())))
+    others = [{"a": torch.zeros(3, 2), "b": torch.ones(1)}, {"a": torch.zeros(2, 3), "c": torch.ones(1)}]
+    assert len({state_sha256(s) for s in [state, *others]}) == 3
+
+
+def test_unknown_encoder_names_its_neighbours():
+    with pytest.raises(ConfigError, match="convnext_large_d_320"):
+        load_clip("convnext_large_d_32", "random")
+
+
+def test_weights_must_be_chosen():
+    with pytest.raises(WeightsError, match=r"laion2b_s29b_b131k_ft_soup.*--weights PATH.*random"):
+        load_clip("convnext_large_d_320")
+
+
+def test_unknown_tag_and_missing_file_are_told_apart(tmp_path):
+    with pytest.raises(WeightsError, match="no weights tagged 'nonsense'"):
+        load_clip("convnext_large_d_320", "nonsense")
+    with pytest.raises(WeightsError, match=r"no such file of weights .*gone\.safetensors"):
+        load_clip("convnext_large_d_320", str(tmp_path / "gone.safetensors"))
+
+
+def test_a_tag_without_network_names_model_tag_and_remedy(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", offline)
+    with pytest.raises(WeightsError, match=r"laion2b_s29b_b131k_ft_soup of convnext_large_d_320.*no network.*PATH"):
+        load_clip("convnext_large_d_320", "laion2b_s29b_b131k_ft_soup")
+
+
+class _Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("evil",))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_damaged_files_are_named(tmp_path, clip, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    state = clip.model.state_dict()
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match=f"damaged{suffix}") as caught:
+        load_clip("tiny-convnext-linear", str(path))
+    assert caught.value.path == str(path)
+
+
+def test_another_architecture_is_refused(tmp_path, clip):
+    path = tmp_path / "other.safetensors"
+    save_file(clip.model.state_dict(), path)
+    with pytest.raises(WeightsError, match=r"not weights of tiny-vit.*other\.safetensors"):
+        load_clip("tiny-vit", str(path))
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(_Evil()))
+    with pytest.raises(WeightsError, match=r"evil\.pt"):
+        load_clip("tiny-convnext-linear", "evil.pt")
+    assert not (tmp_path / "evil").exists()
+    (tmp_path / "weights.npz").write_bytes(b"")
+    with pytest.raises(WeightsError, match="unknown kind"):
+        load_clip("tiny-convnext-linear", "weights.npz")
+
+
+def test_loading_leaves_logging_alone():
+    handlers = list(logging.root.handlers)
+    load_clip("tiny-resnet", "random")
+    assert logging.root.handlers == handlers
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_importing_touches_no_network():
+    code = (
+        "import socket; socket.socket.connect = lambda *a: 1 / 0;"
+        "import ovps.clip.dense, ovps.clip.text; from ovps.clip.loading import load_clip; load_clip('demo', 'random')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not weights_path().is_file(), reason="the demo CLIP is not trained yet")
+def test_demo_needs_no_weights_but_takes_them(tmp_path):
+    demo = load_clip("demo")
+    assert not demo.weights_random
+    assert load_clip("demo", str(weights_path())).weights_sha256 == demo.weights_sha256
+    assert load_clip("demo", "random").weights_random
