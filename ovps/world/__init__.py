@@ -1,0 +1,1 @@
+"""Drive world: procedural streets, ray-cast into a nuScenes data set."""
