@@ -1,0 +1,54 @@
+"""One cached frame becomes one training sample: augment its points, voxelise again, make targets of base labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ovps.cache.frame_data import CachedFrame
+from ovps.geometry.grid import Grid
+from ovps.losses.targets import Targets
+from ovps.model.inputs import VoxelBatch
+from ovps.training.augment import draw_transform, generator
+from ovps.training.labels import BaseClasses, make_targets
+from ovps.training.order import Draw
+from ovps.training.settings import AugmentationConfig
+from ovps.training.voxels import collate, frame_batch
+
+
+@dataclass
+class Batch:
+    """What one forward pass sees.
+
+    Attributes:
+        voxels: B frames.
+        targets: of each.
+        tokens: of the frames, for messages.
+    """
+
+    voxels: VoxelBatch
+    targets: list[Targets]
+    tokens: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.voxels.to(device), [t.to(device) for t in self.targets], self.tokens)
+
+
+def make_sample(
+    frame: CachedFrame, draw: Draw, *, seed: int, grid: Grid, augmentation: AugmentationConfig, base: BaseClasses
+) -> Batch:
+    """A batch of one frame, augmented by (seed, epoch, frame)."""
+    transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
+    voxels = frame_batch(frame, grid, transform)
+    targets = make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
+    return Batch(voxels, [targets], (frame.token,))
+
+
+def join(samples: list[Batch]) -> Batch:
+    """Samples as one batch, in order."""
+    return Batch(
+        collate([s.voxels for s in samples]),
+        [t for s in samples for t in s.targets],
+        tuple(token for s in samples for token in s.tokens),
+    )

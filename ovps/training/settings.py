@@ -1,0 +1,81 @@
+"""The settings of a training run that belong to no other room: optimiser, schedule, augmentation, data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class OptimiserConfig(_Settings):
+    """AdamW with a multi-step schedule.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: of matrices and kernels; norms, biases, queries and scalars are not decayed.
+        warmup: part of the schedule over which the rate rises linearly from zero.
+        milestones: parts of the schedule after which the rate is multiplied by `decay`.
+        clip_norm: largest gradient norm; 0 switches clipping off.
+    """
+
+    lr: float = Field(default=8e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: Fraction = 0.0
+    milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)
+    decay: float = Field(default=0.2, gt=0, le=1)
+    clip_norm: float = Field(default=10.0, ge=0)
+
+
+class AugmentationConfig(_Settings):
+    """What may be done to the points of a frame. Everything off is the identity, exactly.
+
+    Attributes:
+        rotate: about z, by an angle uniform over the circle.
+        flip_x, flip_y: mirror with probability one half.
+        scale: largest relative change of size, uniform around 1; 0 is off.
+        translate: standard deviation of a shift of the whole frame, metres; 0 is off.
+    """
+
+    rotate: bool = True
+    flip_x: bool = True
+    flip_y: bool = True
+    scale: float = Field(default=0.05, ge=0, lt=1)
+    translate: float = Field(default=0.1, ge=0)
+
+
+class DataConfig(_Settings):
+    """Which frames, and how they reach the network.
+
+    Attributes:
+        subsets: the data set's own splits to train on.
+        grid: voxel grid of training (`ovps.geometry.grid`); None: the cache's.
+        batch_size: frames per forward pass.
+        workers: loader processes; 0 loads in the training process.
+        keep_mb: cached frames kept in memory, by each loading process, up to this many MB.
+    """
+
+    subsets: tuple[str, ...] = Field(default=("train",), min_length=1)
+    grid: str | None = None
+    batch_size: PositiveInt = 2
+    workers: int = Field(default=0, ge=0)
+    keep_mb: int = Field(default=0, ge=0)
+
+
+class InferenceConfig(_Settings):
+    """Thresholds of the panoptic merge, stored with the run so that every evaluation uses the same.
+
+    Attributes:
+        score: queries whose best class probability is lower are dropped.
+        overlap: a segment that keeps less of its own mask is dropped.
+        split_gap: predicted things whose voxels lie further apart are split, metres; None: never.
+    """
+
+    score: Fraction = 0.3
+    overlap: Fraction = 0.8
+    split_gap: float | None = Field(default=0.5, gt=0)

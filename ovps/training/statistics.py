@@ -1,0 +1,76 @@
+"""The mean CLIP feature of the training frames: what `F_rec` has to be better than. Uses no label, no other subset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ovps.cache.frame_data import FrameRef
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, CheckpointError
+
+
+@dataclass(frozen=True, eq=False)
+class ClipStatistics:
+    """Of the valid voxels of the training frames.
+
+    Attributes:
+        mean: (C,) float32.
+        mean_l1: distance of a voxel's feature to `mean`, summed over channels, averaged over voxels.
+    """
+
+    mean: Tensor
+    mean_l1: float
+
+
+def measure(store: Store, frames: Sequence[FrameRef], limit: int) -> ClipStatistics:
+    """Statistics of at most `limit` frames, spread evenly over `frames`.
+
+    Raises:
+        CacheError: none of them has a CLIP feature.
+    """
+    chosen = [
+        frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int))
+    ]
+    total, voxels = np.zeros(store.provenance.clip_dim), 0
+    for ref in chosen:
+        frame = store.read(ref)
+        total += frame.clip[frame.valid].sum(axis=0, dtype=np.float64)
+        voxels += int(frame.valid.sum())
+    if voxels == 0:
+        raise CacheError(
+            "no voxel of the training frames has a CLIP feature", path=store.path, remedy="Precompute again"
+        )
+    mean = (total / voxels).astype(np.float32)
+    distance = 0.0
+    for ref in chosen:
+        frame = store.read(ref)
+        distance += float(np.abs(frame.clip[frame.valid] - mean).sum(dtype=np.float64))
+    return ClipStatistics(torch.from_numpy(mean), distance / voxels)
+
+
+def save_statistics(statistics: ClipStatistics, path: Path) -> None:
+    """As safetensors; float64 keeps `mean_l1` exact."""
+    save_file({"mean": statistics.mean, "mean_l1": torch.tensor(statistics.mean_l1, dtype=torch.float64)}, path)
+
+
+def load_statistics(path: Path) -> ClipStatistics:
+    """What `save_statistics` wrote.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        tensors = load_file(path)
+        return ClipStatistics(tensors["mean"], float(tensors["mean_l1"]))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CheckpointError(
+            f"cannot read the statistics of the run: {error}", path=path, remedy="Train again"
+        ) from error
