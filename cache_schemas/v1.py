@@ -1,23 +1,28 @@
 """Cache version 1: what a store holds, array by array.
 
     STORE/
-      store.json                      StoreInfo: schema version and provenance
+      store.json                      StoreInfo: schema version, provenance, hash of the vocabulary
       vocabulary.safetensors          the data set's own classes as text embeddings
       manifest/PARTITION.parquet      MANIFEST, one row; a partition exists when this file does
       partitions/PARTITION.zarr/      one Zarr v3 group per partition: ARRAYS
 
+Whatever else lies in `partitions/` (a folder without its manifest, a folder called `.tmp-*`) is the leftover of a
+run that did not finish, and nobody reads it.
+
 A partition is at most `MAX_FRAMES` consecutive frames of one scene. Frames are concatenated along the first
 axis of every array; `offsets/*` tell where each begins. P points, V voxels, S objects, F frames, C CLIP channels;
-K feature-map cells and Z weights of the `cells` codec; W <= V voxels that have a CLIP feature.
+W <= V voxels that have a CLIP feature; K feature-map cells and Z weights of the `cells` codec.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SCHEMA_VERSION = 1
 MAX_FRAMES = 40
@@ -25,10 +30,12 @@ MAX_FRAMES = 40
 Codec = Literal["dense", "cells"]
 
 
-class Provenance(BaseModel):
-    """Everything that decides the bytes of a store besides the frames themselves. Two stores mix only if equal."""
-
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Provenance(_Record):
+    """Everything that decides the bytes of a store besides the frames themselves. Two stores mix only if equal."""
 
     dataset: str
     dataset_version: str
@@ -36,21 +43,21 @@ class Provenance(BaseModel):
     encoder: str
     weights_sha256: str
     weights_random: bool
-    clip_dim: int
-    image_size: tuple[int, int]  # width, height in pixels, as encoded
-    grid: str  # e.g. "cylinder:480x360x32" or "cartesian:0.1", with its range
-    occlusion: bool
+    clip_dim: int = Field(gt=0)
+    image_size: tuple[int, int]  # width, height in pixels, of the images
+    upscale: float  # images are enlarged by this factor before they are encoded
+    grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32"
+    occlusion: dict[str, float] | None  # settings of the visibility test; None: every point in an image is seen
     codec: Codec
     code_version: str
 
 
-class StoreInfo(BaseModel):
+class StoreInfo(_Record):
     """`store.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int
     provenance: Provenance
+    vocabulary_sha256: str
 
 
 class Array(BaseModel):
@@ -68,6 +75,7 @@ class Array(BaseModel):
 ARRAYS: tuple[Array, ...] = (
     Array(name="offsets/points", dims=("F+1",), dtype="int64"),
     Array(name="offsets/voxels", dims=("F+1",), dtype="int64"),
+    Array(name="offsets/valid", dims=("F+1",), dtype="int64"),
     Array(name="offsets/objects", dims=("F+1",), dtype="int64"),
     Array(name="points/xyz", dims=("P", "3"), dtype="float32"),  # metres, LiDAR frame
     Array(name="points/intensity", dims=("P",), dtype="float32"),  # 0..1
@@ -75,7 +83,7 @@ ARRAYS: tuple[Array, ...] = (
     Array(name="points/views", dims=("P",), dtype="uint8"),  # cameras that see the point; 0: no CLIP feature
     Array(name="points/label", dims=("P",), dtype="uint32", optional=True),  # raw, as the data set gives it
     Array(name="voxels/coords", dims=("V", "3"), dtype="int32"),  # grid index, sorted within a frame
-    Array(name="voxels/valid", dims=("V",), dtype="bool"),  # has a CLIP feature
+    Array(name="voxels/valid", dims=("V",), dtype="bool"),  # has a CLIP feature; W of them
     # object-level embeddings: mean CLIP feature over the segment's own points that have one
     Array(name="objects/class", dims=("S",), dtype="uint8"),
     Array(name="objects/instance", dims=("S",), dtype="uint32"),  # things: raw label; stuff: 0
@@ -84,15 +92,76 @@ ARRAYS: tuple[Array, ...] = (
     Array(name="objects/embedding", dims=("S", "C"), dtype="float32"),  # zeros where seen_points is 0
     # codec `dense`: the reference
     Array(name="clip/dense", dims=("W", "C"), dtype="float16", codec="dense"),
-    # codec `cells`: voxel feature = weights (CSR, W rows) @ cells
-    Array(name="offsets/valid", dims=("F+1",), dtype="int64"),
+    # codec `cells`: voxel feature = weights (CSR, W rows) @ cells, in float32
     Array(name="offsets/cells", dims=("F+1",), dtype="int64", codec="cells"),
-    Array(name="clip/cells", dims=("K", "C"), dtype="float16", codec="cells"),
-    Array(name="clip/indptr", dims=("W+F",), dtype="int64", codec="cells"),  # per frame: its own CSR indptr
+    Array(name="offsets/weights", dims=("F+1",), dtype="int64", codec="cells"),
+    Array(name="clip/cells", dims=("K", "C"), dtype="float16", codec="cells"),  # only cells that a voxel uses
+    Array(name="clip/indptr", dims=("W+F",), dtype="int32", codec="cells"),  # per frame: its own CSR indptr
     Array(name="clip/indices", dims=("Z",), dtype="int32", codec="cells"),  # row within the frame's cells
     Array(name="clip/weights", dims=("Z",), dtype="float32", codec="cells"),
-    Array(name="offsets/weights", dims=("F+1",), dtype="int64", codec="cells"),
 )
+
+_COUNTED_BY = {"offsets/points": "P", "offsets/voxels": "V", "offsets/valid": "W", "offsets/objects": "S"}
+_COUNTED_BY |= {"offsets/cells": "K", "offsets/weights": "Z"}
+
+
+class FrameRow(_Record):
+    """One frame of a partition, in the order of its arrays."""
+
+    token: str
+    subset: str
+    index: int
+    timestamp_us: int
+    points: int
+    voxels: int
+    valid_voxels: int
+    objects: int
+    labelled: bool
+    global_from_lidar: tuple[float, ...] = Field(min_length=16, max_length=16)  # (4, 4), row by row, metres
+
+
+class SkippedRow(_Record):
+    """A quarantined frame."""
+
+    token: str
+    kind: str
+    reason: str
+
+
+class FileRow(_Record):
+    """One file of a partition, below `partitions/PARTITION.zarr`."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    @field_validator("path")
+    @classmethod
+    def _stays_below(cls, path: str) -> str:
+        pure = PurePosixPath(path)
+        if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path:
+            raise ValueError(f"{path!r} is not a plain relative path")
+        return path
+
+
+class PartitionRow(_Record):
+    """The manifest of one partition."""
+
+    partition: str
+    scene: str
+    frames: tuple[FrameRow, ...]
+    skipped: tuple[SkippedRow, ...]
+    files: tuple[FileRow, ...]
+    codec_max_error: float  # largest |stored - computed| over the voxel features
+    codec_mean_error: float
+
+    @field_validator("partition")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise ValueError(f"{name!r} is not a partition name")
+        return name
+
 
 FRAME = pa.struct(
     [
@@ -103,12 +172,13 @@ FRAME = pa.struct(
         ("points", pa.int64()),
         ("voxels", pa.int64()),
         ("valid_voxels", pa.int64()),
+        ("objects", pa.int64()),
         ("labelled", pa.bool_()),
         ("global_from_lidar", pa.list_(pa.float64(), 16)),
     ]
 )
-FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
 SKIPPED = pa.struct([("token", pa.string()), ("kind", pa.string()), ("reason", pa.string())])
+FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
 
 MANIFEST = pa.schema(
     [
@@ -117,7 +187,7 @@ MANIFEST = pa.schema(
         ("frames", pa.list_(FRAME)),
         ("skipped", pa.list_(SKIPPED)),  # quarantined frames and why
         ("files", pa.list_(FILE)),  # every file below partitions/PARTITION.zarr
-        ("codec_max_error", pa.float64()),  # largest |stored - computed| over the voxel features
+        ("codec_max_error", pa.float64()),
         ("codec_mean_error", pa.float64()),
     ],
     metadata={"ovps_schema_version": str(SCHEMA_VERSION)},
@@ -129,19 +199,39 @@ def arrays_of(codec: Codec, *, labelled: bool) -> tuple[Array, ...]:
     return tuple(a for a in ARRAYS if a.codec in (None, codec) and (labelled or not a.optional))
 
 
-def check_arrays(arrays: dict[str, np.ndarray], codec: Codec, *, labelled: bool, clip_dim: int) -> None:
-    """Raise ValueError unless `arrays` are exactly the arrays of this schema, of agreeing shapes and dtypes."""
+def check_shapes(
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype]], codec: Codec, *, labelled: bool, clip_dim: int
+) -> dict[str, int]:
+    """Raise ValueError unless these shapes and dtypes are exactly this schema's; return the symbolic sizes."""
     expected = {a.name: a for a in arrays_of(codec, labelled=labelled)}
     if set(arrays) != set(expected):
         raise ValueError(f"arrays {sorted(set(arrays) ^ set(expected))} are missing or not in the schema")
-    frames = len(arrays["offsets/points"]) - 1
-    sizes = {"3": 3, "C": clip_dim, "F+1": frames + 1}
-    for name, array in arrays.items():
+    sizes = {"3": 3, "C": clip_dim}
+    for name, (shape, dtype) in arrays.items():
         spec = expected[name]
-        if array.dtype != np.dtype(spec.dtype) or array.ndim != len(spec.dims):
-            raise ValueError(f"{name}: {array.dtype} of {array.ndim} dimensions, expected {spec.dtype} {spec.dims}")
-        for dim, size in zip(spec.dims, array.shape, strict=True):
+        if dtype != np.dtype(spec.dtype) or len(shape) != len(spec.dims):
+            raise ValueError(f"{name}: {dtype} of {len(shape)} dimensions, expected {spec.dtype} {spec.dims}")
+        for dim, size in zip(spec.dims, shape, strict=True):
             if sizes.setdefault(dim, size) != size:
                 raise ValueError(f"{name}: dimension {dim} is {size}, elsewhere {sizes[dim]}")
-    if "W+F" in sizes and sizes["W+F"] != int(arrays["offsets/valid"][-1]) + frames:
+    return sizes
+
+
+def check_arrays(arrays: dict[str, np.ndarray], codec: Codec, *, labelled: bool, clip_dim: int) -> None:
+    """Raise ValueError unless `arrays` are exactly the arrays of this schema, and their sizes and offsets agree."""
+    shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    sizes = check_shapes(shapes, codec, labelled=labelled, clip_dim=clip_dim)
+    check_offsets({n: a for n, a in arrays.items() if n.startswith("offsets/")}, sizes)
+
+
+def check_offsets(offsets: dict[str, np.ndarray], sizes: dict[str, int]) -> None:
+    """Raise ValueError unless every `offsets/*` rises from 0 to the size that it divides."""
+    for name, values in offsets.items():
+        dim = _COUNTED_BY[name]
+        if len(values) == 0 or values[0] != 0 or (np.diff(values) < 0).any():
+            raise ValueError(f"{name}: not rising from 0")
+        if int(values[-1]) != sizes.get(dim, int(values[-1])):
+            raise ValueError(f"{name}: ends at {values[-1]}, but dimension {dim} is {sizes[dim]}")
+    frames = sizes["F+1"] - 1
+    if "W+F" in sizes and sizes["W+F"] != int(offsets["offsets/valid"][-1]) + frames:
         raise ValueError(f"clip/indptr: {sizes['W+F']} entries, expected one more per frame than its valid voxels")

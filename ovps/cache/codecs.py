@@ -1,0 +1,99 @@
+"""How voxel features become bytes: `dense` stores each voxel's feature, `cells` what they are made of.
+
+Everything after the image encoder is linear (bilinear sampling, mean over views, mean over points), so voxel features
+are `weights (V, K) @ cells (K, C)`. Many voxels use the same few cells: storing cells and weights is smaller, and
+loses nothing but the rounding of the cells to float16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from cache_schemas.v1 import Codec
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelFeatures:
+    """The CLIP features of V voxels, in factors.
+
+    Attributes:
+        cells: (K, C) float32, features of the cells of all cameras.
+        weights: (V, K) CSR float32; the row of a voxel that no camera sees is empty.
+    """
+
+    cells: NDArray[np.float32]
+    weights: csr_array
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(V,) bool: the voxel has a feature."""
+        return np.diff(self.weights.indptr) > 0
+
+    def dense(self) -> NDArray[np.float32]:
+        """(V, C) float32; zeros where not valid."""
+        return np.asarray(self.weights @ self.cells, dtype=np.float32)
+
+    @classmethod
+    def of_dense(cls, clip: NDArray[np.float32], valid: NDArray[np.bool_]) -> VoxelFeatures:
+        """Features (V, C) that were not made from cells: every valid voxel is its own cell."""
+        count = int(valid.sum())
+        indptr = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
+        weights = csr_array((np.ones(count, np.float32), np.arange(count, dtype=np.int32), indptr), (len(valid), count))
+        return cls(np.ascontiguousarray(clip[valid], dtype=np.float32), weights)
+
+
+def encode(features: VoxelFeatures, codec: Codec) -> Arrays:
+    """The arrays `clip/*` of one frame, as in `cache_schemas.v1`."""
+    if codec == "dense":
+        return {"clip/dense": features.dense()[features.valid].astype(np.float16)}
+    rows = features.weights[features.valid]  # canonical copy; rows of unseen voxels hold nothing
+    used, indices = np.unique(rows.indices, return_inverse=True)
+    return {
+        "clip/cells": features.cells[used].astype(np.float16),
+        "clip/indptr": rows.indptr.astype(np.int32),
+        "clip/indices": indices.reshape(-1).astype(np.int32),
+        "clip/weights": rows.data.astype(np.float32),
+    }
+
+
+def decode(arrays: Arrays, codec: Codec, valid: NDArray[np.bool_], clip_dim: int) -> NDArray[np.float32]:
+    """Voxel features (V, C) float32 from the arrays `clip/*` of one frame; zeros where not `valid` (V,) bool."""
+    out = np.zeros((len(valid), clip_dim), np.float32)
+    if codec == "dense":
+        out[valid] = arrays["clip/dense"]
+        return out
+    parts = (arrays["clip/weights"], arrays["clip/indices"], arrays["clip/indptr"])
+    weights = csr_array(parts, shape=(int(valid.sum()), len(arrays["clip/cells"])))
+    out[valid] = weights @ arrays["clip/cells"].astype(np.float32)
+    return out
+
+
+@dataclass(frozen=True)
+class CodecError:
+    """|stored - computed| over `values` numbers of float32 voxel features."""
+
+    largest: float = 0.0
+    total: float = 0.0
+    values: int = 0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.values if self.values else 0.0
+
+    def __add__(self, other: CodecError) -> CodecError:
+        return CodecError(max(self.largest, other.largest), self.total + other.total, self.values + other.values)
+
+
+def codec_error(arrays: Arrays, codec: Codec, valid: NDArray[np.bool_], computed: NDArray[np.float32]) -> CodecError:
+    """Error of what would be read back, against the `computed` features (V, C) float32."""
+    difference = np.abs(decode(arrays, codec, valid, computed.shape[1]) - computed)[valid]
+    if difference.size == 0:
+        return CodecError()
+    return CodecError(float(difference.max()), float(difference.sum(dtype=np.float64)), difference.size)

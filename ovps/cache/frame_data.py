@@ -1,0 +1,71 @@
+"""What the cache knows about one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRef:
+    """Where a frame lies in a store."""
+
+    partition: str
+    position: int
+    token: str
+    scene: str
+    subset: str
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class CachedFrame:
+    """One frame: N points, V voxels, S objects, C CLIP channels.
+
+    Attributes:
+        token, scene, subset, index, timestamp_us: as in `ovps.frame.Frame`.
+        xyz: (N, 3) float32, metres, LiDAR frame.
+        intensity: (N,) float32, 0..1.
+        point_voxel: (N,) int64, row of `coords`.
+        views: (N,) uint8, how many cameras see the point; 0: it has no CLIP feature.
+        label: (N,) uint32 as the data set gives it, None where it gives none.
+        coords: (V, 3) int32, grid index, sorted.
+        valid: (V,) bool, the voxel has a CLIP feature.
+        clip: (V, C) float32, mean CLIP feature of the voxel's points; zeros where not valid.
+        object_class: (S,) uint8, class id of the taxonomy; objects are sorted by class, then instance.
+        object_instance: (S,) uint32, raw label of a thing, 0 for stuff.
+        object_points: (S,) int32.
+        object_seen_points: (S,) int32, those with a CLIP feature.
+        object_embedding: (S, C) float32, their mean CLIP feature; zeros where there is none.
+        global_from_lidar: (4, 4) float64, metres.
+    """
+
+    token: str
+    scene: str
+    subset: str
+    index: int
+    timestamp_us: int
+    xyz: NDArray[np.float32]
+    intensity: NDArray[np.float32]
+    point_voxel: NDArray[np.int64]
+    views: NDArray[np.uint8]
+    label: NDArray[np.uint32] | None
+    coords: NDArray[np.int32]
+    valid: NDArray[np.bool_]
+    clip: NDArray[np.float32]
+    object_class: NDArray[np.uint8]
+    object_instance: NDArray[np.uint32]
+    object_points: NDArray[np.int32]
+    object_seen_points: NDArray[np.int32]
+    object_embedding: NDArray[np.float32]
+    global_from_lidar: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        n, v, s = len(self.xyz), len(self.coords), len(self.object_class)
+        lengths = {"intensity": n, "point_voxel": n, "views": n, "valid": v, "clip": v}
+        lengths |= {"object_instance": s, "object_points": s, "object_seen_points": s, "object_embedding": s}
+        wrong = [name for name, length in lengths.items() if len(getattr(self, name)) != length]
+        if wrong or (self.label is not None and len(self.label) != n):
+            raise ValueError(f"frame {self.token}: {', '.join(wrong) or 'label'} do not fit {n} points, {v} voxels")

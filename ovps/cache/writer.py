@@ -1,0 +1,244 @@
+"""Writing a store: one partition at a time, committed by its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from cache_schemas.v1 import (
+    SCHEMA_VERSION,
+    Codec,
+    FileRow,
+    FrameRow,
+    PartitionRow,
+    Provenance,
+    SkippedRow,
+    StoreInfo,
+    arrays_of,
+    check_arrays,
+)
+from ovps.cache.codecs import Arrays, CodecError, VoxelFeatures, codec_error, encode
+from ovps.cache.files import TEMPORARY, files_below, hash_file, storage_errors, sync_folder, write_whole
+from ovps.cache.frame_data import CachedFrame
+from ovps.cache.layout import INFO, MANIFESTS, PARTITIONS, VOCABULARY, partition_path
+from ovps.cache.manifest import write_manifest
+from ovps.cache.reader import read_info
+from ovps.errors import ProvenanceError
+from ovps.vocabulary import Vocabulary, save_vocabulary
+
+CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
+SHARD_BYTES = 2**27  # one file; bounds the memory of writing
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """A frame in the form it is stored in."""
+
+    row: FrameRow
+    arrays: Arrays
+    error: CodecError
+
+
+def create_store(path: Path, provenance: Provenance, vocabulary: Vocabulary) -> StoreInfo:
+    """Make an empty store, or check that the one at `path` may be added to.
+
+    Raises:
+        ProvenanceError: the store was made with other settings; names both values of each.
+        CacheError: the store is of another schema version.
+        StorageError: the disk refuses.
+    """
+    if (path / INFO).exists():
+        info = read_info(path)
+        _check_same(path, info.provenance, provenance)
+        return info
+    with storage_errors(path):
+        (path / MANIFESTS).mkdir(parents=True, exist_ok=True)
+        (path / PARTITIONS).mkdir(parents=True, exist_ok=True)
+        temporary = path / f"{TEMPORARY}{uuid4().hex}"
+        save_vocabulary(vocabulary, temporary)
+        write_whole(path / VOCABULARY, _with_sorted_header(temporary.read_bytes()))
+        temporary.unlink()
+    digest = hash_file(path / VOCABULARY)
+    info = StoreInfo(schema_version=SCHEMA_VERSION, provenance=provenance, vocabulary_sha256=digest)
+    write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
+    return info
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same safetensors file with its metadata in a fixed order: the library writes it in a random one."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
+def _check_same(path: Path, old: Provenance, new: Provenance) -> None:
+    before, after = old.model_dump(), new.model_dump()
+    differing = [
+        f"{name} {before[name]!r} there, {after[name]!r} now" for name in before if before[name] != after[name]
+    ]
+    if differing:
+        raise ProvenanceError(
+            f"the store was made with other settings: {'; '.join(differing)}",
+            path=path,
+            remedy="Give another --out, or the settings of the store",
+        )
+
+
+def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> EncodedFrame:
+    """Bring a frame into the form it is stored in; `features` are `frame.clip` in factors."""
+    clip = encode(features, codec)
+    valid_voxels = int(frame.valid.sum())
+    row = FrameRow(
+        token=frame.token,
+        subset=frame.subset,
+        index=frame.index,
+        timestamp_us=frame.timestamp_us,
+        points=len(frame.xyz),
+        voxels=len(frame.coords),
+        valid_voxels=valid_voxels,
+        objects=len(frame.object_class),
+        labelled=frame.label is not None,
+        global_from_lidar=tuple(frame.global_from_lidar.astype(np.float64).ravel().tolist()),
+    )
+    arrays: Arrays = {
+        "points/xyz": frame.xyz,
+        "points/intensity": frame.intensity,
+        "points/voxel": frame.point_voxel.astype(np.int32),
+        "points/views": frame.views,
+        "voxels/coords": frame.coords,
+        "voxels/valid": frame.valid,
+        "objects/class": frame.object_class,
+        "objects/instance": frame.object_instance,
+        "objects/points": frame.object_points,
+        "objects/seen_points": frame.object_seen_points,
+        "objects/embedding": frame.object_embedding,
+        **clip,
+    }
+    if frame.label is not None:
+        arrays["points/label"] = frame.label
+    return EncodedFrame(row, arrays, codec_error(clip, codec, frame.valid, frame.clip))
+
+
+def write_partition(
+    path: Path, name: str, scene: str, frames: Sequence[EncodedFrame], skipped: Sequence[SkippedRow] = ()
+) -> PartitionRow:
+    """Write and commit one partition. Until the last step nobody sees it; a partition of that name is replaced.
+
+    Args:
+        path: of the store.
+        name: of the partition.
+        frames: at least one frame, or none if all are in `skipped`.
+
+    Raises:
+        StorageError: the disk refuses; the store is as it was.
+    """
+    provenance = read_info(path).provenance
+    target = partition_path(path, name)
+    # of its own for every attempt: dask may run a task twice, and a killed run leaves its folder behind
+    work = target.with_name(f"{TEMPORARY}{uuid4().hex}")
+    try:
+        with storage_errors(target):
+            work.mkdir(parents=True)
+            if frames:
+                _write_arrays(work, _joined(frames, provenance), provenance)
+            files = tuple(_listed(work))
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(work, target)
+            sync_folder(target.parent)
+            error = reduce(add, (f.error for f in frames), CodecError())
+            row = PartitionRow(
+                partition=name,
+                scene=scene,
+                frames=tuple(f.row for f in frames),
+                skipped=tuple(skipped),
+                files=files,
+                codec_max_error=error.largest,
+                codec_mean_error=error.mean,
+            )
+            write_manifest(path, row)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return row
+
+
+def _joined(frames: Sequence[EncodedFrame], provenance: Provenance) -> Arrays:
+    """The arrays of a partition: those of its frames one after another, and the offsets."""
+    labelled = any(f.row.labelled for f in frames)
+    names = [a.name for a in arrays_of(provenance.codec, labelled=labelled) if not a.name.startswith("offsets/")]
+    arrays = {name: np.concatenate([_array_of(f, name) for f in frames]) for name in names}
+    counts = {"points": "points/xyz", "voxels": "voxels/coords", "objects": "objects/class"}
+    if provenance.codec == "cells":
+        counts |= {"cells": "clip/cells", "weights": "clip/weights"}
+    lengths = {offset: [len(f.arrays[name]) for f in frames] for offset, name in counts.items()}
+    lengths["valid"] = [f.row.valid_voxels for f in frames]
+    for offset, values in lengths.items():
+        arrays[f"offsets/{offset}"] = np.concatenate([[0], np.cumsum(values)]).astype(np.int64)
+    check_arrays(arrays, provenance.codec, labelled=labelled, clip_dim=provenance.clip_dim)
+    return arrays
+
+
+def _array_of(frame: EncodedFrame, name: str) -> np.ndarray:
+    if name == "points/label" and not frame.row.labelled:
+        return np.zeros(frame.row.points, np.uint32)  # beside labelled frames; its row says that it has none
+    return frame.arrays[name]
+
+
+def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], provenance: Provenance) -> None:
+    group = zarr.create_group(folder, zarr_format=3, overwrite=True)
+    group.attrs.put({"ovps_schema_version": SCHEMA_VERSION, "codec": provenance.codec})
+    for name in sorted(arrays):
+        _write_array(group, name, arrays[name])
+
+
+def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
+    """One array, shard by shard. The checksum is the last inner codec, or a flipped byte would read as wrong data."""
+    row_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))
+    rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
+    shard = rows * max(1, min(SHARD_BYTES // (rows * row_bytes), -(-len(data) // rows)))
+    inner = tuple(max(1, n) for n in data.shape[1:])
+    array = group.create_array(
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=(rows, *inner),
+        shards=(shard, *inner),
+        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        filters=None,
+        # chunks of zeros are written too: an absent file then always means a lost one
+        config={"write_empty_chunks": True},
+    )
+    for start in range(0, len(data), shard):
+        array[start : start + shard] = data[start : start + shard]
+
+
+def _listed(folder: Path) -> list[FileRow]:
+    """Every file below a partition, with size and hash, durable from here on."""
+    rows = []
+    for path in files_below(folder):
+        name = path.relative_to(folder).as_posix()
+        rows.append(FileRow(path=name, bytes=path.stat().st_size, sha256=hash_file(path, sync=True)))
+    for inner in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        sync_folder(inner)
+    return rows
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what runs that did not finish have left in a store. Only while no other run writes to it."""
+    for folder in (path, path / PARTITIONS, path / MANIFESTS):
+        for leftover in folder.glob(f"{TEMPORARY}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
