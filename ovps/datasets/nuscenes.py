@@ -1,0 +1,199 @@
+"""nuScenes, and whatever else is laid out as a nuScenes dataroot, through the unmodified nuscenes-devkit.
+
+Key frames only: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has
+them. File formats as in the devkit's documentation: points are 5 float32 (x, y, z, intensity 0..255, ring), panoptic
+labels uint16 = 1000 * general class index + instance under the npz key `data`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyquaternion import Quaternion
+
+from ovps.datasets.files import read_float32_rows, read_npz_uint16, read_rgb
+from ovps.datasets.nuscenes_tables import FETCH, get_record, inside_dataroot, open_tables, scenes_of_subset
+from ovps.errors import DatasetError, FrameError
+from ovps.frame import Camera, Frame, PointCloud
+
+NAME = "nuscenes"
+TAXONOMY = "nuscenes"
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
+_LIDAR = "LIDAR_TOP"
+_GENERAL_CLASSES = 32
+
+
+def default_root() -> Path:
+    """The folder that OVPS_NUSCENES names, else ./data/nuscenes."""
+    return Path(os.environ.get("OVPS_NUSCENES") or "data/nuscenes")
+
+
+def load_frames(dataroot: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+    """The key frames of some splits, scene after scene in the table's order, each in order of time.
+
+    A split is read from `<version>/splits.json` where that names it, else it is the official list; scenes of it that
+    the dataroot does not hold are left out.
+
+    Args:
+        dataroot: holds `samples/` and the folder of the version.
+        version: e.g. `v1.0-trainval`.
+        subsets: names of splits, e.g. `("train", "val")`; a scene in two of them belongs to the first.
+
+    Raises:
+        DatasetError: the folder, the version, a table, a split or a calibration is missing or senseless.
+    """
+    tables = open_tables(Path(dataroot), version)
+    subset_of: dict[str, str] = {}
+    for subset in subsets:
+        for scene in scenes_of_subset(tables, subset):
+            subset_of.setdefault(scene, subset)
+    labels = {row["sample_data_token"]: row["filename"] for row in getattr(tables, "panoptic", [])}
+    samples: dict[str, list[dict]] = {scene["token"]: [] for scene in tables.scene if scene["name"] in subset_of}
+    for sample in tables.sample:
+        if sample["scene_token"] in samples:
+            samples[sample["scene_token"]].append(sample)
+    frames = []
+    for token, in_scene in samples.items():
+        scene = tables.get("scene", token)["name"]
+        for index, sample in enumerate(sorted(in_scene, key=lambda sample: sample["timestamp"])):
+            frames.append(_frame(tables, sample, scene, subset_of[scene], index, labels))
+    return frames
+
+
+def read_points(frame: Frame) -> PointCloud:
+    """The LiDAR sweep of a frame; intensity is brought to 0..1.
+
+    Raises:
+        FrameError: missing, cut off or empty file, NaN or infinity in it.
+    """
+    rows = read_float32_rows(frame.points_path, 5, frame.token)
+    return PointCloud(np.ascontiguousarray(rows[:, :3]), np.clip(rows[:, 3] / np.float32(255), 0, 1))
+
+
+def read_labels(frame: Frame) -> NDArray[np.uint32]:
+    """Raw panoptic labels (N,) uint32, one per point, 1000 * general class index + instance.
+
+    Raises:
+        FrameError: no labels, a missing or damaged file, another number of labels than points, an unknown class.
+    """
+    if frame.labels_path is None:
+        raise FrameError("the frame has no panoptic labels", frame=frame.token, remedy="Use a version that has them")
+    labels = read_npz_uint16(frame.labels_path, frame.token)
+    points = len(read_float32_rows(frame.points_path, 5, frame.token))
+    if len(labels) != points:
+        raise FrameError(
+            f"{len(labels)} labels for {points} points",
+            path=frame.labels_path,
+            frame=frame.token,
+            remedy="Points and labels are of different downloads: fetch both again",
+        )
+    highest = int(labels.max()) // 1000
+    if highest >= _GENERAL_CLASSES:
+        raise FrameError(
+            f"a label of class {highest}, nuScenes has 0 to {_GENERAL_CLASSES - 1}",
+            path=frame.labels_path,
+            frame=frame.token,
+            remedy="Labels are 1000 * general class index + instance",
+        )
+    return labels.astype(np.uint32)
+
+
+def read_image(camera: Camera) -> NDArray[np.uint8]:
+    """The image as RGB (height, width, 3) uint8.
+
+    Raises:
+        FrameError: missing or cut off, or of another size than the tables say.
+    """
+    return read_rgb(camera)
+
+
+def _frame(tables: Any, sample: dict, scene: str, subset: str, index: int, labels: dict[str, str]) -> Frame:
+    dataroot = Path(tables.dataroot)
+    lidar = _sample_data(tables, sample, _LIDAR)
+    global_from_lidar = _global_from_sensor(tables, lidar)
+    return Frame(
+        dataset=NAME,
+        version=tables.version,
+        subset=subset,
+        scene=scene,
+        token=lidar["token"],
+        index=index,
+        timestamp_us=lidar["timestamp"],
+        points_path=inside_dataroot(dataroot, lidar["filename"]),
+        labels_path=inside_dataroot(dataroot, labels[lidar["token"]]) if lidar["token"] in labels else None,
+        cameras=tuple(
+            _camera(tables, _sample_data(tables, sample, channel), global_from_lidar)
+            for channel in _camera_channels(tables)
+        ),
+        global_from_lidar=global_from_lidar,
+    )
+
+
+def _camera_channels(tables: Any) -> list[str]:
+    """The official six in their order, then any other camera by name."""
+    present = {row["channel"] for row in tables.sensor if row["modality"] == "camera"}
+    return [c for c in CAMERAS if c in present] + sorted(present - set(CAMERAS))
+
+
+def _sample_data(tables: Any, sample: dict, channel: str) -> dict:
+    if channel not in sample["data"]:
+        raise DatasetError(
+            f"sample {sample['token']} has no key frame of {channel}",
+            path=Path(tables.table_root) / "sample_data.json",
+            remedy=FETCH,
+        )
+    return tables.get("sample_data", sample["data"][channel])
+
+
+def _camera(tables: Any, record: dict, global_from_lidar: NDArray[np.float64]) -> Camera:
+    calibration = get_record(tables, record, "calibrated_sensor")
+    intrinsics = _floats(tables, calibration, "calibrated_sensor", "camera_intrinsic", (3, 3))
+    return Camera(
+        channel=record["channel"],
+        image_path=inside_dataroot(Path(tables.dataroot), record["filename"]),
+        width=record["width"],
+        height=record["height"],
+        intrinsics=intrinsics,
+        camera_from_lidar=_inverse(_global_from_sensor(tables, record)) @ global_from_lidar,
+        timestamp_us=record["timestamp"],
+    )
+
+
+def _global_from_sensor(tables: Any, record: dict) -> NDArray[np.float64]:
+    """(4, 4) float64 at the sensor's own time stamp."""
+    return _rigid(tables, record, "ego_pose") @ _rigid(tables, record, "calibrated_sensor")
+
+
+def _rigid(tables: Any, record: dict, table: str) -> NDArray[np.float64]:
+    """(4, 4) float64 from a quaternion (w, x, y, z), normalised as the devkit does, and a translation in metres."""
+    row = get_record(tables, record, table)
+    matrix = np.eye(4)
+    matrix[:3, :3] = Quaternion(_floats(tables, row, table, "rotation", (4,))).rotation_matrix
+    matrix[:3, 3] = _floats(tables, row, table, "translation", (3,))
+    return matrix
+
+
+def _floats(tables: Any, row: dict, table: str, column: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    try:
+        values = np.array(row.get(column), np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.shape != shape or not np.isfinite(values).all():
+        raise DatasetError(
+            f"{table} {row['token']} has no usable {column}, expected {shape} finite numbers",
+            path=Path(tables.table_root) / f"{table}.json",
+            remedy=FETCH,
+        )
+    return values
+
+
+def _inverse(rigid: NDArray[np.float64]) -> NDArray[np.float64]:
+    inverse = np.eye(4)
+    inverse[:3, :3] = rigid[:3, :3].T
+    inverse[:3, 3] = -rigid[:3, :3].T @ rigid[:3, 3]
+    return inverse

@@ -1,0 +1,72 @@
+"""Which LiDAR points a camera really sees.
+
+The LiDAR looks over cars and walls that stand in a camera's way, so some of the points inside an image are hidden
+there, and would take the feature of what hides them. Our choice, after the screen-space operators of Pintus et al.
+(2011) and Biasutti et al. (2019): judge a point by the nearer points around it in the image.
+
+A sweep is sparse: neighbouring beams are 30 px apart in a nuScenes image, so a depth buffer fine enough to be right
+has holes, and one coarse enough to be closed hides ground behind nearer ground. Here a point is hidden when clearly
+nearer points lie *both above and below* it, within one gap between beams. Ground and every other surface that
+recedes has its nearer points on one side only and stays visible. What this cannot see: a surface hit by a single beam
+hides nothing, nor does the strip between a surface's outermost beam and its true edge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from ovps.frame import Camera
+from ovps.geometry.projection import Projection
+
+_ROWS_PER_GAP = 4  # rows of the depth buffer per gap between beams
+
+
+class Occlusion(BaseModel):
+    """When a point counts as hidden. The defaults suit the 32 beams of nuScenes; finer LiDARs may use less.
+
+    Attributes:
+        vertical_deg: how far above and below to look; at least the gap between two beams.
+        horizontal_deg: how far to the sides; at least the step between two pulses.
+        tolerance_m, tolerance_ratio: nearer by more than `tolerance_m + tolerance_ratio * depth` hides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vertical_deg: float = Field(default=1.4, gt=0)
+    horizontal_deg: float = Field(default=0.4, gt=0)
+    tolerance_m: float = Field(default=0.5, ge=0)
+    tolerance_ratio: float = Field(default=0.03, ge=0)
+
+
+def unoccluded(projection: Projection, camera: Camera, occlusion: Occlusion | None = None) -> NDArray[np.bool_]:
+    """Points (N,) bool that are inside the image and not hidden by nearer points of the same sweep.
+
+    Args:
+        projection: of all points of the sweep into `camera`.
+        occlusion: None takes the defaults.
+    """
+    settings = occlusion or Occlusion()
+    visible = projection.inside.copy()
+    seen = np.flatnonzero(visible)
+    if len(seen) == 0:
+        return visible
+    depth = projection.depth[seen]
+    row_px = camera.intrinsics[1, 1] * np.deg2rad(settings.vertical_deg) / _ROWS_PER_GAP
+    column_px = camera.intrinsics[0, 0] * np.deg2rad(settings.horizontal_deg)
+    # a border of empty cells, so that looking beyond the image needs no special case
+    column = np.floor(projection.uv[seen, 0] / column_px).astype(np.int64) + 1
+    row = np.floor(projection.uv[seen, 1] / row_px).astype(np.int64) + _ROWS_PER_GAP
+    nearest = np.full((row.max() + _ROWS_PER_GAP + 1, column.max() + 2), np.inf)
+    np.minimum.at(nearest, (row, column), depth)
+
+    sideways = nearest.copy()
+    sideways[:, 1:] = np.minimum(sideways[:, 1:], nearest[:, :-1])
+    sideways[:, :-1] = np.minimum(sideways[:, :-1], nearest[:, 1:])
+    steps = range(1, _ROWS_PER_GAP + 1)
+    above = np.min([sideways[row - step, column] for step in steps], axis=0)
+    below = np.min([sideways[row + step, column] for step in steps], axis=0)
+    tolerance = settings.tolerance_m + settings.tolerance_ratio * depth
+    visible[seen] = np.maximum(above, below) >= depth - tolerance
+    return visible
