@@ -1,0 +1,1 @@
+"""Assignment and the four loss terms."""

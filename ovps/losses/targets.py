@@ -35,7 +35,10 @@ class Targets:
 
     def masks(self) -> Tensor:
         """(S, V) bool."""
-        return self.voxel_segment[None, :] == torch.arange(len(self.segment_class), device=self.voxel_segment.device)[:, None]
+        return (
+            self.voxel_segment[None, :]
+            == torch.arange(len(self.segment_class), device=self.voxel_segment.device)[:, None]
+        )
 
     def to(self, device: torch.device | str) -> Targets:
         return Targets(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})

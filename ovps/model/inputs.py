@@ -34,7 +34,12 @@ class VoxelBatch:
 
     def __post_init__(self) -> None:
         v = len(self.coords)
-        shapes = {"features": self.features, "position": self.position, "clip": self.clip, "clip_valid": self.clip_valid}
+        shapes = {
+            "features": self.features,
+            "position": self.position,
+            "clip": self.clip,
+            "clip_valid": self.clip_valid,
+        }
         wrong = [name for name, tensor in shapes.items() if len(tensor) != v]
         if wrong or self.coords.shape[1:] != (4,) or int(self.voxel_offsets[-1]) != v:
             raise ValueError(f"voxel batch: {wrong or 'coords or offsets'} do not fit {v} voxels")
@@ -60,7 +65,9 @@ class LayerOutput:
     Attributes:
         class_embedding: (B, Q, C) float32, in CLIP space, L2-normalised.
         mask_logits: B tensors (Q, V_b) float32.
+        position_logits: the same from the position branch alone, which has a loss of its own; None without it.
     """
 
     class_embedding: Tensor
     mask_logits: list[Tensor]
+    position_logits: list[Tensor] | None = None

@@ -1,0 +1,55 @@
+"""L_O and L_V: the queries learn CLIP's features of objects and of voxels [paper]. Sums; `total` divides."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovps.model.masks import MaskForm, mask_probability, reconstruct
+
+
+def object_loss(class_embedding: Tensor, object_embedding: Tensor, valid: Tensor) -> Tensor:
+    """1 - cos summed over the matched segments that have a CLIP feature, ().
+
+    Args:
+        class_embedding: (M, C), of the matched queries.
+        object_embedding: (M, C), of their segments.
+        valid: (M,) bool.
+    """
+    return (1 - F.cosine_similarity(class_embedding[valid], object_embedding[valid], dim=1)).sum()
+
+
+def voxel_loss(mask_logits: Tensor, class_embedding: Tensor, clip: Tensor, valid: Tensor, form: MaskForm) -> Tensor:
+    """L1 between reconstructed and cached CLIP features, summed over channels and valid voxels, ().
+
+    F_clip's rows are at most 1 long (means of unit vectors) and E's rows are 1 long, so a voxel with one full mask is
+    reconstructed at about the right length; overlapping sigmoid masks overshoot, which this loss itself pulls down.
+
+    Args:
+        mask_logits: (Q, V).
+        class_embedding: (Q, C), L2-normalised.
+        clip: (V, C).
+        valid: (V,) bool.
+    """
+    return (reconstruct(mask_logits[:, valid], class_embedding, form) - clip[valid]).abs().sum()
+
+
+def coverage_loss(mask_logits: Tensor, valid: Tensor, form: MaskForm) -> Tensor:
+    """1 - the largest mask probability, summed over valid voxels, (): some mask should claim each.
+
+    Part of the form `sigmoid_normalised`, whose weights say nothing about how full the masks are (ours).
+    """
+    return (1 - mask_probability(mask_logits[:, valid], form).amax(dim=0)).sum()
+
+
+def mean_l1(clip: Tensor, mean: Tensor) -> Tensor:
+    """What L_V is divided by: the L1 distance (summed over channels) to the training set's mean feature, averaged.
+
+    Args:
+        clip: (N, C), valid voxels of the training set or of a sample of it.
+        mean: (C,), their mean over the whole training set.
+
+    Returns:
+        () in clip's dtype. A reconstruction no better than the mean then has L_V = 1.
+    """
+    return (clip - mean).abs().sum(dim=1).mean()

@@ -1,0 +1,80 @@
+"""What the network looks like. The defaults are the full-scale model; small ones are set in YAML."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Norm = Literal["batch", "layer"]
+
+
+class EncoderConfig(BaseModel):
+    """The sparse-convolution U-Net.
+
+    Attributes:
+        channels: of each level, fine to coarse; a level halves the resolution of the one before.
+        blocks: residual blocks per level, on the way down and on the way up.
+        kernel: side of the convolutions inside a level, odd.
+        norm: `batch`, or `layer`, which depends on no other voxel and so on no other frame or process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1)
+    blocks: int = Field(2, ge=1)
+    kernel: int = Field(3, ge=1)
+    norm: Norm = "batch"
+
+    @model_validator(mode="after")
+    def _check(self) -> EncoderConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        return self
+
+
+class ModelConfig(BaseModel):
+    """The whole network.
+
+    Attributes:
+        encoder: see `EncoderConfig`.
+        fusion: False: LiDAR only; the CLIP features of the batch are never looked at.
+        width: D, of voxel features and queries.
+        queries: learned queries, for things and everything novel; base stuff has its own on top of them.
+        layers, heads, ffn, dropout: of the transformer decoder. Dropout is off [P3Former].
+        position_branch: masks are the sum of a feature and a position branch [P3Former: position-aware segmentation].
+        position_bands: Fourier bands of the positional encoding (ours); 0 leaves the bare coordinates [P3Former].
+        position_range: metres that make 1 in the positional encoding, also half the longest wavelength.
+        mask_prior: probability that a voxel starts in a mask, before training (ours; 0.5 is [P3Former]).
+        head: `unified`: one cosine classifier in CLIP space for base and novel classes.
+        tau: initial temperature of that classifier, learned within `tau_range` (ours).
+        class_prior: class probability before training where the cosine is 0; sets the initial bias (ours).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: EncoderConfig = EncoderConfig()
+    fusion: bool = True
+    width: int = Field(256, gt=0)
+    queries: int = Field(128, gt=0)
+    layers: int = Field(6, ge=1)
+    heads: int = Field(8, gt=0)
+    ffn: int = Field(2048, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    position_branch: bool = True
+    position_bands: int = Field(6, ge=0)
+    position_range: float = Field(50.0, gt=0)
+    mask_prior: float = Field(0.1, gt=0, lt=1)
+    head: Literal["unified"] = "unified"
+    tau: float = Field(0.07, gt=0)
+    tau_range: tuple[float, float] = (0.01, 1.0)
+    class_prior: float = Field(0.01, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        low, high = self.tau_range
+        if not 0 < low < self.tau < high:
+            raise ValueError(f"tau {self.tau} is outside its range {self.tau_range}")
+        return self

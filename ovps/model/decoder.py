@@ -1,0 +1,92 @@
+"""Queries to masks and class embeddings: a masked-attention transformer decoder.
+
+As in Mask2Former and P3Former: each query looks only at the voxels that its mask of the layer before contains, then at
+the other queries; masks and classes are predicted before the first layer and after each. Norms come after the
+residual sums. The prediction heads are shared by all layers [Mask2Former, FC-CLIP]; P3Former has one set per layer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovps.model.config import ModelConfig
+from ovps.model.inputs import LayerOutput
+from ovps.model.layers import Attention, logit, mlp
+
+
+class Decoder(nn.Module):
+    """Fused voxel features and queries to L + 1 `LayerOutput`s."""
+
+    def __init__(self, config: ModelConfig, clip_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.heads = Heads(config, clip_dim)
+
+    def forward(self, queries: Tensor, voxels: list[Tensor], position: list[Tensor]) -> list[LayerOutput]:
+        """queries (B, Q, D); voxels and position: B tensors (V_b, D), the second without the first's content."""
+        outputs = [self.heads(queries, voxels, position)]
+        for layer in self.layers:
+            queries = layer(queries, voxels, [attend_where(logits) for logits in outputs[-1].mask_logits])
+            outputs.append(self.heads(queries, voxels, position))
+        return outputs
+
+
+class DecoderLayer(nn.Module):
+    """Masked cross-attention, self-attention, feed-forward, each with residual sum and norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.cross = Attention(d, config.heads)
+        self.self_attention = Attention(d, config.heads)
+        self.ffn = nn.Sequential(
+            nn.Linear(d, config.ffn), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.ffn, d)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(3))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, queries: Tensor, voxels: list[Tensor], allowed: list[Tensor]) -> Tensor:
+        """queries (B, Q, D), voxels B x (V_b, D), allowed B x (Q, V_b) bool -> (B, Q, D)."""
+        # Frames differ in length: one by one costs less than padding.
+        seen = torch.cat(
+            [self.cross(q[None], v[None], a[None]) for q, v, a in zip(queries, voxels, allowed, strict=True)]
+        )
+        queries = self.norms[0](queries + self.dropout(seen))
+        queries = self.norms[1](queries + self.dropout(self.self_attention(queries, queries)))
+        return self.norms[2](queries + self.dropout(self.ffn(queries)))
+
+
+class Heads(nn.Module):
+    """What a query says: its class embedding, and its mask as a dot product with the voxels.
+
+    The mask logit is the sum of a feature and a position branch [P3Former] and a learned offset shared by all queries,
+    which starts at the logit of `mask_prior`: masks begin small, as most objects are (ours).
+    """
+
+    def __init__(self, config: ModelConfig, clip_dim: int) -> None:
+        super().__init__()
+        d = config.width
+        self.norm = nn.LayerNorm(d)
+        self.class_embedding = mlp(d, d, clip_dim)
+        self.mask = mlp(d, d, d)
+        self.position = mlp(d, d, d) if config.position_branch else None
+        self.mask_bias = nn.Parameter(torch.tensor(logit(config.mask_prior)))
+
+    def forward(self, queries: Tensor, voxels: list[Tensor], position: list[Tensor]) -> LayerOutput:
+        """queries (B, Q, D), voxels and position B x (V_b, D) -> float32 whatever autocast does."""
+        queries = self.norm(queries)
+        embedding = F.normalize(self.class_embedding(queries).float(), dim=-1)
+        logits = [(q @ v.T).float() + self.mask_bias for q, v in zip(self.mask(queries), voxels, strict=True)]
+        if self.position is None:
+            return LayerOutput(embedding, logits)
+        where = [(q @ p.T).float() for q, p in zip(self.position(queries), position, strict=True)]
+        logits = [feature + place for feature, place in zip(logits, where, strict=True)]
+        return LayerOutput(embedding, logits, [place + self.mask_bias for place in where])
+
+
+def attend_where(mask_logits: Tensor) -> Tensor:
+    """(Q, V) bool: mask probability over 0.5, or everything for a query whose mask is empty [Mask2Former]."""
+    inside = mask_logits.detach() > 0
+    return inside | ~inside.any(dim=1, keepdim=True)

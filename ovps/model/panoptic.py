@@ -1,0 +1,150 @@
+"""The merge: queries to one class and one instance per voxel [P3Former, Mask2Former]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ovps.model.classify import class_cosines
+from ovps.model.masks import MaskForm, mask_probability
+
+UNLABELLED = -1
+
+
+class MergeConfig(BaseModel):
+    """Thresholds of the merge.
+
+    Attributes:
+        score: queries whose best class probability is lower are dropped [P3Former: 0.4].
+        mask: a voxel belongs to a mask from this probability on [P3Former].
+        overlap: a segment that keeps less than this part of its own mask is dropped [P3Former].
+        masks: the form that the masks were trained in; voxel distillation and merge must agree.
+        split: thing segments that fall apart become several (ours).
+        split_gap: metres that part two pieces of a thing.
+        split_gap_per_metre: the gap also grows with the distance from the sensor, as cells and the spacing of
+            points do: one phi cell of the default cylinder is 0.0175 m wide per metre. 0: `split_gap` everywhere.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    score: float = Field(0.4, ge=0, le=1)
+    mask: float = Field(0.5, ge=0, le=1)
+    overlap: float = Field(0.8, ge=0, le=1)
+    masks: MaskForm = "sigmoid"
+    split: bool = True
+    split_gap: float = Field(0.5, gt=0)
+    split_gap_per_metre: float = Field(0.02, ge=0)
+
+
+@dataclass(frozen=True)
+class Panoptic:
+    """One frame, voxel by voxel.
+
+    Attributes:
+        voxel_class: (V,) int64, position in the vocabulary, -1 unlabelled.
+        voxel_instance: (V,) int64, from 1 for things, unique in the frame; 0 for stuff and unlabelled.
+        voxel_query: (V,) int64, the query that claimed the voxel, -1 none.
+    """
+
+    voxel_class: Tensor
+    voxel_instance: Tensor
+    voxel_query: Tensor
+
+
+def merge(
+    class_probability: Tensor, mask_logits: Tensor, is_thing: Tensor, position: Tensor, config: MergeConfig
+) -> Panoptic:
+    """Each voxel goes to the query with the highest score x mask, if the segment survives the thresholds.
+
+    Args:
+        class_probability: (Q, E), over the entries of the vocabulary.
+        mask_logits: (Q, V).
+        is_thing: (E,) bool.
+        position: (V, 3), metres, LiDAR frame.
+        config: thresholds.
+    """
+    voxels = mask_logits.shape[1]
+    nobody = torch.full((voxels,), UNLABELLED, dtype=torch.int64, device=mask_logits.device)
+    score, label = class_probability.max(dim=1)
+    kept = (score >= config.score).nonzero()[:, 0]
+    if not len(kept) or not voxels:
+        return Panoptic(nobody, torch.zeros_like(nobody), nobody)
+    masks = mask_probability(mask_logits, config.masks)[kept]
+    inside = masks >= config.mask
+    winner = (score[kept, None] * masks).argmax(dim=0)
+    own = inside & (winner[None] == torch.arange(len(kept), device=winner.device)[:, None])
+    area, original = own.sum(dim=1), inside.sum(dim=1)
+    survives = (area > 0) & (area >= config.overlap * original)
+    claimed = (own & survives[:, None]).any(dim=0)
+    query = torch.where(claimed, kept[winner], nobody)
+    voxel_class = torch.where(claimed, label[query.clamp(min=0)], nobody)
+    return Panoptic(voxel_class, _instances(query, voxel_class, is_thing, position, config), query)
+
+
+def fill_uncovered(
+    panoptic: Panoptic,
+    features: Tensor,
+    usable: Tensor,
+    text: Tensor,
+    class_index: Tensor,
+    is_thing: Tensor,
+    position: Tensor,
+    config: MergeConfig,
+) -> Panoptic:
+    """Unlabelled voxels take the nearest text class of a feature of their own: of F_rec, then of F_clip (ours).
+
+    Call it once per kind of feature. New thing voxels join no existing instance: each connected piece of one class
+    is an instance of its own.
+
+    Args:
+        panoptic: what the merge gave.
+        features: (V, C).
+        usable: (V,) bool, voxels whose feature means something.
+        text, class_index: see `ovps.model.classify`.
+        is_thing, position, config: as in `merge`.
+    """
+    chosen = usable & (panoptic.voxel_class == UNLABELLED)
+    best = class_cosines(features, text, class_index, len(is_thing)).argmax(dim=1)
+    new = torch.where(chosen, best, torch.full_like(best, UNLABELLED))
+    fresh = _instances(new, new, is_thing, position, config.model_copy(update={"split": True}))
+    fresh = torch.where(fresh > 0, fresh + panoptic.voxel_instance.max(), fresh)
+    return Panoptic(
+        torch.where(chosen, new, panoptic.voxel_class),
+        torch.where(chosen, fresh, panoptic.voxel_instance),
+        panoptic.voxel_query,
+    )
+
+
+def _instances(segment: Tensor, voxel_class: Tensor, is_thing: Tensor, position: Tensor, config: MergeConfig) -> Tensor:
+    """Number the thing segments (V,), and their pieces, from 1."""
+    instance = np.zeros(len(segment), np.int64)
+    ids, place = segment.cpu().numpy(), position.detach().cpu().numpy()
+    thing = (is_thing[voxel_class.clamp(min=0)] & (voxel_class >= 0)).cpu().numpy()
+    for one in np.unique(ids[thing]):
+        rows = np.flatnonzero(ids == one)
+        instance[rows] = instance.max() + 1 + (components(place[rows], config) if config.split else 0)
+    return torch.from_numpy(instance).to(segment.device)
+
+
+def components(position: NDArray[np.floating], config: MergeConfig) -> NDArray[np.int64]:
+    """Pieces (N,) from 0 of a segment whose voxels lie at `position` (N, 3).
+
+    Seen from above: the rings of a LiDAR lie over a metre apart on one car at 50 m, but not in the plane, and nothing
+    on a road hovers over another thing.
+    """
+    plane = position[:, :2]
+    gap = np.maximum(config.split_gap, config.split_gap_per_metre * np.linalg.norm(plane, axis=1))
+    pairs = cKDTree(plane).query_pairs(gap.max(), output_type="ndarray")
+    near, far = pairs.T
+    distance = np.linalg.norm(plane[near] - plane[far], axis=1)
+    near, far = pairs[distance <= np.minimum(gap[near], gap[far])].T
+    graph = coo_array((np.ones(len(near), np.bool_), (near, far)), shape=(len(plane), len(plane)))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
