@@ -27,7 +27,7 @@ def read_manifest(path: Path) -> PartitionRow:
     Raises:
         CorruptStoreError: unreadable, of another schema, or naming files outside its partition.
     """
-    remedy = f"Delete {path} and run the precompute again: it makes this partition anew"
+    remedy = again(path)
     try:
         # read as bytes: given a path, pyarrow takes folder names of the form key=value for extra columns
         table = pq.read_table(pa.BufferReader(path.read_bytes()))
@@ -52,3 +52,8 @@ def manifest_files(store: Path) -> list[Path]:
     """The manifests of a store, by name."""
     folder = store / MANIFESTS
     return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith(TEMPORARY))
+
+
+def again(manifest: Path) -> str:
+    """The remedy for a damaged partition."""
+    return f"Delete {manifest} and run the same `ovps precompute` again: it makes this partition anew"

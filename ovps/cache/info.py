@@ -1,0 +1,116 @@
+"""What is in a store, from its manifests alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from cache_schemas.v1 import FrameRow, PartitionRow, Provenance, SkippedRow
+from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.reader import read_info
+
+FLOAT16_BYTES = 2
+
+
+class StoreSummary(BaseModel):
+    """A store in numbers.
+
+    Attributes:
+        subsets: frames of each subset.
+        frames_by_scene: frames of each scene.
+        quarantined: frames that were skipped, and why.
+        bytes: of all files of all partitions.
+        bytes_by_array: of them, by array of the schema; what belongs to no array is `metadata`.
+        clip_bytes: of the arrays `clip/*`, as compressed.
+        clip_bytes_dense_fp16: of the same features as plain float16, uncompressed: what codecs are compared with.
+        codec_max_error: largest |stored - computed| over all voxel features.
+        codec_mean_error: mean of the same.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    schema_version: int
+    provenance: Provenance
+    partitions: int
+    frames: int
+    subsets: dict[str, int]
+    frames_by_scene: dict[str, int]
+    points: int
+    voxels: int
+    valid_voxels: int
+    objects: int
+    labelled_frames: int
+    quarantined: tuple[SkippedRow, ...]
+    bytes: int
+    bytes_by_array: dict[str, int]
+    clip_bytes: int
+    clip_bytes_dense_fp16: int
+    codec_max_error: float
+    codec_mean_error: float
+
+    @property
+    def weights_random(self) -> bool:
+        """The CLIP features mean nothing: show it wherever results are shown."""
+        return self.provenance.weights_random
+
+
+def store_info(path: Path) -> StoreSummary:
+    """Summarise a store.
+
+    Raises:
+        CacheError: no store, or one of another schema version.
+        CorruptStoreError: a manifest that cannot be read.
+    """
+    info = read_info(path)
+    rows = [read_manifest(file) for file in manifest_files(path)]
+    frames = [frame for row in rows for frame in row.frames]
+    by_array = Counter[str]()
+    for row in rows:
+        for file in row.files:
+            by_array[_array_of(file.path)] += file.bytes
+    valid_voxels = _sum(frames, "valid_voxels")
+    return StoreSummary(
+        path=str(path),
+        schema_version=info.schema_version,
+        provenance=info.provenance,
+        partitions=len(rows),
+        frames=len(frames),
+        subsets=dict(sorted(Counter(frame.subset for frame in frames).items())),
+        frames_by_scene=_frames_by_scene(rows),
+        points=_sum(frames, "points"),
+        voxels=_sum(frames, "voxels"),
+        valid_voxels=valid_voxels,
+        objects=_sum(frames, "objects"),
+        labelled_frames=_sum(frames, "labelled"),
+        quarantined=tuple(skipped for row in rows for skipped in row.skipped),
+        bytes=sum(by_array.values()),
+        bytes_by_array=dict(sorted(by_array.items())),
+        clip_bytes=sum(size for name, size in by_array.items() if name.startswith("clip/")),
+        clip_bytes_dense_fp16=valid_voxels * info.provenance.clip_dim * FLOAT16_BYTES,
+        codec_max_error=max((row.codec_max_error for row in rows), default=0.0),
+        codec_mean_error=_mean_error(rows, valid_voxels),
+    )
+
+
+def _array_of(file: str) -> str:
+    parts = file.split("/")
+    return "/".join(parts[:2]) if len(parts) > 2 else "metadata"
+
+
+def _sum(frames: list[FrameRow], field: str) -> int:
+    return sum(int(getattr(frame, field)) for frame in frames)
+
+
+def _frames_by_scene(rows: list[PartitionRow]) -> dict[str, int]:
+    scenes = Counter[str]()
+    for row in rows:
+        scenes[row.scene] += len(row.frames)
+    return dict(sorted(scenes.items()))
+
+
+def _mean_error(rows: list[PartitionRow], valid_voxels: int) -> float:
+    total = sum(row.codec_mean_error * _sum(list(row.frames), "valid_voxels") for row in rows)
+    return total / valid_voxels if valid_voxels else 0.0

@@ -1,0 +1,117 @@
+"""Are the bytes of a store the bytes that were written? Reads every file once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cache_schemas.v1 import PartitionRow, StoreInfo
+from ovps.cache.files import TEMPORARY, files_below, hash_file
+from ovps.cache.layout import INFO, LOCK, MANIFESTS, PARTITIONS, VOCABULARY, manifest_path, partition_path
+from ovps.cache.manifest import again, manifest_files, read_manifest
+from ovps.cache.partition import Partition
+from ovps.cache.reader import read_info
+from ovps.errors import CorruptStoreError
+
+ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
+
+
+class Problem(BaseModel):
+    """One thing that is wrong with a store."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: ProblemKind
+    path: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}. {self.remedy}"
+
+
+def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) -> list[Problem]:
+    """Check every file of a store against its manifest: presence, size, hash, and nothing besides.
+
+    What a run left behind that did not finish (a partition without a manifest) is no problem: nobody reads it.
+
+    Args:
+        on_partition: called with the name of each partition when it has been checked.
+
+    Raises:
+        CacheError: no store, or one of another schema version.
+    """
+    info = read_info(path)
+    problems = _check_root(path, info)
+    tokens: Counter[str] = Counter()
+    for file in manifest_files(path):
+        try:
+            row = read_manifest(file)
+        except CorruptStoreError as error:
+            problems.append(Problem(kind="manifest", path=str(file), message=error.message, remedy=error.remedy or ""))
+            continue
+        tokens.update(frame.token for frame in row.frames)
+        problems += _check_partition(path, row, info)
+        if on_partition is not None:
+            on_partition(row.partition)
+    twice = sorted(token for token, count in tokens.items() if count > 1)
+    if twice:
+        problems.append(
+            Problem(
+                kind="duplicate",
+                path=str(path / MANIFESTS),
+                message=f"{len(twice)} frames are in two partitions, the first is {twice[0]}",
+                remedy="Delete one of the manifests that name it and run the same `ovps precompute` again",
+            )
+        )
+    return problems
+
+
+def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
+    vocabulary = path / VOCABULARY
+    lost = "Precompute into a new folder, or restore the file"
+    problems = []
+    if not vocabulary.is_file():
+        problems.append(Problem(kind="missing", path=str(vocabulary), message="missing file", remedy=lost))
+    elif hash_file(vocabulary) != info.vocabulary_sha256:
+        message = "not the bytes that were written"
+        problems.append(Problem(kind="content", path=str(vocabulary), message=message, remedy=lost))
+    known = {path / name for name in (INFO, VOCABULARY, LOCK, MANIFESTS, PARTITIONS)}
+    inside = [*path.iterdir(), *(p for p in (path / MANIFESTS).glob("*") if p.suffix != ".parquet")]
+    problems += [_extra(p) for p in sorted(inside) if p not in known and not p.name.startswith(TEMPORARY)]
+    return problems
+
+
+def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Problem]:
+    folder = partition_path(store, row.partition)
+    remedy = again(manifest_path(store, row.partition))
+    problems = []
+
+    def add(kind: ProblemKind, file: Path, message: str) -> None:
+        problems.append(Problem(kind=kind, path=str(file), message=message, remedy=remedy))
+
+    for entry in row.files:
+        file = folder / entry.path
+        if not file.is_file():
+            add("missing", file, "missing file")
+        elif file.stat().st_size != entry.bytes:
+            add("size", file, f"{file.stat().st_size} bytes, expected {entry.bytes}")
+        elif hash_file(file) != entry.sha256:
+            add("content", file, "not the bytes that were written")
+    listed = {folder / entry.path for entry in row.files}
+    problems += [_extra(file) for file in files_below(folder) if file not in listed]
+    if row.frames and not problems:
+        try:
+            Partition.open(store, row.partition, info.provenance)
+        except CorruptStoreError as error:
+            add("schema", folder, error.message)
+    return problems
+
+
+def _extra(file: Path) -> Problem:
+    remedy = "Delete it, or move it elsewhere: it is not part of the store"
+    return Problem(kind="extra", path=str(file), message="a file that no manifest lists", remedy=remedy)
