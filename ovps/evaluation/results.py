@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import product
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from cache_schemas.v1 import Provenance
 from ovps.evaluation.mask_recall import RecallCounts
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
 from ovps.taxonomy import Kind, Taxonomy
@@ -159,7 +161,7 @@ def recall_result(counts: RecallCounts, taxonomy: Taxonomy, novel: Iterable[int]
     )
 
 
-def miou_result(points, taxonomy: Taxonomy, novel: Iterable[int]) -> dict[str, float | None]:
+def miou_result(points: NDArray, taxonomy: Taxonomy, novel: Iterable[int]) -> dict[str, float | None]:
     """mIoU per group of a confusion (256, 256), over the classes that occur in its ground truth.
 
     For parts of the points (with a CLIP feature, without), where a class may well not occur at all.
@@ -170,3 +172,54 @@ def miou_result(points, taxonomy: Taxonomy, novel: Iterable[int]) -> dict[str, f
     grouped = _groups(taxonomy.classes, lambda c: c.kind, lambda c: c.id in novel_ids)
     present = {g: [float(iou[c.id]) for c in members if occurs[c.id]] for g, members in grouped.items()}
     return {g: fmean(values) if values else None for g, values in present.items()}
+
+
+class Row(_Model):
+    """One line of the table: the system, a variant of it, or a reference."""
+
+    name: str
+    description: str
+    panoptic: PanopticResult
+    instances: bool = True  # False: no instances are predicted, PQ says something about stuff only
+
+
+class EvalResult(_Model):
+    """Everything one evaluation found, as written to `eval/metrics.json`.
+
+    Attributes:
+        weights_random: the CLIP behind the cache has random weights: nothing here says anything about the method.
+        system: the run, as its inference settings say.
+        variants: the same run with one setting changed.
+        references: what its numbers are to be compared with.
+        mask_recall: `queries` (any query's mask, before the merge), `merged` (segments after it), and both over the
+            points with a CLIP feature (`/seen`) and without (`/unseen`).
+        miou: over the points with a CLIP feature (`seen`), and without (`unseen`), by group.
+        seen_points: share of the labelled points that have a CLIP feature.
+    """
+
+    format: str = "ovps-eval-1"
+    run: str
+    step: int
+    seed: int
+    split: str
+    taxonomy: str
+    min_points: int
+    subset: str
+    frames: int
+    vocabulary: list[str]
+    weights_random: bool
+    cache: Provenance
+    inference: dict[str, Any]
+    system: Row
+    variants: list[Row]
+    references: list[Row]
+    mask_recall: dict[str, RecallResult]
+    miou: dict[str, dict[str, float | None]]
+    seen_points: float
+    seconds: float
+    machine: str
+    versions: dict[str, str]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [self.system, *self.variants, *self.references]

@@ -1,0 +1,73 @@
+"""What a system says about one frame, in points, and how its entries map to the classes of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.errors import VocabularyError
+from ovps.taxonomy import UNLABELLED, Taxonomy
+from ovps.vocabulary import Vocabulary
+
+NO_ENTRY = -1
+
+
+@dataclass(frozen=True, eq=False)
+class PointLabels:
+    """N points.
+
+    Attributes:
+        entry: (N,) int64, row of the vocabulary's entries, -1 where nothing was predicted.
+        instance: (N,) int64, unique within the frame for things, 0 for stuff and where nothing was predicted.
+    """
+
+    entry: NDArray[np.int64]
+    instance: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FramePrediction:
+    """One frame.
+
+    Attributes:
+        labels: as the inference settings say.
+        variants: the same with one setting changed, by name.
+        point_voxel: (N,) int64, row of each point's voxel.
+        masks: (Q, V) bool, the queries' masks before the merge (probability above 0.5).
+    """
+
+    labels: PointLabels
+    variants: dict[str, PointLabels]
+    point_voxel: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+
+
+def class_ids(vocabulary: Vocabulary, taxonomy: Taxonomy) -> NDArray[np.int64]:
+    """(E + 1,) int64: the class id of each entry by its name, 0 for distractors; the last is 0, so that entry -1 is.
+
+    Raises:
+        VocabularyError: no entry is a class of the taxonomy.
+    """
+    known = [taxonomy.by_name[n].id if n in taxonomy.by_name else UNLABELLED for n in vocabulary.names]
+    if not any(known):
+        raise VocabularyError(
+            f"none of {', '.join(vocabulary.names)} is a class of {taxonomy.name}",
+            remedy=f"Name entries after its classes ({', '.join(taxonomy.by_name)}), synonyms behind `=`",
+        )
+    return np.array([*known, UNLABELLED])
+
+
+def check_same_clip(vocabulary: Vocabulary, store_vocabulary: Vocabulary) -> None:
+    """Raise VocabularyError unless both vocabularies come from one CLIP, that of the cache."""
+    theirs, ours = ((v.encoder, v.weights_sha256) for v in (vocabulary, store_vocabulary))
+    if theirs != ours or vocabulary.embeddings.shape[1] != store_vocabulary.embeddings.shape[1]:
+        raise VocabularyError(
+            f"the vocabulary is of {_name(*theirs)}, the cache of {_name(*ours)}",
+            remedy="Build it again with the cache's encoder and weights: ovps vocab build --encoder ... --weights ...",
+        )
+
+
+def _name(encoder: str, sha256: str) -> str:
+    return f"{encoder} (weights {sha256[:12]})"
