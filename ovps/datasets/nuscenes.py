@@ -173,7 +173,10 @@ def _rigid(tables: Any, record: dict, table: str) -> NDArray[np.float64]:
     """(4, 4) float64 from a quaternion (w, x, y, z), normalised as the devkit does, and a translation in metres."""
     row = get_record(tables, record, table)
     matrix = np.eye(4)
-    matrix[:3, :3] = Quaternion(_floats(tables, row, table, "rotation", (4,))).rotation_matrix
+    rotation = Quaternion(_floats(tables, row, table, "rotation", (4,)))
+    if rotation.norm == 0:  # a place holder: it would project every point to one spot
+        raise _unusable(tables, row, table, "rotation", "a quaternion that is not zero")
+    matrix[:3, :3] = rotation.rotation_matrix
     matrix[:3, 3] = _floats(tables, row, table, "translation", (3,))
     return matrix
 
@@ -184,12 +187,16 @@ def _floats(tables: Any, row: dict, table: str, column: str, shape: tuple[int, .
     except (TypeError, ValueError):
         values = np.zeros(0)
     if values.shape != shape or not np.isfinite(values).all():
-        raise DatasetError(
-            f"{table} {row['token']} has no usable {column}, expected {shape} finite numbers",
-            path=Path(tables.table_root) / f"{table}.json",
-            remedy=FETCH,
-        )
+        raise _unusable(tables, row, table, column, f"finite numbers of shape {shape}")
     return values
+
+
+def _unusable(tables: Any, row: dict, table: str, column: str, expected: str) -> DatasetError:
+    return DatasetError(
+        f"{table} {row['token']} has no usable {column}, expected {expected}",
+        path=Path(tables.table_root) / f"{table}.json",
+        remedy=FETCH,
+    )
 
 
 def _inverse(rigid: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -136,7 +136,7 @@ def inside_dataroot(dataroot: Path, filename: str) -> str:
 def _explain_broken_tables(folder: Path) -> None:
     """The devkit's KeyError names a token but no table: raise the reason, if the files show it."""
     tables = {name: _load(folder / f"{name}.json") for name in _TABLES}
-    tokens = {target: {row["token"] for row in tables[target]} for _, _, target in _REFERENCES}
+    tokens = {target: {row.get("token") for row in tables[target]} for _, _, target in _REFERENCES}
     for table, column, target in _REFERENCES:
         for row in tables[table]:
             if row.get(column) not in tokens[target]:
@@ -146,7 +146,7 @@ def _explain_broken_tables(folder: Path) -> None:
 def _dangling(folder: str | Path, table: str, row: dict, column: str, target: str) -> DatasetError:
     where = f" of {row['filename']}" if "filename" in row else ""
     return DatasetError(
-        f"{target} {row.get(column)}, which {table} {row['token']}{where} needs, is missing",
+        f"{target} {row.get(column)}, which {table} {row.get('token')}{where} needs, is missing",
         path=Path(folder) / f"{target}.json",
         remedy=FETCH,
     )

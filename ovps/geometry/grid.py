@@ -153,7 +153,7 @@ def voxel_mean(values: NDArray[np.floating], point_voxel: NDArray[np.int64], vox
     """
     if point_voxel.shape != values.shape[:1]:
         raise ValueError(f"{values.shape} values and {point_voxel.shape} voxel numbers disagree")
-    flat = values.reshape(len(values), -1).astype(np.float64)
+    flat = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
     means = mean_matrix(point_voxel, voxels) @ flat
     return means.reshape(voxels, *values.shape[1:]).astype(values.dtype)
 

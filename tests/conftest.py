@@ -1,0 +1,36 @@
+"""Fixtures for every test. Real frames are never part of the project: OVPS_REAL_DATA says where they lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+
+REAL_DATA = "OVPS_REAL_DATA"
+REAL_FIXTURES = {"real_nuscenes"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if REAL_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("real_data")
+            if not os.environ.get(REAL_DATA):
+                item.add_marker(pytest.mark.skip(reason=f"{REAL_DATA} is not set: no real frames to test on"))
+
+
+@pytest.fixture(scope="session")
+def real_nuscenes() -> Path:
+    """A nuScenes dataroot with one real key frame, scene-0061 of v1.0-mini and v1.0-trainval. Read only."""
+    root = Path(os.environ[REAL_DATA]) / "nuscenes"
+    assert root.is_dir(), f"{REAL_DATA} is set, but {root} is not a folder"
+    return root
+
+
+@pytest.fixture(scope="session")
+def mini_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default mini dataroot: scene mini-0001 in train, mini-0002 in val, two frames each. Read only."""
+    return write_mini_nuscenes(tmp_path_factory.mktemp("mini_nuscenes"))
