@@ -23,8 +23,8 @@ from ovps.taxonomy import UNLABELLED, ClassInfo, Split, Taxonomy
 
 
 @dataclass(frozen=True)
-class BaseClasses:
-    """The classes that training may know, in the order of the taxonomy: the one order of all class lists."""
+class ClassSplit:
+    """A taxonomy and what of it training may know: base classes, in the order of the taxonomy."""
 
     taxonomy: Taxonomy
     split: Split
@@ -53,7 +53,7 @@ class BaseClasses:
         return tuple(int(i) for i in np.flatnonzero(~self.is_thing))
 
 
-def base_points(raw: NDArray[np.uint32], base: BaseClasses) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def base_points(raw: NDArray[np.uint32], base: ClassSplit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Raw labels (N,) to class ids (N,) int64 and instances (N,) int64, both 0 unless the class is base."""
     semantic, instance = base.taxonomy.decode(raw)
     known = np.isin(semantic, base.ids)
@@ -80,7 +80,7 @@ def vote(point_voxel: NDArray[np.int64], point_segment: NDArray[np.int64], voxel
     return winner
 
 
-def make_targets(frame: CachedFrame, point_voxel: NDArray[np.int64], voxels: int, base: BaseClasses) -> Targets:
+def make_targets(frame: CachedFrame, point_voxel: NDArray[np.int64], voxels: int, base: ClassSplit) -> Targets:
     """Segments of the base classes that win at least one voxel, by ascending (class id, instance).
 
     Args:

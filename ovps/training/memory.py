@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Keep(Generic[T]):
-    """Values by key, loaded when missing, up to a number of bytes.
+    """Values by number, loaded when missing, up to a number of bytes.
 
     Args:
-        load: makes the value of a key.
+        load: makes a value.
         size: bytes of a value.
         limit: bytes to hold at most; 0 keeps nothing.
     """
 
-    def __init__(self, load: Callable[[Hashable], T], size: Callable[[T], int], limit: int) -> None:
+    def __init__(self, load: Callable[[int], T], size: Callable[[T], int], limit: int) -> None:
         self._load, self._size, self._limit = load, size, limit
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._values: OrderedDict[int, T] = OrderedDict()
         self._used = 0
 
-    def __getitem__(self, key: Hashable) -> T:
-        if key in self._values:
-            self._values.move_to_end(key)
-            return self._values[key]
-        value = self._load(key)
-        self._values[key] = value
+    def __getitem__(self, number: int) -> T:
+        if number in self._values:
+            self._values.move_to_end(number)
+            return self._values[number]
+        value = self._load(number)
+        self._values[number] = value
         self._used += self._size(value)
         while self._used > self._limit and self._values:
-            _, old = self._values.popitem(last=False)
-            self._used -= self._size(old)
+            _, oldest = self._values.popitem(last=False)
+            self._used -= self._size(oldest)
         return value

@@ -11,7 +11,7 @@ from ovps.geometry.grid import Grid
 from ovps.losses.targets import Targets
 from ovps.model.inputs import VoxelBatch
 from ovps.training.augment import draw_transform, generator
-from ovps.training.labels import BaseClasses, make_targets
+from ovps.training.labels import ClassSplit, make_targets
 from ovps.training.order import Draw
 from ovps.training.settings import AugmentationConfig
 from ovps.training.voxels import collate, frame_batch
@@ -36,7 +36,7 @@ class Batch:
 
 
 def make_sample(
-    frame: CachedFrame, draw: Draw, *, seed: int, grid: Grid, augmentation: AugmentationConfig, base: BaseClasses
+    frame: CachedFrame, draw: Draw, *, seed: int, grid: Grid, augmentation: AugmentationConfig, base: ClassSplit
 ) -> Batch:
     """A batch of one frame, augmented by (seed, epoch, frame)."""
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)

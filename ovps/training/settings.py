@@ -65,17 +65,3 @@ class DataConfig(_Settings):
     batch_size: PositiveInt = 2
     workers: int = Field(default=0, ge=0)
     keep_mb: int = Field(default=0, ge=0)
-
-
-class InferenceConfig(_Settings):
-    """Thresholds of the panoptic merge, stored with the run so that every evaluation uses the same.
-
-    Attributes:
-        score: queries whose best class probability is lower are dropped.
-        overlap: a segment that keeps less of its own mask is dropped.
-        split_gap: predicted things whose voxels lie further apart are split, metres; None: never.
-    """
-
-    score: Fraction = 0.3
-    overlap: Fraction = 0.8
-    split_gap: float | None = Field(default=0.5, gt=0)

@@ -1,0 +1,128 @@
+"""Checkpoints: everything that the next step depends on, written atomically, read without pickle."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ovps.errors import CheckpointError
+from ovps.training.files import write_whole
+
+FORMAT = "ovps-checkpoint-1"
+
+Architecture = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The state after `step` updates. Order, augmentation and learning rate follow from the step.
+
+    Attributes:
+        architecture: what the weights fit, by dotted name, in plain values.
+        step: updates done.
+        network, optimiser: state dicts.
+        rng: state of torch's generator (dropout), and of every GPU's.
+    """
+
+    architecture: Architecture
+    step: int
+    network: dict[str, Any]
+    optimiser: dict[str, Any]
+    rng: list[torch.Tensor]
+
+
+def save_checkpoint(
+    path: Path, architecture: Architecture, step: int, network: nn.Module, optimiser: Optimizer
+) -> None:
+    """Write the state after `step` updates.
+
+    Raises:
+        CheckpointError: the disk refuses; the checkpoint before is untouched.
+    """
+    rng = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+    content = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "architecture": architecture,
+            "step": step,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "rng": rng,
+        },
+        content,
+    )
+    write_whole(path, content.getvalue())
+
+
+def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
+    """Read a checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, or its weights are of another architecture: names what differs.
+    """
+    if not path.is_file():
+        raise CheckpointError("no such checkpoint", path=path, remedy="Train first: ovps train --cache CACHE --out RUN")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise KeyError(f"format {content['format']!r}")
+        found = Checkpoint(**{k: content[k] for k in ("architecture", "step", "network", "optimiser", "rng")})
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"damaged, or not a checkpoint of ovps: {_first_line(error)}",
+            path=path,
+            remedy="Restore it, or train again with --restart",
+        ) from error
+    differing = differences(found.architecture, architecture)
+    if differing:
+        raise CheckpointError(
+            f"a checkpoint of another architecture: {'; '.join(differing)}",
+            path=path,
+            remedy="Use the settings it was trained with, or another --out",
+        )
+    return found
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> list[str]:
+    """Settings that differ, as `name: old there, new now`, but for names that begin with one of `ignore`."""
+    names = [*there, *(n for n in now if n not in there)]
+    return [
+        f"{name}: {there.get(name, 'not set')!r} there, {now.get(name, 'not set')!r} now"
+        for name in names
+        if there.get(name, "not set") != now.get(name, "not set") and not name.startswith(ignore)
+    ]
+
+
+def restore(checkpoint: Checkpoint, network: nn.Module, optimiser: Optimizer | None, path: Path) -> None:
+    """Put a checkpoint's state into network, optimiser and (with an optimiser) torch's generators.
+
+    Raises:
+        CheckpointError: the tensors do not fit, in spite of the same architecture: another version of the code.
+    """
+    try:
+        network.load_state_dict(checkpoint.network)
+        if optimiser is not None:
+            optimiser.load_state_dict(checkpoint.optimiser)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"its weights do not fit this version of ovps: {_first_line(error)}",
+            path=path,
+            remedy="Use the version that trained it (run.json names it), or train again",
+        ) from error
+    if optimiser is not None:
+        torch.set_rng_state(checkpoint.rng[0])
+        if torch.cuda.is_available() and len(checkpoint.rng) == 1 + torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(checkpoint.rng[1:])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

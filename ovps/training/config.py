@@ -1,0 +1,198 @@
+"""All settings of a run in one object, from a YAML file and `key.sub=value` overrides."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from ovps.errors import ConfigError
+from ovps.losses.total import LossConfig
+from ovps.model.config import ModelConfig
+from ovps.model.panoptic import MergeConfig
+from ovps.training.settings import AugmentationConfig, DataConfig, OptimiserConfig
+
+
+class TrainConfig(BaseModel):
+    """A training run.
+
+    Attributes:
+        split: which classes are novel (name of a split shipped with ovps, or a YAML file).
+        epochs, steps: length of the run; give one. A step is one update of the weights.
+        accumulate: forward passes per step.
+        seed: of weights, order and augmentation.
+        precision: of the decoder; the sparse encoder stays in float32 (MinkowskiEngine knows nothing else).
+        threads: of torch and MinkowskiEngine; None: all cores. Two numbers of threads give different last bits.
+        statistics_frames: frames that the mean CLIP feature is taken over.
+        log_interval: steps between lines of metrics.
+        gradient_interval: steps between measurements of the gradient norm of L_V against the rest; 0: never.
+        checkpoint_interval: steps between checkpoints.
+        keep_interval: steps between checkpoints that are kept for good; 0: only the last one is kept.
+        merge: thresholds of inference, stored with the run so that every evaluation uses the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    split: str = "b12n4"
+    epochs: float | None = Field(default=None, gt=0)
+    steps: PositiveInt | None = None
+    accumulate: PositiveInt = 1
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["float32", "bf16"] = "float32"
+    threads: PositiveInt | None = None
+    statistics_frames: PositiveInt = 256
+    log_interval: PositiveInt = 10
+    gradient_interval: int = Field(default=0, ge=0)
+    checkpoint_interval: PositiveInt = 500
+    keep_interval: int = Field(default=0, ge=0)
+
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    data: DataConfig = DataConfig()
+    merge: MergeConfig = MergeConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        if self.merge.masks != self.loss.voxel_form:
+            raise ValueError(f"merge.masks {self.merge.masks} and loss.voxel_form {self.loss.voxel_form} must be equal")
+        return self
+
+    def total_steps(self, frames: int) -> int:
+        """Updates in the whole run over `frames` training frames."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        per_step = self.data.batch_size * self.accumulate
+        return max(1, round(self.epochs * frames / per_step))
+
+
+def configs() -> tuple[str, ...]:
+    """Names of the configs shipped in `pipelines/configs`."""
+    folder = resources.files("pipelines") / "configs"
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """A shipped config by name, or a YAML file, with overrides like `optimiser.lr=4e-4` on top.
+
+    Raises:
+        ConfigError: no such config, not YAML, an unknown key, a value that does not fit.
+    """
+    values = _read(name_or_file)
+    for override in overrides:
+        _set(values, override)
+    return validate_config(values, source=name_or_file)
+
+
+def validate_config(values: Mapping[str, Any], *, source: str) -> TrainConfig:
+    """Nested settings as a TrainConfig, or a ConfigError that names the keys at fault."""
+    unknown = list(_unknown(values, TrainConfig, ""))
+    if unknown:
+        raise ConfigError(f"unknown setting {', '.join(unknown)}", path=source, remedy=_suggest(unknown[0]))
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(problems), path=source, remedy="Mend the value, or leave it out") from error
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Every setting, defaults included, as YAML."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def known_keys() -> tuple[str, ...]:
+    """Every setting by its dotted name."""
+    return tuple(_keys(TrainConfig, ""))
+
+
+def flat(config: BaseModel) -> dict[str, Any]:
+    """A config as dotted names and values, for comparisons that name the difference."""
+    return _flatten(config.model_dump(mode="json"))
+
+
+def _read(name_or_file: str) -> dict[str, Any]:
+    shipped = resources.files("pipelines") / "configs" / f"{name_or_file}.yaml"
+    source = shipped if name_or_file in configs() else Path(name_or_file)
+    if not source.is_file():
+        raise ConfigError(
+            f"no config {name_or_file!r}",
+            remedy=f"Give the path of a YAML file, or one of: {', '.join(configs())}",
+        )
+    try:
+        values = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not YAML: {error}", path=str(source)) from error
+    if not isinstance(values, dict):
+        raise ConfigError("a config is a mapping of settings", path=str(source))
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot read the setting {override!r}", remedy="Write --set key.sub=value")
+    if key not in known_keys():
+        raise ConfigError(f"unknown setting {key}", remedy=_suggest(key))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value of {override!r}: {error}") from error
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[last] = value
+    # `epochs` and `steps` exclude each other: naming one on the command line replaces the other of the file
+    other = {"epochs": "steps", "steps": "epochs"}.get(key)
+    if other and value is not None:
+        values.pop(other, None)
+
+
+def _suggest(key: str) -> str:
+    near = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.5)
+    leaf = key.rsplit(".", 1)[-1]
+    near += [k for k in known_keys() if k.rsplit(".", 1)[-1] == leaf and k not in near]
+    return f"Did you mean {' or '.join(near[:4])}?" if near else f"Sections are: {', '.join(TrainConfig.model_fields)}"
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The config class of a field, also of an optional one."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        yield prefix + name
+        if section:
+            yield from _keys(section, f"{prefix}{name}.")
+
+
+def _unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            yield f"{prefix}{name}"
+        elif isinstance(value, Mapping) and (section := _section(field.annotation)):
+            yield from _unknown(value, section, f"{prefix}{name}.")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            result |= _flatten(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

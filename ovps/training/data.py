@@ -1,0 +1,91 @@
+"""Batches of a run, from any forward pass on, with or without loader processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from ovps.geometry.grid import Grid
+from ovps.training.config import TrainConfig
+from ovps.training.labels import ClassSplit
+from ovps.training.memory import Keep
+from ovps.training.order import draws
+from ovps.training.sample import Batch, join, make_sample
+
+
+def training_frames(store: Store, subsets: tuple[str, ...]) -> list[FrameRef]:
+    """The frames to train on, in the store's order.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    frames = [ref for ref in store.frames if ref.subset in subsets]
+    if not frames:
+        present = sorted({ref.subset for ref in store.frames})
+        raise ConfigError(
+            f"the cache has no frames of {', '.join(subsets)}; it has {', '.join(present) or 'none at all'}",
+            path=str(store.path),
+            remedy="Name its subsets with --set data.subsets=[...], or precompute the missing ones",
+        )
+    return frames
+
+
+@dataclass
+class Batches(Dataset[Batch]):
+    """Batch number i is a pure function of (seed, i). Pickled to loader processes, which open the store themselves."""
+
+    store: Store
+    frames: list[FrameRef]
+    grid: Grid
+    base: ClassSplit
+    config: TrainConfig
+    _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
+
+    def __getitem__(self, number: int) -> Batch:
+        size = self.config.data.batch_size
+        samples = [
+            make_sample(
+                self._frame(draw.frame),
+                draw,
+                seed=self.config.seed,
+                grid=self.grid,
+                augmentation=self.config.augmentation,
+                base=self.base,
+            )
+            for draw in draws(self.config.seed, len(self.frames), number * size, size)
+        ]
+        return join(samples)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_keep": None}
+
+    def _frame(self, index: int) -> CachedFrame:
+        if self._keep is None:
+            self._keep = Keep(lambda i: self.store.read(self.frames[i]), _bytes, self.config.data.keep_mb * 2**20)
+        return self._keep[index]
+
+
+def iterate(batches: Batches, start: int, stop: int) -> Iterator[Batch]:
+    """Batches number start..stop-1, in order, whatever the number of workers.
+
+    Workers are spawned: forking a process that has read Zarr can deadlock.
+    """
+    workers = batches.config.data.workers
+    loader: DataLoader[Batch] = DataLoader(
+        batches,
+        sampler=range(start, stop),
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)
+
+
+def _bytes(frame: CachedFrame) -> int:
+    return sum(getattr(value, "nbytes", 0) for value in vars(frame).values())

@@ -1,0 +1,131 @@
+"""The loop: batches in, updates of the weights, one report per update. Files and progress bars are the caller's."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from ovps.losses.base import BaseClasses
+from ovps.losses.total import LossTerms, gradient_ratio, loss_terms
+from ovps.model.network import Network
+from ovps.training.config import TrainConfig
+from ovps.training.data import Batches, iterate
+from ovps.training.errors import TrainingError
+from ovps.training.optimiser import learning_rate, set_learning_rate
+from ovps.training.sample import Batch
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One update of the weights.
+
+    Attributes:
+        step: updates done, this one included.
+        losses: means over the forward passes of the update; `total` is what was differentiated.
+        gradient_norm: before clipping.
+        gradient_ratio: norm of the gradient of L_V over the norm of the rest's, on the decoder; None: not measured.
+        data_seconds: spent waiting for batches.
+        step_seconds: all of it, waiting included.
+    """
+
+    step: int
+    losses: dict[str, float]
+    gradient_norm: float
+    gradient_ratio: float | None
+    learning_rate: float
+    data_seconds: float
+    step_seconds: float
+
+    def scalars(self) -> dict[str, float]:
+        """By the names they have in TensorBoard and `metrics.jsonl`."""
+        values = {f"loss/{name}": value for name, value in self.losses.items()}
+        values |= {"gradient_norm": self.gradient_norm, "learning_rate": self.learning_rate}
+        values |= {"seconds/data": self.data_seconds, "seconds/step": self.step_seconds}
+        return values if self.gradient_ratio is None else values | {"gradient_ratio": self.gradient_ratio}
+
+
+def train_steps(
+    network: Network,
+    optimiser: AdamW,
+    batches: Batches,
+    base: BaseClasses,
+    mean_l1: float,
+    config: TrainConfig,
+    *,
+    start: int,
+    stop: int,
+    total: int,
+) -> Iterator[StepReport]:
+    """Do updates number start..stop-1 of `total`, on the device of the network; yield after each.
+
+    Raises:
+        TrainingError: loss or gradient is not finite; the weights are those before this update.
+    """
+    device = next(network.parameters()).device
+    network.train()
+    passes = config.accumulate
+    stream = iterate(batches, start * passes, stop * passes)
+    for step in range(start, stop):
+        begin, waited, ratio = time.perf_counter(), 0.0, None
+        rate = learning_rate(config.optimiser, step, total)
+        set_learning_rate(optimiser, rate)
+        optimiser.zero_grad(set_to_none=True)
+        logs: list[dict[str, Tensor]] = []
+        tokens: list[str] = []
+        for number in range(passes):
+            asked = time.perf_counter()
+            batch = next(stream).to(device)
+            waited += time.perf_counter() - asked
+            tokens += batch.tokens
+            terms = forward(network, batch, base, mean_l1, config, step)
+            if number == 0 and config.gradient_interval and step % config.gradient_interval == 0:
+                ratio = gradient_ratio(terms, network.decoder.parameters())
+            (terms.total / passes).backward()
+            logs.append(terms.log())
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.clip_norm or float("inf"))
+        losses = _mean(logs)
+        _check_finite(losses, float(norm), step, tokens)
+        optimiser.step()
+        yield StepReport(step + 1, losses, float(norm), ratio, rate, waited, time.perf_counter() - begin)
+
+
+def forward(
+    network: Network, batch: Batch, base: BaseClasses, mean_l1: float, config: TrainConfig, step: int
+) -> LossTerms:
+    """Network and losses of one batch; only the network runs in the config's precision.
+
+    Raises:
+        TrainingError: the network's outputs are not finite. The matching of queries to segments cannot take them.
+    """
+    with torch.autocast(batch.voxels.coords.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        outputs = network(batch.voxels)
+    tensors = [t for o in outputs for t in (o.class_embedding, *o.mask_logits)]
+    if not torch.stack([t.detach().sum() for t in tensors]).isfinite().all():
+        raise _not_finite("outputs of the network that are not finite", step, batch.tokens)
+    return loss_terms(outputs, batch.voxels, batch.targets, network.class_logits, base, mean_l1, config.loss)
+
+
+def _mean(logs: list[dict[str, Tensor]]) -> dict[str, float]:
+    values = torch.stack([torch.stack(list(log.values())) for log in logs]).mean(dim=0)
+    return dict(zip(logs[0], values.tolist(), strict=True))
+
+
+def _check_finite(losses: dict[str, float], norm: float, step: int, tokens: list[str]) -> None:
+    values = losses | {"gradient norm": norm}
+    wrong = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        raise _not_finite(", ".join(wrong), step, tokens)
+
+
+def _not_finite(what: str, step: int, tokens: Sequence[str]) -> TrainingError:
+    return TrainingError(
+        f"step {step + 1} gave {what}",
+        frame=", ".join(tokens),
+        remedy="Lower optimiser.lr, or check these frames with `ovps cache verify`; checkpoints are as they were",
+    )

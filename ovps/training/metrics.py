@@ -1,0 +1,54 @@
+"""Curves of a run: `metrics.jsonl` for the report, TensorBoard for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ovps.training.files import write_whole
+
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class MetricsLog:
+    """Writes scalars by step. Opened at step `start`, it forgets lines of later steps, which a resumed run repeats."""
+
+    def __init__(self, run: Path, start: int) -> None:
+        kept = [line for line in read_metrics(run) if line["step"] <= start]
+        write_whole(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = (run / METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=start + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`, oldest first; a last line cut short by a killed run is left out."""
+    path = run / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    result = []
+    for number, line in enumerate(lines):
+        try:
+            result.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number + 1 < len(lines):
+                raise
+    return result

@@ -1,0 +1,202 @@
+"""A run's folder: what it was made from, its weights, and how to get the trained network back.
+
+RUN/
+  config.yaml              every setting
+  run.json                 RunInfo: classes, split, grid, CLIP, frames, versions
+  vocabulary.safetensors   the data set's own classes, as the cache had them
+  statistics.safetensors   mean CLIP feature of the training frames
+  checkpoints/last.pt      newest state; step_N.pt where `keep_interval` asks for it
+  metrics.jsonl, tensorboard/
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cache_schemas.v1 import Provenance
+from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
+from ovps.geometry.grid import Grid
+from ovps.model.network import Network
+from ovps.taxonomy import Split, Taxonomy
+from ovps.training.checkpoint import Architecture, load_checkpoint, restore
+from ovps.training.config import TrainConfig, flat, validate_config
+from ovps.training.files import write_whole
+from ovps.training.labels import ClassSplit
+from ovps.training.voxels import INPUT_DIM
+from ovps.vocabulary import Vocabulary, load_vocabulary
+
+CONFIG = "config.yaml"
+INFO = "run.json"
+VOCABULARY = "vocabulary.safetensors"
+STATISTICS = "statistics.safetensors"
+LAST = "checkpoints/last.pt"
+
+
+class ClipSource(BaseModel):
+    """Where the CLIP features of a run come from: only features of the same CLIP mean the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str
+    weights_sha256: str
+    weights_random: bool
+    clip_dim: int
+
+    @classmethod
+    def of(cls, provenance: Provenance) -> ClipSource:
+        return cls(**{name: getattr(provenance, name) for name in cls.model_fields})
+
+
+class RunInfo(BaseModel):
+    """`run.json`. Taxonomy and split are whole, so that a run needs no file of its user's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["ovps-run-1"] = "ovps-run-1"
+    ovps_version: str
+    torch_version: str
+    dataset: str
+    dataset_version: str
+    taxonomy: Taxonomy
+    split: Split
+    grid: str
+    clip: ClipSource
+    vocabulary_sha256: str
+    frames: int
+    frames_sha256: str
+    total_steps: int
+    threads: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained network and all that is needed to use it.
+
+    Attributes:
+        network: in eval mode, weights of the last checkpoint.
+        step: updates that the weights have seen.
+        vocabulary: the data set's own classes, base and novel.
+    """
+
+    path: Path
+    config: TrainConfig
+    info: RunInfo
+    network: Network
+    step: int
+    vocabulary: Vocabulary
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.info.taxonomy
+
+    @property
+    def split(self) -> Split:
+        return self.info.split
+
+    @property
+    def clip(self) -> ClipSource:
+        return self.info.clip
+
+    @property
+    def grid(self) -> Grid:
+        return Grid.parse(self.info.grid)
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.info.total_steps
+
+    def check_cache(self, provenance: Provenance, path: Path) -> None:
+        """Raise CacheError unless the cache at `path` was made with the CLIP of this run."""
+        there, here = ClipSource.of(provenance).model_dump(), self.clip.model_dump()
+        differing = [f"{n} {there[n]!r} in the cache, {here[n]!r} in the run" for n in here if there[n] != here[n]]
+        if differing:
+            raise CacheError(
+                f"the cache has features of another CLIP than run {self.path}: {'; '.join(differing)}",
+                path=path,
+                remedy="Use a cache of the CLIP that the run was trained with, or train on this cache",
+            )
+
+    def check_vocabulary(self, vocabulary: Vocabulary, path: Path | None = None) -> None:
+        """Raise VocabularyError unless the vocabulary was made with the CLIP of this run."""
+        there = (vocabulary.encoder, vocabulary.weights_sha256, vocabulary.embeddings.shape[1])
+        here = (self.clip.encoder, self.clip.weights_sha256, self.clip.clip_dim)
+        if there != here:
+            raise VocabularyError(
+                f"text embeddings of another CLIP, {there}, than run {self.path}, {here}",
+                path=path,
+                remedy="Build the vocabulary with the CLIP of the run: ovps vocab build --encoder ... --weights ...",
+            )
+
+
+def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
+    """The network of a run, with the weights of its last checkpoint.
+
+    Raises:
+        CheckpointError: not a run, damaged, or the checkpoint is of another architecture than the config.
+    """
+    config, info = load_settings(path)
+    checkpoint = load_checkpoint(path / LAST, architecture(config, info))
+    network = make_network(config, info)
+    restore(checkpoint, network, None, path / LAST)
+    try:
+        vocabulary = load_vocabulary(path / VOCABULARY)
+    except VocabularyError as error:
+        raise CheckpointError(f"the run's own vocabulary: {error.message}", path=path / VOCABULARY) from error
+    return Run(path, config, info, network.to(device).eval(), checkpoint.step, vocabulary)
+
+
+def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
+    """`config.yaml` and `run.json` of a run.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    if not (path / INFO).is_file():
+        raise CheckpointError("no run here", path=path, remedy="Train one: ovps train --cache CACHE --out RUN")
+    remedy = "Restore it, or train again with --restart"
+    try:
+        info = RunInfo.model_validate_json((path / INFO).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise CheckpointError(f"damaged: {error}", path=path / INFO, remedy=remedy) from error
+    try:
+        values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        return validate_config(values if isinstance(values, dict) else {}, source=str(path / CONFIG)), info
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+        raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error
+
+
+def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
+    """Write `config.yaml` and `run.json`."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_whole(path / CONFIG, text.encode())
+    write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
+
+
+def make_network(config: TrainConfig, info: RunInfo) -> Network:
+    """The network of a run, weights drawn from torch's generator."""
+    classes = ClassSplit(info.taxonomy, info.split)
+    return Network(config.model, INPUT_DIM, info.clip.clip_dim, len(classes.stuff))
+
+
+def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
+    """What the weights of a run fit. Thresholds of inference, schedule and data are not among it."""
+    return {
+        **{f"model.{name}": value for name, value in flat(config.model).items()},
+        "grid": info.grid,
+        "input_dim": INPUT_DIM,
+        "clip_dim": info.clip.clip_dim,
+        "base_classes": list(ClassSplit(info.taxonomy, info.split).names),
+    }
+
+
+def hash_tokens(tokens: Iterable[str]) -> str:
+    """SHA-256 of frame tokens in order."""
+    return hashlib.sha256("\n".join(tokens).encode()).hexdigest()

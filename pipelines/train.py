@@ -1,0 +1,273 @@
+"""Stage 2: train on a cache. Neither CLIP nor the data set is needed.
+
+ovps train --cache ./zarr --config driveworld --out runs/driveworld
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+from torch.utils import deterministic
+
+import ovps
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from ovps.geometry.grid import Grid
+from ovps.model.network import Network
+from ovps.progress import progress_bar
+from ovps.taxonomy import load_split, load_taxonomy
+from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
+from ovps.training.config import TrainConfig, flat, load_config
+from ovps.training.data import Batches, training_frames
+from ovps.training.labels import ClassSplit
+from ovps.training.loop import StepReport, train_steps
+from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
+from ovps.training.optimiser import make_optimiser
+from ovps.training.run import (
+    CONFIG,
+    INFO,
+    LAST,
+    STATISTICS,
+    VOCABULARY,
+    ClipSource,
+    RunInfo,
+    architecture,
+    hash_tokens,
+    load_settings,
+    make_network,
+    save_settings,
+)
+from ovps.training.statistics import ClipStatistics, load_statistics, measure, save_statistics
+from ovps.training.text import base_classes
+from ovps.vocabulary import save_vocabulary
+
+# Settings that do not change what is learned: a run may go on with other values of these.
+FREE = (
+    "data.workers",
+    "data.keep_mb",
+    "threads",
+    "log_interval",
+    "gradient_interval",
+    "checkpoint_interval",
+    "keep_interval",
+    "merge.",
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `ovps train` is asked for.
+
+    Attributes:
+        cache: a store written by `ovps precompute`.
+        out: folder of the run. If it holds the same run unfinished, that is carried on.
+        config: name of a config in `pipelines/configs`, or a YAML file.
+        split: which classes are novel, instead of the config's.
+        overrides: `key.sub=value`, on top of the config.
+        restart: forget what is in `out`.
+        stop_after: stop after this step with a checkpoint, as if interrupted; the schedule stays that of the whole run.
+        device: None: a GPU if there is one.
+    """
+
+    cache: Path
+    out: Path
+    config: str = "driveworld"
+    split: str | None = None
+    overrides: tuple[str, ...] = ()
+    restart: bool = False
+    stop_after: int | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What came of it.
+
+    Attributes:
+        run: its folder.
+        frames: trained on.
+        parameters: of the network.
+        resumed_from: step that this call began at.
+        step, total_steps: where it stopped, and where the run ends.
+        seconds: of this call.
+        losses: of the last update; empty if there was none.
+    """
+
+    run: Path
+    frames: int
+    parameters: int
+    resumed_from: int
+    step: int
+    total_steps: int
+    seconds: float
+    losses: dict[str, float]
+
+
+def train(options: TrainOptions) -> TrainSummary:
+    """Train a run from its beginning, or from its last checkpoint, to its end.
+
+    Raises:
+        ConfigError: settings that cannot be used, or that differ from those the run was begun with.
+        CacheError: no cache, a damaged one, or one without labels.
+        CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
+        TrainingError: a loss that is not finite.
+    """
+    begin = time.perf_counter()
+    overrides = (*options.overrides, *((f"split={options.split}",) if options.split else ()))
+    config = load_config(options.config, overrides)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    store = Store.open(options.cache)
+    batches, info = _plan(store, config)
+    if options.restart:
+        _clear(options.out)
+    with _deterministic():
+        return _train(options, batches, info, begin)
+
+
+def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float) -> TrainSummary:
+    run, config, total = options.out, batches.config, info.total_steps
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    base = base_classes(batches.store.vocabulary, batches.base).to(device)
+    torch.manual_seed(config.seed)
+    network = make_network(config, info).to(device)
+    optimiser = make_optimiser(network, config.optimiser)
+    if (run / LAST).is_file():
+        start = _resume(run, config, info, network, optimiser)
+        statistics = load_statistics(run / STATISTICS)
+    else:
+        start = 0
+        statistics = _begin(run, batches)
+    save_settings(run, config, info)
+
+    stop = min(total, options.stop_after or total)
+    last: StepReport | None = None
+    steps = train_steps(
+        network, optimiser, batches, base, statistics.mean_l1, config, start=start, stop=stop, total=total
+    )
+    with MetricsLog(run, start) as metrics, progress_bar() as bar:
+        task = bar.add_task("steps", total=total, completed=start, note="")
+        for last in steps:
+            bar.update(task, completed=last.step, note=_note(last))
+            if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
+                metrics.write(last.step, last.scalars())
+            for name in _checkpoints_due(config, last.step, stop):
+                save_checkpoint(run / name, architecture(config, info), last.step, network, optimiser)
+    return TrainSummary(
+        run=run,
+        frames=len(batches.frames),
+        parameters=sum(p.numel() for p in network.parameters()),
+        resumed_from=start,
+        step=last.step if last else start,
+        total_steps=total,
+        seconds=time.perf_counter() - begin,
+        losses=last.losses if last else {},
+    )
+
+
+def _plan(store: Store, config: TrainConfig) -> tuple[Batches, RunInfo]:
+    """What will be trained on, and the record of it."""
+    provenance = store.provenance
+    taxonomy, split = load_taxonomy(provenance.taxonomy), load_split(config.split)
+    classes = ClassSplit(taxonomy, split)
+    if split.taxonomy != taxonomy.name:
+        raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")
+    if not classes.names:
+        raise ConfigError(f"split {split.name} leaves no base class to train on")
+    frames = training_frames(store, config.data.subsets)
+    grid = Grid.parse(config.data.grid or provenance.grid)
+    info = RunInfo(
+        ovps_version=ovps.__version__,
+        torch_version=torch.__version__,
+        dataset=provenance.dataset,
+        dataset_version=provenance.dataset_version,
+        taxonomy=taxonomy,
+        split=split,
+        grid=str(grid),
+        clip=ClipSource.of(provenance),
+        vocabulary_sha256=store.info.vocabulary_sha256,
+        frames=len(frames),
+        frames_sha256=hash_tokens(ref.token for ref in frames),
+        total_steps=config.total_steps(len(frames)),
+        threads=torch.get_num_threads(),
+    )
+    return Batches(store, frames, grid, classes, config), info
+
+
+def _begin(run: Path, batches: Batches) -> ClipStatistics:
+    """Write what a new run takes from the cache."""
+    save_vocabulary(batches.store.vocabulary, run / VOCABULARY)
+    statistics = measure(batches.store, batches.frames, batches.config.statistics_frames)
+    save_statistics(statistics, run / STATISTICS)
+    return statistics
+
+
+def _resume(run: Path, config: TrainConfig, info: RunInfo, network: Network, optimiser: AdamW) -> int:
+    """Put the last checkpoint into network and optimiser; the step it was made at.
+
+    Raises:
+        CheckpointError: damaged, or of another architecture.
+        ConfigError: the run was begun with other settings, frames or CLIP features: going on would mix the two.
+    """
+    checkpoint = load_checkpoint(run / LAST, architecture(config, info))
+    old_config, old_info = load_settings(run)
+    there, now = flat(old_config) | _comparable(old_info), flat(config) | _comparable(info)
+    differing = differences(there, now, ignore=FREE)
+    if differing:
+        raise ConfigError(
+            f"the run was begun with other settings: {'; '.join(differing)}",
+            path=run,
+            remedy="Give the same settings to go on, another --out, or --restart to begin anew",
+        )
+    restore(checkpoint, network, optimiser, run / LAST)
+    return checkpoint.step
+
+
+def _comparable(info: RunInfo) -> dict[str, Any]:
+    """What must be the same for a run to go on exactly."""
+    return flat(info.clip) | {
+        "novel classes": list(info.split.novel),
+        "vocabulary_sha256": info.vocabulary_sha256,
+        "frames_sha256": info.frames_sha256,
+    }
+
+
+def _checkpoints_due(config: TrainConfig, step: int, stop: int) -> list[str]:
+    due = [LAST] if step == stop or step % config.checkpoint_interval == 0 else []
+    keep = config.keep_interval and step % config.keep_interval == 0
+    return [*due, f"checkpoints/step_{step}.pt"] if keep else due
+
+
+def _clear(run: Path) -> None:
+    """Remove what a run consists of, and nothing else that may lie in the folder."""
+    for name in (CONFIG, INFO, VOCABULARY, STATISTICS, METRICS):
+        (run / name).unlink(missing_ok=True)
+    for name in ("checkpoints", TENSORBOARD):
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
+def _note(report: StepReport) -> str:
+    data, step = 1000 * report.data_seconds, 1000 * report.step_seconds
+    return f"loss {report.losses['total']:.3f}  data {data:.0f} ms  step {step:.0f} ms"
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Deterministic algorithms where torch has them; a warning where it has none (some on the GPU)."""
+    flags: Any = deterministic
+    before, fill = torch.are_deterministic_algorithms_enabled(), flags.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    flags.fill_uninitialized_memory = False  # a debugging aid that costs a write of every new tensor
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        flags.fill_uninitialized_memory = fill
