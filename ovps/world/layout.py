@@ -94,7 +94,7 @@ class Plot:
         if not self.free(solid):
             return None
         self.taken.append(solid)
-        z = KERB if abs(y) > HALF_ROAD or abs(y) < ISLAND and self._on_island(x) else 0.0
+        z = KERB if abs(y) > HALF_ROAD or (abs(y) < ISLAND and self._on_island(x)) else 0.0
         self.placed.append(
             Placed(
                 mesh,
@@ -228,11 +228,8 @@ def _sidewalk(plot: Plot, side: int, x: tuple[float, float], back: float) -> Non
             ("vegetation", "young_tree"),
         ][int(rng.integers(4))]
         where, y = float(post + rng.uniform(0, 4)), side * (HALF_ROAD + 0.45)
-        yaw = {"lamp": np.pi / 2 * (1 + side) + 0.0, "sign": 0.0 if side < 0 else np.pi}.get(
-            variant, float(rng.uniform(0, 6.28))
-        )
-        if variant == "lamp":
-            yaw = np.pi if side > 0 else 0.0
+        towards_road = 0.0 if side < 0 else np.pi
+        yaw = towards_road if name == "manmade" else float(rng.uniform(0, 2 * np.pi))
         asset = plot.asset(name, variant)
         if plot.put(asset, where, y, yaw) is not None and rng.random() < 0.5:
             _companion(
@@ -267,18 +264,18 @@ def _lot(plot: Plot, side: int, x: tuple[float, float], front: float, deck: Deck
         color,
     )
     pieces = {"hedge": ("vegetation", "hedge"), "wall": ("manmade", "wall"), "fence": ("manmade", "fence")}
-    house = str(rng.choice(["house", "block"]))
+    facade = str(rng.choice(["house", "block"]))
     if kind in pieces:
         _row(plot, x, side * (front + 0.02), pieces[kind], side)
     if kind == "house":
-        asset = plot.asset("manmade", house)
+        asset = plot.asset("manmade", facade)
         _, d = _size(asset, 0.0)
         plot.put(asset, (x[0] + x[1]) / 2, side * (front + 0.05 + d / 2), 0.0 if side > 0 else np.pi)
         return
     back = side * (front + depth)
     behind = str(rng.choice(["house", "hedge", "wall"]))
     if behind == "house":
-        asset = plot.asset("manmade", house)
+        asset = plot.asset("manmade", facade)
         _, d = _size(asset, 0.0)
         plot.put(asset, (x[0] + x[1]) / 2, back + side * d / 2, 0.0 if side > 0 else np.pi)
         if rng.random() < 0.6:

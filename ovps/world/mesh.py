@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -151,7 +152,7 @@ def tube(
 def path(points: ArrayLike, radius: float, paint: Paint, *, sides: int = 6) -> Mesh:
     """Round bars through (P, 3) points."""
     p = np.asarray(points, float)
-    return join([tube(a, b, radius, paint, sides=sides) for a, b in zip(p[:-1], p[1:], strict=True)])
+    return join([tube(a, b, radius, paint, sides=sides) for a, b in pairwise(p)])
 
 
 def wheel(center: ArrayLike, radius: float, width: float, tyre: Paint, hub: Paint, *, sides: int = 14) -> Mesh:

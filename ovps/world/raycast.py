@@ -35,6 +35,7 @@ class Caster:
         self.normals: NDArray[np.float32] = (
             normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         ).astype(np.float32)
+        self.centers: NDArray[np.float32] = corners.mean(1)
         self._scene = EmbreeScene()
         # Kept alive by this reference: embree points into it.
         self._geometry = TriangleMesh(self._scene, corners)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ovps.world.mesh import Mesh, ball, box, frustum, hoop, join, loft, path, rectangle, tube, wheel
@@ -320,7 +322,7 @@ def _cone(rng: Rng, paint: Paint, *, height: float, radius: float, bands: int, s
     def at(z: float) -> float:
         return radius + (tip - radius) * (z - 0.05) / (height - 0.05)
 
-    for i, (low, high) in enumerate(zip(steps[:-1], steps[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(steps)):
         parts.append(
             tube((0, 0, low), (0, 0, high), at(low), band if i % 2 else paint, end_radius=at(high), sides=sides)
         )
@@ -401,7 +403,7 @@ def _planks(rng: Rng, paint: Paint, *, boards: int, board: float, height: float,
     for i in range(boards):
         z = height - 0.02 - i * pitch
         edges = np.linspace(-h, h, int(length / 0.3) + 1)
-        for j, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for j, (a, b) in enumerate(pairwise(edges)):
             parts.append(box((a, b), (-0.05, 0.05), (z - board, z), other if j % 2 else paint))
     return join(parts)
 

@@ -79,7 +79,7 @@ def _car_body(
         frustum(roof_x, roof_y, height - 0.08, roof_x, (roof_y[0] * 0.92, roof_y[1] * 0.92), height, paint),
     ]
     for side in (-1, 1):
-        for low, high in ((sill_x[0], roof_x[0]), (sill_x[1], roof_x[1]), (np.mean(sill_x), np.mean(roof_x))):
+        for low, high in ((sill_x[0], roof_x[0]), (sill_x[1], roof_x[1]), (sum(sill_x) / 2, sum(roof_x) / 2)):
             parts.append(
                 tube((low, side * w * 0.93, belt - 0.03), (high, side * w * 0.75, height - 0.04), 0.045, paint, sides=4)
             )
@@ -353,7 +353,7 @@ def _tipper_bed(rng: Rng, deck: tuple[float, float], w: float) -> list[Mesh]:
     ]
     parts.append(
         ball(
-            (np.mean(deck), 0, top),
+            (sum(deck) / 2, 0, top),
             ((deck[1] - deck[0]) * 0.42, w * 0.85, 0.4),
             paint.tinted(jitter(rng, (0.42, 0.33, 0.22))),
         )
