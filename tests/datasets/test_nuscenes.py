@@ -1,0 +1,174 @@
+"""The nuScenes adapter on dataroots that are in order."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from pyquaternion import Quaternion
+
+from ovps.datasets import nuscenes
+from ovps.errors import DatasetError
+from ovps.taxonomy import load_taxonomy
+from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
+
+
+def test_frames_of_the_mini_dataroot(mini_nuscenes):
+    frames = nuscenes.load_frames(mini_nuscenes, VERSION, ("train", "val"))
+    assert [(f.scene, f.index, f.subset) for f in frames] == [
+        ("mini-0001", 0, "train"),
+        ("mini-0001", 1, "train"),
+        ("mini-0002", 0, "val"),
+        ("mini-0002", 1, "val"),
+    ]
+    assert len({f.token for f in frames}) == 4
+    for frame in frames:
+        assert (frame.dataset, frame.version) == ("nuscenes", VERSION)
+        assert tuple(c.channel for c in frame.cameras) == nuscenes.CAMERAS
+        assert frame.points_path.startswith(str(mini_nuscenes.absolute()))
+        cloud, labels = nuscenes.read_points(frame), nuscenes.read_labels(frame)
+        assert cloud.xyz.shape == (400, 3)
+        assert cloud.xyz.dtype == cloud.intensity.dtype == np.float32
+        assert 0 <= cloud.intensity.min() < 0.1 < 0.9 < cloud.intensity.max() <= 1
+        assert labels.dtype == np.uint32
+        assert labels.shape == (400,)
+        semantic, _ = load_taxonomy("nuscenes").decode(labels)
+        assert len(np.unique(semantic)) > 10
+        for camera in frame.cameras:
+            assert nuscenes.read_image(camera).shape == (camera.height, camera.width, 3) == (72, 128, 3)
+
+
+def test_frames_survive_pickling(mini_nuscenes):
+    frame = nuscenes.load_frames(mini_nuscenes, VERSION, ("val",))[0]
+    again = pickle.loads(pickle.dumps(frame))
+    assert again.token == frame.token
+    np.testing.assert_array_equal(again.cameras[3].camera_from_lidar, frame.cameras[3].camera_from_lidar)
+
+
+def test_calibration_goes_through_each_sensors_own_ego_pose(mini_nuscenes):
+    """Point by point with the tables alone, in the devkit's order of steps."""
+    tables = {n: _rows(mini_nuscenes, n) for n in ("sample_data", "ego_pose", "calibrated_sensor")}
+    frame = nuscenes.load_frames(mini_nuscenes, VERSION, ("train",))[1]
+    lidar = tables["sample_data"][frame.token]
+    point = np.array([3.0, 12.0, -1.0])
+    in_global = _up(tables, lidar, point)
+    np.testing.assert_allclose((frame.global_from_lidar @ [*point, 1])[:3], in_global, atol=1e-9)
+    for camera in frame.cameras:
+        record = next(r for r in tables["sample_data"].values() if camera.image_path.endswith(r["filename"]))
+        expected = _down(tables, record, in_global)
+        np.testing.assert_allclose((camera.camera_from_lidar @ [*point, 1])[:3], expected, atol=1e-9)
+        assert camera.timestamp_us == record["timestamp"] < frame.timestamp_us
+        # the car moves between the two: leaving that out would be seen
+        pose, lidar_pose = (tables["ego_pose"][r["ego_pose_token"]] for r in (record, lidar))
+        assert np.linalg.norm(np.subtract(pose["translation"], lidar_pose["translation"])) > 0.005
+
+
+def _rows(root, table):
+    return {row["token"]: row for row in json.loads((root / VERSION / f"{table}.json").read_text())}
+
+
+def _chain(tables, record):
+    return [
+        tables["calibrated_sensor"][record["calibrated_sensor_token"]],
+        tables["ego_pose"][record["ego_pose_token"]],
+    ]
+
+
+def _up(tables, record, point):
+    for step in _chain(tables, record):
+        point = Quaternion(step["rotation"]).rotation_matrix @ point + step["translation"]
+    return point
+
+
+def _down(tables, record, point):
+    for step in reversed(_chain(tables, record)):
+        point = Quaternion(step["rotation"]).rotation_matrix.T @ (point - step["translation"])
+    return point
+
+
+def test_order_of_time_whatever_the_order_of_the_table(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=1, frames=4)
+    path = root / VERSION / "sample.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    frames = nuscenes.load_frames(root, VERSION, ("train",))
+    assert [f.index for f in frames] == [0, 1, 2, 3]
+    assert (np.diff([f.timestamp_us for f in frames]) > 0).all()
+
+
+def test_only_key_frames(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=1, frames=1)
+    path = root / VERSION / "sample_data.json"
+    rows = json.loads(path.read_text())
+    sweeps = [row | {"token": f"sweep{i}", "is_key_frame": False} for i, row in enumerate(rows)]
+    path.write_text(json.dumps(sweeps + rows))
+    (frame,) = nuscenes.load_frames(root, VERSION, ("train",))
+    assert not frame.token.startswith("sweep")
+
+
+def test_without_labels(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=1, frames=1, labelled=False)
+    (frame,) = nuscenes.load_frames(root, VERSION, ("train",))
+    assert frame.labels_path is None
+    with pytest.raises(DatasetError, match="no panoptic labels"):
+        nuscenes.read_labels(frame)
+
+
+def test_official_splits_where_splits_json_is_silent(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=2, frames=1)
+    _rename(root, {"mini-0001": "scene-0061", "mini-0002": "scene-0003"})  # official: train and val
+    (root / VERSION / "splits.json").unlink()
+    assert _scenes(root, "train") == ["scene-0061"]
+    assert _scenes(root, "val") == ["scene-0003"]
+    # a file that names another split leaves train and val as they are; one that names train wins
+    (root / VERSION / "splits.json").write_text('{"mine": ["scene-0003"]}')
+    assert _scenes(root, "train") == ["scene-0061"]
+    assert _scenes(root, "mine") == ["scene-0003"]
+    (root / VERSION / "splits.json").write_text('{"train": ["scene-0003", "scene-9999"]}')
+    assert _scenes(root, "train") == ["scene-0003"]
+
+
+def _rename(root, names):
+    path = root / VERSION / "scene.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([row | {"name": names[row["name"]]} for row in rows]))
+
+
+def _scenes(root, subset):
+    return [f.scene for f in nuscenes.load_frames(root, VERSION, (subset,))]
+
+
+def test_a_scene_in_two_splits_is_loaded_once(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=2, frames=1)
+    (root / VERSION / "splits.json").write_text('{"a": ["mini-0001"], "b": ["mini-0002", "mini-0001"]}')
+    frames = nuscenes.load_frames(root, VERSION, ("a", "b"))
+    assert [(f.scene, f.subset) for f in frames] == [("mini-0001", "a"), ("mini-0002", "b")]
+
+
+def test_the_devkit_opens_the_tables_once(mini_nuscenes, monkeypatch):
+    from nuscenes.nuscenes import NuScenes
+
+    opened = []
+    original = NuScenes.__init__
+    monkeypatch.setattr(NuScenes, "__init__", lambda self, *a, **k: (opened.append(k), original(self, *a, **k))[1])
+    nuscenes.load_frames(mini_nuscenes, VERSION, ("train", "val"))
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize(("version", "subset"), [("v1.0-trainval", "train"), ("v1.0-mini", "mini_train")])
+def test_real_frame(real_nuscenes, version, subset):
+    (frame,) = nuscenes.load_frames(real_nuscenes, version, (subset,))
+    assert frame.scene == "scene-0061"
+    assert frame.token == "9d9bf11fb0e144c8b446d54a8a00184f"
+    cloud, labels = nuscenes.read_points(frame), nuscenes.read_labels(frame)
+    assert len(cloud) == len(labels) == 34_688
+    assert cloud.intensity.max() == 1.0
+    for camera in frame.cameras:
+        assert nuscenes.read_image(camera).shape == (900, 1600, 3)
+        assert 0 < frame.timestamp_us - camera.timestamp_us <= 44_000
+
+
+def test_real_frame_is_not_in_mini_val(real_nuscenes):
+    with pytest.raises(DatasetError, match="none of the 2 scenes of split 'mini_val'"):
+        nuscenes.load_frames(real_nuscenes, "v1.0-mini", ("mini_val",))
