@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ovps.cache.frame_data import CachedFrame, FrameRef
@@ -83,6 +84,9 @@ def iterate(batches: Batches, start: int, stop: int) -> Iterator[Batch]:
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        # the loader draws a seed for its workers: from torch's own generator, that would change the dropout of a
+        # resumed run
+        generator=torch.Generator(),
     )
     return iter(loader)
 
