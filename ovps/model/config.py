@@ -45,7 +45,7 @@ class ModelConfig(BaseModel):
         position_branch: masks are the sum of a feature and a position branch [P3Former: position-aware segmentation].
         position_bands: Fourier bands of the positional encoding (ours); 0 leaves the bare coordinates [P3Former].
         position_range: metres that make 1 in the positional encoding, also half the longest wavelength.
-        mask_prior: probability that a voxel starts in a mask, before training (ours; 0.5 is [P3Former]).
+        mask_prior: probability that a voxel is in a mask before training, best about 1 / Q (ours; P3Former: 0.5).
         head: `unified`: one cosine classifier in CLIP space for base and novel classes.
         tau: initial temperature of that classifier, learned within `tau_range` (ours).
         class_prior: class probability before training where the cosine is 0; sets the initial bias (ours).
@@ -64,7 +64,7 @@ class ModelConfig(BaseModel):
     position_branch: bool = True
     position_bands: int = Field(6, ge=0)
     position_range: float = Field(50.0, gt=0)
-    mask_prior: float = Field(0.1, gt=0, lt=1)
+    mask_prior: float = Field(0.02, gt=0, lt=1)
     head: Literal["unified"] = "unified"
     tau: float = Field(0.07, gt=0)
     tau_range: tuple[float, float] = (0.01, 1.0)

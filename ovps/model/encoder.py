@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import MinkowskiEngine as ME
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ class SparseUNet(nn.Module):
                 _OnFeatures(_norm(coarse, config.norm)),
                 _OnFeatures(nn.ReLU()),
             )
-            for fine, coarse in zip(c[:-1], c[1:], strict=True)
+            for fine, coarse in pairwise(c)
         )
         self.up = nn.ModuleList(
             nn.Sequential(
@@ -35,7 +37,7 @@ class SparseUNet(nn.Module):
                 _OnFeatures(_norm(fine, config.norm)),
                 _OnFeatures(nn.ReLU()),
             )
-            for fine, coarse in zip(c[:-1], c[1:], strict=True)
+            for fine, coarse in pairwise(c)
         )
         self.merge = nn.ModuleList(_blocks(2 * fine, fine, config) for fine in c[:-1])
         self.out = nn.Linear(c[0], width)

@@ -58,6 +58,6 @@ class Network(nn.Module):
 
     @property
     def tau(self) -> Tensor:
-        """The temperature. A sigmoid between the logs of its bounds, not a clamp: a clamp that binds has no gradient."""
+        """The temperature. A sigmoid between the logs of its bounds: a clamp that binds would have no gradient."""
         low, high = (math.log(t) for t in self.config.tau_range)
         return (low + (high - low) * self.raw_tau.sigmoid()).exp()

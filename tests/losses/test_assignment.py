@@ -1,0 +1,98 @@
+"""Matching against every permutation; fixed stuff queries with classes in any order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovps.losses.assignment import Costs, assign, matching_cost
+from ovps.losses.targets import Targets
+from tests.losses.test_panoptic import slow_focal
+
+
+def made(seed: int, queries: int, segment_class: list[int], thing: list[bool], classes: int, voxels: int = 12):
+    g = torch.Generator().manual_seed(seed)
+    s = len(thing)
+    targets = Targets(
+        torch.randint(-1, s, (voxels,), generator=g), torch.tensor(segment_class, dtype=torch.int64),
+        torch.tensor(thing, dtype=torch.bool), torch.zeros(s, 3), torch.zeros(s, dtype=torch.bool),
+    )  # fmt: skip
+    return 2 * torch.randn(queries, classes, generator=g), 2 * torch.randn(queries, voxels, generator=g), targets
+
+
+def slow_cost(class_logits, mask_logits, targets, weight, q, s, costs):
+    c = class_logits[q, targets.segment_class[s]].item()
+    cost = slow_focal(c, True, costs.class_gamma, 0.25) - slow_focal(c, False, costs.class_gamma, 0.25)
+    counted = [v for v in range(mask_logits.shape[1]) if weight[v]]
+    inside = {v: targets.voxel_segment[v].item() == s for v in counted}
+    x = {v: mask_logits[q, v].item() for v in counted}
+    cost += sum(slow_focal(x[v], inside[v], costs.mask_gamma, 0.25) for v in counted) / len(counted)
+    p = {v: 1 / (1 + math.exp(-x[v])) for v in counted}
+    top = 2 * sum(p[v] for v in counted if inside[v])
+    return cost + costs.dice_weight * (1 - top / (sum(p.values()) + sum(inside.values()) + 1e-3))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 4), st.booleans())
+def test_things_match_at_the_lowest_cost_of_all_permutations(seed, learned, things, ignore):
+    # classes 0 and 3 are things, 1 and 2 stuff; one fixed query each
+    g = torch.Generator().manual_seed(seed)
+    segment_class = [[0, 3][int(torch.randint(0, 2, (), generator=g))] for _ in range(things)]
+    class_logits, mask_logits, targets = made(seed, learned + 2, segment_class, [True] * things, 4)
+    weight = (targets.voxel_segment >= 0).float() if ignore and things else torch.ones(12)
+    if not weight.any():
+        return
+    got = assign(class_logits, mask_logits, targets, torch.tensor([1, 2]), weight, Costs())
+    assert all(q < learned for q in got.query.tolist())
+    pairs = dict(zip(got.segment.tolist(), got.query.tolist(), strict=True))
+    assert len(pairs) == min(learned, things)
+
+    def cost(q, s):
+        return slow_cost(class_logits, mask_logits, targets, weight, q, s, Costs())
+
+    if things <= learned:
+        ways = ([(q, s) for s, q in enumerate(p)] for p in itertools.permutations(range(learned), things))
+    else:
+        ways = ([(q, s) for q, s in enumerate(p)] for p in itertools.permutations(range(things), learned))
+    best = min(sum(cost(q, s) for q, s in way) for way in ways)
+    assert sum(cost(q, s) for s, q in pairs.items()) == pytest.approx(best, abs=1e-4)
+
+
+def test_cost_matrix():
+    class_logits, mask_logits, targets = made(3, 5, [0, 3, 0], [True] * 3, 4)
+    weight = torch.ones(12)
+    got = matching_cost(class_logits, mask_logits, targets.segment_class, targets.masks(), weight, Costs())
+    for q in range(5):
+        for s in range(3):
+            want = slow_cost(class_logits, mask_logits, targets, weight, q, s, Costs())
+            assert got[q, s].item() == pytest.approx(want, abs=1e-5)
+
+
+def test_stuff_goes_to_its_own_query_whatever_the_costs():
+    # base stuff classes 1, 4 and 5; 4 is absent; the segments come in the other order, a thing between
+    class_logits, mask_logits, targets = made(0, 3 + 3, [5, 0, 1], [False, True, False], 6)
+    got = assign(class_logits, mask_logits, targets, torch.tensor([1, 4, 5]), torch.ones(12), Costs())
+    pairs = dict(zip(got.segment.tolist(), got.query.tolist(), strict=True))
+    assert pairs[0] == 5
+    assert pairs[2] == 3
+    assert pairs[1] < 3
+    assert 4 not in pairs.values()
+
+
+def test_nothing_to_match():
+    class_logits, mask_logits, targets = made(0, 4, [], [], 3)
+    got = assign(class_logits, mask_logits, targets, torch.tensor([1]), torch.ones(12), Costs())
+    assert len(got.query) == len(got.segment) == 0
+    assert got.query.dtype == torch.int64
+
+
+@pytest.mark.parametrize("segment_class", [[2, 2], [2, 0]])
+def test_stuff_that_cannot_be(segment_class):
+    class_logits, mask_logits, targets = made(0, 4, segment_class, [False, False], 3)
+    with pytest.raises(ValueError, match="stuff"):
+        assign(class_logits, mask_logits, targets, torch.tensor([1, 2]), torch.ones(12), Costs())

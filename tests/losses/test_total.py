@@ -1,0 +1,182 @@
+"""The whole loss: layers, batches, weights, and what it may not see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ovps.losses.assignment import assign
+from ovps.losses.distillation import object_loss, voxel_loss
+from ovps.losses.panoptic import class_loss, mask_dice, mask_focal, takes_part
+from ovps.losses.total import PARTS, LossConfig, gradient_ratio, loss_terms, total_loss
+from ovps.model.classify import class_logits
+from ovps.model.inputs import LayerOutput
+from tests.model import tiny
+
+QUERIES = 8 + tiny.BASE_STUFF
+
+
+def classify(embedding, text, class_index, classes):
+    return class_logits(embedding, text, class_index, classes, 0.1, -2.0)
+
+
+def made_up(batch, seed: int, layers: int = 2) -> list[LayerOutput]:
+    g = torch.Generator().manual_seed(seed)
+    sizes = batch.voxel_offsets.diff().tolist()
+    outputs = []
+    for _ in range(layers):
+        e = torch.nn.functional.normalize(torch.randn(len(sizes), QUERIES, tiny.CLIP_DIM, generator=g), dim=-1)
+        masks, place = ([torch.randn(QUERIES, v, generator=g).requires_grad_() for v in sizes] for _ in range(2))
+        outputs.append(LayerOutput(e.requires_grad_(), masks, place))
+    return outputs
+
+
+def one_of(outputs: list[LayerOutput], b: int) -> list[LayerOutput]:
+    return [LayerOutput(o.class_embedding[b : b + 1], [o.mask_logits[b]], [o.position_logits[b]]) for o in outputs]
+
+
+@pytest.fixture
+def frame():
+    batch = tiny.frame(60)
+    return batch, tiny.targets(batch), made_up(batch, 0)
+
+
+@pytest.mark.parametrize("unlabelled", ["negative", "ignore"])
+def test_against_the_parts_by_hand(frame, unlabelled):
+    batch, targets, outputs = frame
+    base = tiny.base_classes()
+    config = LossConfig(class_weight=0.7, mask_weight=1.3, object_weight=0.5, voxel_weight=0.2, unlabelled=unlabelled)
+    total, log = total_loss(outputs, batch, [targets], classify, base, 3.0, config)
+    labelled = targets.voxel_segment >= 0
+    weight = torch.ones(60) if unlabelled == "negative" else labelled.float()
+    want = 0.0
+    for output in outputs:
+        e, masks = output.class_embedding[0], output.mask_logits[0]
+        logits = classify(e, base.text, base.class_index, 5)
+        pairs = assign(logits, masks, targets, torch.tensor([1, 4]), weight, config.costs)
+        assert len(pairs.query) == 4
+        label = torch.full((QUERIES,), -1)
+        label[pairs.query] = targets.segment_class[pairs.segment]
+        truth = targets.masks()[pairs.segment]
+        matched = masks[pairs.query]
+        parts = {
+            "class": class_loss(logits, label, takes_part(masks, labelled, pairs.query), 4, 0.25) / 4,
+            "mask_focal": mask_focal(matched, truth, weight, 2, 0.25) / 4,
+            "mask_dice": mask_dice(matched, truth, weight) / 4,
+            "position": mask_dice(output.position_logits[0][pairs.query], truth, weight) / 4,
+            "object": object_loss(
+                e[pairs.query], targets.object_embedding[pairs.segment], targets.object_valid[pairs.segment]
+            ) / 3,
+            "voxel": voxel_loss(masks, e, batch.clip, batch.clip_valid, "sigmoid") / batch.clip_valid.sum() / 3.0,
+        }  # fmt: skip
+        want += 0.7 * parts["class"] + 0.5 * parts["object"] + 0.2 * parts["voxel"]
+        want += 1.3 * (parts["mask_focal"] + 2 * (parts["mask_dice"] + 0.2 * parts["position"]))
+    torch.testing.assert_close(total, want)
+    for part, value in parts.items():
+        torch.testing.assert_close(log[f"last/{part}"], value.detach())
+    torch.testing.assert_close(log["supervised"] + log["voxel"], log["total"])
+    assert not any(value.requires_grad for value in log.values())
+
+
+def test_two_frames_are_one_loss_over_processes_too():
+    """One process with both frames equals the mean over two processes with one each, counts averaged."""
+    frames = [tiny.frame(60, 0), tiny.frame(45, 1)]
+    batch, base, config = tiny.together(frames), tiny.base_classes(), LossConfig()
+    targets = [tiny.targets(f, seed) for seed, f in enumerate(frames)]
+    targets[1] = replace(targets[1], object_valid=torch.tensor([False, True, False, False]))
+    outputs = made_up(batch, 0)
+    both, _ = total_loss(outputs, batch, targets, classify, base, 2.0, config)
+
+    counts: list[torch.Tensor] = []
+    apart = [one_of(outputs, b) for b in range(2)]
+    for b in range(2):
+        total_loss(
+            apart[b], frames[b], targets[b : b + 1], classify, base, 2.0, config, lambda c: counts.append(c) or c
+        )
+    mean = torch.stack(counts).mean(dim=0)
+    ranks = [
+        total_loss(apart[b], frames[b], targets[b : b + 1], classify, base, 2.0, config, lambda _: mean)[0]
+        for b in range(2)
+    ]
+    torch.testing.assert_close(sum(ranks) / 2, both, rtol=1e-5, atol=0)
+
+
+def test_unlabelled_voxels_all_look_alike(frame):
+    """Nothing but base segments is in the targets; an unlabelled voxel acts on the masks as outside, or not at all."""
+    batch, targets, outputs = frame
+    base = tiny.base_classes()
+    unlabelled = targets.voxel_segment < 0
+    for mode, moved in (("negative", True), ("ignore", False)):
+        config = LossConfig(unlabelled=mode, voxel_weight=0, class_weight=0)
+        for output in outputs:
+            output.mask_logits[0].grad = None
+        total_loss(outputs, batch, [targets], classify, base, 1.0, config)[0].backward()
+        assert bool((outputs[-1].mask_logits[0].grad[:, unlabelled] != 0).any()) == moved
+
+
+def test_weights_of_zero_switch_parts_off(frame):
+    batch, targets, outputs = frame
+    config = LossConfig(class_weight=0, mask_weight=0, object_weight=0, voxel_weight=0)
+    total, log = total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
+    assert total.item() == 0
+    assert log["last/voxel"] == 0  # not even computed
+
+
+def test_voxel_layers(frame):
+    batch, targets, outputs = frame
+    every, last = (
+        loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, LossConfig(voxel_layers=which))
+        for which in ("all", "last")
+    )
+    column = PARTS.index("voxel")
+    assert (every.layers[:, column] > 0).tolist() == [True, True]
+    assert (last.layers[:, column] > 0).tolist() == [False, True]
+    torch.testing.assert_close(last.voxel, 0.3 * every.layers[-1, column])
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "sigmoid_normalised", "softmax"])
+def test_forms(frame, form):
+    batch, targets, outputs = frame
+    config = LossConfig(voxel_form=form)
+    total, log = total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
+    total.backward()
+    assert total.isfinite()
+    assert (log["last/coverage"] > 0) == (form == "sigmoid_normalised")
+
+
+def test_a_frame_with_no_segment_and_no_clip_feature(frame):
+    batch, targets, outputs = frame
+    empty = replace(
+        targets, voxel_segment=torch.full((60,), -1), segment_class=torch.zeros(0, dtype=torch.int64),
+        segment_is_thing=torch.zeros(0, dtype=torch.bool), object_embedding=torch.zeros(0, tiny.CLIP_DIM),
+        object_valid=torch.zeros(0, dtype=torch.bool),
+    )  # fmt: skip
+    blind = replace(batch, clip_valid=torch.zeros(60, dtype=torch.bool))
+    for unlabelled in ("negative", "ignore"):
+        config = LossConfig(unlabelled=unlabelled)
+        total, log = total_loss(outputs, blind, [empty], classify, tiny.base_classes(), 1.0, config)
+        total.backward()
+        assert total.isfinite()
+        assert all(log[f"last/{part}"] == 0 for part in PARTS if part != "class")
+
+
+def test_gradient_ratio(frame):
+    batch, targets, outputs = frame
+    masks = [output.mask_logits[0] for output in outputs]
+    ratios = []
+    for weight in (0.1, 0.2, 0.0):
+        config = LossConfig(voxel_weight=weight)
+        terms = loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
+        ratios.append(gradient_ratio(terms, masks))
+        terms.total.backward()  # the graph is still there
+    assert ratios[1] == pytest.approx(2 * ratios[0], rel=1e-4)
+    assert ratios[2] == 0
+    norms = [
+        torch.stack([g.norm() for g in torch.autograd.grad(term, masks)]).norm()
+        for config in [LossConfig(voxel_weight=0.1)]
+        for pick in ("voxel", "supervised")
+        for term in [getattr(loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config), pick)]
+    ]
+    assert ratios[0] == pytest.approx(float(norms[0] / norms[1]), rel=1e-4)

@@ -1,0 +1,154 @@
+"""The merge against loops over voxels, and hand-made cases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovps.model.panoptic import MergeConfig, components, fill_uncovered, merge
+
+
+def slow_merge(probability, logits, is_thing, position, config):
+    """Queries, voxels and pieces one by one."""
+    queries, voxels = logits.shape
+    score = [max(row) for row in probability.tolist()]
+    label = [row.index(max(row)) for row in probability.tolist()]
+    mask = [[1 / (1 + math.exp(-x)) for x in row] for row in logits.tolist()]
+    kept = [q for q in range(queries) if score[q] >= config.score]
+    winner = [max(kept, key=lambda q: score[q] * mask[q][v]) if kept else None for v in range(voxels)]
+    klass, instance, number = [-1] * voxels, [0] * voxels, 0
+    for q in kept:
+        original = [v for v in range(voxels) if mask[q][v] >= config.mask]
+        own = [v for v in original if winner[v] == q]
+        if not own or len(own) < config.overlap * len(original):
+            continue
+        for v in own:
+            klass[v] = label[q]
+        if not is_thing[label[q]]:
+            continue
+        left = set(own)
+        while left:  # flood fill from the lowest voxel
+            number += 1
+            front = [min(left)]
+            left -= set(front)
+            while front:
+                v = front.pop()
+                instance[v] = number
+                near = [u for u in left if not config.split or touches(position, v, u, config)]
+                left -= set(near)
+                front += near
+    return klass, instance
+
+
+def touches(position, v, u, config):
+    (xv, yv, _), (xu, yu, _) = position[v].tolist(), position[u].tolist()
+    nearest = min(math.hypot(xv, yv), math.hypot(xu, yu))
+    return math.hypot(xv - xu, yv - yu) <= max(config.split_gap, config.split_gap_per_metre * nearest)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 6), st.integers(1, 25), st.integers(0, 10**6), st.booleans(), st.sampled_from([0.0, 0.5, 0.8]))
+def test_merge_against_loops(queries, voxels, seed, split, overlap):
+    g = torch.Generator().manual_seed(seed)
+    probability = torch.rand(queries, 3, generator=g, dtype=torch.float64)
+    logits = 3 * torch.randn(queries, voxels, generator=g, dtype=torch.float64)
+    position = 4 * torch.randn(voxels, 3, generator=g, dtype=torch.float64)
+    is_thing = torch.tensor([True, False, True])
+    config = MergeConfig(score=0.6, overlap=overlap, split=split, split_gap=1.0, split_gap_per_metre=0.5)
+    got = merge(probability, logits, is_thing, position, config)
+    klass, instance = slow_merge(probability, logits, is_thing.tolist(), position, config)
+    assert got.voxel_class.tolist() == klass
+    assert got.voxel_instance.tolist() == instance
+    assert ((got.voxel_query >= 0) == (got.voxel_class >= 0)).all()
+
+
+def certain(*masks: list[int]) -> torch.Tensor:
+    return torch.tensor(masks) * 20.0 - 10
+
+
+THING_STUFF = torch.tensor([True, False])
+LINE = torch.stack([torch.arange(6) * 0.4, torch.zeros(6), torch.zeros(6)], dim=1)
+
+
+def test_two_stuff_queries_of_one_class_become_one_segment():
+    probability = torch.tensor([[0.1, 0.9], [0.2, 0.8]])
+    got = merge(probability, certain([1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]), THING_STUFF, LINE, MergeConfig())
+    assert got.voxel_class.tolist() == [1, 1, 1, 1, 1, -1]
+    assert got.voxel_instance.tolist() == [0] * 6
+
+
+def test_a_segment_that_lost_most_of_its_mask_is_dropped_and_its_voxels_stay_unlabelled():
+    probability = torch.tensor([[0.9, 0.1], [0.8, 0.1]])
+    got = merge(probability, certain([1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 0, 0]), THING_STUFF, LINE, MergeConfig())
+    assert got.voxel_class.tolist() == [0, 0, 0, -1, -1, -1]
+    kept = merge(
+        probability, certain([1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 0, 0]), THING_STUFF, LINE, MergeConfig(overlap=0.3)
+    )
+    assert kept.voxel_instance.tolist() == [1, 1, 1, 2, 0, 0]
+
+
+def test_nothing_scores():
+    got = merge(torch.full((2, 2), 0.1), torch.full((2, 6), 9.0), THING_STUFF, LINE, MergeConfig())
+    assert got.voxel_class.tolist() == [-1] * 6
+    assert got.voxel_instance.tolist() == [0] * 6
+    empty = merge(torch.ones(2, 2), torch.zeros(2, 0), THING_STUFF, LINE[:0], MergeConfig())
+    assert len(empty.voxel_class) == 0
+
+
+def test_things_that_fall_apart_are_split_and_stuff_is_not():
+    apart = LINE.clone()
+    apart[3:, 0] += 0.2  # a gap of 0.6 m
+    apart[:, 1] += 5
+    for probability, instances in (([[0.9, 0.1]], [1, 1, 1, 2, 2, 2]), ([[0.1, 0.9]], [0] * 6)):
+        got = merge(torch.tensor(probability), certain([1] * 6), THING_STUFF, apart, MergeConfig())
+        assert got.voxel_instance.tolist() == instances
+    whole = merge(torch.tensor([[0.9, 0.1]]), certain([1] * 6), THING_STUFF, apart, MergeConfig(split=False))
+    assert whole.voxel_instance.tolist() == [1] * 6
+
+
+def test_the_gap_is_seen_from_above_and_grows_with_distance():
+    rings = np.array([[10.0, 0, 0], [10.0, 0.1, 2.0]])
+    assert components(rings, MergeConfig()).tolist() == [0, 0]
+    far = np.array([[45.0, 0, 0], [45.0, 0.8, 0]])
+    assert components(far, MergeConfig()).tolist() == [0, 0]
+    assert components(far, MergeConfig(split_gap_per_metre=0)).tolist() == [0, 1]
+    assert components(far[:1], MergeConfig()).tolist() == [0]
+
+
+def test_softmax_masks():
+    probability = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    logits = torch.tensor([[-3.0, -9.0], [-9.0, -3.0]])  # no sigmoid mask at all, but clear winners
+    assert merge(probability, logits, THING_STUFF, LINE[:2], MergeConfig()).voxel_class.tolist() == [-1, -1]
+    assert merge(probability, logits, THING_STUFF, LINE[:2], MergeConfig(masks="softmax")).voxel_class.tolist() == [
+        0,
+        1,
+    ]
+
+
+def test_fill_uncovered_touches_unlabelled_voxels_only():
+    config = MergeConfig()
+    merged = merge(torch.tensor([[0.9, 0.1]]), certain([1, 1, 0, 0, 0, 0]), THING_STUFF, LINE, config)
+    features = torch.tensor([[0.0, 1.0]] * 3 + [[1.0, 0.1]] * 3)
+    usable = torch.tensor([True, True, True, True, False, True])
+    got = fill_uncovered(merged, features, usable, torch.eye(2), torch.arange(2), THING_STUFF, LINE, config)
+    assert got.voxel_class.tolist() == [0, 0, 1, 0, -1, 0]
+    assert got.voxel_instance.tolist() == [1, 1, 0, 2, 0, 3]  # 0.8 m apart
+    assert torch.equal(got.voxel_query, merged.voxel_query)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_queries_changes_numbers_only(seed):
+    g = torch.Generator().manual_seed(seed)
+    probability, logits = torch.rand(5, 2, generator=g), 3 * torch.randn(5, 30, generator=g)
+    position = 5 * torch.randn(30, 3, generator=g)
+    order = torch.randperm(5, generator=g)
+    a = merge(probability, logits, THING_STUFF, position, MergeConfig(overlap=0))
+    b = merge(probability[order], logits[order], THING_STUFF, position, MergeConfig(overlap=0))
+    assert torch.equal(a.voxel_class, b.voxel_class)
+    pairs = set(zip(a.voxel_instance.tolist(), b.voxel_instance.tolist(), strict=True))
+    assert len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
