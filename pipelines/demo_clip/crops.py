@@ -1,0 +1,139 @@
+"""Training crops: windows of the pictures at several sizes and zooms, and drawn shapes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.demo_clip.concepts import concepts
+from pipelines.demo_clip.distractors import draw_shape
+from pipelines.demo_clip.pictures import Pictures, Region
+
+Rng = np.random.Generator
+
+# Side of a batch's crops in pixels: how many crops, and how often. Small ones teach single cells, large ones context.
+BATCHES: Mapping[int, tuple[int, float]] = {32: (384, 0.3), 48: (256, 0.3), 64: (160, 0.25), 96: (80, 0.15)}
+WEIGHT = {"class": 1.0, "sky": 0.6, "object": 0.3, "shape": 0.15}  # how often a concept is shown
+FLAT = ("driveable_surface", "other_flat", "sidewalk", "terrain", "sky")  # have no bounding box worth showing
+OWN_SHARE = 0.4  # of a window's pixels that must be the concept
+BOX_SHARE = 0.2  # the same for a window around an object, where context is wanted
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """One batch.
+
+    Attributes:
+        images: (B, S, S, 3) uint8. concept: (B,) int64. color: B names. sunny: (B,) int64, 1, 0, or -1 for unknown.
+    """
+
+    images: NDArray[np.uint8]
+    concept: NDArray[np.int64]
+    color: tuple[str, ...]
+    sunny: NDArray[np.int64]
+
+
+class CropSampler:
+    """Draws batches of crops, every class equally often and every object of a class equally often."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._regions: dict[int, list[Region]] = defaultdict(list)
+        for region in pictures.regions:
+            self._regions[region.concept].append(region)
+        self._shown = [c for c in concepts() if c.kind == "shape" or c.id in self._regions]
+        weights = np.array([WEIGHT[c.kind] for c in self._shown])
+        self._chance = weights / weights.sum()
+
+    def batch(self, rng: Rng, size: int, count: int) -> Crops:
+        """`count` crops of `size` pixels."""
+        images: list[NDArray[np.uint8]] = []
+        ids: list[int] = []
+        colors: list[str] = []
+        sunny: list[int] = []
+        while len(images) < count:
+            concept = self._shown[int(rng.choice(len(self._shown), p=self._chance))]
+            if concept.kind == "shape":
+                image, color = draw_shape(concept.name, rng, size)
+                weather = -1
+            else:
+                of_concept = self._regions[concept.id]
+                region = of_concept[int(rng.integers(len(of_concept)))]
+                around = concept.name not in FLAT and rng.random() < 0.4
+                window = self._around(rng, region) if around else self._part(rng, region, size)
+                if window is None:
+                    continue
+                image = cut(self._pictures.rgb[region.picture], window, size)
+                color, weather = region.color, int(region.sunny)
+            images.append(image)
+            ids.append(concept.id)
+            colors.append(color)
+            sunny.append(weather)
+        return Crops(np.stack(images), np.array(ids, np.int64), tuple(colors), np.array(sunny, np.int64))
+
+    def _part(self, rng: Rng, region: Region, size: int) -> tuple[int, int, int] | None:
+        """A window near one of the region's pixels at about the picture's own scale, mostly filled by the concept."""
+        side = int(size * np.exp(rng.uniform(np.log(0.6), np.log(1.4))))
+        if region.pixels < OWN_SHARE * side * side:
+            return None
+        for reach in (0.45, 0.25, 0.1):
+            u, v = region.points[int(rng.integers(len(region.points)))]
+            du, dv = rng.uniform(-reach, reach, 2) * side
+            window = self._inside(u + du - side / 2, v + dv - side / 2, side)
+            if self._share(region, window) >= OWN_SHARE:
+                return window
+        return None
+
+    def _around(self, rng: Rng, region: Region) -> tuple[int, int, int] | None:
+        """A square window around the whole of what is seen of an object, with context."""
+        x0, y0, x1, y1 = region.box
+        side = int(max(x1 - x0, y1 - y0) * rng.uniform(1.0, 1.6))
+        if not 16 <= side <= self._pictures.rgb.shape[1]:
+            return None
+        du, dv = rng.uniform(-0.1, 0.1, 2) * side
+        window = self._inside((x0 + x1 - side) / 2 + du, (y0 + y1 - side) / 2 + dv, side)
+        return window if self._share(region, window) >= BOX_SHARE else None
+
+    def _inside(self, x: float, y: float, side: int) -> tuple[int, int, int]:
+        height, width = self._pictures.rgb.shape[1:3]
+        return int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side)), side
+
+    def _share(self, region: Region, window: tuple[int, int, int]) -> float:
+        x, y, side = window
+        return float((self._pictures.concept[region.picture, y : y + side, x : x + side] == region.concept).mean())
+
+
+def cut(image: NDArray[np.uint8], window: tuple[int, int, int], size: int) -> NDArray[np.uint8]:
+    """The square window (x, y, side) of an (H, W, 3) image, resized to (size, size, 3)."""
+    x, y, side = window
+    part = np.ascontiguousarray(image[y : y + side, x : x + side])
+    return np.asarray(Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def augment(images: NDArray[np.uint8], rng: Rng) -> Tensor:
+    """Images (B, S, S, 3) uint8 to (B, 3, S, S) float32 in 0..1: light, colour cast, contrast, blur, noise, mirror."""
+    count = len(images)
+
+    def each(low: float, high: float, channels: int = 1) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, (count, channels, 1, 1)).astype(np.float32))
+
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    x = x * each(0.65, 1.4) * each(0.9, 1.1, 3)
+    mean = x.mean((2, 3), keepdim=True)
+    x = mean + (x - mean) * each(0.65, 1.3)
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * each(0.5, 1.3)
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    x = x + (blurred - x) * each(-0.4, 1.0).clamp(min=0)
+    noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)) * each(0, 0.04)
+    mirrored = torch.from_numpy(rng.random(count) < 0.5)
+    x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    return (x + noise).clamp(0, 1)
