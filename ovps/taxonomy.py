@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from ovps.errors import ConfigError
 
@@ -49,7 +49,17 @@ class Taxonomy(BaseModel):
     min_points: int = Field(gt=0)
     instance_divisor: int = Field(gt=0)
     classes: tuple[ClassInfo, ...]
-    raw_to_id: dict[int, int]
+    raw_to_id: dict[NonNegativeInt, int]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Taxonomy:
+        for what, values in (("ids", [c.id for c in self.classes]), ("names", [c.name for c in self.classes])):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two classes share one of the {what} {values}")
+        unknown = sorted(set(self.raw_to_id.values()) - {c.id for c in self.classes})
+        if unknown:
+            raise ValueError(f"raw_to_id leads to the ids {unknown}, which no class has")
+        return self
 
     @cached_property
     def by_name(self) -> dict[str, ClassInfo]:
@@ -130,5 +140,5 @@ def _load(model, folder: str, name: str):
         )
     try:
         return model.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a valid {model.__name__.lower()}: {error}", path=str(source)) from error

@@ -1,23 +1,27 @@
 """Vocabulary files: class names as text embeddings, readable without CLIP.
 
 A vocabulary is a safetensors file with `embeddings` (T, C) float32, L2-normalised, one row per synonym,
-and `class_index` (T,) int64, the entry each row belongs to; names, kinds and the CLIP they came from are metadata.
+and `class_index` (T,) int64, the entry each row belongs to; names, kinds and the CLIP they came from are one JSON text
+in its metadata (one, because safetensors writes several in an order that changes from run to run).
 Building one needs CLIP's text encoder and lives in `ovps.clip.text`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from ovps.errors import VocabularyError
+from ovps.errors import StorageError, VocabularyError
 from ovps.taxonomy import Kind, Taxonomy
+
+_FORMAT = "ovps-vocabulary-1"
 
 
 @dataclass(frozen=True)
@@ -102,19 +106,34 @@ def _parse_entry(item: str) -> Entry:
 
 
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
-    """Write the safetensors file; the folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    entries = [{"name": e.name, "kind": e.kind, "synonyms": e.synonyms} for e in vocabulary.entries]
-    save_file(
-        {"embeddings": vocabulary.embeddings, "class_index": vocabulary.class_index},
-        path,
-        metadata={
-            "format": "ovps-vocabulary-1",
-            "entries": json.dumps(entries),
-            "encoder": vocabulary.encoder,
-            "weights_sha256": vocabulary.weights_sha256,
+    """Write the safetensors file, whole or not at all; the folder is made if missing.
+
+    Raises:
+        StorageError: the disk does not take it.
+    """
+    about = {
+        "entries": [{"name": e.name, "kind": e.kind, "synonyms": e.synonyms} for e in vocabulary.entries],
+        "encoder": vocabulary.encoder,
+        "weights_sha256": vocabulary.weights_sha256,
+    }
+    content = save(
+        # safetensors writes the memory as it lies, whatever the strides say
+        {
+            "embeddings": np.ascontiguousarray(vocabulary.embeddings),
+            "class_index": np.ascontiguousarray(vocabulary.class_index),
         },
+        metadata={_FORMAT: json.dumps(about)},
     )
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot write the vocabulary: {error.strerror}", path=path, remedy="Free space, or choose another folder"
+        ) from error
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
@@ -129,17 +148,15 @@ def load_vocabulary(path: Path) -> Vocabulary:
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            meta = file.metadata() or {}
-            if meta.get("format") != "ovps-vocabulary-1":
-                raise VocabularyError("not an ovps vocabulary", path=path, remedy="Build one with `ovps vocab build`")
+            about = json.loads((file.metadata() or {})[_FORMAT])
             return Vocabulary(
-                tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in json.loads(meta["entries"])),
+                tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
                 file.get_tensor("embeddings"),
                 file.get_tensor("class_index"),
-                meta["encoder"],
-                meta["weights_sha256"],
+                about["encoder"],
+                about["weights_sha256"],
             )
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, VocabularyError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise VocabularyError(
-            f"not an ovps vocabulary: {error}", path=path, remedy="Build one with `ovps vocab build`"
+            f"not an ovps vocabulary ({error})", path=path, remedy="Build one with `ovps vocab build`"
         ) from error

@@ -1,0 +1,147 @@
+"""Taxonomies and splits: the shipped ones against the devkit, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ovps.errors import ConfigError
+from ovps.taxonomy import Taxonomy, load_split, load_taxonomy
+from tests.helpers.mini_nuscenes import VERSION
+
+SMALL = {
+    "name": "small",
+    "min_points": 5,
+    "instance_divisor": 10,
+    "classes": [
+        {"id": 3, "name": "car", "kind": "thing", "color": [1, 2, 3], "synonyms": ["car"]},
+        {"id": 200, "name": "road", "kind": "stuff", "color": [4, 5, 6], "synonyms": ["road", "street"]},
+    ],
+    "raw_to_id": {7: 3, 8: 3, 1: 200},
+}
+
+
+def test_nuscenes_equals_the_devkit(mini_nuscenes):
+    from nuscenes.eval.panoptic.utils import PanopticClassMapper
+    from nuscenes.nuscenes import NuScenes
+
+    mapper = PanopticClassMapper(NuScenes(VERSION, str(mini_nuscenes), verbose=False))
+    taxonomy = load_taxonomy("nuscenes")
+    assert {c.name: c.id for c in taxonomy.classes if c.kind == "thing"} == mapper.things
+    assert {c.name: c.id for c in taxonomy.classes if c.kind == "stuff"} == mapper.stuff
+    assert {raw: taxonomy.raw_to_id.get(raw, 0) for raw in range(32)} == mapper.fine_idx_2_coarse_idx_mapping
+    assert {c.name: c.color for c in taxonomy.classes} == {n: mapper.coarse_colormap[n] for n in taxonomy.by_name}
+    assert (taxonomy.min_points, taxonomy.instance_divisor) == (15, 1000)
+
+
+def test_no_synonym_means_two_classes():
+    words = [s for c in load_taxonomy("nuscenes").classes for s in c.synonyms]
+    assert len(words) == len(set(words))
+
+
+def test_decode_by_example():
+    taxonomy = Taxonomy.model_validate(SMALL)
+    # car 1, car 1 of raw class 8, car without a number, road, road with a number, unknown, beyond the table
+    raw = np.array([71, 81, 70, 10, 12, 55, 9_990], np.uint32)
+    semantic, instance = taxonomy.decode(raw)
+    assert semantic.dtype == np.uint8
+    assert instance.dtype == np.uint32
+    assert semantic.tolist() == [3, 3, 0, 200, 200, 0, 0]
+    assert instance.tolist() == [71, 81, 0, 0, 0, 0, 0]
+    assert [len(a) for a in taxonomy.decode(np.zeros(0, np.uint32))] == [0, 0]
+
+
+@given(arrays(np.uint32, st.integers(0, 50), elements=st.integers(0, 40_000)))
+def test_decode_equals_the_obvious_loop(raw):
+    taxonomy = load_taxonomy("nuscenes")
+    semantic, instance = taxonomy.decode(raw)
+    for value, found_class, found_instance in zip(raw.tolist(), semantic.tolist(), instance.tolist(), strict=True):
+        wanted = taxonomy.raw_to_id.get(value // 1000, 0)
+        thing = wanted != 0 and taxonomy.by_id[wanted].kind == "thing"
+        if thing and value % 1000 == 0:
+            wanted, thing = 0, False
+        assert (found_class, found_instance) == (wanted, value if thing else 0)
+
+
+@pytest.mark.parametrize(("name", "base", "novel"), [("b12n4", 12, 4), ("b11n5", 11, 5)])
+def test_shipped_splits(name, base, novel):
+    split = load_split(name)
+    taxonomy = load_taxonomy(split.taxonomy)
+    assert split.name == name
+    assert len(split.base_ids(taxonomy)) == base
+    assert len(split.novel_ids(taxonomy)) == novel
+    assert sorted(split.base_ids(taxonomy) + split.novel_ids(taxonomy)) == sorted(taxonomy.by_id)
+
+
+def test_ids_of_the_paper_split():
+    taxonomy = load_taxonomy("nuscenes")
+    assert {taxonomy.by_id[i].name for i in load_split("b12n4").novel_ids(taxonomy)} == {
+        *("bus", "pedestrian", "motorcycle", "vegetation")
+    }
+
+
+def test_ones_own_files(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    taxonomy = load_taxonomy(str(path))
+    assert (taxonomy.thing_ids, taxonomy.stuff_ids) == ((3,), (200,))
+    (tmp_path / "split.yaml").write_text("{name: mine, taxonomy: small, novel: [road]}")
+    split = load_split(str(tmp_path / "split.yaml"))
+    assert (split.base_ids(taxonomy), split.novel_ids(taxonomy)) == ((3,), (200,))
+
+
+def test_unknown_class_in_a_split(tmp_path):
+    (tmp_path / "split.yaml").write_text("{name: mine, taxonomy: nuscenes, novel: [bus, tram]}")
+    split = load_split(str(tmp_path / "split.yaml"))
+    with pytest.raises(ConfigError, match=r"split mine names tram.*Its classes are: barrier") as caught:
+        split.base_ids(load_taxonomy("nuscenes"))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("load", [load_taxonomy, load_split])
+def test_unknown_names_and_missing_files(load, tmp_path):
+    with pytest.raises(ConfigError, match="named 'kitty'"):
+        load("kitty")
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        load(str(tmp_path / "gone.yaml"))
+    assert caught.value.path == str(tmp_path / "gone.yaml")
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"name: [", b"name: x", b"\xff\xfe\x00", b""])
+@pytest.mark.parametrize("load", [load_taxonomy, load_split])
+def test_files_that_are_something_else(load, content, tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="not a valid") as caught:
+        load(str(path))
+    assert caught.value.path == str(path)
+
+
+def _class(**change):
+    return SMALL["classes"][0] | change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"classes": [_class(), _class(name="van")]}, "share"),
+        ({"classes": [_class(), _class(id=4)]}, "share"),
+        ({"raw_to_id": {1: 5}}, "no class has"),
+        ({"raw_to_id": {-1: 3}}, "greater than or equal to 0"),
+        ({"classes": [_class(id=0)]}, "greater than 0"),
+        ({"classes": [_class(id=256)]}, "less than 256"),
+        ({"classes": [_class(kind="tree")]}, "thing"),
+        ({"classes": [_class(synonyms=[])]}, "at least 1"),
+        ({"typo": 1}, "not permitted"),
+    ],
+)
+def test_senseless_taxonomies(change, reason, tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text(yaml.safe_dump(SMALL | change))
+    with pytest.raises(ConfigError, match=reason):
+        load_taxonomy(str(path))
