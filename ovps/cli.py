@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ovps import __version__
 from ovps.errors import OvpsError
@@ -66,6 +69,251 @@ def doctor(
     raise typer.Exit(0 if report.healthy else 1)
 
 
+@world_app.command("build", epilog=example("ovps world build --out data/driveworld --scenes 24 --frames 10 --seed 1"))
+def world_build(
+    path: Annotated[Path, typer.Option("--out", help="The dataroot to write.")] = Path("data/driveworld"),
+    scenes: Annotated[int, typer.Option(help="Streets.")] = 24,
+    frames: Annotated[int, typer.Option(help="Key frames per street, two a second.")] = 10,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    val_fraction: Annotated[float, typer.Option(help="Share of the scenes in split val.")] = 0.25,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    camera_labels: Annotated[bool, typer.Option(help="Also write the class of every pixel.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ray-cast procedural streets into a complete nuScenes data set: LiDAR, six cameras, labels, tables."""
+    from ovps.world import build_world
+
+    summary = build_world(
+        path,
+        scenes=scenes,
+        frames=frames,
+        seed=seed,
+        val_fraction=val_fraction,
+        workers=workers,
+        write_camera_labels=camera_labels,
+    )
+    show(summary, as_json)
+
+
+@app.command(
+    epilog=example(
+        "ovps precompute --dataset nuscenes --dry-run",
+        "ovps precompute --dataset nuscenes --weights open_clip_model.safetensors --out ./zarr",
+        "ovps precompute --dataset nuscenes --dataroot data/driveworld --encoder demo --out ./zarr --workers 2",
+    )
+)
+def precompute(
+    dataset: Annotated[str, typer.Option(help="Name of the data set module.")] = "nuscenes",
+    dataroot: Annotated[Path | None, typer.Option(help="Default: $OVPS_NUSCENES, else ./data/nuscenes.")] = None,
+    version: Annotated[str, typer.Option(help="Version folder of the data set.")] = "v1.0-trainval",
+    split: Annotated[str, typer.Option(help="The data set's own splits, comma-separated.")] = "train,val",
+    path: Annotated[Path, typer.Option("--out", help="The store to write or to complete.")] = Path("zarr"),
+    encoder: Annotated[str, typer.Option(help="An open_clip model, or `demo`.")] = "convnext_large_d_320",
+    weights: Annotated[
+        str | None, typer.Option(help="An open_clip tag, a file, or `random`. Default: the encoder's usual weights.")
+    ] = None,
+    grid: Annotated[str, typer.Option(help="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")] = "cylinder",
+    codec: Annotated[str, typer.Option(help="`cells` (smaller, lossless) or `dense`.")] = "cells",
+    occlusion: Annotated[bool, typer.Option(help="Leave out cameras from which a point is hidden.")] = True,
+    workers: Annotated[int, typer.Option(help="dask worker processes on this machine.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="A running dask scheduler instead: tcp://HOST:PORT.")] = None,
+    on_error: Annotated[str, typer.Option(help="`stop`, or `skip`: quarantine bad frames with the reason.")] = "stop",
+    dry_run: Annotated[bool, typer.Option(help="Only say how many frames, bytes and hours.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stage 1: run frozen CLIP once over all camera images and write a store of voxel features.
+
+    Running it again does only what is missing.
+    """
+    from pipelines.precompute import PrecomputeOptions, estimate
+    from pipelines.precompute import precompute as run
+
+    options = PrecomputeOptions(
+        dataset=dataset,
+        dataroot=dataroot,
+        version=version,
+        subsets=tuple(s.strip() for s in split.split(",") if s.strip()),
+        out=path,
+        encoder=encoder,
+        weights=weights,
+        grid=grid,
+        codec=codec,
+        occlusion=occlusion,
+        workers=workers,
+        scheduler=scheduler,
+        on_error=on_error,
+    )
+    show(estimate(options) if dry_run else run(options), as_json)
+
+
+@cache_app.command("info", epilog=example("ovps cache info ./zarr", "ovps cache info ./zarr --json"))
+def cache_info(path: Annotated[Path, typer.Argument(help="A store.")], as_json: Json = False) -> None:
+    """Frames, voxels, bytes by array, codec errors and provenance, from the manifests alone."""
+    from ovps.cache.info import store_info
+
+    show(store_info(path), as_json)
+
+
+@cache_app.command("verify", epilog=example("ovps cache verify ./zarr"))
+def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json: Json = False) -> None:
+    """Read every file and compare it with the manifest. Exit code 4 if anything is wrong."""
+    from ovps.cache.manifest import manifest_files
+    from ovps.cache.verify import verify_store
+    from ovps.errors import CorruptStoreError
+    from ovps.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("partitions", total=len(manifest_files(path)), note="")
+        problems = verify_store(path, lambda name: bar.update(task, advance=1, note=name))
+    if as_json:
+        print(json.dumps([p.model_dump() for p in problems], indent=2))
+    else:
+        for problem in problems:
+            out.print(str(problem), style="red", highlight=False)
+        out.print(f"{len(problems)} problems" if problems else "every file is what was written")
+    raise typer.Exit(CorruptStoreError.exit_code if problems else 0)
+
+
+@vocab_app.command(
+    "build",
+    epilog=example(
+        'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
+        "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
+    ),
+)
+def vocab_build(
+    names: Annotated[str, typer.Option(help="Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them.")],
+    path: Annotated[Path, typer.Option("--out", help="The vocabulary file to write.")],
+    encoder: Annotated[str, typer.Option(help="The CLIP of the cache it is used with.")] = "demo",
+    weights: Annotated[str | None, typer.Option(help="Its weights, as for precompute.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn class names into text embeddings."""
+    from ovps.clip.loading import load_clip
+    from ovps.clip.text import build_vocabulary
+    from ovps.vocabulary import parse_entries, save_vocabulary
+
+    file = Path(names)
+    entries = parse_entries(file.read_text(encoding="utf-8") if _is_file(file) else names)
+    vocabulary = build_vocabulary(load_clip(encoder, weights), entries)
+    save_vocabulary(vocabulary, path)
+    embeddings, dim = vocabulary.embeddings.shape
+    summary = {"file": str(path), "classes": len(entries), "embeddings": embeddings, "dim": dim, "encoder": encoder}
+    show(summary, as_json)
+
+
+@app.command(
+    epilog=example(
+        "ovps train --cache ./zarr --out runs/first",
+        "ovps train --cache ./zarr --config nuscenes --split b11n5 --out runs/b11n5",
+        "ovps train --cache ./zarr --set optimiser.lr=4e-4 --set steps=500 --out runs/short",
+    )
+)
+def train(
+    cache: Annotated[Path, typer.Option(help="A store written by precompute.")] = Path("zarr"),
+    config: Annotated[str, typer.Option(help="Name of a config in pipelines/configs, or a YAML file.")] = "driveworld",
+    split: Annotated[str | None, typer.Option(help="Which classes are novel: a split's name, or a YAML file.")] = None,
+    path: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/CONFIG.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, again and again.")] = None,
+    restart: Annotated[bool, typer.Option(help="Forget what is in the folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stage 2: train on a store. CLIP is never run. An interrupted run goes on exactly where it was."""
+    from pipelines.train import TrainOptions
+    from pipelines.train import train as run
+
+    options = TrainOptions(
+        cache=cache,
+        out=path or Path("runs") / Path(config).stem,
+        config=config,
+        split=split,
+        overrides=tuple(settings or ()),
+        restart=restart,
+    )
+    show(run(options), as_json)
+
+
+@app.command(
+    "eval", epilog=example("ovps eval --run runs/driveworld --cache ./zarr", "ovps eval --run R --cache C --json")
+)
+def evaluate(
+    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    cache: Annotated[Path, typer.Option(help="A labelled store of the same CLIP.")] = Path("zarr"),
+    subset: Annotated[str, typer.Option(help="The data set's own split to score on.")] = "val",
+    vocab: Annotated[
+        Path | None, typer.Option(help="Other synonyms or distractors; default: the data set's own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
+    from ovps.evaluation.tables import print_result
+    from pipelines.evaluate import evaluate as score
+
+    result = score(run, cache, subset=subset, vocabulary=vocab)
+    if as_json:
+        print(result.model_dump_json(indent=2))
+    else:
+        print_result(result, out)
+
+
+@app.command(
+    epilog=example(
+        "ovps predict --run runs/driveworld --cache ./zarr --out predictions",
+        "ovps predict --run runs/driveworld --cache ./zarr --out trees --vocab vocab.safetensors",
+    )
+)
+def predict(
+    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    path: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    cache: Annotated[Path, typer.Option(help="A store of the same CLIP.")] = Path("zarr"),
+    subset: Annotated[str, typer.Option(help="The data set's own split.")] = "val",
+    vocab: Annotated[Path | None, typer.Option(help="Any vocabulary; default: the data set's classes.")] = None,
+    fill: Annotated[bool, typer.Option(help="Give uncovered points the nearest class.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Label every point: in nuScenes' submission format, or with any vocabulary."""
+    from pipelines.predict import predict as run_predict
+
+    summary = run_predict(run, cache, path, vocabulary=vocab, subset=subset, fill=fill)
+    show(summary, as_json)
+    raise typer.Exit(1 if summary.problems else 0)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a long list of names is no file name
+        return False
+
+
+def show(summary: Any, as_json: bool) -> None:
+    """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value."""
+    record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
+    if as_json:
+        print(json.dumps(record, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in _flat(record):
+        table.add_row(name.replace("_", " "), _text(value))
+    out.print(table)
+
+
+def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in record.items():
+        if isinstance(value, dict) and value:
+            yield from ((f"{name} / {inner}", v) for inner, v in _flat(value))
+        else:
+            yield name, value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{value:,}"
+
+
 def main() -> None:
     """Entry point: an OvpsError becomes one readable message and its own exit code."""
     try:
@@ -74,7 +322,8 @@ def main() -> None:
         if "--json" in sys.argv:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
             print(json.dumps(record | {"remedy": error.remedy}))
-        Console(stderr=True, highlight=False).print(f"[red]{error.kind} error:[/] ", str(error), sep="", markup=True)
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(Text(f"{error.kind} error: ", "red") + Text(str(error), "default"))
         sys.exit(error.exit_code)
 
 
