@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from ovps.errors import CheckpointError
 from ovps.training.files import write_whole
 
 FORMAT = "ovps-checkpoint-1"
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 Architecture = dict[str, Any]
 
@@ -72,11 +75,16 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError("no such checkpoint", path=path, remedy="Train first: ovps train --cache CACHE --out RUN")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums it writes
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is not what was written")
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise KeyError(f"format {content['format']!r}")
         found = Checkpoint(**{k: content[k] for k in ("architecture", "step", "network", "optimiser", "rng")})
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (*_UNREADABLE, KeyError, TypeError) as error:
         raise CheckpointError(
             f"damaged, or not a checkpoint of ovps: {_first_line(error)}",
             path=path,
@@ -125,4 +133,4 @@ def restore(checkpoint: Checkpoint, network: nn.Module, optimiser: Optimizer | N
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]

@@ -89,7 +89,7 @@ def describe(
     rho = np.hypot(xyz[:, 0], xyz[:, 1])
     cos = np.divide(xyz[:, 0], rho, out=np.ones_like(rho), where=rho > 0)
     sin = np.divide(xyz[:, 1], rho, out=np.zeros_like(rho), where=rho > 0)
-    columns = np.column_stack([xyz, rho, cos, sin, intensity, intensity**2]).astype(np.float64)
+    columns = np.column_stack([xyz, rho, cos, sin, intensity, intensity.astype(np.float64) ** 2]).astype(np.float64)
 
     order = np.argsort(point_voxel, kind="stable")
     starts = np.searchsorted(point_voxel[order], np.arange(len(coords)))

@@ -1,0 +1,89 @@
+import pytest
+
+from ovps.errors import ConfigError
+from ovps.training.config import configs, flat, load_config, save_config
+
+
+def test_shipped_configs_open_with_the_command_that_runs_them():
+    from importlib import resources
+
+    for name in configs():
+        first = (resources.files("pipelines") / "configs" / f"{name}.yaml").read_text().splitlines()[0]
+        assert first.startswith("# ovps ")
+        assert f"--config {name} " in first
+
+
+def test_nuscenes_is_the_full_scale_model():
+    config = load_config("nuscenes")
+    assert (config.epochs, config.model.queries, config.model.width, config.model.layers) == (40, 128, 256, 6)
+    assert config.optimiser.milestones == pytest.approx((2 / 3, 8 / 9))
+    assert config.total_steps(28_130) == 562_600
+
+
+def test_overrides_reach_nested_settings():
+    config = load_config(
+        "driveworld", ["optimiser.lr=1e-3", "model.encoder.channels=[8, 16]", "epochs=3", "threads=null"]
+    )
+    assert config.optimiser.lr == 1e-3
+    assert config.model.encoder.channels == (8, 16)
+    assert (config.epochs, config.steps, config.threads) == (3, None, None)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer.lr=1", "optimiser.lr"),
+        ("model.widht=8", "model.width"),
+        ("lr=1", "optimiser.lr"),
+        ("seeed=1", "seed"),
+        ("zzzzzz=1", "Sections are: split"),
+    ],
+)
+def test_an_unknown_setting_is_named_with_what_may_be_meant(override, expected):
+    with pytest.raises(ConfigError) as caught:
+        load_config("driveworld", [override])
+    assert override.partition("=")[0] in caught.value.message
+    assert expected in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimiser.lr=fast", "optimiser.lr"),
+        ("model.width=-1", "model.width"),
+        ("optimiser=3", "optimiser"),
+        ("steps=null", "epochs or steps"),
+        ("loss.voxel_form=softmax", "merge.masks"),
+        ("seed", "--set key.sub=value"),
+        ("seed=[", "seed"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(override, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config("driveworld", [override])
+
+
+def test_a_file_of_the_users_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 5\nmodel: {width: 64, heads: 4}\n")
+    assert load_config(str(path)).model.width == 64
+    path.write_text("steps: 5\nmodel: {widht: 64, encoder: {chanels: [8]}}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml.*Did you mean model\.width") as caught:
+        load_config(str(path))
+    assert "model.widht, model.encoder.chanels" in caught.value.message
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="mapping"):
+        load_config(str(path))
+    path.write_text("a: [")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(str(path))
+    with pytest.raises(ConfigError, match="driveworld, nuscenes"):
+        load_config(str(tmp_path / "missing.yaml"))
+
+
+@pytest.mark.parametrize("name", configs())
+def test_saved_settings_read_back_equal(name, tmp_path):
+    config = load_config(name)
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(str(tmp_path / "config.yaml")) == config
+    assert flat(config)["model.width"] == config.model.width

@@ -1,0 +1,151 @@
+import json
+import resource
+import shutil
+
+import pytest
+import torch
+
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, CheckpointError, VocabularyError
+from ovps.training.checkpoint import load_checkpoint, save_checkpoint
+from ovps.training.metrics import read_metrics
+from ovps.training.run import load_run
+from tests.helpers.synthetic_store import provenance, write_synthetic_store
+from tests.training.small import same_bits, small_run, weights
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    small_run(store, out)
+    return out
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_a_run_gives_back_network_and_settings(run, store):
+    loaded = load_run(run)
+    assert loaded.finished
+    assert loaded.step == 4
+    assert not loaded.network.training
+    assert loaded.config.model.width == 32
+    assert str(loaded.grid) == "cylinder:60x45x8:rho=0..50,z=-5..3"
+    assert loaded.split.name == "b12n4"
+    assert loaded.vocabulary.names == Store.open(store).vocabulary.names
+    assert same_bits(dict(loaded.network.state_dict()), dict(weights(run)["network"]))
+
+
+def test_a_run_knows_its_clip(run, store, tmp_path):
+    loaded = load_run(run)
+    opened = Store.open(store)
+    loaded.check_cache(opened.provenance, store)
+    loaded.check_vocabulary(opened.vocabulary)
+    with pytest.raises(CacheError, match=r"encoder 'other' in the cache, 'synthetic' in the run"):
+        loaded.check_cache(provenance(encoder="other"), store)
+    other = Store.open(write_synthetic_store(tmp_path / "other", clip_dim=20, frames=1))
+    with pytest.raises(CacheError, match="clip_dim 20"):
+        loaded.check_cache(other.provenance, other.path)
+    with pytest.raises(VocabularyError, match="another CLIP"):
+        loaded.check_vocabulary(other.vocabulary)
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(CheckpointError, match="no run here"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.pt", "run.json", "config.yaml", "vocabulary.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "foreign"])
+def test_a_missing_or_damaged_file_is_named(run, name, damage):
+    path = run / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "foreign": b"\x80\x04\xff"}[damage])
+    with pytest.raises(CheckpointError) as caught:
+        load_run(run)
+    # half of a YAML file may be YAML; the weights then do not fit what is left of it
+    expected = {str(path)} | ({str(run / "checkpoints/last.pt")} if name == "config.yaml" else set())
+    assert caught.value.path in expected | ({str(run)} if name == "run.json" else set())
+    assert caught.value.exit_code == 6
+
+
+def test_flipped_bytes_never_load_as_other_weights(run):
+    path = run / "checkpoints/last.pt"
+    content, right = path.read_bytes(), weights(run)["network"]
+    refused = 0
+    for position in range(100, len(content), len(content) // 40):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        try:
+            assert same_bits(dict(load_run(run).network.state_dict()), dict(right))
+        except CheckpointError:
+            refused += 1
+    assert refused > 30
+
+
+def test_a_pickle_is_not_executed(run, tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "evil"), "w"))
+
+    (run / "checkpoints/last.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError):
+        load_run(run)
+    torch.save({"format": Evil()}, run / "checkpoints/last.pt")
+    with pytest.raises(CheckpointError):
+        load_run(run)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_checkpoint_of_another_architecture_names_what_differs(run):
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("width: 32", "width: 64"))
+    with pytest.raises(CheckpointError, match=r"model\.width: 32 there, 64 now") as caught:
+        load_run(run)
+    assert caught.value.path == str(run / "checkpoints/last.pt")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(run):
+    path = run / "checkpoints/last.pt"
+    before = path.read_bytes()
+    network = torch.nn.Linear(200, 200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write: File too large.*last\.pt"):
+            save_checkpoint(path, {}, 1, network, torch.optim.AdamW(network.parameters()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_reads_back(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    save_checkpoint(tmp_path / "a.pt", {"width": 2}, 7, network, torch.optim.AdamW(network.parameters()))
+    found = load_checkpoint(tmp_path / "a.pt", {"width": 2})
+    assert found.step == 7
+    assert same_bits(dict(found.network), dict(network.state_dict()))
+    with pytest.raises(CheckpointError, match=r"width: 2 there, 'not set' now; depth: 'not set' there, 3 now"):
+        load_checkpoint(tmp_path / "a.pt", {"depth": 3})
+
+
+def test_metrics_have_every_part_of_the_loss(run):
+    lines = read_metrics(run)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    wanted = {"loss/total", "loss/last/class", "loss/last/object", "loss/last/voxel", "learning_rate", "gradient_norm"}
+    assert all(wanted | {"seconds/data", "seconds/step"} <= set(line) for line in lines)
+    assert ["gradient_ratio" in line for line in lines] == [True, False, False, True]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss/to')  # a killed run
+    assert read_metrics(run) == lines
+    assert json.loads((run / "run.json").read_text())["total_steps"] == 4
+    assert list((run / "tensorboard").iterdir())
