@@ -67,12 +67,17 @@ class Deck:
 
 @dataclass(eq=False)
 class Plot:
-    """The street while it is being furnished: what was put down, and which ground is taken."""
+    """The street while it is being furnished.
+
+    Attributes:
+        placed: what was put down. taken: footprints (x0, y0, x1, y1). islands: ranges of x.
+    """
 
     rng: Rng
     style: Style
     placed: list[Placed] = field(default_factory=list)
     taken: list[Rect] = field(default_factory=list)
+    islands: list[tuple[float, float]] = field(default_factory=list)
 
     def free(self, rect: Rect) -> bool:
         """Whether nothing stands on the rectangle (1 cm of overlap is allowed)."""
@@ -111,8 +116,6 @@ class Plot:
 
     def _on_island(self, x: float) -> bool:
         return any(a <= x <= b for a, b in self.islands)
-
-    islands: list[tuple[float, float]] = field(default_factory=list)
 
     def ground(self, class_name: str, mesh: Mesh, color_name: str) -> None:
         self.placed.append(Placed(mesh, class_name, color_name=color_name))
@@ -157,9 +160,7 @@ def _companion(plot: Plot, rect: Rect, side: str, class_name: str, variant: str 
     return plot.put(asset, float(x), float(y), yaw)
 
 
-def _group(
-    plot: Plot, class_name: str, x: float, y: float, yaw: float, sides: tuple[str, ...], *, many: float = 1.0
-) -> Rect | None:
+def _group(plot: Plot, class_name: str, x: float, y: float, yaw: float, sides: tuple[str, ...]) -> Rect | None:
     """An anchor at (x, y) and companions on some of its `sides`. Returns the anchor's footprint."""
     rng = plot.rng
     anchor = plot.asset(class_name)
@@ -168,7 +169,7 @@ def _group(
     if rect is None:
         return None
     for side in sides:
-        if rng.random() > 0.55 * many:
+        if rng.random() > 0.7:
             continue
         if class_name in ("barrier", "traffic_cone", "bicycle", "motorcycle") and rng.random() < 0.5:
             companion = class_name  # rows of barriers, stands of bicycles
@@ -217,7 +218,7 @@ def _sidewalk(plot: Plot, side: int, x: tuple[float, float], back: float) -> Non
         rect = plot.put(asset, at, side * (back - float(rng.uniform(0.02, 0.15)) - depth / 2), yaw, roll=roll)
         if rect is not None:
             for where in ("x-", "x+", "y-" if side > 0 else "y+"):
-                if rng.random() < 0.4:
+                if rng.random() < 0.5:
                     _companion(plot, rect, where, str(rng.choice(SMALL)))
         at += float(rng.uniform(2.0, 6.0))
     for post in np.arange(x[0], x[1], 9.0):

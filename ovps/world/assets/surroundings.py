@@ -148,6 +148,20 @@ def ragged_hedge(rng: Rng, paint: Paint) -> Mesh:
     return hedge(rng, paint, rough=0.17)
 
 
+def _panes(x: tuple[float, float], half_depth: float, height: float, frame: Paint) -> list[Mesh]:
+    """Framed windows on both long sides, one row per storey, 4 and 6 cm proud of the wall."""
+    parts, glass = [], frame.tinted(GLASS)
+    for z in np.arange(0.9, height - 1.4, 3.0):
+        for at in np.arange(x[0] + 1.2, x[1] - 1.5, 2.6):
+            wide, deep = (at, at + 1.2), half_depth + 0.04
+            parts.append(box(wide, (-deep, deep), (z, z + 1.4), frame))
+            parts += [
+                box((a, a + 0.48), (-deep - 0.02, deep + 0.02), (z + 0.1, z + 1.3), glass)
+                for a in (at + 0.08, at + 0.64)
+            ]
+    return parts
+
+
 def _building(rng: Rng, paint: Paint, texture: Texture, *, gable: bool, floors: tuple[int, int], bays: bool) -> Mesh:
     length, depth = rng.uniform(8.0, 18.0), rng.uniform(6.0, 9.0)
     height = 3.0 * int(rng.integers(*floors)) + rng.uniform(0.3, 1.0)
@@ -170,6 +184,8 @@ def _building(rng: Rng, paint: Paint, texture: Texture, *, gable: bool, floors: 
         )
     else:
         parts.append(box((x[0] - 0.2, x[1] + 0.2), (y[0] - 0.2, y[1] + 0.2), (height, height + 0.35), roof))
+    if texture == Texture.BRICK:
+        parts += _panes(x, depth / 2, height, coat(rng)[0])
     for side in (-1, 1):  # doors, awnings, bays on both long sides: either may face the street
         face = side * depth / 2
         door = rng.uniform(x[0] + 1.0, x[1] - 2.0)
