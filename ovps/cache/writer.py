@@ -31,10 +31,10 @@ from cache_schemas.v1 import (
 from ovps.cache.codecs import Arrays, CodecError, VoxelFeatures, codec_error, encode
 from ovps.cache.files import TEMPORARY, files_below, hash_file, storage_errors, sync_folder, write_whole
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.layout import INFO, MANIFESTS, PARTITIONS, VOCABULARY, partition_path
+from ovps.cache.layout import INFO, LOCK, MANIFESTS, PARTITIONS, VOCABULARY, partition_path
 from ovps.cache.manifest import write_manifest
 from ovps.cache.reader import read_info
-from ovps.errors import ProvenanceError
+from ovps.errors import CacheError, ProvenanceError
 from ovps.vocabulary import Vocabulary, save_vocabulary
 
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
@@ -58,11 +58,10 @@ def create_store(path: Path, provenance: Provenance, vocabulary: Vocabulary) -> 
         CacheError: the store is of another schema version.
         StorageError: the disk refuses.
     """
-    if (path / INFO).exists():
-        info = read_info(path)
-        _check_same(path, info.provenance, provenance)
-        return info
+    if is_store(path):
+        return check_provenance(path, provenance)
     with storage_errors(path):
+        _check_ours(path)
         (path / MANIFESTS).mkdir(parents=True, exist_ok=True)
         (path / PARTITIONS).mkdir(parents=True, exist_ok=True)
         temporary = path / f"{TEMPORARY}{uuid4().hex}"
@@ -83,16 +82,40 @@ def _with_sorted_header(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def _check_same(path: Path, old: Provenance, new: Provenance) -> None:
-    before, after = old.model_dump(), new.model_dump()
-    differing = [
-        f"{name} {before[name]!r} there, {after[name]!r} now" for name in before if before[name] != after[name]
-    ]
+def is_store(path: Path) -> bool:
+    """Has a store been made here, complete or not?"""
+    return (path / INFO).exists()
+
+
+def check_provenance(path: Path, provenance: Provenance) -> StoreInfo:
+    """Check that a store may be added to.
+
+    Raises:
+        ProvenanceError: it was made with other settings; names both values of each.
+        CacheError: it is of another schema version.
+    """
+    info = read_info(path)
+    pairs = {name: (value, getattr(provenance, name)) for name, value in info.provenance}
+    differing = [f"{name} {there!r} there, {now!r} now" for name, (there, now) in pairs.items() if there != now]
     if differing:
         raise ProvenanceError(
             f"the store was made with other settings: {'; '.join(differing)}",
             path=path,
             remedy="Give another --out, or the settings of the store",
+        )
+    return info
+
+
+def _check_ours(path: Path) -> None:
+    """A folder that holds anything else is none to make a store in."""
+    ours = {VOCABULARY, LOCK, MANIFESTS, PARTITIONS}
+    inside = sorted(p.name for p in path.iterdir()) if path.exists() else []
+    others = [name for name in inside if name not in ours and not name.startswith(TEMPORARY)]
+    if others:
+        raise CacheError(
+            f"the folder is no store and holds other things: {', '.join(others[:3])}",
+            path=path,
+            remedy="Give a new or empty folder",
         )
 
 

@@ -1,0 +1,88 @@
+"""Tasks run here, or on a dask cluster: the same results either way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from uuid import uuid4
+
+from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
+
+from ovps.errors import ConfigError, OvpsError
+from pipelines.precompute.partition import Done, Job, OnFrame, run_task
+from pipelines.precompute.plan import Task
+
+_AHEAD = 2  # tasks per worker that wait at the scheduler, frame records and all
+
+
+def run_here(job: Job, tasks: Sequence[Task], on_frame: OnFrame) -> Iterator[Done]:
+    """One task after another in this process."""
+    for task in tasks:
+        yield run_task(job, task, on_frame)
+
+
+def run_on_dask(
+    job: Job, tasks: Sequence[Task], on_frame: OnFrame, workers: int, scheduler: str | None
+) -> Iterator[Done]:
+    """Tasks on a cluster, as they complete; the first error ends the run, and what is committed stays.
+
+    Args:
+        workers: processes of a cluster of our own; not used where there is a `scheduler`.
+    """
+    topic = f"ovps-precompute-{uuid4().hex}"
+    with _client(min(workers, len(tasks)), scheduler) as client:
+        client.subscribe_topic(topic, lambda event: on_frame(event[1]))
+        waiting = iter(tasks)
+
+        def submit(count: int) -> list:
+            # not pure: a partition may be made anew under its old name; no retries: an error is told at once
+            return [
+                client.submit(_run_in_worker, job, task, topic, key=f"{task.name}-{uuid4().hex}", pure=False)
+                for task in islice(waiting, count)
+            ]
+
+        running = as_completed(
+            submit(_AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))), loop=client.loop
+        )
+        for future in running:
+            try:
+                yield future.result()
+            except KilledWorker as error:
+                raise OvpsError(
+                    "a worker process died again and again, most likely for want of memory",
+                    remedy="Use fewer --workers; what is committed is kept",
+                ) from error
+            running.update(submit(1))
+
+
+def _run_in_worker(job: Job, task: Task, topic: str) -> Done:
+    worker = get_worker()
+    return run_task(job, task, lambda images: worker.log_event(topic, images))
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout="20s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no dask scheduler at {scheduler}: {error}", remedy="Start one: dask scheduler, dask worker ADDRESS"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=None,  # dask would pause workers by its own estimate
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client

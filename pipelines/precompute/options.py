@@ -1,0 +1,89 @@
+"""What can be set, as on the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import psutil  # type: ignore[import-untyped]  # comes with distributed
+from pydantic import BaseModel, ConfigDict, Field
+
+from cache_schemas.v1 import MAX_FRAMES, Codec
+from ovps import datasets
+from ovps.clip import demo
+from ovps.geometry.grid import Grid
+
+DEFAULT_ENCODER = "convnext_large_d_320"
+DEFAULT_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # open_clip's tag for it; open_clip downloads them once
+_WORKER_BYTES = 3.5 * 2**30  # what the default encoder takes at 1600 x 900, measured on a CPU, with some room
+
+
+class PrecomputeOptions(BaseModel):
+    """Options of `ovps precompute`.
+
+    Attributes:
+        dataset: name of a data set module.
+        dataroot: None: the data set's own default.
+        version: of the data set.
+        subsets: the data set's splits to compute, in this order.
+        out: the store; made, or added to.
+        encoder: an open_clip model, or `demo`.
+        weights: an open_clip tag, a file, `random`, or None for the encoder's default.
+        upscale: enlarge images by this factor before they are encoded, for objects smaller than a feature cell.
+        grid: as `ovps.geometry.grid.Grid.parse` reads it.
+        occlusion: give points hidden from a camera no feature of it.
+        codec: how features are stored.
+        workers: processes, each with its own CLIP; 0: in this process, without dask; None: as fit cores and memory.
+        scheduler: address of a dask scheduler whose workers see the same paths; instead of `workers`.
+        on_error: what a bad frame does: stop the run, or be quarantined in the manifest with the reason.
+        partition_frames: frames per partition at most.
+        limit: only the first frames of each subset.
+        device: `cpu`, `cuda`, or None for a GPU where there is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = "nuscenes"
+    dataroot: Path | None = None
+    version: str = "v1.0-trainval"
+    subsets: tuple[str, ...] = Field(default=("train", "val"), min_length=1)
+    out: Path = Path("zarr")
+    encoder: str = DEFAULT_ENCODER
+    weights: str | None = None
+    upscale: float = Field(default=1.0, gt=0)
+    grid: str = "cylinder"
+    occlusion: bool = True
+    codec: Codec = "cells"
+    workers: int | None = Field(default=None, ge=0)
+    scheduler: str | None = None
+    on_error: Literal["stop", "skip"] = "stop"
+    partition_frames: int = Field(default=MAX_FRAMES, ge=1, le=MAX_FRAMES)
+    limit: int | None = Field(default=None, ge=1)
+    device: str | None = None
+
+    def resolved(self) -> PrecomputeOptions:
+        """Every default filled in and every path absolute, so that a worker elsewhere reads the same."""
+        root = self.dataroot or datasets.get(self.dataset).default_root()
+        weights = self.weights
+        if weights is None and self.encoder == DEFAULT_ENCODER:
+            weights = DEFAULT_WEIGHTS
+        if weights is not None and Path(weights).is_file():
+            weights = str(Path(weights).absolute())
+        return self.model_copy(
+            update={
+                "dataroot": root.absolute(),
+                "out": self.out.absolute(),
+                "weights": weights,
+                "grid": str(Grid.parse(self.grid)),
+                "workers": default_workers(self.encoder) if self.workers is None else self.workers,
+            }
+        )
+
+
+def default_workers(encoder: str) -> int:
+    """One worker per core, unless memory allows fewer."""
+    cores = len(os.sched_getaffinity(0))
+    if encoder == demo.NAME:
+        return cores
+    return max(1, min(cores, int(psutil.virtual_memory().available // _WORKER_BYTES)))
