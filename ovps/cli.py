@@ -246,7 +246,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
-    from ovps.evaluation.tables import print_result
+    from ovps.evaluation.console import print_result
     from pipelines.evaluate import evaluate as score
 
     result = score(run, cache, subset=subset, vocabulary=vocab)

@@ -1,0 +1,57 @@
+"""An evaluation as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from ovps.evaluation.results import EvalResult
+
+SCORES = ("pq", "sq", "rq", "pq_dagger", "miou")
+
+
+def print_result(result: EvalResult, console: Console) -> None:
+    """Print the groups, the reference rows and the classes, in percent; random CLIP weights come with a warning."""
+    if result.weights_random:
+        console.print("[bold red]Random CLIP weights:[/] these numbers say nothing about the method.")
+    console.print(_groups(result))
+    console.print(_rows(result))
+    console.print(_classes(result))
+
+
+def _groups(result: EvalResult) -> Table:
+    table = Table(title=f"{result.run}: {result.frames} frames of {result.subset}, split {result.split}, in percent")
+    for name in ("", *SCORES, "mask recall"):
+        table.add_column(name.replace("_", " "), justify="left" if not name else "right")
+    recall = result.mask_recall["queries"].groups
+    for name, group in result.system.panoptic.groups.items():
+        scores = [_percent(getattr(group, score)) for score in SCORES]
+        table.add_row(name, *scores, _percent(recall[name].recall), style=_style(name.startswith("novel")))
+    return table
+
+
+def _rows(result: EvalResult) -> Table:
+    """PQ and mIoU of the run, its variants and the references."""
+    groups = [g for g in ("all", "base", "novel", "novel/things", "novel/stuff") if g in result.system.panoptic.groups]
+    table = Table("PQ / mIoU", *groups, title="beside it")
+    for row in (result.system, *result.variants, *result.references):
+        scores = [row.panoptic.groups[g] for g in groups]
+        table.add_row(row.name, *(f"{_percent(s.pq)} / {_percent(s.miou)}" for s in scores))
+    return table
+
+
+def _classes(result: EvalResult) -> Table:
+    table = Table("class", "", "PQ", "SQ", "RQ", "IoU", "segments", title="classes; novel ones were never labelled")
+    for score in result.system.panoptic.classes:
+        values = [_percent(v) for v in (score.pq, score.sq, score.rq, score.iou)]
+        label = f"{score.kind}, novel" if score.novel else score.kind
+        table.add_row(score.name, label, *values, f"{score.segments:.0f}", style=_style(score.novel))
+    return table
+
+
+def _style(novel: bool) -> str:
+    return "cyan" if novel else ""
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
