@@ -160,6 +160,12 @@ def test_a_frame_with_no_segment_and_no_clip_feature(frame):
         total.backward()
         assert total.isfinite()
         assert all(log[f"last/{part}"] == 0 for part in PARTS if part != "class")
+        # the frame counts as one segment in the class loss: every query is a negative, unless its mask is unlabelled
+        inside = outputs[-1].mask_logits[0].detach() > 0
+        base = tiny.base_classes()
+        logits = classify(outputs[-1].class_embedding[0], base.text, base.class_index, 5)
+        want = class_loss(logits, torch.full((QUERIES,), -1), ~inside.any(dim=1), 4, 0.25)
+        assert log["last/class"].item() == pytest.approx(want.item())
 
 
 def test_gradient_ratio(frame):
