@@ -9,8 +9,9 @@ has holes, and one coarse enough to be closed hides ground behind nearer ground.
 nearer points lie *both above and below* it, within one gap between beams. Ground and every other surface that
 recedes has its nearer points on one side only and stays visible. What this cannot see: a surface hit by a single beam
 hides nothing, nor does the strip between a surface's outermost beam and its true edge. Against exact rays in synthetic
-scenes it finds 74 to 94 % of the hidden points and hides 0.3 % of the visible ones; on a real nuScenes frame it hides
-4 % of the points inside an image, most of them along poles, signs and the edges of vehicles.
+scenes it finds 74 to 94 % of the hidden points and hides 0.3 % of the visible ones. In the drive world it halves the
+points that fall on a pixel of another class (5.4 to 2.7 %). On a real nuScenes frame it hides 4 % of the points inside
+an image, most of them along poles, signs and the edges of vehicles.
 """
 
 from __future__ import annotations
