@@ -57,17 +57,3 @@ def class_ids(vocabulary: Vocabulary, taxonomy: Taxonomy) -> NDArray[np.int64]:
             remedy=f"Name entries after its classes ({', '.join(taxonomy.by_name)}), synonyms behind `=`",
         )
     return np.array([*known, UNLABELLED])
-
-
-def check_same_clip(vocabulary: Vocabulary, store_vocabulary: Vocabulary) -> None:
-    """Raise VocabularyError unless both vocabularies come from one CLIP, that of the cache."""
-    theirs, ours = ((v.encoder, v.weights_sha256) for v in (vocabulary, store_vocabulary))
-    if theirs != ours or vocabulary.embeddings.shape[1] != store_vocabulary.embeddings.shape[1]:
-        raise VocabularyError(
-            f"the vocabulary is of {_name(*theirs)}, the cache of {_name(*ours)}",
-            remedy="Build it again with the cache's encoder and weights: ovps vocab build --encoder ... --weights ...",
-        )
-
-
-def _name(encoder: str, sha256: str) -> str:
-    return f"{encoder} (weights {sha256[:12]})"

@@ -182,6 +182,11 @@ class Row(_Model):
     panoptic: PanopticResult
     instances: bool = True  # False: no instances are predicted, PQ says something about stuff only
 
+    def score(self, group: str, name: str) -> float | None:
+        """A field of GroupScore; None where it says nothing about this row."""
+        whole = self.instances or name not in ("pq", "sq", "rq", "pq_dagger", "pq_present") or group.endswith("/stuff")
+        return getattr(self.panoptic.groups[group], name) if whole else None
+
 
 class EvalResult(_Model):
     """Everything one evaluation found, as written to `eval/metrics.json`.

@@ -1,0 +1,127 @@
+"""Score a run on labelled frames of a cache. Neither CLIP nor the data set is needed.
+
+ovps eval --run runs/driveworld --cache ./zarr
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import ovps
+from ovps.errors import ConfigError, StorageError
+from ovps.evaluation.results import EvalResult
+from ovps.evaluation.tally import Tally
+from ovps.model.panoptic import MergeConfig
+from pipelines.inference import frames_of, open_session, predictions
+
+METRICS = "metrics.json"
+CLASSES = "classes.parquet"
+
+
+def evaluate(
+    run: Path,
+    cache: Path,
+    *,
+    subset: str = "val",
+    vocabulary: Path | None = None,
+    out: Path | None = None,
+    merge: MergeConfig | None = None,
+    device: str | None = None,
+) -> EvalResult:
+    """Panoptic quality of a run, its variants and the reference rows; written to `eval/` of the run.
+
+    Args:
+        run: folder of a training run.
+        cache: a store of the same CLIP, labelled.
+        subset: the data set's own split to score on.
+        vocabulary: a vocabulary file whose entries are named after the data set's classes (other synonyms, further
+            entries as distractors); None: the data set's own.
+        out: folder for metrics.json and classes.parquet; None: `RUN/eval`.
+        merge: thresholds instead of the run's.
+        device: None: a GPU if there is one.
+
+    Raises:
+        CheckpointError, CacheError, VocabularyError: see `open_session`.
+        ConfigError: no such subset, or frames without labels.
+    """
+    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, device=device)
+    frames = frames_of(session.store, subset)
+    taxonomy = session.run.taxonomy
+    begin = time.perf_counter()
+    tally = Tally(taxonomy, session.novel, session.vocabulary)
+    for number, (frame, prediction) in enumerate(predictions(session, frames, ("unsplit", "filled"))):
+        if frame.label is None:
+            raise ConfigError(
+                f"frames of {subset} have no labels to score against",
+                path=cache,
+                frame=frame.token,
+                remedy="Choose another --subset, or write predictions with `ovps predict`",
+            )
+        tally.add(frame, prediction, number)
+
+    result = EvalResult(
+        run=run.resolve().name,
+        step=session.run.step,
+        seed=session.run.config.seed,
+        split=session.run.split.name,
+        taxonomy=taxonomy.name,
+        min_points=taxonomy.min_points,
+        subset=subset,
+        vocabulary=list(session.vocabulary.names),
+        weights_random=session.store.provenance.weights_random,
+        cache=session.store.provenance,
+        inference=session.merge.model_dump(mode="json"),
+        seconds=time.perf_counter() - begin,
+        machine=machine(session.device),
+        versions={"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        **tally.summary(),
+    )
+    save_result(result, out or run / "eval")
+    return result
+
+
+def save_result(result: EvalResult, folder: Path) -> None:
+    """metrics.json, and one line per row and class in classes.parquet.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    lines = [{"row": row.name, **c.model_dump()} for row in result.rows for c in row.panoptic.classes]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(lines), folder / CLASSES)
+        part = folder / f".{METRICS}.part"
+        part.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(part, folder / METRICS)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write: {error}", path=folder, remedy="Make room, or choose another --out"
+        ) from error
+
+
+def load_result(folder: Path) -> EvalResult:
+    """What `evaluate` wrote.
+
+    Raises:
+        ConfigError: nothing there, or not of this version.
+    """
+    path = folder / METRICS
+    try:
+        return EvalResult.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"not an evaluation: {error}", path=path, remedy="Run `ovps eval` again") from error
+
+
+def machine(device: torch.device) -> str:
+    """Where this runs, in a few words."""
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}"

@@ -1,0 +1,96 @@
+"""A trained run over the frames of a cache: what `evaluate`, `predict` and `report` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from ovps.evaluation.inference import Text, Variant, predict_frame
+from ovps.evaluation.prediction import FramePrediction
+from ovps.model.panoptic import MergeConfig
+from ovps.progress import progress_bar
+from ovps.training.run import Run, load_run
+from ovps.training.voxels import frame_batch
+from ovps.vocabulary import Vocabulary, load_vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A run and a cache of the same CLIP, and the vocabulary to predict with.
+
+    Attributes:
+        own_vocabulary: the vocabulary is the data set's own, as the cache has it.
+        merge: thresholds; the run's own unless others were asked for.
+    """
+
+    run: Run
+    store: Store
+    vocabulary: Vocabulary
+    own_vocabulary: bool
+    merge: MergeConfig
+    device: torch.device
+
+    @property
+    def novel(self) -> tuple[int, ...]:
+        """Ids of the classes that training never saw."""
+        return self.run.split.novel_ids(self.run.taxonomy)
+
+
+def open_session(
+    run: Path,
+    cache: Path,
+    *,
+    vocabulary: Path | None = None,
+    merge: MergeConfig | None = None,
+    device: str | None = None,
+) -> Session:
+    """Load everything and check that it belongs together.
+
+    Raises:
+        CheckpointError: no run, or a damaged one.
+        CacheError: no cache, or one of another CLIP than the run's.
+        VocabularyError: no vocabulary, or one of another CLIP.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded, store = load_run(run, place), Store.open(cache)
+    loaded.check_cache(store.provenance, cache)
+    chosen = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
+    loaded.check_vocabulary(chosen, vocabulary)
+    return Session(loaded, store, chosen, vocabulary is None, merge or loaded.config.merge, place)
+
+
+def frames_of(store: Store, subset: str) -> list[FrameRef]:
+    """The frames of a subset, by scene and index.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found = [ref for ref in store.frames if ref.subset == subset]
+    if not found:
+        present = sorted({ref.subset for ref in store.frames})
+        raise ConfigError(
+            f"the cache has no frames of {subset}; it has {', '.join(present) or 'none at all'}",
+            path=str(store.path),
+            remedy="Name one of these, or precompute the missing frames",
+        )
+    return found
+
+
+def predictions(
+    session: Session, frames: Sequence[FrameRef], variants: tuple[Variant, ...] = ()
+) -> Iterator[tuple[CachedFrame, FramePrediction]]:
+    """Each frame and what the run says about it, with a progress bar."""
+    text = Text.of(session.vocabulary, session.device)
+    with progress_bar() as bar:
+        task = bar.add_task("frames", total=len(frames), note="")
+        for ref in frames:
+            frame = session.store.read(ref)
+            batch = frame_batch(frame, session.run.grid).to(session.device)
+            yield frame, predict_frame(session.run.network, batch, text, session.merge, variants)
+            bar.update(task, advance=1)

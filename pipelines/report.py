@@ -1,0 +1,163 @@
+"""A run's report: one HTML file with tables, training curves and pictures of validation frames.
+
+ovps report --run runs/driveworld --cache ./zarr
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.errors import StorageError
+from ovps.evaluation.prediction import FramePrediction, class_ids
+from ovps.evaluation.report.page import NOT_MEASURED, ReportContent, render
+from ovps.evaluation.report.pictures import FrameView, Labels
+from ovps.evaluation.results import EvalResult
+from ovps.frame import Camera, Frame
+from ovps.training.metrics import read_metrics
+from pipelines.evaluate import load_result
+from pipelines.inference import Session, frames_of, open_session, predictions
+
+ReadImage = Callable[[Camera], NDArray[np.uint8]]
+
+
+def report(
+    run: Path,
+    cache: Path,
+    *,
+    out: Path | None = None,
+    evaluation: Path | None = None,
+    vocabulary: Path | None = None,
+    count: int = 4,
+    frames: Iterable[Frame] = (),
+    read_image: ReadImage | None = None,
+    commands: Mapping[str, str] | None = None,
+    not_measured: tuple[str, ...] = NOT_MEASURED,
+    device: str | None = None,
+) -> Path:
+    """Write the report of an evaluated run and return its path.
+
+    Args:
+        run, cache: as for the evaluation.
+        out: HTML file; None: `RUN/report.html`.
+        evaluation: folder of metrics.json; None: `RUN/eval`.
+        vocabulary: that of the evaluation, if it was not the data set's own.
+        count: frames to show, evenly spaced over the subset, whatever is on them.
+        frames: of the data set, for the camera pictures; matched by token. None given: bird's-eye views only.
+        read_image: reads the image of a camera (the data set module's `read_image`).
+        commands: what was run and how long it took, in order.
+        not_measured: what the numbers say nothing about.
+        device: None: a GPU if there is one.
+
+    Raises:
+        ConfigError: the run is not evaluated yet.
+        CheckpointError, CacheError, VocabularyError: see `open_session`.
+        StorageError: the disk refuses.
+    """
+    result = load_result(evaluation or run / "eval")
+    session = open_session(run, cache, vocabulary=vocabulary, device=device)
+    shown = _spread(frames_of(session.store, result.subset), count)
+    cameras, no_images = _cameras(shown, frames, read_image)
+    views = [
+        _view(session, frame, prediction, cameras.get(frame.token, []))
+        for frame, prediction in predictions(session, shown)
+        if frame.label is not None
+    ]
+    content = ReportContent(
+        evaluation=result,
+        taxonomy=session.run.taxonomy,
+        metrics=read_metrics(run),
+        views=views,
+        provenance=_provenance(session, result, read_metrics(run), commands or {}),
+        no_images=no_images,
+        not_measured=not_measured,
+    )
+    path = out or run / "report.html"
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(render(content), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise StorageError(f"cannot write: {error}", path=path, remedy="Make room, or give another --out") from error
+    return path
+
+
+def _spread(frames: list[FrameRef], count: int) -> list[FrameRef]:
+    """`count` frames, evenly spaced: chosen before anyone has seen what is predicted on them."""
+    picked = np.linspace(0, len(frames) - 1, min(count, len(frames)) + 2)[1:-1]
+    return [frames[i] for i in sorted({round(p) for p in picked})]
+
+
+def _cameras(
+    shown: list[FrameRef], frames: Iterable[Frame], read_image: ReadImage | None
+) -> tuple[dict[str, list[tuple[Camera, NDArray[np.uint8]]]], str | None]:
+    """Cameras and images by frame token, and why some are missing."""
+    by_token = {f.token: f for f in frames}
+    if not by_token or read_image is None:
+        return {}, "the cache holds no images, and the data set was not given"
+    found = [by_token[ref.token] for ref in shown if ref.token in by_token]
+    cameras = {f.token: [(c, read_image(c)) for c in f.cameras] for f in found}
+    missing = len(shown) - len(found)
+    return cameras, f"{missing} of {len(shown)} frames are not in the data set that was given" if missing else None
+
+
+def _view(
+    session: Session, frame: CachedFrame, prediction: FramePrediction, cameras: list[tuple[Camera, NDArray[np.uint8]]]
+) -> FrameView:
+    assert frame.label is not None
+    semantic = class_ids(session.vocabulary, session.run.taxonomy)[prediction.labels.entry]
+    return FrameView(
+        token=frame.token,
+        scene=frame.scene,
+        index=frame.index,
+        xyz=frame.xyz,
+        true=Labels(*session.run.taxonomy.decode(frame.label)),
+        predicted=Labels(semantic, prediction.labels.instance),
+        cameras=cameras,
+    )
+
+
+def _provenance(
+    session: Session, result: EvalResult, metrics: list[dict[str, float]], commands: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Everything a reader needs to know where a number comes from."""
+    cache, run = result.cache, session.run
+    config, info = run.config, run.info
+    per_step = [line["seconds/step"] for line in metrics if "seconds/step" in line]
+    seconds = float(np.mean(per_step)) if per_step else 0.0
+    features = {
+        "encoder": cache.encoder,
+        "weights": "random: features mean nothing" if cache.weights_random else f"SHA-256 {cache.weights_sha256[:16]}…",
+        "images": f"{cache.image_size[0]} x {cache.image_size[1]} px, enlarged {cache.upscale:g} times",
+        "channels": str(cache.clip_dim),
+        "grid": cache.grid,
+        "codec": cache.codec,
+        "visibility test": str(cache.occlusion) if cache.occlusion else "off",
+        "written by": cache.code_version,
+    }
+    training = {
+        "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
+        "split": f"{run.split.name}: {', '.join(run.split.novel) or 'nothing'} never labelled",
+        "steps": f"{run.step:,} of {info.total_steps:,}, {config.data.batch_size * config.accumulate} frames each",
+        "seed": str(config.seed),
+        "time": f"{seconds:.2f} s per step, {run.step * seconds / 60:.1f} min in all" if per_step else "not logged",
+        "grid": info.grid,
+        "parameters": f"{sum(p.numel() for p in run.network.parameters()):,}",
+        "versions": f"ovps {info.ovps_version}, torch {info.torch_version}",
+    }
+    scoring = {
+        "frames": f"{result.frames:,} of {result.subset}",
+        "time": f"{result.seconds:.1f} s, {result.frames / max(result.seconds, 1e-9):.2f} frames/s with all rows",
+        "machine": result.machine,
+        "thresholds": ", ".join(f"{k} {v}" for k, v in result.inference.items()),
+        "versions": ", ".join(f"{k} {v}" for k, v in result.versions.items()),
+        "frames shown": "evenly spaced over the subset, not chosen by what is on them",
+    }
+    sections = {"CLIP features": features, "Training": training, "Evaluation": scoring}
+    return sections | ({"Commands and times": dict(commands)} if commands else {})

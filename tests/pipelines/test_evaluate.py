@@ -1,0 +1,122 @@
+"""From a cache and a run to metrics.json, with an untrained network."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
+from ovps.evaluation.console import result_view
+from ovps.evaluation.results import GROUPS
+from ovps.vocabulary import Vocabulary, save_vocabulary
+from pipelines.evaluate import evaluate, load_result, save_result
+from pipelines.inference import open_session, predictions
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.untrained import LOOSE, untrained
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def result(made):
+    return evaluate(*made, merge=LOOSE)
+
+
+def test_scores_are_written_and_read_back(made, result):
+    run, cache = made
+    assert load_result(run / "eval") == result
+    assert result.frames == 2
+    assert result.cache == Store.open(cache).provenance
+    assert tuple(result.system.panoptic.groups) == GROUPS
+    assert [row.name for row in result.rows] == [
+        *("system", "unsplit", "filled"),
+        *("random_class", "clip_argmax", "true_masks"),
+    ]
+    by_name = {row.name: row.panoptic.groups for row in result.rows}
+    assert by_name["true_masks"]["all"].pq_present > 0.5 > by_name["system"]["all"].pq_present
+    assert by_name["clip_argmax"]["all"].miou_present > by_name["system"]["all"].miou_present
+    assert set(result.mask_recall) == {f"{a}{b}" for a in ("queries", "merged") for b in ("", "/seen", "/unseen")}
+
+    table = pq.read_table(run / "eval" / "classes.parquet").to_pylist()
+    assert len(table) == 6 * 16
+    assert [c["name"] for c in table if c["row"] == "system" and c["novel"]] == [
+        *("bus", "motorcycle", "pedestrian", "vegetation"),
+    ]
+
+
+def test_filling_leaves_fewer_points_unlabelled_and_changes_no_label(made):
+    session = open_session(*made)  # the run's own thresholds: hardly a query survives them
+    frames = [ref for ref in session.store.frames if ref.subset == "val"]
+    for _, prediction in predictions(session, frames, ("filled", "unsplit")):
+        plain, filled = prediction.labels, prediction.variants["filled"]
+        labelled = plain.entry >= 0
+        np.testing.assert_array_equal(plain.entry[labelled], filled.entry[labelled])
+        np.testing.assert_array_equal(plain.instance[labelled], filled.instance[labelled])
+        assert (filled.entry >= 0).sum() > labelled.sum()
+        np.testing.assert_array_equal(prediction.variants["unsplit"].entry, plain.entry)
+
+
+def test_the_order_of_a_vocabulary_and_twin_synonyms_change_nothing(made, result, tmp_path):
+    run, cache = made
+    own = Store.open(cache).vocabulary
+    order = np.random.default_rng(0).permutation(len(own.entries))
+    vocabulary = Vocabulary(
+        tuple(own.entries[i] for i in order),
+        np.repeat(own.embeddings[order], 2, axis=0),
+        np.repeat(np.arange(len(order)), 2),
+        own.encoder,
+        own.weights_sha256,
+    )
+    save_vocabulary(vocabulary, tmp_path / "v.safetensors")
+    again = evaluate(run, cache, vocabulary=tmp_path / "v.safetensors", out=tmp_path / "eval", merge=LOOSE)
+    assert again.system == result.system
+    assert again.mask_recall == result.mask_recall
+    assert load_result(run / "eval") == result
+
+
+def test_errors(made, tmp_path):
+    run, cache = made
+    with pytest.raises(CheckpointError, match="no run here"):
+        evaluate(tmp_path, cache)
+    with pytest.raises(CacheError, match="no cache"):
+        evaluate(run, tmp_path)
+    with pytest.raises(ConfigError, match="no frames of test"):
+        evaluate(run, cache, subset="test")
+    with pytest.raises(ConfigError, match="not evaluated yet"):
+        load_result(tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(ConfigError, match="not an evaluation"):
+        load_result(tmp_path)
+
+    unlabelled = write_synthetic_store(tmp_path / "unlabelled", frames=1, labelled=False)
+    with pytest.raises(ConfigError, match="no labels"):
+        evaluate(run, unlabelled)
+
+    own = Store.open(cache).vocabulary
+    other = Vocabulary(own.entries, own.embeddings, own.class_index, "RN50", own.weights_sha256)
+    save_vocabulary(other, tmp_path / "other.safetensors")
+    with pytest.raises(VocabularyError, match="another CLIP"):
+        evaluate(run, cache, vocabulary=tmp_path / "other.safetensors")
+
+
+def test_the_terminal_says_when_weights_are_random(result, tmp_path):
+    def shown(value):
+        console = Console(file=io.StringIO(), width=160)
+        console.print(result_view(value))
+        return console.file.getvalue()
+
+    assert "Random CLIP weights" not in shown(result)
+    assert "clip_argmax" in shown(result)
+    random = result.model_copy(update={"weights_random": True})
+    assert "Random CLIP weights" in shown(random)
+    save_result(random, tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["weights_random"] is True

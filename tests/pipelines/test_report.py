@@ -1,0 +1,129 @@
+"""The report is one file, complete, and loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from ovps.evaluation.report.curves import curve
+from ovps.evaluation.report.pictures import FrameView, Labels, birds_eye
+from ovps.frame import Camera, Frame
+from ovps.taxonomy import load_taxonomy
+from pipelines.evaluate import evaluate, save_result
+from pipelines.report import report
+from tests.pipelines.untrained import LOOSE, untrained
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
+
+
+class Checker(HTMLParser):
+    """Balanced tags, and everything that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("link", "script", "iframe")
+        self.sources += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "poster")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag != "polyline":
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag == "polyline"
+
+
+def pictures(page: str) -> list[Image.Image]:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert all(s.startswith("data:image/") for s in checker.sources)
+    return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in checker.sources]
+
+
+def fake_frames(cache) -> list[Frame]:
+    """Frames of the store with one camera looking ahead (+y)."""
+    camera_from_lidar = np.eye(4)
+    camera_from_lidar[:3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    camera = Camera("CAM_<FRONT>", "x.jpg", 320, 180, np.diag([200.0, 200.0, 1.0]), camera_from_lidar, 0)
+    camera.intrinsics[:2, 2] = 160, 90
+    return [
+        Frame("synthetic", "1", r.subset, r.scene, r.token, r.index, 0, "", None, (camera,), np.eye(4))
+        for r in Store.open(cache).frames
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    run, cache = untrained(tmp_path_factory.mktemp("report"))
+    evaluate(run, cache, merge=LOOSE)
+    return run, cache
+
+
+def test_report_with_camera_pictures(made, tmp_path):
+    run, cache = made
+    path = report(
+        run,
+        cache,
+        out=tmp_path / "r.html",
+        count=2,
+        frames=fake_frames(cache),
+        read_image=lambda camera: np.full((180, 320, 3), 90, np.uint8),
+        commands={"ovps train --cache <zarr>": "1 s"},
+    )
+    page = path.read_text(encoding="utf-8")
+    found = pictures(page)
+    assert [p.format for p in found] == ["PNG", "JPEG"] * 2
+    assert min(p.size[0] for p in found) > 1000
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/[a-z]+;base64,[^']*", "", page))
+    assert "CAM_&lt;FRONT&gt;" in page
+    assert "&lt;zarr&gt;" in page
+    assert "<polyline" in page
+    assert "Random CLIP weights" not in page
+    for text in ("prefers-color-scheme: dark", "random class", "true masks", "clip argmax", "synthetic-0001, frame"):
+        assert text in page
+    for c in load_taxonomy("nuscenes").classes:
+        assert c.name.replace("_", " ") in page
+
+
+def test_without_the_data_set_the_report_says_so_and_random_weights_are_marked(made, tmp_path):
+    run, cache = made
+    result = evaluate(run, cache, out=tmp_path / "eval").model_copy(update={"weights_random": True})
+    save_result(result, tmp_path / "eval")
+    page = report(run, cache, out=tmp_path / "r.html", evaluation=tmp_path / "eval", count=1).read_text()
+    assert [p.format for p in pictures(page)] == ["PNG"]
+    assert "No camera pictures: the cache holds no images" in page
+    assert "Random CLIP weights" in page
+
+
+def test_a_run_that_is_not_evaluated(made, tmp_path):
+    with pytest.raises(ConfigError, match="not evaluated yet"):
+        report(*made, evaluation=tmp_path)
+
+
+def test_curves_take_what_is_there():
+    metrics = [{"step": i, "loss/total": 3 / i, "loss/off": 0.0} for i in range(1, 500)]
+    assert curve(metrics, "loss/total").count("<polyline") == 2
+    assert curve(metrics, "loss/off") == curve(metrics, "loss/none") == ""
+    assert "<polyline" in curve(metrics[:1], "loss/total")
+
+
+@pytest.mark.parametrize("points", [0, 1, 50])
+def test_birds_eye_of_hardly_any_points(points):
+    labels = Labels(np.full(points, 4), np.arange(points))
+    view = FrameView("t", "s", 0, np.zeros((points, 3), np.float32), labels, labels)
+    picture = Image.open(io.BytesIO(birds_eye(view, load_taxonomy("nuscenes"), frozenset({4}))))
+    assert picture.size[0] == 1240
