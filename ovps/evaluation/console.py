@@ -35,8 +35,8 @@ def _rows(result: EvalResult) -> Table:
     groups = [g for g in ("all", "base", "novel", "novel/things", "novel/stuff") if g in result.system.panoptic.groups]
     table = Table("PQ / mIoU", *groups, title="beside it")
     for row in (result.system, *result.variants, *result.references):
-        scores = [row.panoptic.groups[g] for g in groups]
-        table.add_row(row.name, *(f"{_percent(s.pq)} / {_percent(s.miou)}" for s in scores))
+        pairs = [(_percent(row.score(g, "pq")), _percent(row.score(g, "miou"))) for g in groups]
+        table.add_row(row.name, *(" / ".join(pair) for pair in pairs))
     return table
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
-from ovps.evaluation.console import result_view
+from ovps.evaluation.console import print_result
 from ovps.evaluation.results import GROUPS
 from ovps.vocabulary import Vocabulary, save_vocabulary
 from pipelines.evaluate import evaluate, load_result, save_result
@@ -111,7 +111,7 @@ def test_errors(made, tmp_path):
 def test_the_terminal_says_when_weights_are_random(result, tmp_path):
     def shown(value):
         console = Console(file=io.StringIO(), width=160)
-        console.print(result_view(value))
+        print_result(value, console)
         return console.file.getvalue()
 
     assert "Random CLIP weights" not in shown(result)
