@@ -95,7 +95,7 @@ def _shrink(branch: nn.Sequential) -> None:
     """Start the last linear layer at a tenth of torch's own scale."""
     with torch.no_grad():
         for parameter in branch[-1].parameters():
-            parameter *= 0.1
+            parameter.mul_(0.1)
 
 
 def attend_where(mask_logits: Tensor) -> Tensor:
