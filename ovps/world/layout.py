@@ -27,6 +27,7 @@ SMALL = ("pedestrian", "bicycle", "motorcycle", "traffic_cone", "barrier")
 PARKING_DECK = (*VEHICLES, *VEHICLES, "car", *SMALL, *SMALL, "motorcycle", "traffic_cone")
 SIDEWALK_DECK = (*SMALL, *SMALL, "pedestrian", "traffic_cone", "vegetation", "manmade")
 YARD_DECK = (*VEHICLES, "trailer", "motorcycle", "bicycle", "construction_vehicle")
+POSTS = (("vegetation", "tree"), ("manmade", "lamp"), ("manmade", "sign"), ("vegetation", "young_tree"))
 ISLAND_DECK = (
     "traffic_cone",
     "barrier",
@@ -160,11 +161,19 @@ def _companion(plot: Plot, rect: Rect, side: str, class_name: str, variant: str 
     return plot.put(asset, float(x), float(y), yaw)
 
 
-def _group(plot: Plot, class_name: str, x: float, y: float, yaw: float, sides: tuple[str, ...]) -> Rect | None:
-    """An anchor at (x, y) and companions on some of its `sides`. Returns the anchor's footprint."""
+def _group(
+    plot: Plot, class_name: str, x: float, y: float, yaw: float, sides: tuple[str, ...], *, from_end: bool = False
+) -> Rect | None:
+    """An anchor and companions on some of its `sides`. Returns the anchor's footprint.
+
+    Args:
+        x, y: centre of the anchor's footprint; with `from_end`, x is its lower end.
+    """
     rng = plot.rng
     anchor = plot.asset(class_name)
     turn = yaw + float(rng.uniform(-0.04, 0.04))
+    if from_end:
+        x += _size(anchor, turn)[0] / 2
     rect = plot.put(anchor, x, y, turn)
     if rect is None:
         return None
@@ -184,24 +193,30 @@ def _group(plot: Plot, class_name: str, x: float, y: float, yaw: float, sides: t
 
 
 def _parking(plot: Plot, side: int, x: tuple[float, float]) -> None:
-    deck = Deck(plot.rng, PARKING_DECK)
-    at = x[0] + float(plot.rng.uniform(0, 4))
+    """Groups along the kerb, half of them bumper to bumper with the one before."""
+    rng, deck = plot.rng, Deck(plot.rng, PARKING_DECK)
+    at = x[0] + float(rng.uniform(0, 4))
     while at < x[1]:
         name = deck.deal()
-        asset_room = (
-            12.5 if name in ("bus", "trailer") else 9.5 if name == "truck" else 7.0 if name in VEHICLES else 2.6
-        )
-        depth = 1.45 if name in VEHICLES else float(plot.rng.uniform(0.5, 1.8))
-        yaw = 0.0 if side < 0 else np.pi
-        _group(
+        depth = 1.45 if name in VEHICLES else float(rng.uniform(0.5, 1.8))
+        before = len(plot.taken)
+        rect = _group(
             plot,
             name,
-            at + asset_room / 2,
+            at,
             side * (HALF_ROAD - 0.1 - depth),
-            yaw,
-            ("x-", "x+", "y-" if side > 0 else "y+"),
+            0.0 if side < 0 else np.pi,
+            _sides_seen(side),
+            from_end=True,
         )
-        at += asset_room + float(plot.rng.uniform(0.3, 4.0))
+        if rect is not None:
+            at = max(t[2] for t in plot.taken[before:])
+        at += float(rng.uniform(0.05, 0.3) if rng.random() < 0.5 else rng.uniform(1.0, 4.5))
+
+
+def _sides_seen(side: int) -> tuple[str, ...]:
+    """All sides of a footprint but the one turned away from the road."""
+    return ("x-", "x+", "y-" if side > 0 else "y+")
 
 
 def _sidewalk(plot: Plot, side: int, x: tuple[float, float], back: float) -> None:
@@ -217,25 +232,20 @@ def _sidewalk(plot: Plot, side: int, x: tuple[float, float], back: float) -> Non
         roll = float(rng.uniform(0.05, 0.16)) * -side if name == "bicycle" else 0.0
         rect = plot.put(asset, at, side * (back - float(rng.uniform(0.02, 0.15)) - depth / 2), yaw, roll=roll)
         if rect is not None:
-            for where in ("x-", "x+", "y-" if side > 0 else "y+"):
+            for where in _sides_seen(side):
                 if rng.random() < 0.5:
                     _companion(plot, rect, where, str(rng.choice(SMALL)))
         at += float(rng.uniform(2.0, 6.0))
     for post in np.arange(x[0], x[1], 9.0):
-        name, variant = [
-            ("vegetation", "tree"),
-            ("manmade", "lamp"),
-            ("manmade", "sign"),
-            ("vegetation", "young_tree"),
-        ][int(rng.integers(4))]
-        where, y = float(post + rng.uniform(0, 4)), side * (HALF_ROAD + 0.45)
+        name, variant = POSTS[int(rng.integers(len(POSTS)))]
+        spot, y = float(post + rng.uniform(0, 4)), side * (HALF_ROAD + 0.45)
         towards_road = 0.0 if side < 0 else np.pi
         yaw = towards_road if name == "manmade" else float(rng.uniform(0, 2 * np.pi))
         asset = plot.asset(name, variant)
-        if plot.put(asset, where, y, yaw) is not None and rng.random() < 0.5:
+        if plot.put(asset, spot, y, yaw) is not None and rng.random() < 0.5:
             _companion(
                 plot,
-                (where - 0.12, y - 0.12, where + 0.12, y + 0.12),
+                (spot - 0.12, y - 0.12, spot + 0.12, y + 0.12),
                 str(rng.choice(["x-", "x+"])),
                 str(rng.choice(("bicycle", "pedestrian", "traffic_cone", "motorcycle"))),
             )
@@ -294,14 +304,14 @@ def _lot(plot: Plot, side: int, x: tuple[float, float], front: float, deck: Deck
         probe = plot.asset(name)
         _, d = _size(probe, 0.0)
         middle = float(rng.uniform(x[0] + 4, max(x[0] + 4.1, x[1] - 4)))
-        inner = ("x-", "x+", "y-" if side > 0 else "y+")
         rect = plot.put(
             probe, middle, back - side * (float(rng.uniform(0.03, 0.2)) + d / 2), float(rng.choice([0.0, np.pi]))
         )
         if rect is not None:
-            for where in inner:
-                if rng.random() < 0.6:
-                    _companion(plot, rect, where, str(rng.choice(SMALL)))
+            for where in _sides_seen(side):
+                if rng.random() < 0.7:
+                    companions = VEHICLES if where[0] == "x" and rng.random() < 0.4 else SMALL
+                    _companion(plot, rect, where, str(rng.choice(companions)))
         _group(
             plot,
             str(rng.choice(SMALL)),

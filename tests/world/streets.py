@@ -16,7 +16,7 @@ from ovps.world.render import render
 from ovps.world.rig import CAMERAS, LIDAR, make_drive
 from ovps.world.scene import Scene, make_scene, snapshot
 
-IMAGE_SIZE = (352, 198)
+IMAGE_SIZE = (256, 144)
 
 
 @dataclass(frozen=True, eq=False)
