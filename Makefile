@@ -34,9 +34,9 @@ lint: setup  ## ruff, mypy and the import rules
 bench: setup  ## speed as ratios against named references
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
-real-check: setup  ## the same code on a real nuScenes frame; needs OVPS_REAL_DATA
-	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder that holds nuscenes/ (a dataroot with a real key frame)" >&2; exit 2; }
-	$(BIN)/python -m pipelines.real_check
+real-check: setup  ## the same code on a real nuScenes key frame; needs OVPS_REAL_DATA
+	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with a dataroot nuscenes/" >&2; exit 2; }
+	$(BIN)/python -m pytest -m real_data -v -s --durations=5
 
 clean:  ## remove what was made here: .venv, data, caches, runs
 	rm -rf .venv data zarr runs reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

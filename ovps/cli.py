@@ -279,6 +279,26 @@ def predict(
     raise typer.Exit(1 if summary.problems else 0)
 
 
+@app.command(epilog=example("ovps report --run runs/driveworld --cache ./zarr --dataroot data/driveworld"))
+def report(
+    run: Annotated[Path, typer.Option(help="Folder of an evaluated run.")],
+    cache: Annotated[Path, typer.Option(help="The store it was evaluated on.")] = Path("zarr"),
+    path: Annotated[Path | None, typer.Option("--out", help="HTML file. Default: RUN/report.html.")] = None,
+    count: Annotated[int, typer.Option(help="Frames to show.")] = 4,
+    dataroot: Annotated[Path | None, typer.Option(help="The data set, for pictures of the cameras.")] = None,
+    subset: Annotated[str, typer.Option(help="The data set's own split that was scored.")] = "val",
+) -> None:
+    """One self-contained HTML page: tables, training curves, ground truth beside prediction."""
+    from ovps import datasets
+    from ovps.cache.reader import Store
+    from pipelines.report import report as write
+
+    known = Store.open(cache).provenance
+    data = datasets.get(known.dataset)
+    frames = data.load_frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
+    out.print(str(write(run, cache, out=path, count=count, frames=frames, read_image=data.read_image)))
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
