@@ -78,5 +78,5 @@ def _things(
 
 
 def _hues(count: int) -> NDArray[np.uint8]:
-    shades = [colorsys.hls_to_rgb(i * _GOLDEN % 1, 0.55 + 0.12 * (i % 3 - 1), 0.85) for i in range(count)]
-    return np.round(255 * np.array(shades)).astype(np.uint8)
+    shades = [colorsys.hls_to_rgb(i * _GOLDEN % 1, 0.58 + 0.1 * (i % 3 - 1), 0.85) for i in range(count)]
+    return np.array([visible((round(255 * r), round(255 * g), round(255 * b))) for r, g, b in shades], np.uint8)

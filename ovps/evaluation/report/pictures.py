@@ -52,7 +52,6 @@ class FrameView:
 
 def birds_eye(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> bytes:
     """PNG: truth above prediction; all classes, things by instance, novel classes alone."""
-    everything = np.ones(len(view.xyz), bool)
     things = instance_colours(
         (view.true.semantic, view.true.instance), (view.predicted.semantic, view.predicted.instance), taxonomy
     )
@@ -61,7 +60,7 @@ def birds_eye(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> byt
     figure.subplots_adjust(left=0.025, right=0.998, top=0.965, bottom=0.002)
     for row, (labels, thing) in enumerate(zip((view.true, view.predicted), things, strict=True)):
         panels = [
-            (class_colours(labels.semantic, taxonomy), everything),
+            (class_colours(labels.semantic, taxonomy), np.isin(labels.semantic, taxonomy.thing_ids)),
             thing,
             novel_colours(labels.semantic, taxonomy, novel),
         ]
@@ -74,7 +73,7 @@ def birds_eye(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> byt
 
 
 def _scatter_plane(ax: Axes, xyz: NDArray, colours: NDArray[np.uint8], subject: NDArray[np.bool_]) -> None:
-    """Points from above, x right, y up; what the panel is about lies on top."""
+    """Points from above, x right, y up; what the panel is about lies on top, and larger: things are few points."""
     half = float(np.clip(np.quantile(np.abs(xyz[:, :2]), 0.95), 15, 50)) if len(xyz) else 50.0
     size = float(np.clip(12000 / max(len(xyz), 1), 0.5, 9))
     order = np.lexsort((xyz[:, 2], subject))
@@ -82,7 +81,7 @@ def _scatter_plane(ax: Axes, xyz: NDArray, colours: NDArray[np.uint8], subject: 
         xyz[order, 0],
         xyz[order, 1],
         c=colours[order] / 255,
-        s=np.where(subject[order], 1.6, 0.8) * size,
+        s=np.where(subject[order], max(1.6 * size, 3.5), size),
         linewidths=0,
     )
     ax.set(xlim=(-half, half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal", facecolor=GROUND)
