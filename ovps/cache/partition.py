@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
 
 from cache_schemas.v1 import PartitionRow, Provenance, arrays_of, check_offsets, check_shapes
 from ovps.cache.codecs import Arrays, decode
@@ -54,7 +57,7 @@ class Partition:
         labelled = any(f.labelled for f in row.frames)
         names = [a.name for a in arrays_of(provenance.codec, labelled=labelled)]
         try:
-            group = zarr.open_group(folder, mode="r", zarr_format=3)
+            group = zarr.open_group(_StrictStore(folder, read_only=True), mode="r", zarr_format=3)
             arrays = {n: _as_array(group[n]) for n in names}
             sizes = check_shapes(
                 {n: (a.shape, a.dtype) for n, a in arrays.items()},
@@ -116,6 +119,18 @@ class Partition:
                 frame=self.row.frames[position].token,
                 remedy=self.remedy,
             ) from error
+
+
+class _StrictStore(LocalStore):
+    """Every chunk of a partition has been written, so a chunk that is not there is lost. Zarr would read zeros."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        found = await super().get(key, prototype, byte_range)
+        if found is None:
+            raise FileNotFoundError(f"missing file {self.root / key}")
+        return found
 
 
 def _as_array(node: Any) -> zarr.Array:

@@ -43,9 +43,8 @@ def run_on_dask(
                 for task in islice(waiting, count)
             ]
 
-        running = as_completed(
-            submit(_AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))), loop=client.loop
-        )
+        at_work = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        running = as_completed(submit(_AHEAD * at_work), loop=client.loop)
         for future in running:
             try:
                 yield future.result()

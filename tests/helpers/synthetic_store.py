@@ -61,7 +61,7 @@ def write_synthetic_store(
     """
     taxonomy = load_taxonomy("nuscenes")
     vectors = class_vectors(taxonomy, clip_dim)
-    create_store(path, provenance(clip_dim=clip_dim, grid=grid, codec=codec), _vocabulary(taxonomy, vectors))
+    create_store(path, provenance(clip_dim=clip_dim, grid=grid, codec=codec), vocabulary(clip_dim=clip_dim))
     for s, subset in enumerate(subsets):
         scene = f"synthetic-{s:04d}"
         for start in range(0, frames, partition_frames):
@@ -105,15 +105,18 @@ def provenance(*, clip_dim: int = 16, grid: str = "cylinder:60x45x8", codec: Cod
     return Provenance.model_validate(values | changes)
 
 
-def class_vectors(taxonomy: Taxonomy, clip_dim: int) -> np.ndarray:
+def class_vectors(taxonomy: Taxonomy, clip_dim: int, seed: int = 0) -> np.ndarray:
     """(E, C) float32 unit vectors in the order of the taxonomy's classes, all with positive cosines as CLIP's texts."""
-    rng = np.random.default_rng(20240601)
+    rng = np.random.default_rng(20240601 + seed)
     vectors = rng.normal(size=(len(taxonomy.classes), clip_dim)) + 0.3
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _vocabulary(taxonomy: Taxonomy, vectors: np.ndarray) -> Vocabulary:
+def vocabulary(*, clip_dim: int = 16, seed: int = 0) -> Vocabulary:
+    """The class vectors under the names of the nuScenes classes."""
+    taxonomy = load_taxonomy("nuscenes")
     entries = tuple(Entry(c.name, c.kind, (c.name,)) for c in taxonomy.classes)
+    vectors = class_vectors(taxonomy, clip_dim, seed)
     return Vocabulary(entries, vectors, np.arange(len(entries)), "synthetic", "0" * 64)
 
 

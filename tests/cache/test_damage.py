@@ -1,0 +1,186 @@
+"""A damaged store is never read as if it were whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cache_schemas.v1 import MANIFEST
+from ovps.cache.layout import manifest_path, partition_path
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.errors import CacheError, CorruptStoreError
+from tests.helpers.synthetic_store import write_synthetic_store
+
+PARTITION = "synthetic-0000.000000"
+
+
+def read_all(path):
+    store = Store.open(path)
+    return [store.read(ref) for ref in store.frames]
+
+
+def flip(file, position):
+    content = bytearray(file.read_bytes())
+    content[position] ^= 0x10
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("codec", ["dense", "cells"])
+def test_a_flipped_byte_anywhere_is_seen(tmp_path, codec):
+    store = write_synthetic_store(tmp_path / "s", frames=1, points=120, subsets=("train",), codec=codec)
+    files = sorted(p for p in partition_path(store, PARTITION).rglob("*") if p.is_file())
+    assert len(files) > 30
+    for number, file in enumerate(files):
+        size = file.stat().st_size
+        position = (0, size // 2, size - 1)[number % 3]
+        flip(file, position)
+        with pytest.raises(CorruptStoreError) as caught:
+            read_all(store)
+        assert str(manifest_path(store, PARTITION)) in str(caught.value), "the remedy names the manifest"
+        (problem,) = verify_store(store)
+        assert (problem.kind, problem.path) == ("content", str(file))
+        flip(file, position)
+    assert verify_store(store) == []
+
+
+def test_a_missing_file_is_seen(tmp_path):
+    store = write_synthetic_store(tmp_path / "s", frames=1, points=120, subsets=("train",))
+    for file in sorted(p for p in partition_path(store, PARTITION).rglob("*") if p.is_file()):
+        away = tmp_path / "away"
+        file.rename(away)
+        with pytest.raises(CorruptStoreError, match="missing file") as caught:
+            read_all(store)
+        assert caught.value.path == str(file)
+        (problem,) = verify_store(store)
+        assert (problem.kind, problem.path) == ("missing", str(file))
+        assert "run the same `ovps precompute` again" in problem.remedy
+        away.rename(file)
+
+
+def test_a_cut_off_file_is_seen(store):
+    file = partition_path(store, PARTITION) / "clip/cells/c/0/0"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(CorruptStoreError, match="bytes, expected"):
+        read_all(store)
+    assert [p.kind for p in verify_store(store)] == ["size"]
+
+
+def test_a_shard_lost_after_the_partition_was_opened_is_not_read_as_zeros(store):
+    opened = Store.open(store)
+    opened.read(opened.frames[0])
+    (partition_path(store, PARTITION) / "voxels/coords/c/0/0").unlink()
+    with pytest.raises(CorruptStoreError, match="missing file"):
+        opened.read(opened.frames[1])
+
+
+def test_files_that_no_manifest_lists(store):
+    for place in ("partitions/synthetic-0000.000000.zarr/points/notes.txt", "notes.txt", "manifest/notes.txt"):
+        (store / place).write_text("hello")
+        (problem,) = verify_store(store)
+        assert (problem.kind, problem.path) == ("extra", str(store / place))
+        (store / place).unlink()
+
+
+def test_what_an_unfinished_run_left_is_no_problem(store):
+    shutil.copytree(partition_path(store, PARTITION), store / "partitions/.tmp-1234")
+    manifest_path(store, PARTITION).unlink()
+    assert verify_store(store) == []
+    assert {ref.scene for ref in Store.open(store).frames} == {"synthetic-0001"}
+
+
+def test_an_unreadable_manifest(store):
+    file = manifest_path(store, PARTITION)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CorruptStoreError, match="unreadable manifest") as caught:
+        Store.open(store)
+    assert caught.value.path == str(file)
+    assert [(p.kind, p.path) for p in verify_store(store)] == [("manifest", str(file))]
+
+
+def test_a_manifest_of_other_columns(store):
+    file = manifest_path(store, PARTITION)
+    pq.write_table(pa.table({"partition": ["x"]}), file)
+    with pytest.raises(CorruptStoreError, match="schema version 1"):
+        Store.open(store)
+    assert [p.kind for p in verify_store(store)] == ["manifest"]
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "points/../../x", "", "a\\b", "./a"])
+def test_a_manifest_that_names_files_outside_its_partition(store, name):
+    change_manifest(store, lambda row: row["files"][0].update(path=name))
+    with pytest.raises(CorruptStoreError, match="not a plain relative path"):
+        Store.open(store)
+    assert [p.kind for p in verify_store(store)] == ["manifest"]
+
+
+def test_a_manifest_under_another_name(store):
+    change_manifest(store, lambda row: row.update(partition="../synthetic-0001.000000"))
+    with pytest.raises(CorruptStoreError, match="not a partition name"):
+        Store.open(store)
+    change_manifest(store, lambda row: row.update(partition="synthetic-0001.000000"))
+    with pytest.raises(CorruptStoreError, match="by its content"):
+        Store.open(store)
+
+
+def test_a_frame_in_two_partitions(store):
+    token = Store.open(store).frames[-1].token
+    change_manifest(store, lambda row: row["frames"][0].update(token=token))
+    assert [p.kind for p in verify_store(store)] == ["duplicate"]
+
+
+def change_manifest(store, change):
+    file = manifest_path(store, PARTITION)
+    row = pq.read_table(pa.BufferReader(file.read_bytes())).to_pylist()[0]
+    change(row)
+    pq.write_table(pa.Table.from_pylist([row], schema=MANIFEST), file)
+
+
+def test_arrays_that_are_not_of_the_schema(store):
+    # sizes and hashes agree, because the manifest was made to: the schema itself is checked
+    group = partition_path(store, PARTITION)
+    meta = group / "points/views/zarr.json"
+    content = meta.read_text().replace('"uint8"', '"int8"')
+    meta.write_text(content)
+
+    def relist(row):
+        for file in row["files"]:
+            if file["path"] == "points/views/zarr.json":
+                file.update(bytes=len(content), sha256=hashlib.sha256(content.encode()).hexdigest())
+
+    change_manifest(store, relist)
+    with pytest.raises(CorruptStoreError, match="points/views: int8"):
+        read_all(store)
+    assert [p.kind for p in verify_store(store)] == ["schema"]
+
+
+def test_another_schema_version(store):
+    info = json.loads((store / "store.json").read_text())
+    (store / "store.json").write_text(json.dumps(info | {"schema_version": 7}))
+    for use in (Store.open, verify_store):
+        with pytest.raises(CacheError, match="schema version 7, this ovps reads version 1"):
+            use(store)
+
+
+def test_no_store(tmp_path):
+    with pytest.raises(CacheError, match=r"no cache here.*ovps precompute"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 1}', "\xff"])
+def test_a_damaged_store_json(store, content):
+    (store / "store.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(CorruptStoreError, match=r"store\.json"):
+        Store.open(store)
+
+
+def test_a_damaged_vocabulary(store):
+    flip(store / "vocabulary.safetensors", -1)
+    assert [(p.kind, p.path) for p in verify_store(store)] == [("content", str(store / "vocabulary.safetensors"))]
+    (store / "vocabulary.safetensors").unlink()
+    assert [p.kind for p in verify_store(store)] == ["missing"]
