@@ -21,6 +21,7 @@ from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
 from ovps.evaluation.submission import check_submission, encode, label_path, write_labels, write_meta
 from ovps.taxonomy import load_taxonomy
+from ovps.world import build_world
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 
 TAXONOMY = load_taxonomy("nuscenes")
@@ -72,6 +73,11 @@ def check_against_devkit(root: Path, version: str, tmp_path: Path) -> None:
 def test_the_devkit_scores_our_files_as_we_do(tmp_path):
     root = write_mini_nuscenes(tmp_path / "data", points=1200)
     check_against_devkit(root, "v1.0-trainval", tmp_path)
+
+
+def test_the_devkit_scores_our_files_of_the_drive_world_as_we_do(tmp_path):
+    build_world(tmp_path / "data", scenes=1, frames=1, seed=3, image_size=(64, 36), azimuth_steps=360, workers=1)
+    check_against_devkit(tmp_path / "data", "v1.0-trainval", tmp_path)
 
 
 @pytest.mark.real_data
