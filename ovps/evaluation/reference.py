@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.cache.frame_data import CachedFrame
+from ovps.evaluation.panoptic_quality import segments
 from ovps.evaluation.prediction import NO_ENTRY
 from ovps.vocabulary import Vocabulary
 
@@ -67,7 +68,7 @@ def random_class(
     Returns:
         (N,) int64 entries and (N,) int64 instances of the same segments (0 for stuff).
     """
-    keys, row = np.unique(np.stack([entry, instance], 1).astype(np.int64), axis=0, return_inverse=True)
+    keys, row, _ = segments(entry.astype(np.int64), instance.astype(np.int64))
     drawn = np.full(len(keys), NO_ENTRY)
     for thing in (False, True):
         entries = np.flatnonzero(vocabulary.is_thing == thing)
@@ -75,7 +76,7 @@ def random_class(
         if len(entries):
             drawn[of_kind] = rng.choice(entries, int(of_kind.sum()))
     number = np.where(_is_thing(drawn, vocabulary), np.arange(len(keys)) + 1, 0)
-    return drawn[row.reshape(-1)], number[row.reshape(-1)]
+    return drawn[row], number[row]
 
 
 def _is_thing(entry: NDArray[np.integer], vocabulary: Vocabulary) -> NDArray[np.bool_]:
