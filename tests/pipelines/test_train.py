@@ -1,0 +1,294 @@
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, CheckpointError, ConfigError
+from ovps.geometry.grid import Grid, voxelise
+from ovps.training.config import configs
+from ovps.training.data import training_frames
+from ovps.training.errors import TrainingError
+from ovps.training.metrics import read_metrics
+from ovps.training.run import load_run
+from pipelines.train import TrainOptions, train
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.training.relabel import relabelled_store
+from tests.training.small import SMALL, classes, same_bits, small_run, weights
+
+COARSE = "cylinder:12x9x3"  # voxels large enough to hold points of many classes
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_synthetic_store(tmp_path_factory.mktemp("train") / "store")
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_interrupted_anywhere_a_run_ends_in_the_same_bits(store, tmp_path):
+    # 3 frames per pass and 2 passes per step over 4 frames: steps end in the middle of an epoch; dropout draws numbers
+    settings = ("steps=7", "data.batch_size=3", "accumulate=2", "model.dropout=0.1")
+    straight = small_run(store, tmp_path / "straight", *settings)
+    assert (straight.resumed_from, straight.step) == (0, 7)
+    assert small_run(store, tmp_path / "pieces", *settings, stop_after=1).step == 1
+    assert small_run(store, tmp_path / "pieces", *settings, stop_after=4).resumed_from == 1
+    last = small_run(store, tmp_path / "pieces", *settings)
+    assert (last.resumed_from, last.step) == (4, 7)
+    assert same_bits(weights(tmp_path / "straight"), weights(tmp_path / "pieces"))
+
+    def curve(run):
+        return [{k: v for k, v in line.items() if "seconds" not in k} for line in read_metrics(tmp_path / run)]
+
+    assert curve("straight") == curve("pieces")
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(store, tmp_path, monkeypatch):
+    """Killed between checkpoints: steps after the last one are done again, and their metrics replaced."""
+    settings = ("steps=5", "checkpoint_interval=2")
+    small_run(store, tmp_path / "straight", *settings)
+
+    from pipelines import train as module
+
+    def killed(*args, **kwargs):
+        for report in module_steps(*args, **kwargs):
+            yield report
+            if report.step == 3:
+                raise KeyboardInterrupt
+
+    module_steps = module.train_steps
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_steps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            small_run(store, tmp_path / "killed", *settings)
+    assert [line["step"] for line in read_metrics(tmp_path / "killed")] == [1, 2, 3]
+    assert small_run(store, tmp_path / "killed", *settings).resumed_from == 2
+    assert [line["step"] for line in read_metrics(tmp_path / "killed")] == [1, 2, 3, 4, 5]
+    assert same_bits(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
+
+
+def test_workers_do_not_change_the_weights(store, tmp_path):
+    small_run(store, tmp_path / "none", "steps=3")
+    small_run(store, tmp_path / "one", "steps=3", "data.workers=1")
+    assert same_bits(weights(tmp_path / "none"), weights(tmp_path / "one"))
+
+
+def test_a_finished_run_is_left_alone_and_restart_begins_anew(store, tmp_path):
+    small_run(store, tmp_path, "steps=2", "keep_interval=1")
+    content = (tmp_path / "checkpoints/last.pt").read_bytes()
+    (tmp_path / "notes.txt").write_text("the user's own")
+    again = small_run(store, tmp_path, "steps=2", "keep_interval=1")
+    assert (again.resumed_from, again.step, again.losses) == (2, 2, {})
+    assert (tmp_path / "checkpoints/last.pt").read_bytes() == content
+    assert weights(tmp_path, "step_1")["step"] == 1
+    anew = small_run(store, tmp_path, "steps=1", restart=True)
+    assert anew.resumed_from == 0
+    assert not (tmp_path / "checkpoints/step_2.pt").exists()
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_the_loss_goes_down(store, tmp_path):
+    summary = small_run(store, tmp_path, "steps=60", "checkpoint_interval=100", "optimiser.lr=3e-3")
+    lines = read_metrics(tmp_path)
+    first, last = (np.mean([line["loss/total"] for line in part]) for part in (lines[:5], lines[-5:]))
+    assert last < 0.5 * first
+    assert lines[-1]["loss/last/voxel"] < lines[0]["loss/last/voxel"]
+    assert summary.losses["total"] == lines[-1]["loss/total"]
+
+
+@pytest.mark.parametrize("name", configs())
+def test_every_config_trains_two_steps(store, tmp_path, name):
+    """The full models as they are; only length, workers, threads and the log are the suite's."""
+    settings = ("steps=2", "data.workers=0", "threads=1", "keep_interval=0", "gradient_interval=0")
+    summary = train(TrainOptions(store, tmp_path, config=name, overrides=settings))
+    assert summary.step == 2
+    assert np.isfinite(summary.losses["total"])
+    assert load_run(tmp_path).step == 2
+
+
+# Label hygiene
+
+BASE = classes()
+NOVEL = BASE.split.novel_ids(BASE.taxonomy)
+
+
+def deleted(raw, semantic, rng):
+    return np.where(np.isin(semantic, NOVEL), 0, raw)
+
+
+def permuted(raw, semantic, rng):
+    """bus -> pedestrian -> motorcycle -> vegetation -> bus; things get an instance, stuff none."""
+    other = {3: 2_001, 7: 21_001, 6: 30_000, 16: 16_001}
+    return np.array([other.get(int(s), int(r)) for r, s in zip(raw, semantic, strict=True)])
+
+
+def scattered(raw, semantic, rng):
+    """Points of novel classes, and two fifths of all others, each become one of any novel class and instance."""
+    any_novel = rng.choice([2_001, 2_002, 16_001, 15_003, 21_001, 30_000], len(raw))
+    return np.where(np.isin(semantic, NOVEL) | (rng.random(len(raw)) < 0.4), any_novel, raw)
+
+
+def shuffled(raw, semantic, rng):
+    """Each point of a novel class on its own becomes one of any novel class and instance, or unlabelled."""
+    any_novel = rng.choice([0, 16_007, 15_003, 2_001, 21_001, 30_000], len(raw))
+    return np.where(np.isin(semantic, NOVEL), any_novel, raw)
+
+
+@pytest.fixture(scope="module")
+def mixed(store, tmp_path_factory):
+    """A store whose voxels are full of several novel classes, and a run on it."""
+    folder = tmp_path_factory.mktemp("hygiene")
+    relabelled_store(store, folder / "store", scattered)
+    small_run(folder / "store", folder / "run", "steps=5", f"data.grid={COARSE}")
+    return folder
+
+
+@pytest.mark.parametrize("relabel", [deleted, permuted, shuffled])
+def test_novel_labels_do_not_change_a_bit(tmp_path, mixed, relabel):
+    relabelled_store(mixed / "store", tmp_path / "store", relabel)
+    small_run(tmp_path / "store", tmp_path / "run", "steps=5", f"data.grid={COARSE}")
+    assert same_bits(weights(mixed / "run"), weights(tmp_path / "run"))
+    for name in ("statistics.safetensors", "vocabulary.safetensors", "run.json"):
+        assert (mixed / "run" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def test_hygiene_is_tested_where_it_could_fail(mixed):
+    """Base has a voxel while novel points are counted by class, and loses it once they are one kind."""
+    opened = Store.open(mixed / "store")
+    contested = 0
+    for frame in map(opened.read, training_frames(opened, ("train",))):
+        semantic, _ = BASE.taxonomy.decode(frame.label)
+        _, point_voxel = voxelise(frame.xyz, Grid.parse(COARSE))
+        counts = np.zeros((point_voxel.max() + 1, 17), int)
+        np.add.at(counts, (point_voxel, semantic), 1)
+        of_novel, of_base = counts[:, list(NOVEL)], counts[:, BASE.ids].max(axis=1)
+        contested += int(((of_novel.max(axis=1) < of_base) & (of_base < of_novel.sum(axis=1))).sum())
+    assert contested > 10
+
+
+def test_base_labels_do_change_the_weights(tmp_path, mixed):
+    def truck_to_car(raw, semantic, rng):
+        return np.where(semantic == 10, 17_009, raw)
+
+    relabelled_store(mixed / "store", tmp_path / "store", truck_to_car)
+    small_run(tmp_path / "store", tmp_path / "run", "steps=5", f"data.grid={COARSE}")
+    assert not same_bits(weights(mixed / "run")["network"], weights(tmp_path / "run")["network"])
+
+
+def test_validation_frames_do_not_change_a_bit(tmp_path):
+    """Stores with the same training frames and other validation frames."""
+    both = write_synthetic_store(tmp_path / "both", frames=2)
+    alone = write_synthetic_store(tmp_path / "alone", frames=2, subsets=("train",))
+    small_run(both, tmp_path / "a", "steps=3")
+    small_run(alone, tmp_path / "b", "steps=3")
+    assert same_bits(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+# Errors
+
+
+def test_resuming_with_another_architecture_names_the_checkpoint(store, tmp_path):
+    small_run(store, tmp_path, "steps=2")
+    with pytest.raises(CheckpointError, match=r"model\.width: 32 there, 64 now.*last\.pt"):
+        small_run(store, tmp_path, "steps=2", "model.width=64")
+    with pytest.raises(CheckpointError, match="base_classes"):
+        small_run(store, tmp_path, "steps=2", split="b11n5")
+
+
+def test_resuming_with_other_settings_names_them(store, tmp_path):
+    small_run(store, tmp_path, "steps=3", stop_after=1)
+    for setting, named in (
+        ("optimiser.lr=0.1", r"optimiser\.lr"),
+        ("seed=3", "seed: 0 there, 3 now"),
+        ("steps=9", "steps"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            small_run(store, tmp_path, "steps=3", setting)
+    other = write_synthetic_store(tmp_path / "other", frames=3)
+    with pytest.raises(ConfigError, match="frames_sha256"):
+        small_run(other, tmp_path, "steps=3")
+    assert small_run(store, tmp_path, "steps=3", "log_interval=2", "merge.score=0.2").step == 3
+    assert load_run(tmp_path).config.merge.score == 0.2
+
+
+def test_a_damaged_checkpoint_stops_the_run_and_stays(store, tmp_path):
+    small_run(store, tmp_path, "steps=3", stop_after=1)
+    path = tmp_path / "checkpoints/last.pt"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"last\.pt.*--restart"):
+        small_run(store, tmp_path, "steps=3")
+    assert path.stat().st_size == 5000
+    assert small_run(store, tmp_path, "steps=3", restart=True).step == 3
+
+
+def test_a_loss_that_is_no_number_names_step_and_frames(store, tmp_path):
+    small_run(store, tmp_path, "steps=4", "checkpoint_interval=1", "optimiser.lr=1e30", stop_after=1)
+    with pytest.raises(TrainingError, match=r"step 2 gave .*frame synthetic-0000-\d+, synthetic-0000-\d+"):
+        small_run(store, tmp_path, "steps=4", "checkpoint_interval=1", "optimiser.lr=1e30")
+    assert weights(tmp_path)["step"] == 1
+
+
+def test_caches_that_cannot_be_trained_on(store, tmp_path):
+    with pytest.raises(CacheError, match="no cache here"):
+        small_run(tmp_path / "none", tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"no frames of test; it has train, val"):
+        small_run(store, tmp_path / "run", "data.subsets=[test]")
+    with pytest.raises(CacheError, match="without labels"):
+        small_run(write_synthetic_store(tmp_path / "unlabelled", labelled=False, frames=1), tmp_path / "run")
+
+
+def test_splits_that_cannot_be_trained_on(store, tmp_path):
+    split = tmp_path / "mine.yaml"
+    split.write_text("{name: mine, taxonomy: nuscenes, novel: [tram]}")
+    with pytest.raises(ConfigError, match="names tram"):
+        small_run(store, tmp_path / "run", split=str(split))
+    split.write_text("{name: mine, taxonomy: kitti, novel: []}")
+    with pytest.raises(ConfigError, match="taxonomy kitti"):
+        small_run(store, tmp_path / "run", split=str(split))
+    split.write_text("{name: mine, taxonomy: nuscenes, novel: [car]}")
+    small_run(store, tmp_path / "run", "steps=1", split=str(split))
+    split.unlink()
+    assert load_run(tmp_path / "run").split.novel == ("car",)
+
+
+WITHOUT_CLIP = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        for blocked in ("open_clip", "timm", "ovps.clip", "ovps.datasets", "ovps.world", "nuscenes"):
+            if name == blocked or name.startswith(blocked + "."):
+                raise ImportError(f"{name} is not to be imported")
+
+sys.meta_path.insert(0, Blocked())
+from pathlib import Path
+from pipelines.train import TrainOptions, train
+store, out, *settings = sys.argv[1:]
+assert train(TrainOptions(Path(store), Path(out), overrides=tuple(settings))).step == 2
+from ovps.training.run import load_run
+load_run(Path(out))
+try:
+    import open_clip
+except ImportError:
+    print("trained without CLIP")
+"""
+
+
+def test_training_needs_neither_clip_nor_data_sets(store, tmp_path):
+    moved = shutil.copytree(store, tmp_path / "moved")  # and nothing beside the store
+    settings = [*(s for s in SMALL if not s.startswith("steps")), "steps=2"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CLIP, str(moved), str(tmp_path / "run"), *settings],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "trained without CLIP" in done.stdout, done.stderr
