@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 
-from ovps.evaluation.report.colours import visible
+from ovps.evaluation.report.colours import UNLABELLED_COLOUR, visible
 from ovps.evaluation.report.curves import curve, curve_names
 from ovps.evaluation.report.pictures import FrameView, birds_eye, camera_overlays, data_url
 from ovps.evaluation.report.tables import badge, class_table, facts, percent, score_table, system_table
@@ -16,7 +16,7 @@ from ovps.taxonomy import Taxonomy
 
 NOT_MEASURED = (
     "The spread over seeds: this is one run.",
-    "Speed on a GPU, unless the provenance below names one.",
+    "Speed on a GPU, unless the provenance above names one.",
 )
 
 
@@ -146,6 +146,8 @@ def _legend(taxonomy: Taxonomy, novel: frozenset[int]) -> str:
         )
 
     lines = [f"<div>{badge(n)} {swatches(n)}</div>" for n in (True, False) if swatches(n)]
+    none = "background:rgb({},{},{})".format(*UNLABELLED_COLOUR)
+    lines.append(f"<div><span class='key'><span class='swatch' style='{none}'></span>unlabelled</span></div>")
     return f"<div class='legend'>{''.join(lines)}</div>"
 
 

@@ -75,7 +75,7 @@ def birds_eye(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> byt
 def _scatter_plane(ax: Axes, xyz: NDArray, colours: NDArray[np.uint8], subject: NDArray[np.bool_]) -> None:
     """Points from above, x right, y up; what the panel is about lies on top, and larger: things are few points."""
     half = float(np.clip(np.quantile(np.abs(xyz[:, :2]), 0.95), 15, 50)) if len(xyz) else 50.0
-    size = float(np.clip(12000 / max(len(xyz), 1), 0.5, 9))
+    size = float(np.clip(16000 / max(len(xyz), 1), 0.7, 9))
     order = np.lexsort((xyz[:, 2], subject))
     ax.scatter(
         xyz[order, 0],
