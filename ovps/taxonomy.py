@@ -81,17 +81,15 @@ class Taxonomy(BaseModel):
         """Raw labels (N,) to class ids (N,) uint8 and instance keys (N,) uint32.
 
         The instance key of a thing point is its whole raw label (unique within a frame, whatever raw class
-        it came from); of stuff and unlabelled points it is 0. A thing without an instance number is unlabelled.
+        it came from); of stuff and unlabelled points it is 0. Thing points without an instance number (number 0)
+        are one segment of their own, as in the nuScenes devkit's evaluation.
         """
         raw_class = raw // self.instance_divisor
         lookup = np.zeros(max([int(raw_class.max(initial=0)), *self.raw_to_id]) + 1, np.uint8)
         for source, target in self.raw_to_id.items():
             lookup[source] = target
         semantic = lookup[raw_class]
-        is_thing = np.isin(semantic, self.thing_ids)
-        no_instance = is_thing & (raw % self.instance_divisor == 0)
-        semantic[no_instance] = UNLABELLED
-        instance = np.where(is_thing & ~no_instance, raw, 0).astype(np.uint32)
+        instance = np.where(np.isin(semantic, self.thing_ids), raw, 0).astype(np.uint32)
         return semantic, instance
 
 
