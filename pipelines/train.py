@@ -135,7 +135,7 @@ def train(options: TrainOptions) -> TrainSummary:
 
 def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float) -> TrainSummary:
     run, config, total = options.out, batches.config, info.total_steps
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(options.device)
     base = base_classes(batches.store.vocabulary, batches.base).to(device)
     torch.manual_seed(config.seed)
     network = make_network(config, info).to(device)
@@ -171,6 +171,16 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float)
         seconds=time.perf_counter() - begin,
         losses=last.losses if last else {},
     )
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError(f"no device {name!r}", remedy="Give cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name} was asked for, and torch sees no GPU", remedy="See `ovps doctor`")
+    return device
 
 
 def _plan(store: Store, config: TrainConfig) -> tuple[Batches, RunInfo]:

@@ -25,7 +25,7 @@ class TrainConfig(BaseModel):
     Attributes:
         split: which classes are novel (name of a split shipped with ovps, or a YAML file).
         epochs, steps: length of the run; give one. A step is one update of the weights.
-        accumulate: forward passes per step.
+        accumulate: forward passes per step; the mean of their losses is what counts.
         seed: of weights, order and augmentation.
         precision: of the decoder; the sparse encoder stays in float32 (MinkowskiEngine knows nothing else).
         threads: of torch and MinkowskiEngine; None: all cores. Two numbers of threads give different last bits.

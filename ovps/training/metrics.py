@@ -9,7 +9,8 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from ovps.training.files import write_whole
+from ovps.errors import CheckpointError
+from ovps.training.files import full_disk, write_whole
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -21,12 +22,14 @@ class MetricsLog:
     def __init__(self, run: Path, start: int) -> None:
         kept = [line for line in read_metrics(run) if line["step"] <= start]
         write_whole(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = (run / METRICS).open("a", encoding="utf-8")
+        self._path = run / METRICS
+        self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        with full_disk(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -41,14 +44,20 @@ class MetricsLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, oldest first; a last line cut short by a killed run is left out."""
+    """The lines of `metrics.jsonl`, oldest first; a last line cut short by a killed run is left out.
+
+    Raises:
+        CheckpointError: another line is damaged.
+    """
     path = run / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     result = []
     for number, line in enumerate(lines):
         try:
             result.append(json.loads(line))
-        except json.JSONDecodeError:
+        except json.JSONDecodeError as error:
             if number + 1 < len(lines):
-                raise
+                raise CheckpointError(
+                    f"line {number + 1} is damaged", path=path, remedy="Remove the line: only the curves need it"
+                ) from error
     return result

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError
+from ovps.training.files import write_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,8 @@ def measure(store: Store, frames: Sequence[FrameRef], limit: int) -> ClipStatist
 
 def save_statistics(statistics: ClipStatistics, path: Path) -> None:
     """As safetensors; float64 keeps `mean_l1` exact."""
-    save_file({"mean": statistics.mean, "mean_l1": torch.tensor(statistics.mean_l1, dtype=torch.float64)}, path)
+    tensors = {"mean": statistics.mean, "mean_l1": torch.tensor(statistics.mean_l1, dtype=torch.float64)}
+    write_whole(path, save(tensors))
 
 
 def load_statistics(path: Path) -> ClipStatistics:

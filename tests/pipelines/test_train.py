@@ -1,3 +1,4 @@
+import resource
 import shutil
 import subprocess
 import sys
@@ -234,6 +235,30 @@ def test_a_loss_that_is_no_number_names_step_and_frames(store, tmp_path):
     with pytest.raises(TrainingError, match=r"step 2 gave .*frame synthetic-0000-\d+, synthetic-0000-\d+"):
         small_run(store, tmp_path, "steps=4", "checkpoint_interval=1", "optimiser.lr=1e30")
     assert weights(tmp_path)["step"] == 1
+
+
+def test_a_full_disk_stops_the_run_and_it_goes_on_later(store, tmp_path):
+    small_run(store, tmp_path / "straight", "steps=3")
+    small_run(store, tmp_path / "run", "steps=3", stop_after=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        for run in ("run", "new"):
+            with pytest.raises(CheckpointError, match=r"cannot write: File too large.*last\.pt.*Make room"):
+                small_run(store, tmp_path / run, "steps=3")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for run in ("run", "new"):
+        small_run(store, tmp_path / run, "steps=3")
+        assert same_bits(weights(tmp_path / "straight"), weights(tmp_path / run))
+
+
+def test_a_device_that_is_not_there(store, tmp_path):
+    with pytest.raises(ConfigError, match="no device 'gpu'"):
+        small_run(store, tmp_path, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no GPU"):
+            small_run(store, tmp_path, device="cuda")
 
 
 def test_caches_that_cannot_be_trained_on(store, tmp_path):
