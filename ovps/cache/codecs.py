@@ -75,6 +75,17 @@ def decode(arrays: Arrays, codec: Codec, valid: NDArray[np.bool_], clip_dim: int
     return out
 
 
+def expected_bytes(weights: csr_array, clip_dim: int) -> dict[Codec, int]:
+    """Bytes of `clip/*` in each codec before compression, for weights (V, K) CSR.
+
+    Cells pay where they are larger than voxels, as with the big encoders; with a fine feature map a voxel mixes more
+    cells than it is worth.
+    """
+    valid = int((np.diff(weights.indptr) > 0).sum())
+    used = len(np.unique(weights.indices))
+    return {"dense": 2 * valid * clip_dim, "cells": 2 * used * clip_dim + 8 * weights.nnz + 4 * (valid + 1)}
+
+
 @dataclass(frozen=True)
 class CodecError:
     """|stored - computed| over `values` numbers of float32 voxel features."""

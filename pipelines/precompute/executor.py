@@ -14,6 +14,7 @@ from ovps.errors import ConfigError, OvpsError
 from pipelines.precompute.partition import Done, Job, OnFrame, run_task
 from pipelines.precompute.plan import Task
 
+CONNECT_TIMEOUT = "20s"
 _AHEAD = 2  # tasks per worker that wait at the scheduler, frame records and all
 
 
@@ -65,7 +66,7 @@ def _run_in_worker(job: Job, task: Task, topic: str) -> Done:
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="20s", set_as_default=False)
+            client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"no dask scheduler at {scheduler}: {error}", remedy="Start one: dask scheduler, dask worker ADDRESS"
@@ -79,7 +80,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             memory_limit=None,  # dask would pause workers by its own estimate
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None takes a fixed port, which another run may hold
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cache_schemas.v1 import Codec
-from ovps.cache.codecs import VoxelFeatures
+from ovps.cache.codecs import VoxelFeatures, expected_bytes
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.objects import find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
@@ -22,7 +22,7 @@ from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, voxelise
-from ovps.geometry.lifting import lift_points, lift_voxels
+from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import Taxonomy
 
@@ -43,6 +43,20 @@ class Tools:
     codec: Codec
     encoder_for: Callable[[tuple[int, int]], DenseEncoder]
     clip_dim: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """Geometry of a frame: which cells its points and voxels mix.
+
+    Attributes:
+        coords: (V, 3) int32; point_voxel: (N,) int64; weights: (V, K) CSR float32.
+    """
+
+    points: LiftedPoints
+    coords: NDArray[np.int32]
+    point_voxel: NDArray[np.int64]
+    weights: csr_array
 
 
 @dataclass
@@ -73,22 +87,19 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
         label = tools.dataset.read_labels(frame) if frame.labels_path is not None else None
         images = [tools.dataset.read_image(camera) for camera in frame.cameras]
         _check_points(frame, cloud, label)
-    encoders = [tools.encoder_for((camera.width, camera.height)) for camera in frame.cameras]
     with times.stage("lift"):
-        cell_grids = [encoder.cells for encoder in encoders]
-        points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
-        _check_cameras(frame.cameras, cell_grids, points.weights)
-        coords, point_voxel = voxelise(cloud.xyz, tools.grid)
-        voxel_weights = lift_voxels(points, point_voxel, len(coords))
+        lifted = lift_frame(frame, cloud, tools)
+    points = lifted.points
     with times.stage("encode"):  # image by image, or the big encoders do not fit into memory
         cells = np.zeros((points.weights.shape[1], tools.clip_dim), np.float32)
         first = 0
-        for encoder, image in zip(encoders, images, strict=True):
+        for camera, image in zip(frame.cameras, images, strict=True):
+            encoder = tools.encoder_for((camera.width, camera.height))
             map_cells = encoder.encode(np.array(image[None]))[0].reshape(-1, tools.clip_dim)
             cells[first : first + len(map_cells)] = map_cells.cpu().numpy()
             first += len(map_cells)
     with times.stage("lift"):
-        features = VoxelFeatures(cells, voxel_weights)
+        features = VoxelFeatures(cells, lifted.weights)
         objects = no_objects(tools.clip_dim)
         if label is not None:
             objects = find_objects(label, tools.taxonomy, points.weights, points.views, cells)
@@ -100,10 +111,10 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             timestamp_us=frame.timestamp_us,
             xyz=cloud.xyz,
             intensity=cloud.intensity,
-            point_voxel=point_voxel,
+            point_voxel=lifted.point_voxel,
             views=points.views,
             label=label,
-            coords=coords,
+            coords=lifted.coords,
             valid=features.valid,
             clip=features.dense(),
             object_class=objects.classes,
@@ -114,6 +125,25 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             global_from_lidar=frame.global_from_lidar,
         )
         return encode_frame(cached, features, tools.codec)
+
+
+def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
+    """Project, voxelise, average; no image is needed.
+
+    Raises:
+        FrameError: a camera sees no point.
+    """
+    cell_grids = [tools.encoder_for((camera.width, camera.height)).cells for camera in frame.cameras]
+    points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
+    _check_cameras(frame.cameras, cell_grids, points.weights)
+    coords, point_voxel = voxelise(cloud.xyz, tools.grid)
+    return Lifted(points, coords, point_voxel, lift_voxels(points, point_voxel, len(coords)))
+
+
+def smaller_codec(frame: Frame, tools: Tools) -> Codec:
+    """The codec that stores this frame in fewer bytes."""
+    sizes = expected_bytes(lift_frame(frame, tools.dataset.read_points(frame), tools).weights, tools.clip_dim)
+    return min(sizes, key=lambda codec: sizes[codec])
 
 
 def _check_points(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | None) -> None:

@@ -33,7 +33,7 @@ class PrecomputeOptions(BaseModel):
         upscale: enlarge images by this factor before they are encoded, for objects smaller than a feature cell.
         grid: as `ovps.geometry.grid.Grid.parse` reads it.
         occlusion: give points hidden from a camera no feature of it.
-        codec: how features are stored.
+        codec: how features are stored; None: that of the store, or the one that is smaller on the first frame.
         workers: processes, each with its own CLIP; 0: in this process, without dask; None: as fit cores and memory.
         scheduler: address of a dask scheduler whose workers see the same paths; instead of `workers`.
         on_error: what a bad frame does: stop the run, or be quarantined in the manifest with the reason.
@@ -54,7 +54,7 @@ class PrecomputeOptions(BaseModel):
     upscale: float = Field(default=1.0, gt=0)
     grid: str = "cylinder"
     occlusion: bool = True
-    codec: Codec = "cells"
+    codec: Codec | None = None
     workers: int | None = Field(default=None, ge=0)
     scheduler: str | None = None
     on_error: Literal["stop", "skip"] = "stop"

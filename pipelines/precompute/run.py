@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -11,21 +12,23 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 import ovps
-from cache_schemas.v1 import Provenance, SkippedRow
+from cache_schemas.v1 import Codec, Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.lock import exclusive
 from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.reader import read_info
 from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
 from ovps.clip.text import build_vocabulary
-from ovps.errors import DatasetError
+from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import entries_of
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
+from pipelines.precompute.frame import smaller_codec
 from pipelines.precompute.options import PrecomputeOptions
-from pipelines.precompute.partition import Done, Job, clip_of, forget_clip, one_thread
+from pipelines.precompute.partition import Done, Job, clip_of, forget_clip, tools_of
 from pipelines.precompute.plan import Task, limited, plan
 
 
@@ -132,24 +135,7 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     clip = clip_of(options.encoder, options.weights, device)
-    taxonomy = load_taxonomy(datasets.get(options.dataset).TAXONOMY)
     occlusion = Occlusion() if options.occlusion else None
-    camera = frames[0].cameras[0]
-    provenance = Provenance(
-        dataset=options.dataset,
-        dataset_version=options.version,
-        taxonomy=taxonomy.name,
-        encoder=clip.name,
-        weights_sha256=clip.weights_sha256,
-        weights_random=clip.weights_random,
-        clip_dim=clip.dim,
-        image_size=(camera.width, camera.height),
-        upscale=options.upscale,
-        grid=options.grid,
-        occlusion=occlusion.model_dump() if occlusion else None,
-        codec=options.codec,
-        code_version=ovps.__version__,
-    )
     job = Job(
         out=options.out,
         dataset=options.dataset,
@@ -160,10 +146,41 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion,
-        codec=options.codec,
+        codec=options.codec or "dense",
         skip_bad_frames=options.on_error == "skip",
     )
+    if options.codec is None:
+        job = replace(job, codec=_choose_codec(job, frames))
+    camera = frames[0].cameras[0]
+    provenance = Provenance(
+        dataset=options.dataset,
+        dataset_version=options.version,
+        taxonomy=datasets.get(options.dataset).TAXONOMY,
+        encoder=clip.name,
+        weights_sha256=clip.weights_sha256,
+        weights_random=clip.weights_random,
+        clip_dim=clip.dim,
+        image_size=(camera.width, camera.height),
+        upscale=options.upscale,
+        grid=options.grid,
+        occlusion=occlusion.model_dump() if occlusion else None,
+        codec=job.codec,
+        code_version=ovps.__version__,
+    )
     return job, provenance
+
+
+def _choose_codec(job: Job, frames: list[Frame]) -> Codec:
+    """That of the store, if there is one; else the smaller one, by the first frame that can be lifted."""
+    if is_store(job.out):
+        return read_info(job.out).provenance.codec
+    tools = tools_of(job)
+    for frame in frames:
+        try:
+            return smaller_codec(frame, tools)
+        except FrameError:  # told when its turn comes
+            continue
+    return job.codec
 
 
 def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) -> None:
@@ -171,9 +188,8 @@ def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) ->
     if is_store(options.out):
         check_provenance(options.out, provenance)
         return
-    with one_thread():
-        clip = clip_of(job.encoder, job.weights, job.device)
-        create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
+    clip = clip_of(job.encoder, job.weights, job.device)
+    create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
 
 
 def committed_in(store: Path) -> tuple[set[str], dict[str, SkippedRow]]:
