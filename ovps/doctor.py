@@ -114,7 +114,7 @@ def _gpu() -> Check:
 
 
 def _clip_weights() -> list[Check]:
-    demo = resources.files("ovps.clip") / "demo" / "weights.safetensors"
+    demo = resources.files("ovps.clip") / "demo" / "demo.safetensors"
     shipped = demo.is_file()
     checks = [
         Check(

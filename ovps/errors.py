@@ -121,3 +121,10 @@ class SetupError(OvpsError):
 
     kind = "setup"
     exit_code = 8
+
+
+class TrainingError(OvpsError):
+    """A loss or gradient that is no number any more."""
+
+    kind = "training"
+    exit_code = 9

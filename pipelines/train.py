@@ -126,7 +126,7 @@ def train(options: TrainOptions) -> TrainSummary:
     if config.threads:
         torch.set_num_threads(config.threads)
     store = Store.open(options.cache)
-    batches, info = _plan(store, config)
+    batches, info = plan(store, config)
     if options.restart:
         _clear(options.out)
     with _deterministic():
@@ -183,7 +183,7 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _plan(store: Store, config: TrainConfig) -> tuple[Batches, RunInfo]:
+def plan(store: Store, config: TrainConfig) -> tuple[Batches, RunInfo]:
     """What will be trained on, and the record of it."""
     provenance = store.provenance
     taxonomy, split = load_taxonomy(provenance.taxonomy), load_split(config.split)

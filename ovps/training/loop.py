@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from ovps.errors import TrainingError
 from ovps.losses.base import BaseClasses
 from ovps.losses.total import LossTerms, gradient_ratio, loss_terms
 from ovps.model.network import Network
 from ovps.training.config import TrainConfig
 from ovps.training.data import Batches, iterate
-from ovps.training.errors import TrainingError
 from ovps.training.optimiser import learning_rate, set_learning_rate
 from ovps.training.sample import Batch
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from ovps.cache.reader import Store
-from ovps.errors import CacheError, CheckpointError, ConfigError
+from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.geometry.grid import Grid, voxelise
 from ovps.training.config import configs
 from ovps.training.data import training_frames
-from ovps.training.errors import TrainingError
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_run
 from pipelines.train import TrainOptions, train

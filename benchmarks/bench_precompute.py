@@ -1,0 +1,44 @@
+"""Images per second of precompute, against the bare encoder on the same images in memory (the limit).
+
+python -m benchmarks.bench_precompute
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+
+from benchmarks.setting import ROOT, options, paired
+from ovps import datasets
+from ovps.clip.dense import dense_encoder
+from ovps.clip.loading import load_clip
+from pipelines.precompute import precompute
+from pipelines.precompute.run import frames_of
+
+ROUNDS = 3
+
+
+def main() -> None:
+    wanted = options().model_copy(update={"out": ROOT / "zarr-again"}).resolved()
+    frames = frames_of(wanted)
+    images = [datasets.get("nuscenes").read_image(camera)[None] for frame in frames for camera in frame.cameras]
+    height, width = images[0].shape[1:3]
+    encoder = dense_encoder(load_clip("demo"), (width, height))
+
+    def bare(_: int) -> None:
+        for image in images:
+            encoder.encode(np.array(image))
+
+    def whole(_: int) -> None:
+        shutil.rmtree(wanted.out, ignore_errors=True)
+        precompute(wanted)
+
+    limit, ours, ratio = paired(bare, whole, ROUNDS)
+    print(f"demo CLIP, {len(images)} images of {width} x {height}, one process")
+    print(f"bare encoder (limit)  {len(images) / limit:6.2f} images/s")
+    print(f"precompute            {len(images) / ours:6.2f} images/s: {ratio:.2f} of the limit")
+
+
+if __name__ == "__main__":
+    main()

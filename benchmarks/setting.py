@@ -1,0 +1,47 @@
+"""What the benchmarks share: a small drive world, its cache, and paired timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from cache_schemas.v1 import Codec
+from ovps.world import build_world
+from pipelines.precompute import PrecomputeOptions, precompute
+
+ROOT = Path("data/bench")
+FRAMES = 4
+
+
+def options(codec: Codec = "cells") -> PrecomputeOptions:
+    """Precompute of a drive world of one scene (made once) by the demo CLIP, in this process."""
+    build_world(ROOT / "world", scenes=1, frames=FRAMES, seed=5, workers=1)
+    return PrecomputeOptions(
+        dataroot=ROOT / "world", subsets=("train",), encoder="demo", codec=codec, out=ROOT / f"zarr-{codec}", workers=0
+    )
+
+
+def cache(codec: Codec = "cells") -> Path:
+    """The store of these options; made once."""
+    chosen = options(codec)
+    precompute(chosen)
+    return chosen.out
+
+
+def paired(
+    reference: Callable[[int], object], ours: Callable[[int], object], rounds: int
+) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of the ratios reference / ours.
+
+    The two run in turns, so that a noisy machine disturbs both; the first turn of each warms up and does not count.
+    """
+    times = [(_seconds(reference, i), _seconds(ours, i)) for i in range(rounds + 1)][1:]
+    return median(r for r, _ in times), median(o for _, o in times), median(r / o for r, o in times)
+
+
+def _seconds(action: Callable[[int], object], turn: int) -> float:
+    begin = time.perf_counter()
+    action(turn)
+    return time.perf_counter() - begin
