@@ -129,12 +129,12 @@ def reproduce(experiment: Experiment) -> Path:
 
 def _evaluate(experiment: Experiment, trained: TrainSummary) -> EvalResult:
     """Score the run, unless these very weights have been scored already."""
-    unchanged = trained.resumed_from == trained.step
-    if unchanged:
-        try:
-            return load_result(experiment.run / "eval")
-        except ConfigError:
-            pass  # not evaluated, or by another version: do it now
+    try:
+        result = load_result(experiment.run / "eval")
+        if result.step == trained.step == trained.resumed_from:
+            return result
+    except ConfigError:
+        pass  # not evaluated, or by another version: do it now
     return evaluate(experiment.run, experiment.cache)
 
 

@@ -1,0 +1,103 @@
+"""The command line as a shell sees it: help with examples, errors with a remedy, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ovps import cli
+from ovps.vocabulary import load_vocabulary
+
+COMMANDS = [
+    "doctor",
+    "world build",
+    "precompute",
+    "cache info",
+    "cache verify",
+    "vocab build",
+    "train",
+    "eval",
+    "predict",
+    "report",
+]
+
+
+@pytest.fixture
+def ovps(monkeypatch, capsys):
+    """Run the entry point with these arguments; exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ovps", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(ovps, command):
+    code, stdout, _ = ovps(*command.split(), "--help")
+    assert code == 0
+    examples = stdout.partition("Examples")[2]
+    assert f"ovps {command}" in examples.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind", "remedy"),
+    [
+        (("cache", "info", "nowhere"), 4, "cache", "ovps precompute"),
+        (("precompute", "--dataroot", "nowhere", "--encoder", "demo"), 3, "dataset", "nowhere"),
+        (("precompute", "--dataset", "kitty"), 2, "config", "nuscenes"),
+        (("train", "--cache", "nowhere"), 4, "cache", "ovps precompute"),
+        (("train", "--set", "optimizer.lr=1"), 2, "config", "optimiser.lr"),
+        (("eval", "--run", "nowhere"), 6, "checkpoint", "ovps train"),
+        (("vocab", "build", "--names", "car:bus", "--out", "v.safetensors"), 7, "vocabulary", "name[:thing|stuff]"),
+        (("world", "build", "--scenes", "0"), 2, "config", "scene"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_bad_input_has_its_kind_exit_code_and_remedy(ovps, arguments, code, kind, remedy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, stdout, stderr = ovps(*arguments, "--json")
+    assert found == code, stderr
+    assert json.loads(stdout)["error"] == kind
+    assert remedy in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_encoder_without_weights_or_network_says_how_to_get_them(mini_nuscenes, tmp_path):
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ovps.cli",
+            "precompute",
+            "--dataroot",
+            str(mini_nuscenes),
+            "--out",
+            str(tmp_path / "z"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")},
+    )
+    assert run.returncode == 5, run.stderr
+    assert "convnext_large_d_320" in run.stderr
+    assert "--weights" in run.stderr
+    assert not (tmp_path / "z").exists()
+
+
+def test_vocab_build_writes_what_predict_reads(ovps, tmp_path):
+    path = tmp_path / "v.safetensors"
+    code, stdout, stderr = ovps(
+        "vocab", "build", "--names", "fire truck, road:stuff=road|street", "--out", str(path), "--json"
+    )
+    assert code == 0, stderr
+    assert json.loads(stdout)["embeddings"] == 3
+    assert load_vocabulary(path).names == ("fire truck", "road")
