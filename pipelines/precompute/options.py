@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil  # type: ignore[import-untyped]  # comes with distributed
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from cache_schemas.v1 import MAX_FRAMES, Codec
@@ -16,6 +17,7 @@ from ovps.geometry.grid import Grid
 
 DEFAULT_ENCODER = "convnext_large_d_320"
 DEFAULT_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # open_clip's tag for it; open_clip downloads them once
+_GPU_WORKERS = 4
 _WORKER_BYTES = 3.5 * 2**30  # what the default encoder takes at 1600 x 900, measured on a CPU, with some room
 
 
@@ -70,20 +72,24 @@ class PrecomputeOptions(BaseModel):
             weights = DEFAULT_WEIGHTS
         if weights is not None and Path(weights).is_file():
             weights = str(Path(weights).absolute())
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return self.model_copy(
             update={
+                "device": device,
                 "dataroot": root.absolute(),
                 "out": self.out.absolute(),
                 "weights": weights,
                 "grid": str(Grid.parse(self.grid)),
-                "workers": default_workers(self.encoder) if self.workers is None else self.workers,
+                "workers": default_workers(self.encoder, device) if self.workers is None else self.workers,
             }
         )
 
 
-def default_workers(encoder: str) -> int:
-    """One worker per core, unless memory allows fewer."""
+def default_workers(encoder: str, device: str) -> int:
+    """One worker per core, unless memory allows fewer; on a GPU enough to keep it busy while others read."""
     cores = len(os.sched_getaffinity(0))
+    if device != "cpu":
+        cores = min(cores, _GPU_WORKERS)
     if encoder == demo.NAME:
         return cores
     return max(1, min(cores, int(psutil.virtual_memory().available // _WORKER_BYTES)))

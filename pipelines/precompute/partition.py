@@ -48,6 +48,7 @@ class Done:
     """What a task has done.
 
     Attributes:
+        images: of the frames computed.
         skipped: quarantined frames.
         bytes: written.
         seconds: by stage.
@@ -77,10 +78,12 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     times = StageTimes()
     frames: list[EncodedFrame] = []
     skipped: list[SkippedRow] = []
+    images = 0
     with one_thread():
         for frame in task.frames:
             try:
                 frames.append(_compute(frame, tools, times))
+                images += len(frame.cameras)
             except FrameError as error:
                 if not job.skip_bad_frames:
                     raise
@@ -91,7 +94,7 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     return Done(
         partition=task.name,
         frames=len(frames),
-        images=sum(len(f.cameras) for f in task.frames),
+        images=images,
         skipped=row.skipped,
         bytes=sum(file.bytes for file in row.files),
         seconds=times.seconds,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 import ovps
@@ -133,7 +132,8 @@ def frames_of(options: PrecomputeOptions) -> list[Frame]:
 
 def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Provenance]:
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    assert options.device is not None  # resolved
+    device = options.device
     clip = clip_of(options.encoder, options.weights, device)
     occlusion = Occlusion() if options.occlusion else None
     job = Job(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -361,6 +362,12 @@ def test_other_weights_at_a_worker_are_refused(dataroot, tmp_path):
     job, _ = prepare(options, frames_of(options))
     with pytest.raises(WeightsError, match="Give all workers the same file"):
         tools_of(replace(job, weights_sha256="0" * 64))
+
+
+def test_a_scheduler_of_ones_own(dataroot, whole, tmp_path):
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        precompute(options_for(dataroot, tmp_path / "zarr", scheduler=cluster.scheduler_address))
+    assert contents(tmp_path / "zarr") == contents(whole)
 
 
 def test_no_scheduler(dataroot, tmp_path, monkeypatch):

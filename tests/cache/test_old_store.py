@@ -1,0 +1,26 @@
+"""Stores written by the first version of the code read as they did then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ovps.cache.info import store_info
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from tests.cache.stores.make import digests
+
+STORES = Path(__file__).parent / "stores" / "v1"
+
+
+@pytest.mark.parametrize("codec", ["dense", "cells"])
+def test_a_store_of_version_1(codec):
+    store = STORES / codec
+    assert verify_store(store) == []
+    assert digests(store) == json.loads((STORES / f"{codec}.json").read_text())
+    opened = Store.open(store)
+    assert opened.provenance.codec == codec
+    assert opened.vocabulary.names[:3] == ("barrier", "bicycle", "bus")
+    assert store_info(store).frames == 2
