@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import TypeAdapter
@@ -113,11 +113,17 @@ def precompute(
         str | None, typer.Option(help="An open_clip tag, a file, or `random`. Default: the encoder's usual weights.")
     ] = None,
     grid: Annotated[str, typer.Option(help="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")] = "cylinder",
-    codec: Annotated[str, typer.Option(help="`cells` (smaller, lossless) or `dense`.")] = "cells",
+    codec: Annotated[
+        Literal["cells", "dense"] | None, typer.Option(help="Default: the smaller one on the first frame; both exact.")
+    ] = None,
     occlusion: Annotated[bool, typer.Option(help="Leave out cameras from which a point is hidden.")] = True,
-    workers: Annotated[int, typer.Option(help="dask worker processes on this machine.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="dask worker processes; 0: none. Default: as cores and memory allow.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="A running dask scheduler instead: tcp://HOST:PORT.")] = None,
-    on_error: Annotated[str, typer.Option(help="`stop`, or `skip`: quarantine bad frames with the reason.")] = "stop",
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="`skip`: quarantine bad frames with the reason.")
+    ] = "stop",
     dry_run: Annotated[bool, typer.Option(help="Only say how many frames, bytes and hours.")] = False,
     as_json: Json = False,
 ) -> None:
