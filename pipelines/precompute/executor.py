@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from uuid import uuid4
 
+import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
 
 from ovps.errors import ConfigError, OvpsError
@@ -16,6 +17,13 @@ from pipelines.precompute.plan import Task
 
 CONNECT_TIMEOUT = "20s"
 _AHEAD = 2  # tasks per worker that wait at the scheduler, frame records and all
+
+# dask makes its workers return memory to the system at once, which also fixes glibc's threshold for mapping memory at
+# 128 kB: every activation map of the encoder would be mapped, filled with zeros page by page, and unmapped again.
+_ALLOCATOR = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**29,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
+}
 
 
 def run_here(job: Job, tasks: Sequence[Task], on_frame: OnFrame) -> Iterator[Done]:
@@ -75,6 +83,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             yield client
         return
     with (
+        dask.config.set(_ALLOCATOR),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
