@@ -35,11 +35,12 @@ def render_command(
 def train_command(
     pictures: Annotated[Path, typer.Option(help="Folder that `render` wrote.")] = Path("data/demo_clip"),
     out: Annotated[Path, typer.Option(help="Where the weights go; by default into the package.")] = demo.weights_path(),
-    steps: Annotated[int, typer.Option(help="Batches.")] = 2000,
+    steps: Annotated[int, typer.Option(help="Batches.")] = 5000,
     seed: Annotated[int, typer.Option(help="Of weights, crops and captions.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from; by default random ones.")] = None,
 ) -> None:
-    """Train from random weights. Threads: set OMP_NUM_THREADS."""
-    loss = train(pictures, out, steps=steps, seed=seed)
+    """Train on the CPU. Threads: set OMP_NUM_THREADS."""
+    loss = train(pictures, out, steps=steps, seed=seed, start=start)
     typer.echo(f"final loss {loss:.3f}, {out.stat().st_size / 1e6:.1f} MB in {out}", err=True)
 
 
@@ -47,6 +48,9 @@ def train_command(
 def evaluate_command(
     weights: Annotated[str | None, typer.Option(help="Path of other weights, or `random`.")] = None,
     scenes: Annotated[int, typer.Option(help="Held-out streets, 12 pictures each.")] = 8,
+    dataroot: Annotated[
+        Path | None, typer.Option(help="Score dense pixels on this world instead; it needs camera labels.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Zero-shot accuracy over the 16 classes on held-out streets of drive world: crops, and dense pixels."""
@@ -54,7 +58,8 @@ def evaluate_command(
     vocabulary = evaluation.vocabulary_of_classes(clip)
     pictures = evaluation.world_pictures(scenes)
     crops = evaluation.crop_accuracy(clip, vocabulary, pictures)
-    dense, confusion = evaluation.dense_accuracy(clip, vocabulary, pictures)
+    scored = [p for p, _ in pictures] if dataroot is None else evaluation.dataroot_pictures(dataroot)
+    dense, confusion = evaluation.dense_accuracy(clip, vocabulary, scored)
     if as_json:
         result = {"weights_sha256": clip.weights_sha256, "crops": crops.as_json(), "dense": dense.as_json()}
         typer.echo(json.dumps({**result, "confusion": confusion.tolist()}, indent=2))

@@ -20,7 +20,9 @@ from pipelines.demo_clip.pictures import Pictures, Region
 Rng = np.random.Generator
 
 # Side of a batch's crops in pixels: how many crops, and how often. Small ones teach single cells, large ones context.
-BATCHES: Mapping[int, tuple[int, float]] = {32: (384, 0.3), 48: (256, 0.3), 64: (160, 0.25), 96: (80, 0.15)}
+BATCHES: Mapping[int, tuple[int, float]] = {32: (128, 0.3), 48: (64, 0.3), 64: (40, 0.25), 96: (24, 0.15)}
+WINDOW, WINDOWS = 128, 9  # side and number of the windows of one batch
+STRIDE = 8  # of the demo CLIP
 WEIGHT = {"class": 1.0, "sky": 0.6, "object": 0.3, "shape": 0.15}  # how often a concept is shown
 FLAT = ("driveable_surface", "other_flat", "sidewalk", "terrain", "sky")  # have no bounding box worth showing
 OWN_SHARE = 0.4  # of a window's pixels that must be the concept
@@ -39,6 +41,18 @@ class Crops:
     concept: NDArray[np.int64]
     color: tuple[str, ...]
     sunny: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Larger parts of pictures, labelled cell by cell.
+
+    Attributes:
+        images: (B, S, S, 3) uint8. cells: (B, S / 8, S / 8) int64 concepts, -1 where a cell shows more than one.
+    """
+
+    images: NDArray[np.uint8]
+    cells: NDArray[np.int64]
 
 
 class CropSampler:
@@ -67,7 +81,7 @@ class CropSampler:
             else:
                 of_concept = self._regions[concept.id]
                 region = of_concept[int(rng.integers(len(of_concept)))]
-                around = concept.name not in FLAT and rng.random() < 0.4
+                around = concept.name not in FLAT and rng.random() < 0.5
                 window = self._around(rng, region) if around else self._part(rng, region, size)
                 if window is None:
                     continue
@@ -78,6 +92,22 @@ class CropSampler:
             colors.append(color)
             sunny.append(weather)
         return Crops(np.stack(images), np.array(ids, np.int64), tuple(colors), np.array(sunny, np.int64))
+
+    def windows(self, rng: Rng, size: int, count: int) -> Windows:
+        """`count` windows of `size` pixels, each near an object of a class drawn evenly."""
+        images, cells = [], []
+        rendered = [c.id for c in self._shown if c.kind != "shape"]
+        for concept in rng.choice(rendered, count):
+            of_concept = self._regions[int(concept)]
+            region = of_concept[int(rng.integers(len(of_concept)))]
+            side = int(size * np.exp(rng.uniform(np.log(0.6), np.log(1.4))))
+            u, v = region.points[int(rng.integers(len(region.points)))]
+            du, dv = rng.uniform(-0.5, 0.5, 2) * side
+            x, y, side = self._inside(u + du - side / 2, v + dv - side / 2, side)
+            images.append(cut(self._pictures.rgb[region.picture], (x, y, side), size))
+            truth = self._pictures.concept[region.picture, y : y + side, x : x + side]
+            cells.append(cell_labels(truth, size))
+        return Windows(np.stack(images), np.stack(cells))
 
     def _part(self, rng: Rng, region: Region, size: int) -> tuple[int, int, int] | None:
         """A window near one of the region's pixels at about the picture's own scale, mostly filled by the concept."""
@@ -118,7 +148,19 @@ def cut(image: NDArray[np.uint8], window: tuple[int, int, int], size: int) -> ND
     return np.asarray(Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def augment(images: NDArray[np.uint8], rng: Rng) -> Tensor:
+def cell_labels(truth: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
+    """Concepts (side, side) to those of the cells of the window resized to `size`: (size / 8, size / 8), -1 if mixed.
+
+    A cell counts as pure where nine places in it agree.
+    """
+    at = ((np.arange(0, size, STRIDE)[:, None] + (1, 3.5, 6)) * len(truth) / size).astype(int).ravel()
+    count = size // STRIDE
+    places = truth[np.ix_(at, at)].reshape(count, 3, count, 3).transpose(0, 2, 1, 3).reshape(count, count, 9)
+    pure = (places == places[..., :1]).all(-1)
+    return np.where(pure, places[..., 0], -1).astype(np.int64)
+
+
+def augment(images: NDArray[np.uint8], rng: Rng, *, mirror: bool = True) -> Tensor:
     """Images (B, S, S, 3) uint8 to (B, 3, S, S) float32 in 0..1: light, colour cast, contrast, blur, noise, mirror."""
     count = len(images)
 
@@ -134,6 +176,6 @@ def augment(images: NDArray[np.uint8], rng: Rng) -> Tensor:
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = x + (blurred - x) * each(-0.4, 1.0).clamp(min=0)
     noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)) * each(0, 0.04)
-    mirrored = torch.from_numpy(rng.random(count) < 0.5)
+    mirrored = torch.from_numpy(rng.random(count) < (0.5 if mirror else 0))
     x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
     return (x + noise).clamp(0, 1)

@@ -5,16 +5,21 @@ The vocabulary is the 16 classes with their synonyms, the best synonym counts. S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.nn import functional as F
 
 from ovps.clip.dense import DenseEncoder, dense_encoder
 from ovps.clip.loading import Clip
 from ovps.clip.text import build_vocabulary
+from ovps.errors import DatasetError
 from ovps.progress import progress_bar
 from ovps.taxonomy import Taxonomy, load_taxonomy
 from ovps.vocabulary import Vocabulary, entries_of
@@ -31,6 +36,32 @@ CROP = 64
 CONTEXT = 1.2  # side of a crop relative to the object's bounding box
 MIN_SIDE = 20  # pixels of an object's bounding box
 PIXEL_STEP = 2  # every second pixel in both directions is scored
+
+
+class LabelledImage(Protocol):
+    """An image (H, W, 3) uint8 and its class ids (H, W) uint8, 0 where nothing is to be scored."""
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def classes(self) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """A `LabelledImage` on disk."""
+
+    image: Path
+    labels: Path
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        return np.asarray(Image.open(self.image).convert("RGB"))
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        return np.asarray(Image.open(self.labels))
 
 
 @dataclass(frozen=True)
@@ -145,17 +176,26 @@ def sampled_features(encoder: DenseEncoder, image: NDArray[np.uint8]) -> torch.T
     return sampled[0].permute(1, 2, 0)
 
 
+def dataroot_pictures(dataroot: Path) -> list[LabelledImage]:
+    """Key frame images of a world built with camera labels; opened one by one by `dense_accuracy`."""
+    labels = sorted((dataroot / "camera_labels").glob("*/*.png"))
+    if not labels:
+        raise DatasetError("a world without camera labels", path=dataroot, remedy="Build it with write_camera_labels")
+    return [LabelledFile(dataroot / "samples" / p.parent.name / f"{p.stem}.jpg", p) for p in labels]
+
+
 @torch.inference_mode()
 def dense_accuracy(
-    clip: Clip, vocabulary: Vocabulary, pictures: list[tuple[Picture, NDArray[np.uint8]]]
+    clip: Clip, vocabulary: Vocabulary, pictures: Sequence[LabelledImage]
 ) -> tuple[Accuracy, NDArray[np.int64]]:
     """Per pixel that shows a class, and the confusion (17, 17): rows truth, columns answer, by class id."""
     taxonomy = load_taxonomy("nuscenes")
-    encoder = dense_encoder(clip, SIZE)
+    height, width = pictures[0].classes.shape
+    encoder = dense_encoder(clip, (width, height))
     confusion = np.zeros((17, 17), np.int64)
     with progress_bar() as bar:
         task = bar.add_task("dense features", total=len(pictures), note="")
-        for picture, _ in pictures:
+        for picture in pictures:
             features = sampled_features(encoder, picture.rgb)
             answer = best_class(features.reshape(-1, clip.dim), vocabulary).numpy()
             truth = picture.classes[::PIXEL_STEP, ::PIXEL_STEP].ravel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers import LayerNorm2d
 from timm.models import build_model_with_cfg, register_model
 from timm.models.convnext import ConvNeXt
 
@@ -23,6 +24,9 @@ def ovps_demo_convnext(pretrained: bool = False, **kwargs: Any) -> torch.nn.Modu
     timm's ConvNeXt always has four stages; those after the second are built empty and dropped. Its `output_stride`
     would keep them at stride 8 with dilation, but joins them by padded 2 x 2 convolutions that move the map by
     half a cell and more.
+
+    Batch norm, ReLU, no layer scale and larger first weights: so small a network learns faster with them from few
+    pictures. The head keeps its layer norm, since it sees pooled features and maps alike.
     """
     kwargs = {k: v for k, v in kwargs.items() if k not in ("pretrained_cfg", "pretrained_cfg_overlay")}
     model = build_model_with_cfg(
@@ -33,10 +37,16 @@ def ovps_demo_convnext(pretrained: bool = False, **kwargs: Any) -> torch.nn.Modu
         depths=(*DEPTHS, 0, 0),
         dims=(*DIMS, DIMS[-1], DIMS[-1]),
         kernel_sizes=(*KERNELS, 1, 1),
-        ls_init_value=None,  # layer scale only slows such a shallow network down
+        ls_init_value=None,
+        norm_layer="batchnorm2d",
+        act_layer="relu",
         conv_mlp=True,  # 1x1 convolutions, faster in channels_last than permuting to linear layers
         **kwargs,
     )
     model.stages = model.stages[: len(DEPTHS)]
     model.feature_info = model.feature_info[: len(DEPTHS)]
+    model.head.norm = LayerNorm2d(DIMS[-1])
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
     return model
