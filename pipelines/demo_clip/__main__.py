@@ -35,7 +35,7 @@ def render_command(
 def train_command(
     pictures: Annotated[Path, typer.Option(help="Folder that `render` wrote.")] = Path("data/demo_clip"),
     out: Annotated[Path, typer.Option(help="Where the weights go; by default into the package.")] = demo.weights_path(),
-    steps: Annotated[int, typer.Option(help="Batches.")] = 5000,
+    steps: Annotated[int, typer.Option(help="Batches.")] = 3200,
     seed: Annotated[int, typer.Option(help="Of weights, crops and captions.")] = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to go on from; by default random ones.")] = None,
 ) -> None:

@@ -57,6 +57,7 @@ def concepts() -> tuple[Concept, ...]:
     return tuple(Concept(i, name, words, kind) for i, (name, words, kind) in enumerate(named))
 
 
+@cache
 def concept_id(name: str) -> int:
     """Id of a concept by name."""
     return next(c.id for c in concepts() if c.name == name)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.demo_clip.concepts import concepts
+from pipelines.demo_clip.concepts import concept_id, concepts
 from pipelines.demo_clip.distractors import draw_shape
 from pipelines.demo_clip.pictures import Pictures, Region
 
@@ -27,6 +27,7 @@ WEIGHT = {"class": 1.0, "sky": 0.6, "object": 0.3, "shape": 0.15}  # how often a
 FLAT = ("driveable_surface", "other_flat", "sidewalk", "terrain", "sky")  # have no bounding box worth showing
 OWN_SHARE = 0.4  # of a window's pixels that must be the concept
 BOX_SHARE = 0.2  # the same for a window around an object, where context is wanted
+CLEAR_SHARE, MAIN_SHARE = 0.15, 0.6  # of a clear view: of all pixels, and of those that are neither ground nor sky
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class CropSampler:
             else:
                 of_concept = self._regions[concept.id]
                 region = of_concept[int(rng.integers(len(of_concept)))]
-                around = concept.name not in FLAT and rng.random() < 0.5
+                around = concept.name not in FLAT and rng.random() < 0.4
                 window = self._around(rng, region) if around else self._part(rng, region, size)
                 if window is None:
                     continue
@@ -139,6 +140,13 @@ class CropSampler:
     def _share(self, region: Region, window: tuple[int, int, int]) -> float:
         x, y, side = window
         return float((self._pictures.concept[region.picture, y : y + side, x : x + side] == region.concept).mean())
+
+
+def is_main(shown: NDArray[np.uint8], concept: int) -> bool:
+    """Whether a window, given as its concepts (h, w), mainly shows one: little else stands in front of or around it."""
+    own = int((shown == concept).sum())
+    upright = int((~np.isin(shown, [concept_id(name) for name in FLAT])).sum())
+    return own >= CLEAR_SHARE * shown.size and own >= MAIN_SHARE * upright
 
 
 def cut(image: NDArray[np.uint8], window: tuple[int, int, int], size: int) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ from ovps.world.raycast import Caster
 from ovps.world.render import Picture, render
 from ovps.world.rig import CAMERAS, make_drive
 from ovps.world.scene import make_scene, snapshot
-from pipelines.demo_clip.crops import cut
+from pipelines.demo_clip.crops import cut, is_main
 from pipelines.demo_clip.pictures import SIZE
 
 SEED = 9_000_000  # held out: no drive world is built with it
@@ -111,24 +111,25 @@ def world_pictures(scenes: int, times: tuple[float, ...] = (0.0, 4.0)) -> list[t
 def class_windows(
     picture: Picture, class_ids: NDArray[np.uint8], taxonomy: Taxonomy, rng: np.random.Generator
 ) -> list[tuple[int, tuple[int, int, int]]]:
-    """(class id, window) of crops: around objects with context, and parts of flat ground at the picture's own scale."""
+    """(class id, window) of crops: around objects little hidden, with context; parts of the ground at picture scale."""
     height, width = picture.classes.shape
     found = []
     for owner in np.unique(picture.objects[picture.objects >= 0]):
         class_id = int(class_ids[owner])
         v, u = np.nonzero(picture.objects == owner)
         w, h = int(u.max() - u.min()) + 1, int(v.max() - v.min()) + 1
-        if taxonomy.by_id[class_id].name in FLAT:
+        flat = taxonomy.by_id[class_id].name in FLAT
+        if flat:
             side, pick = CROP, int(rng.integers(len(u)))
-            x, y, needed = u[pick] - side / 2, v[pick] - side / 2, 0.6
+            x, y = u[pick] - side / 2, v[pick] - side / 2
         else:
             side = int(max(w, h) * CONTEXT)
-            x, y, needed = (u.min() + u.max() - side) / 2, (v.min() + v.max() - side) / 2, 0.25
+            x, y = (u.min() + u.max() - side) / 2, (v.min() + v.max() - side) / 2
             if min(w, h) < MIN_SIDE / 2 or max(w, h) < MIN_SIDE or side > height:
                 continue
         window = (int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side)), side)
         part = picture.classes[window[1] : window[1] + side, window[0] : window[0] + side]
-        if (part == class_id).mean() >= needed:
+        if (part == class_id).mean() > 0.6 if flat else is_main(part, class_id):
             found.append((class_id, window))
     return found
 

@@ -24,7 +24,7 @@ from pipelines.demo_clip.pictures import load_pictures
 
 MAX_LOGIT_SCALE = math.log(100)  # as in CLIP
 SYNONYM_STEPS = 150  # of the text tower alone, before pictures come in
-DENSE_SHARE = 0.5  # of the batches are windows, the others crops
+DENSE_SHARE = 0.6  # of the batches are windows, the others crops
 OWN_CAPTIONS = 24  # crops of a batch that get a caption with colour and weather
 
 
