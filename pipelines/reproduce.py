@@ -151,7 +151,7 @@ class Stages:
 
     @contextmanager
     def stage(self, command: str) -> Iterator[None]:
-        console.rule(command, align="left")
+        console.print(f"\n== {command}", style="bold", soft_wrap=True, highlight=False)
         begin = time.perf_counter()
         try:
             yield

@@ -130,7 +130,6 @@ def test_importing_touches_no_network():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.skipif(not weights_path().is_file(), reason="the demo CLIP is not trained yet")
 def test_demo_needs_no_weights_but_takes_them(tmp_path):
     demo = load_clip("demo")
     assert not demo.weights_random

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
@@ -80,10 +79,8 @@ def test_the_devkit_scores_our_files_of_the_drive_world_as_we_do(tmp_path):
     check_against_devkit(tmp_path / "data", "v1.0-trainval", tmp_path)
 
 
-@pytest.mark.real_data
-@pytest.mark.skipif("OVPS_REAL_DATA" not in os.environ, reason="OVPS_REAL_DATA is not set")
-def test_the_devkit_scores_our_files_of_a_real_frame_as_we_do(tmp_path):
-    check_against_devkit(Path(os.environ["OVPS_REAL_DATA"]) / "nuscenes", "v1.0-mini", tmp_path)
+def test_the_devkit_scores_our_files_of_a_real_frame_as_we_do(real_nuscenes, tmp_path):
+    check_against_devkit(real_nuscenes, "v1.0-mini", tmp_path)
 
 
 @given(

@@ -25,8 +25,6 @@ from pipelines.demo_clip.distractors import MESHES, draw_shape
 from pipelines.demo_clip.pictures import Pictures, load_pictures, render_pictures
 from pipelines.demo_clip.training import contrastive_loss, train
 
-shipped = pytest.mark.skipif(not demo.weights_path().is_file(), reason="the demo CLIP is not trained yet")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -149,7 +147,6 @@ def test_commands_explain_themselves():
         assert result.exit_code == 0, result.output
 
 
-@shipped
 def test_shipped_weights_are_small_float16_and_go_through_open_clip():
     assert demo.weights_path().stat().st_size <= 16e6
     with safe_open(demo.weights_path(), framework="pt") as file:
@@ -160,7 +157,6 @@ def test_shipped_weights_are_small_float16_and_go_through_open_clip():
     assert not clip.weights_random
 
 
-@shipped
 def test_shipped_weights_know_the_world_they_have_not_seen():
     clip = load_clip("demo")
     vocabulary = evaluation.vocabulary_of_classes(clip)
