@@ -168,9 +168,13 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
         raise CheckpointError(f"damaged: {error}", path=path / INFO, remedy=remedy) from error
     try:
         values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-        return validate_config(values if isinstance(values, dict) else {}, source=str(path / CONFIG)), info
+        config = validate_config(values if isinstance(values, dict) else {}, source=str(path / CONFIG))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
         raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error
+    # the file holds every setting: half of one would otherwise pass for a run with defaults
+    if values != config.model_dump(mode="json"):
+        raise CheckpointError("damaged, or of another version: settings are missing", path=path / CONFIG, remedy=remedy)
+    return config, info
 
 
 def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
