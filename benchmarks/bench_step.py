@@ -15,7 +15,7 @@ from benchmarks.setting import FRAMES, cache, options, paired
 from ovps.cache.reader import Store
 from ovps.training.config import load_config
 from ovps.training.data import training_frames
-from ovps.training.loop import forward
+from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from ovps.training.order import Draw
 from ovps.training.run import make_network
@@ -41,6 +41,7 @@ def main() -> None:
     network = make_network(config, info).train()
     optimiser = make_optimiser(network, config.optimiser)
     mean_l1 = measure(store, refs, FRAMES).mean_l1
+    objective = make_objective(config, base, mean_l1)
     kept = [store.read(ref) for ref in refs]
 
     wanted = options().resolved()
@@ -54,7 +55,7 @@ def main() -> None:
 
     def step(batch: Batch) -> None:
         optimiser.zero_grad(set_to_none=True)
-        forward(network, batch, base, mean_l1, config, 0).total.backward()
+        objective(network, batch, 0).total.backward()
         optimiser.step()
 
     def online(turn: int) -> None:

@@ -249,13 +249,14 @@ def evaluate(
     vocab: Annotated[
         Path | None, typer.Option(help="Other synonyms or distractors; default: the data set's own.")
     ] = None,
+    split: Annotated[str | None, typer.Option(help="Which classes to call novel; default: the run's split.")] = None,
     as_json: Json = False,
 ) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
     from ovps.evaluation.console import print_result
     from pipelines.evaluate import evaluate as score
 
-    result = score(run, cache, subset=subset, vocabulary=vocab)
+    result = score(run, cache, subset=subset, vocabulary=vocab, split=split)
     if as_json:
         print(result.model_dump_json(indent=2))
     else:

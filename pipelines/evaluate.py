@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 import ovps
+from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.results import EvalResult
 from ovps.evaluation.tally import Tally
@@ -33,6 +34,8 @@ def evaluate(
     vocabulary: Path | None = None,
     out: Path | None = None,
     merge: MergeConfig | None = None,
+    classifier: ClassifierConfig | None = None,
+    split: str | None = None,
     device: str | None = None,
 ) -> EvalResult:
     """Panoptic quality of a run, its variants and the reference rows; written to `eval/` of the run.
@@ -44,14 +47,17 @@ def evaluate(
         vocabulary: a vocabulary file whose entries are named after the data set's classes (other synonyms, further
             entries as distractors); None: the data set's own.
         out: folder for metrics.json and classes.parquet; None: `RUN/eval`.
-        merge: thresholds instead of the run's.
+        merge, classifier: instead of the run's.
+        split: which classes to call novel, instead of the run's split; for a run trained on all classes.
         device: None: a GPU if there is one.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset, or frames without labels.
     """
-    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, device=device)
+    session = open_session(
+        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, split=split, device=device
+    )
     frames = frames_of(session.store, subset)
     taxonomy = session.run.taxonomy
     begin = time.perf_counter()
@@ -70,14 +76,14 @@ def evaluate(
         run=run.resolve().name,
         step=session.run.step,
         seed=session.run.config.seed,
-        split=session.run.split.name,
+        split=session.split.name,
         taxonomy=taxonomy.name,
         min_points=taxonomy.min_points,
         subset=subset,
         vocabulary=list(session.vocabulary.names),
         weights_random=session.store.provenance.weights_random,
         cache=session.store.provenance,
-        inference=session.merge.model_dump(mode="json"),
+        inference=session.merge.model_dump(mode="json") | session.classifier.model_dump(mode="json"),
         seconds=time.perf_counter() - begin,
         machine=machine(session.device),
         versions={"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()},

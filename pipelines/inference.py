@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ovps.baselines.pfc import ClassifierConfig
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
@@ -15,6 +16,8 @@ from ovps.evaluation.inference import Text, Variant, predict_frame
 from ovps.evaluation.prediction import FramePrediction
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress_bar
+from ovps.taxonomy import Split, load_split
+from ovps.training.labels import ClassSplit
 from ovps.training.run import Run, load_run
 from ovps.training.voxels import frame_batch
 from ovps.vocabulary import Vocabulary, load_vocabulary
@@ -26,7 +29,8 @@ class Session:
 
     Attributes:
         own_vocabulary: the vocabulary is the data set's own, as the cache has it.
-        merge: thresholds; the run's own unless others were asked for.
+        merge, classifier: the run's own unless others were asked for.
+        split: which classes the scores call novel; the run's own, but for a closed set, which was trained on all.
     """
 
     run: Run
@@ -34,12 +38,21 @@ class Session:
     vocabulary: Vocabulary
     own_vocabulary: bool
     merge: MergeConfig
+    classifier: ClassifierConfig
+    split: Split
     device: torch.device
 
     @property
     def novel(self) -> tuple[int, ...]:
-        """Ids of the classes that training never saw."""
-        return self.run.split.novel_ids(self.run.taxonomy)
+        """Ids of the classes that the scores call novel."""
+        return self.split.novel_ids(self.run.taxonomy)
+
+    @property
+    def text(self) -> Text:
+        """The vocabulary as the run's head takes it."""
+        trained = ClassSplit(self.run.taxonomy, self.run.split).names
+        closed = self.run.config.model.head == "learned"
+        return (Text.closed if closed else Text.of)(self.vocabulary, trained, self.device)
 
 
 def open_session(
@@ -48,11 +61,14 @@ def open_session(
     *,
     vocabulary: Path | None = None,
     merge: MergeConfig | None = None,
+    classifier: ClassifierConfig | None = None,
+    split: str | None = None,
     device: str | None = None,
 ) -> Session:
     """Load everything and check that it belongs together.
 
     Raises:
+        ConfigError: no such split.
         CheckpointError: no run, or a damaged one.
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
@@ -62,7 +78,16 @@ def open_session(
     loaded.check_cache(store.provenance, cache)
     chosen = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)
-    return Session(loaded, store, chosen, vocabulary is None, merge or loaded.config.merge, place)
+    return Session(
+        run=loaded,
+        store=store,
+        vocabulary=chosen,
+        own_vocabulary=vocabulary is None,
+        merge=merge or loaded.config.merge,
+        classifier=classifier or loaded.config.classifier,
+        split=load_split(split) if split else loaded.split,
+        device=place,
+    )
 
 
 def frames_of(store: Store, subset: str) -> list[FrameRef]:
@@ -86,11 +111,11 @@ def predictions(
     session: Session, frames: Sequence[FrameRef], variants: tuple[Variant, ...] = ()
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:
     """Each frame and what the run says about it, with a progress bar."""
-    text = Text.of(session.vocabulary, session.device)
+    text = session.text
     with progress_bar() as bar:
         task = bar.add_task("frames", total=len(frames), note="")
         for ref in frames:
             frame = session.store.read(ref)
             batch = frame_batch(frame, session.run.grid).to(session.device)
-            yield frame, predict_frame(session.run.network, batch, text, session.merge, variants)
+            yield frame, predict_frame(session.run.network, batch, text, session.merge, session.classifier, variants)
             bar.update(task, advance=1)

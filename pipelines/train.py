@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import AdamW
 from torch.utils import deterministic
 
@@ -21,7 +22,6 @@ import ovps
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
-from ovps.model.network import Network
 from ovps.progress import progress_bar
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
@@ -30,6 +30,7 @@ from ovps.training.data import Batches, training_frames
 from ovps.training.labels import ClassSplit
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
+from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from ovps.training.run import (
     CONFIG,
@@ -46,7 +47,7 @@ from ovps.training.run import (
     save_settings,
 )
 from ovps.training.statistics import ClipStatistics, load_statistics, measure, save_statistics
-from ovps.training.text import base_classes
+from ovps.training.text import base_classes, closed_classes
 from ovps.vocabulary import save_vocabulary
 
 # Settings that do not change what is learned: a run may go on with other values of these.
@@ -59,6 +60,7 @@ FREE = (
     "checkpoint_interval",
     "keep_interval",
     "merge.",
+    "classifier.",
 )
 
 
@@ -136,7 +138,8 @@ def train(options: TrainOptions) -> TrainSummary:
 def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float) -> TrainSummary:
     run, config, total = options.out, batches.config, info.total_steps
     device = _device(options.device)
-    base = base_classes(batches.store.vocabulary, batches.base).to(device)
+    closed = config.model.head == "learned"
+    base = closed_classes(batches.base) if closed else base_classes(batches.store.vocabulary, batches.base)
     torch.manual_seed(config.seed)
     network = make_network(config, info).to(device)
     optimiser = make_optimiser(network, config.optimiser)
@@ -150,9 +153,8 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float)
 
     stop = min(total, options.stop_after or total)
     last: StepReport | None = None
-    steps = train_steps(
-        network, optimiser, batches, base, statistics.mean_l1, config, start=start, stop=stop, total=total
-    )
+    objective = make_objective(config, base.to(device), statistics.mean_l1)
+    steps = train_steps(network, optimiser, batches, objective, config, start=start, stop=stop, total=total)
     with MetricsLog(run, start) as metrics, progress_bar() as bar:
         task = bar.add_task("steps", total=total, completed=start, note="")
         for last in steps:
@@ -220,7 +222,7 @@ def _begin(run: Path, batches: Batches) -> ClipStatistics:
     return statistics
 
 
-def _resume(run: Path, config: TrainConfig, info: RunInfo, network: Network, optimiser: AdamW) -> int:
+def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, optimiser: AdamW) -> int:
     """Put the last checkpoint into network and optimiser; the step it was made at.
 
     Raises:

@@ -1,7 +1,8 @@
-"""Network and vocabulary to point labels, one frame at a time."""
+"""Network and vocabulary to point labels, one frame at a time: of the method and of the systems beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovps.baselines import openscene
+from ovps.baselines.closed_set import closed_text
+from ovps.baselines.openscene import VoxelNetwork
+from ovps.baselines.pfc import ClassifierConfig, ensemble_probability, pooled_clip
+from ovps.errors import ConfigError, VocabularyError
 from ovps.evaluation.prediction import FramePrediction, PointLabels
+from ovps.model.classify import TextClassifier
 from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import mask_probability, reconstruct
 from ovps.model.network import Network
@@ -23,21 +30,53 @@ Variant = Literal["unsplit", "filled"]
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """A vocabulary as tensors: text (T, C) float32, class_index (T,) int64, is_thing (E,) bool."""
+    """A vocabulary as tensors.
+
+    Attributes:
+        text: (T, C) float32.
+        class_index: (T,) int64.
+        is_thing: (E,) bool.
+        is_base: (E,) bool, entries named after a class that was trained on.
+    """
 
     text: Tensor
     class_index: Tensor
     is_thing: Tensor
+    is_base: Tensor
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, device: torch.device | str = "cpu") -> Text:
-        arrays = (vocabulary.embeddings, vocabulary.class_index, vocabulary.is_thing)
+    def of(cls, vocabulary: Vocabulary, trained: Collection[str], device: torch.device | str = "cpu") -> Text:
+        is_base = np.array([name in trained for name in vocabulary.names])
+        arrays = (vocabulary.embeddings, vocabulary.class_index, vocabulary.is_thing, is_base)
         return cls(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
+
+    @classmethod
+    def closed(cls, vocabulary: Vocabulary, trained: tuple[str, ...], device: torch.device | str = "cpu") -> Text:
+        """For `model.head: learned`, which knows the trained classes and no text.
+
+        Raises:
+            VocabularyError: an entry that is not one of them.
+        """
+        unknown = [name for name in vocabulary.names if name not in trained]
+        if unknown:
+            raise VocabularyError(
+                f"a closed-set run cannot name {', '.join(unknown)}",
+                remedy=f"Use the classes it was trained on: {', '.join(trained)}",
+            )
+        text, entries = closed_text(vocabulary.names, trained), len(vocabulary.names)
+        is_thing = torch.from_numpy(vocabulary.is_thing)
+        tensors = (text, torch.arange(entries), is_thing, torch.ones(entries, dtype=torch.bool))
+        return cls(*(t.to(device) for t in tensors))
 
 
 @torch.inference_mode()
 def predict_frame(
-    network: Network, batch: VoxelBatch, text: Text, config: MergeConfig, variants: tuple[Variant, ...] = ()
+    network: Network | VoxelNetwork,
+    batch: VoxelBatch,
+    text: Text,
+    config: MergeConfig,
+    classifier: ClassifierConfig | None = None,
+    variants: tuple[Variant, ...] = (),
 ) -> FramePrediction:
     """Labels of every point of a batch of one frame.
 
@@ -45,13 +84,16 @@ def predict_frame(
         network: in evaluation mode, on the device of the batch.
         text: the vocabulary; its entries are what the labels count.
         config: thresholds of the merge.
-        variants: further merges of the same network output, see `ovps.evaluation.tally.VARIANTS`.
+        classifier: where the classes of masks come from; None: the unified head.
+        variants: further merges of the same network output, see `ovps.evaluation.tally.VARIANTS`; a network without
+            queries has none.
     """
     if batch.frames != 1 or network.training:
         raise ValueError(f"{batch.frames} frames, network in {'training' if network.training else 'evaluation'} mode")
+    if isinstance(network, VoxelNetwork):
+        return _of_voxels(network, batch, text, config)
     output = network(batch)[-1]
-    logits = network.class_logits(output.class_embedding[0], text.text, text.class_index, len(text.is_thing))
-    probability, masks = logits.sigmoid(), output.mask_logits[0]
+    probability, masks = _class_probability(network, output, batch, text, config, classifier), output.mask_logits[0]
 
     merged = merge(probability, masks, text.is_thing, batch.position, config)
     others: dict[str, Panoptic] = {}
@@ -60,13 +102,48 @@ def predict_frame(
         others["unsplit"] = merge(probability, masks, text.is_thing, batch.position, unsplit)
     if "filled" in variants:
         others["filled"] = _fill(merged, output, batch, text, config)
+    inside = mask_probability(masks, config.masks) > MASK_THRESHOLD
+    return _prediction(merged, others, inside, batch)
 
+
+def _class_probability(
+    network: Network,
+    output: LayerOutput,
+    batch: VoxelBatch,
+    text: Text,
+    config: MergeConfig,
+    classifier: ClassifierConfig | None,
+) -> Tensor:
+    """(Q, E)."""
+    embedding = output.class_embedding[0]
+    logits = network.class_logits(embedding, text.text, text.class_index, len(text.is_thing))
+    if classifier is None or classifier.classes == "unified":
+        return logits.sigmoid()
+    if not isinstance(network.classifier, TextClassifier):
+        raise ConfigError(
+            "a closed-set run has no class embeddings to mix with CLIP", remedy="Set classifier.classes=unified"
+        )
+    pooled, has_clip = pooled_clip(output.mask_logits[0], batch.clip, batch.clip_valid, config.masks)
+    tau = network.classifier.tau
+    return ensemble_probability(
+        logits, embedding, pooled, has_clip, text.text, text.class_index, text.is_base, tau, classifier
+    )
+
+
+def _of_voxels(network: VoxelNetwork, batch: VoxelBatch, text: Text, config: MergeConfig) -> FramePrediction:
+    """A network without queries: its masks are its segments."""
+    merged = openscene.segment(network(batch), batch, text.text, text.class_index, text.is_thing, config)
+    keys = merged.voxel_class * len(batch.coords) + merged.voxel_instance
+    return _prediction(merged, {}, keys == keys.unique()[:, None], batch)
+
+
+def _prediction(merged: Panoptic, others: dict[str, Panoptic], masks: Tensor, batch: VoxelBatch) -> FramePrediction:
     point_voxel = batch.point_voxel.cpu().numpy()
     return FramePrediction(
         labels=_points(merged, point_voxel),
         variants={name: _points(other, point_voxel) for name, other in others.items()},
         point_voxel=point_voxel,
-        masks=(mask_probability(masks, config.masks) > MASK_THRESHOLD).cpu().numpy(),
+        masks=masks.cpu().numpy(),
     )
 
 

@@ -83,22 +83,21 @@ class LossTerms:
     Attributes:
         supervised: everything but L_V, weighted, summed over layers.
         voxel: w_g L_V, weighted, summed over layers.
-        layers: (L + 1, PARTS), unweighted, detached.
+        parts: detached scalars to log, unweighted.
     """
 
     supervised: Tensor
     voxel: Tensor
-    layers: Tensor
+    parts: dict[str, Tensor]
 
     @property
     def total(self) -> Tensor:
         return self.supervised + self.voxel
 
     def log(self) -> dict[str, Tensor]:
-        """Detached scalars: unweighted parts of the last layer, weighted sums over all layers."""
-        last = {f"last/{part}": value for part, value in zip(PARTS, self.layers[-1], strict=True)}
+        """Detached scalars: the parts, and the weighted sums."""
         sums = {"supervised": self.supervised.detach(), "voxel": self.voxel.detach(), "total": self.total.detach()}
-        return last | sums
+        return self.parts | sums
 
 
 def total_loss(
@@ -157,7 +156,8 @@ def loss_terms(
     parts = parts * parts.new_tensor([1 / mean_l1 if part == "voxel" else 1.0 for part in PARTS])
     weighted = (parts * parts.new_tensor([config.part_weights[part] for part in PARTS])).sum(dim=0)
     by_voxels = torch.tensor([part in ("voxel", "coverage") for part in PARTS], device=parts.device)
-    return LossTerms(weighted[~by_voxels].sum(), weighted[by_voxels].sum(), parts.detach())
+    of_last_layer = {f"last/{part}": value for part, value in zip(PARTS, parts[-1].detach(), strict=True)}
+    return LossTerms(weighted[~by_voxels].sum(), weighted[by_voxels].sum(), of_last_layer)
 
 
 def gradient_ratio(terms: LossTerms, parameters: Iterable[Tensor]) -> float:

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from ovps.model.layers import logit
+
+
+class TextClassifier(nn.Module):
+    """cos / tau + b with two learned scalars: the temperature, and one bias for all classes.
+
+    Args:
+        tau: temperature to start from.
+        tau_range: it stays within.
+        class_prior: class probability to start from where the cosine is 0.
+    """
+
+    def __init__(self, tau: float, tau_range: tuple[float, float], class_prior: float) -> None:
+        super().__init__()
+        self._low, self._high = (math.log(t) for t in tau_range)
+        self.raw_tau = nn.Parameter(torch.tensor(logit((math.log(tau) - self._low) / (self._high - self._low))))
+        self.bias = nn.Parameter(torch.tensor(logit(class_prior)))
+
+    def forward(self, class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int) -> Tensor:
+        """Logits (..., E) of the classes of any vocabulary; arguments as in `class_cosines`."""
+        return class_logits(class_embedding, text, class_index, classes, self.tau, self.bias)
+
+    @property
+    def tau(self) -> Tensor:
+        """The temperature. A sigmoid between the logs of its bounds: a clamp that binds would have no gradient."""
+        return (self._low + (self._high - self._low) * self.raw_tau.sigmoid()).exp()
 
 
 def class_cosines(class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int) -> Tensor:

@@ -1,19 +1,15 @@
-"""Voxels to queries: encoder, fusion, decoder, and the two scalars of the class head."""
+"""Voxels to queries: encoder, fusion, decoder, and the classifier of what the queries say."""
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
 
-from ovps.model.classify import class_logits
+from ovps.model.classify import TextClassifier
 from ovps.model.config import ModelConfig
 from ovps.model.decoder import Decoder
 from ovps.model.encoder import SparseUNet
 from ovps.model.fusion import Fusion, LidarOnly
 from ovps.model.inputs import LayerOutput, VoxelBatch
-from ovps.model.layers import logit
 from ovps.model.position import MixedPosition
 from ovps.model.queries import Queries
 
@@ -26,9 +22,17 @@ class Network(nn.Module):
         input_dim: D_in, channels of `VoxelBatch.features`.
         clip_dim: C.
         base_stuff: number of base stuff classes; each has a fixed query, behind the learned ones (`queries.py`).
+        classifier: class embeddings and text to logits, as `TextClassifier`, which is the default.
     """
 
-    def __init__(self, config: ModelConfig, input_dim: int, clip_dim: int, base_stuff: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        input_dim: int,
+        clip_dim: int,
+        base_stuff: int,
+        classifier: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.encoder = SparseUNet(config.encoder, input_dim, config.width)
@@ -37,9 +41,7 @@ class Network(nn.Module):
         self.position = MixedPosition(config.width, config.position_bands, config.position_range)
         self.queries = Queries(config.queries, base_stuff, config.width)
         self.decoder = Decoder(config, clip_dim)
-        low, high = (math.log(t) for t in config.tau_range)
-        self.raw_tau = nn.Parameter(torch.tensor(logit((math.log(config.tau) - low) / (high - low))))
-        self.class_bias = nn.Parameter(torch.tensor(logit(config.class_prior)))
+        self.classifier = classifier or TextClassifier(config.tau, config.tau_range, config.class_prior)
 
     def forward(self, batch: VoxelBatch) -> list[LayerOutput]:
         """What the queries say before the first decoder layer and after each: L + 1 outputs, the last one counts.
@@ -54,10 +56,4 @@ class Network(nn.Module):
 
     def class_logits(self, class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int) -> Tensor:
         """Logits (..., E) of the classes of any vocabulary; see `ovps.model.classify`. Call it outside autocast."""
-        return class_logits(class_embedding, text, class_index, classes, self.tau, self.class_bias)
-
-    @property
-    def tau(self) -> Tensor:
-        """The temperature. A sigmoid between the logs of its bounds: a clamp that binds would have no gradient."""
-        low, high = (math.log(t) for t in self.config.tau_range)
-        return (low + (high - low) * self.raw_tau.sigmoid()).exp()
+        return self.classifier(class_embedding, text, class_index, classes)

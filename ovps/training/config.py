@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError
 from ovps.losses.total import LossConfig
 from ovps.model.config import ModelConfig
@@ -34,7 +35,7 @@ class TrainConfig(BaseModel):
         gradient_interval: steps between measurements of the gradient norm of L_V against the rest; 0: never.
         checkpoint_interval: steps between checkpoints.
         keep_interval: steps between checkpoints that are kept for good; 0: only the last one is kept.
-        merge: thresholds of inference, stored with the run so that every evaluation uses the same.
+        merge, classifier: of inference, stored with the run so that every evaluation uses the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -58,6 +59,7 @@ class TrainConfig(BaseModel):
     augmentation: AugmentationConfig = AugmentationConfig()
     data: DataConfig = DataConfig()
     merge: MergeConfig = MergeConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ovps.errors import TrainingError
-from ovps.losses.base import BaseClasses
-from ovps.losses.total import LossTerms, gradient_ratio, loss_terms
-from ovps.model.network import Network
+from ovps.losses.total import LossTerms, gradient_ratio
 from ovps.training.config import TrainConfig
 from ovps.training.data import Batches, iterate
 from ovps.training.optimiser import learning_rate, set_learning_rate
@@ -29,7 +27,7 @@ class StepReport:
         step: updates done, this one included.
         losses: means over the forward passes of the update; `total` is what was differentiated.
         gradient_norm: before clipping.
-        gradient_ratio: norm of the gradient of L_V over the norm of the rest's, on the decoder; None: not measured.
+        gradient_ratio: norm of the gradient of L_V over the norm of the rest's; None: not measured.
         data_seconds: spent waiting for batches.
         step_seconds: all of it, waiting included.
     """
@@ -50,12 +48,15 @@ class StepReport:
         return values if self.gradient_ratio is None else values | {"gradient_ratio": self.gradient_ratio}
 
 
+# What to minimise: network, batch, number of the step; see `ovps.training.objective`
+Objective = Callable[[nn.Module, Batch, int], LossTerms]
+
+
 def train_steps(
-    network: Network,
+    network: nn.Module,
     optimiser: AdamW,
     batches: Batches,
-    base: BaseClasses,
-    mean_l1: float,
+    objective: Objective,
     config: TrainConfig,
     *,
     start: int,
@@ -83,9 +84,10 @@ def train_steps(
             batch = next(stream).to(device)
             waited += time.perf_counter() - asked
             tokens += batch.tokens
-            terms = forward(network, batch, base, mean_l1, config, step)
-            if number == 0 and config.gradient_interval and step % config.gradient_interval == 0:
-                ratio = gradient_ratio(terms, network.decoder.parameters())
+            terms = objective(network, batch, step)
+            asked_for = config.gradient_interval and step % config.gradient_interval == 0
+            if number == 0 and asked_for and terms.supervised.requires_grad:
+                ratio = gradient_ratio(terms, network.parameters())
             (terms.total / passes).backward()
             logs.append(terms.log())
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.clip_norm or float("inf"))
@@ -93,22 +95,6 @@ def train_steps(
         _check_finite(losses, float(norm), step, tokens)
         optimiser.step()
         yield StepReport(step + 1, losses, float(norm), ratio, rate, waited, time.perf_counter() - begin)
-
-
-def forward(
-    network: Network, batch: Batch, base: BaseClasses, mean_l1: float, config: TrainConfig, step: int
-) -> LossTerms:
-    """Network and losses of one batch; only the network runs in the config's precision.
-
-    Raises:
-        TrainingError: the network's outputs are not finite. The matching of queries to segments cannot take them.
-    """
-    with torch.autocast(batch.voxels.coords.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        outputs = network(batch.voxels)
-    tensors = [t for o in outputs for t in (o.class_embedding, *o.mask_logits)]
-    if not torch.stack([t.detach().sum() for t in tensors]).isfinite().all():
-        raise _not_finite("outputs of the network that are not finite", step, batch.tokens)
-    return loss_terms(outputs, batch.voxels, batch.targets, network.class_logits, base, mean_l1, config.loss)
 
 
 def _mean(logs: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -120,10 +106,10 @@ def _check_finite(losses: dict[str, float], norm: float, step: int, tokens: list
     values = losses | {"gradient norm": norm}
     wrong = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-        raise _not_finite(", ".join(wrong), step, tokens)
+        raise not_finite(", ".join(wrong), step, tokens)
 
 
-def _not_finite(what: str, step: int, tokens: Sequence[str]) -> TrainingError:
+def not_finite(what: str, step: int, tokens: Sequence[str]) -> TrainingError:
     return TrainingError(
         f"step {step + 1} gave {what}",
         frame=", ".join(tokens),

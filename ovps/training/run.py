@@ -22,6 +22,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache_schemas.v1 import Provenance
+from ovps.baselines.closed_set import LearnedClassifier
+from ovps.baselines.openscene import VoxelNetwork
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
 from ovps.model.network import Network
@@ -89,7 +91,7 @@ class Run:
     path: Path
     config: TrainConfig
     info: RunInfo
-    network: Network
+    network: Network | VoxelNetwork
     step: int
     vocabulary: Vocabulary
 
@@ -184,10 +186,14 @@ def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
     write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
 
 
-def make_network(config: TrainConfig, info: RunInfo) -> Network:
+def make_network(config: TrainConfig, info: RunInfo) -> Network | VoxelNetwork:
     """The network of a run, weights drawn from torch's generator."""
+    model, dim = config.model, info.clip.clip_dim
+    if model.head == "voxel":
+        return VoxelNetwork(model, INPUT_DIM, dim)
     classes = ClassSplit(info.taxonomy, info.split)
-    return Network(config.model, INPUT_DIM, info.clip.clip_dim, len(classes.stuff))
+    learned = LearnedClassifier(dim, len(classes.names), model.class_prior) if model.head == "learned" else None
+    return Network(model, INPUT_DIM, dim, len(classes.stuff), learned)
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:

@@ -1,10 +1,11 @@
-"""The text embeddings that training sees: those of the base classes."""
+"""The text embeddings that training sees: those of the base classes. A closed set has none."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from ovps.baselines.closed_set import closed_text
 from ovps.errors import VocabularyError
 from ovps.losses.base import BaseClasses
 from ovps.training.labels import ClassSplit
@@ -28,5 +29,14 @@ def base_classes(vocabulary: Vocabulary, base: ClassSplit) -> BaseClasses:
     return BaseClasses(
         text=torch.from_numpy(vocabulary.embeddings[np.concatenate(rows)]),
         class_index=torch.from_numpy(index),
+        is_thing=torch.from_numpy(base.is_thing),
+    )
+
+
+def closed_classes(base: ClassSplit) -> BaseClasses:
+    """The same for `model.head: learned`: classes without text."""
+    return BaseClasses(
+        text=closed_text(base.names, base.names),
+        class_index=torch.arange(len(base.names)),
         is_thing=torch.from_numpy(base.is_thing),
     )

@@ -130,10 +130,9 @@ def test_voxel_layers(frame):
         loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, LossConfig(voxel_layers=which))
         for which in ("all", "last")
     )
-    column = PARTS.index("voxel")
-    assert (every.layers[:, column] > 0).tolist() == [True, True]
-    assert (last.layers[:, column] > 0).tolist() == [False, True]
-    torch.testing.assert_close(last.voxel, 0.3 * every.layers[-1, column])
+    assert every.parts["last/voxel"] == last.parts["last/voxel"] > 0
+    torch.testing.assert_close(last.voxel, 0.3 * last.parts["last/voxel"])
+    assert every.voxel > 1.2 * last.voxel
 
 
 @pytest.mark.parametrize("form", ["sigmoid", "sigmoid_normalised", "softmax"])

@@ -157,10 +157,10 @@ def test_vocabulary_order_and_distractors_leave_logits_alone():
 
 def test_tau_stays_within_its_range():
     net = network(tau=0.05, tau_range=(0.01, 0.5))
-    assert net.tau.item() == pytest.approx(0.05)
+    assert net.classifier.tau.item() == pytest.approx(0.05)
     for raw, bound in ((-50.0, 0.01), (50.0, 0.5)):
-        net.raw_tau.data.fill_(raw)
-        assert net.tau.item() == pytest.approx(bound)
+        net.classifier.raw_tau.data.fill_(raw)
+        assert net.classifier.tau.item() == pytest.approx(bound)
 
 
 def test_attention_falls_back_to_everything():

@@ -25,5 +25,5 @@ def test_only_matrices_and_kernels_decay():
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
     names = {id(p): n for n, p in network.named_parameters()}
     assert len(names) == len(decayed["params"]) + len(free["params"])
-    assert {"class_bias", "queries.learned", "queries.stuff"} <= {names[id(p)] for p in free["params"]}
+    assert {"classifier.bias", "queries.learned", "queries.stuff"} <= {names[id(p)] for p in free["params"]}
     assert all(p.ndim >= 2 for p in decayed["params"])
