@@ -17,12 +17,14 @@ import torch
 import ovps
 from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError, StorageError
+from ovps.evaluation.inference import Variant
 from ovps.evaluation.results import EvalResult
 from ovps.evaluation.tally import Tally
 from ovps.model.panoptic import MergeConfig
 from pipelines.inference import frames_of, open_session, predictions
 
 METRICS = "metrics.json"
+VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")
 CLASSES = "classes.parquet"
 
 
@@ -62,7 +64,7 @@ def evaluate(
     taxonomy = session.run.taxonomy
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
-    for number, (frame, prediction) in enumerate(predictions(session, frames, ("unsplit", "filled"))):
+    for number, (frame, prediction) in enumerate(predictions(session, frames, VARIANTS)):
         if frame.label is None:
             raise ConfigError(
                 f"frames of {subset} have no labels to score against",

@@ -21,11 +21,12 @@ from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import mask_probability, reconstruct
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered, merge
+from ovps.model.proposals import add_proposals
 from ovps.vocabulary import Vocabulary
 
 MASK_THRESHOLD = 0.5  # of the masks that mask recall asks about
 
-Variant = Literal["unsplit", "filled"]
+Variant = Literal["unsplit", "filled", "proposals"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +103,11 @@ def predict_frame(
         others["unsplit"] = merge(probability, masks, text.is_thing, batch.position, unsplit)
     if "filled" in variants:
         others["filled"] = _fill(merged, output, batch, text, config)
+    if "proposals" in variants:
+        clip = (batch.clip, batch.clip_valid)
+        others["proposals"] = add_proposals(
+            merged, *clip, text.text, text.class_index, text.is_thing, batch.position, config
+        )
     inside = mask_probability(masks, config.masks) > MASK_THRESHOLD
     return _prediction(merged, others, inside, batch)
 

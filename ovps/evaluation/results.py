@@ -196,8 +196,9 @@ class EvalResult(_Model):
         system: the run, as its inference settings say.
         variants: the same run with one setting changed.
         references: what its numbers are to be compared with.
-        mask_recall: `queries` (any query's mask, before the merge), `merged` (segments after it), and both over the
-            points with a CLIP feature (`/seen`) and without (`/unseen`).
+        mask_recall: `queries` (any query's mask, before the merge), `merged` (segments after it), `proposals` (these
+            and the clusters of the variant), each also over the points with a CLIP feature (`/seen`) and without
+            (`/unseen`).
         miou: over the points with a CLIP feature (`seen`), and without (`unseen`), by group.
         seen_points: share of the labelled points that have a CLIP feature.
     """

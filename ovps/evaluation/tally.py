@@ -20,6 +20,7 @@ from ovps.vocabulary import Vocabulary
 
 VARIANTS = {
     "unsplit": "without splitting things that fall apart",
+    "proposals": "unclaimed points off the ground, clustered without labels, named by their mean F_clip",
     "filled": "points that no segment covers take the class nearest to their reconstructed feature, else to F_clip",
 }
 _CHANCE = [f"random_class/{seed}" for seed in range(SEEDS)]
@@ -78,13 +79,16 @@ class Tally:
 
     def _add_recall(self, semantic: NDArray, instance: NDArray, prediction: FramePrediction, seen: NDArray) -> None:
         """Segments over all points, then cut to the points with a CLIP feature and to those without."""
-        merged = _as_masks(prediction.labels)
+        segmented = {"merged": prediction.labels}
+        if "proposals" in prediction.variants:
+            segmented["proposals"] = prediction.variants["proposals"]
+        after = {name: _as_masks(labels) for name, labels in segmented.items()}
         for part, points in (("", np.ones_like(seen)), ("/seen", seen), ("/unseen", ~seen)):
             classes, segment = true_segments(semantic[points], instance[points], min_points=self.taxonomy.min_points)
             before = best_iou(segment, len(classes), prediction.point_voxel[points], prediction.masks)
-            after = best_iou(segment, len(classes), merged[0][points], merged[1])
             self._recall["queries" + part].add(classes, before)
-            self._recall["merged" + part].add(classes, after)
+            for name, (row, masks) in after.items():
+                self._recall[name + part].add(classes, best_iou(segment, len(classes), row[points], masks))
 
     def summary(self) -> dict[str, Any]:
         """The measured fields of `EvalResult`."""

@@ -37,7 +37,7 @@ def voxel_loss(mask_logits: Tensor, class_embedding: Tensor, clip: Tensor, valid
 def coverage_loss(mask_logits: Tensor, valid: Tensor, form: MaskForm) -> Tensor:
     """1 - the largest mask probability, summed over valid voxels, (): some mask should claim each.
 
-    Part of the form `sigmoid_normalised`, whose weights say nothing about how full the masks are (ours).
+    Ours: a plain sigmoid's share in the gradient of L_V vanishes where every mask is empty.
     """
     return (1 - mask_probability(mask_logits[:, valid], form).amax(dim=0)).sum()
 

@@ -34,7 +34,8 @@ class LossConfig(BaseModel):
         position_weight: of the dice loss of the position branch on its own [P3Former].
         unlabelled: whether base masks count unlabelled voxels as outside them or not at all (ours).
         voxel_form: how the masks are normalised over queries in L_V (ours).
-        coverage_weight: within L_V, for the form `sigmoid_normalised`.
+        coverage_weight: within L_V, of the term that some mask should claim each voxel (ours); 0 switches it off. The
+            form `sigmoid_normalised` needs it: its weights say nothing about how full the masks are.
         voxel_layers: where L_V applies; `last` saves time.
     """
 
@@ -47,7 +48,7 @@ class LossConfig(BaseModel):
     focal_weight: float = Field(1.0, ge=0)
     dice_weight: float = Field(2.0, ge=0)
     position_weight: float = Field(0.2, ge=0)
-    coverage_weight: float = Field(1.0, ge=0)
+    coverage_weight: float = Field(0.0, ge=0)
     class_gamma: float = Field(4.0, ge=0)
     mask_gamma: float = Field(2.0, ge=0)
     alpha: float = Field(0.25, gt=0, lt=1)
@@ -63,7 +64,6 @@ class LossConfig(BaseModel):
     def part_weights(self) -> dict[str, float]:
         """Weight of each of PARTS in the total."""
         mask, voxel = self.mask_weight, self.voxel_weight
-        covers = self.voxel_form == "sigmoid_normalised"
         weights = (
             self.class_weight,
             mask * self.focal_weight,
@@ -71,7 +71,7 @@ class LossConfig(BaseModel):
             mask * self.dice_weight * self.position_weight,
             self.object_weight,
             voxel,
-            voxel * self.coverage_weight if covers else 0.0,
+            voxel * self.coverage_weight,
         )
         return dict(zip(PARTS, weights, strict=True))
 
@@ -205,7 +205,7 @@ def _frame(
     valid = batch.clip_valid[frame]
     if with_voxels:
         voxel = voxel_loss(masks, embedding, batch.clip[frame], valid, config.voxel_form)
-        if config.voxel_form == "sigmoid_normalised":
+        if config.coverage_weight > 0:
             coverage = coverage_loss(masks, valid, config.voxel_form)
     sums = torch.stack(
         [

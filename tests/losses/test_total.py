@@ -138,11 +138,15 @@ def test_voxel_layers(frame):
 @pytest.mark.parametrize("form", ["sigmoid", "sigmoid_normalised", "softmax"])
 def test_forms(frame, form):
     batch, targets, outputs = frame
-    config = LossConfig(voxel_form=form)
-    total, log = total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
-    total.backward()
-    assert total.isfinite()
-    assert (log["last/coverage"] > 0) == (form == "sigmoid_normalised")
+    without, with_coverage = (
+        total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
+        for config in (LossConfig(voxel_form=form), LossConfig(voxel_form=form, coverage_weight=1.0))
+    )
+    with_coverage[0].backward()
+    assert with_coverage[0].isfinite()
+    assert without[1]["last/coverage"] == 0  # not even computed
+    assert with_coverage[1]["last/coverage"] > 0
+    assert with_coverage[0] > without[0]
 
 
 def test_a_frame_with_no_segment_and_no_clip_feature(frame):
