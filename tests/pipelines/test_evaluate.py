@@ -38,7 +38,7 @@ def test_scores_are_written_and_read_back(made, result):
     assert result.cache == Store.open(cache).provenance
     assert tuple(result.system.panoptic.groups) == GROUPS
     assert [row.name for row in result.rows] == [
-        *("system", "unsplit", "filled"),
+        *("system", "unsplit", "proposals", "filled"),
         *("random_class", "clip_argmax", "true_masks"),
     ]
     by_name = {row.name: row.panoptic.groups for row in result.rows}
