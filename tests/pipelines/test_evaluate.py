@@ -44,10 +44,12 @@ def test_scores_are_written_and_read_back(made, result):
     by_name = {row.name: row.panoptic.groups for row in result.rows}
     assert by_name["true_masks"]["all"].pq_present > 0.5 > by_name["system"]["all"].pq_present
     assert by_name["clip_argmax"]["all"].miou_present > by_name["system"]["all"].miou_present
-    assert set(result.mask_recall) == {f"{a}{b}" for a in ("queries", "merged") for b in ("", "/seen", "/unseen")}
+    assert set(result.mask_recall) == {
+        f"{a}{b}" for a in ("queries", "merged", "proposals") for b in ("", "/seen", "/unseen")
+    }
 
     table = pq.read_table(run / "eval" / "classes.parquet").to_pylist()
-    assert len(table) == 6 * 16
+    assert len(table) == 7 * 16
     assert [c["name"] for c in table if c["row"] == "system" and c["novel"]] == [
         *("bus", "motorcycle", "pedestrian", "vegetation"),
     ]
