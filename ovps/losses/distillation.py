@@ -34,12 +34,12 @@ def voxel_loss(mask_logits: Tensor, class_embedding: Tensor, clip: Tensor, valid
     return (reconstruct(mask_logits[:, valid], class_embedding, form) - clip[valid]).abs().sum()
 
 
-def coverage_loss(mask_logits: Tensor, valid: Tensor, form: MaskForm) -> Tensor:
-    """1 - the largest mask probability, summed over valid voxels, (): some mask should claim each.
+def coverage_loss(mask_logits: Tensor, claimable: Tensor, form: MaskForm) -> Tensor:
+    """1 - the largest mask probability, summed over voxels, (): some mask should claim each of `claimable` (V,) bool.
 
     Ours: a plain sigmoid's share in the gradient of L_V vanishes where every mask is empty.
     """
-    return (1 - mask_probability(mask_logits[:, valid], form).amax(dim=0)).sum()
+    return (1 - mask_probability(mask_logits[:, claimable], form).amax(dim=0)).sum()
 
 
 def mean_l1(clip: Tensor, mean: Tensor) -> Tensor:

@@ -60,6 +60,18 @@ def mask_focal(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alp
     return (focal(logits, target, gamma, alpha) @ weight).sum() / weight.sum().clamp(min=1)
 
 
+def exclusion_loss(logits: Tensor, labelled: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Focal loss of the masks that answer for no segment on the voxels that have one, averaged over those, summed, ().
+
+    Ours: a voxel of a base segment belongs to no other mask, because base classes are labelled exhaustively.
+
+    Args:
+        logits: (M, V), unmatched masks.
+        labelled: (V,) bool.
+    """
+    return mask_focal(logits, torch.zeros_like(logits, dtype=torch.bool), labelled.to(logits.dtype), gamma, alpha)
+
+
 def mask_dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Dice loss with squared denominators [Milletari et al. 2016], summed over masks, (). Arguments as `mask_focal`."""
     p = logits.sigmoid() * weight

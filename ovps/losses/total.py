@@ -13,7 +13,15 @@ from torch import Tensor
 from ovps.losses.assignment import Assignment, Costs, assign
 from ovps.losses.base import BaseClasses
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
-from ovps.losses.panoptic import Unlabelled, class_loss, mask_dice, mask_focal, takes_part, voxel_weight
+from ovps.losses.panoptic import (
+    Unlabelled,
+    class_loss,
+    exclusion_loss,
+    mask_dice,
+    mask_focal,
+    takes_part,
+    voxel_weight,
+)
 from ovps.losses.targets import Targets
 from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import MaskForm
@@ -21,7 +29,7 @@ from ovps.model.masks import MaskForm
 # (class embedding (..., C), text (T, C), class index (T,), classes E) -> logits (..., E); `Network.class_logits`
 Classify = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
-PARTS = ("class", "mask_focal", "mask_dice", "position", "object", "voxel", "coverage")
+PARTS = ("class", "mask_focal", "mask_dice", "exclusion", "position", "object", "voxel", "coverage")
 
 
 class LossConfig(BaseModel):
@@ -34,8 +42,10 @@ class LossConfig(BaseModel):
         position_weight: of the dice loss of the position branch on its own [P3Former].
         unlabelled: whether base masks count unlabelled voxels as outside them or not at all (ours).
         voxel_form: how the masks are normalised over queries in L_V (ours).
-        coverage_weight: within L_V, of the term that some mask should claim each voxel (ours); 0 switches it off. The
-            form `sigmoid_normalised` needs it: its weights say nothing about how full the masks are.
+        coverage_weight: within L_V, of the term that some mask should claim each unlabelled voxel (ours); 0 switches
+            it off. The form `sigmoid_normalised` needs it: its weights say nothing about how full the masks are.
+        exclusion_weight: of the focal loss that keeps unmatched masks off voxels of base segments (ours). Base classes
+            are labelled exhaustively: what no base segment is matched with has no business there.
         voxel_layers: where L_V applies; `last` saves time.
     """
 
@@ -46,6 +56,7 @@ class LossConfig(BaseModel):
     object_weight: float = Field(1.0, ge=0)
     voxel_weight: float = Field(0.3, ge=0)
     focal_weight: float = Field(1.0, ge=0)
+    exclusion_weight: float = Field(0.0, ge=0)
     dice_weight: float = Field(2.0, ge=0)
     position_weight: float = Field(0.2, ge=0)
     coverage_weight: float = Field(0.0, ge=0)
@@ -68,6 +79,7 @@ class LossConfig(BaseModel):
             self.class_weight,
             mask * self.focal_weight,
             mask * self.dice_weight,
+            mask * self.exclusion_weight,
             mask * self.dice_weight * self.position_weight,
             self.object_weight,
             voxel,
@@ -198,20 +210,26 @@ def _frame(
     position = zero
     if output.position_logits is not None and config.position_weight > 0:
         position = mask_dice(output.position_logits[b][pairs.query], truth, weight)
+    unmatched = torch.ones(len(masks), dtype=torch.bool, device=masks.device)
+    unmatched[pairs.query] = False
     valid_object = targets.object_valid[pairs.segment]
     of_object = object_loss(embedding[pairs.query], targets.object_embedding[pairs.segment], valid_object)
-    voxel = coverage = zero
+    voxel = coverage = exclusion = zero
+    if config.exclusion_weight > 0:
+        exclusion = exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha)
     frame = batch.voxels_of(b)
     valid = batch.clip_valid[frame]
+    novel_or_noise = valid & ~labelled
     if with_voxels:
         voxel = voxel_loss(masks, embedding, batch.clip[frame], valid, config.voxel_form)
         if config.coverage_weight > 0:
-            coverage = coverage_loss(masks, valid, config.voxel_form)
+            coverage = coverage_loss(masks, novel_or_noise, config.voxel_form)
     sums = torch.stack(
         [
             _class_sum(logits, masks, labelled, targets, pairs, config),
             mask_focal(masks[pairs.query], truth, weight, config.mask_gamma, config.alpha),
             mask_dice(masks[pairs.query], truth, weight),
+            exclusion,
             position,
             of_object,
             voxel,
@@ -220,7 +238,10 @@ def _frame(
     )
     # the negatives of a frame without any base segment count too, so that frame counts as one
     matched, voxels = len(pairs.query), valid.sum()
-    counts = [max(matched, 1), matched, matched, matched, valid_object.sum(), voxels, voxels]
+    counts = [
+        *(max(matched, 1), matched, matched, len(masks) - matched, matched),
+        *(valid_object.sum(), voxels, novel_or_noise.sum()),
+    ]
     return sums, torch.stack([torch.as_tensor(c, dtype=sums.dtype, device=sums.device) for c in counts])
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from ovps.losses.panoptic import class_loss, focal, mask_dice, mask_focal, takes_part, voxel_weight
+from ovps.losses.panoptic import class_loss, exclusion_loss, focal, mask_dice, mask_focal, takes_part, voxel_weight
 
 
 def slow_focal(x: float, target: bool, gamma: float, alpha: float) -> float:
@@ -103,3 +103,16 @@ def test_who_takes_part():
         ]
     )
     assert takes_part(logits, labelled, torch.tensor([4])).tolist() == [True, False, False, True, True]
+
+
+def test_exclusion_keeps_masks_off_labelled_voxels_and_off_nothing_else():
+    logits, labelled = some(3, 6).requires_grad_(), torch.tensor([1, 0, 1, 1, 0, 0]).bool()
+    got = exclusion_loss(logits, labelled, 2.0, 0.25)
+    want = sum(slow_focal(logits[m, v].item(), False, 2.0, 0.25) for m in range(3) for v in (0, 2, 3)) / 3
+    assert got.item() == pytest.approx(want)
+    got.backward()
+    assert (logits.grad[:, ~labelled] == 0).all()
+    assert (logits.grad[:, labelled] > 0).all()  # a step downhill makes the masks smaller there
+    assert gradcheck(lambda x: exclusion_loss(x, labelled, 2.0, 0.25), (logits,))
+    assert exclusion_loss(logits[:0], labelled, 2.0, 0.25) == 0
+    assert exclusion_loss(logits, torch.zeros(6, dtype=torch.bool), 2.0, 0.25) == 0

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ovps.losses.assignment import assign
-from ovps.losses.distillation import object_loss, voxel_loss
-from ovps.losses.panoptic import class_loss, mask_dice, mask_focal, takes_part
+from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
+from ovps.losses.panoptic import class_loss, exclusion_loss, mask_dice, mask_focal, takes_part
 from ovps.losses.total import PARTS, LossConfig, gradient_ratio, loss_terms, total_loss
 from ovps.model.classify import class_logits
 from ovps.model.inputs import LayerOutput
@@ -189,3 +189,25 @@ def test_gradient_ratio(frame):
         for term in [getattr(loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config), pick)]
     ]
     assert ratios[0] == pytest.approx(float(norms[0] / norms[1]), rel=1e-4)
+
+
+def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame):
+    batch, targets, outputs = frame
+    base, off = tiny.base_classes(), {"class_weight": 0, "mask_weight": 1, "focal_weight": 0, "dice_weight": 0}
+    config = LossConfig(**off, object_weight=0, voxel_weight=1, exclusion_weight=0.7, coverage_weight=0.3)
+    terms = loss_terms(outputs, batch, [targets], classify, base, 1.0, config)
+    labelled = targets.voxel_segment >= 0
+    exclusion = coverage = 0.0
+    for output in outputs:
+        masks = output.mask_logits[0]
+        logits = classify(output.class_embedding[0], base.text, base.class_index, 5)
+        pairs = assign(logits, masks, targets, torch.tensor([1, 4]), torch.ones(60), config.costs)
+        unmatched = [q for q in range(QUERIES) if q not in pairs.query.tolist()]
+        assert 0 < len(unmatched) < QUERIES
+        exclusion += exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha) / len(unmatched)
+        free = batch.clip_valid & ~labelled
+        assert 0 < int(free.sum()) < int(batch.clip_valid.sum())
+        coverage += coverage_loss(masks, free, "sigmoid") / free.sum()
+    assert terms.supervised.item() == pytest.approx(0.7 * exclusion.item(), rel=1e-5)
+    alone = loss_terms(outputs, batch, [targets], classify, base, 1.0, config.model_copy(update={"coverage_weight": 0}))
+    assert (terms.voxel - alone.voxel).item() == pytest.approx(0.3 * coverage.item(), rel=1e-4)
