@@ -140,8 +140,9 @@ def loss_terms(
     """Every layer is matched anew and adds its whole loss [P3Former: the sum, not the mean, over layers].
 
     Each part is a sum over the batch divided by a count over the batch, so that a batch of two frames is one loss
-    and not the mean of two: classes and masks by matched segments, L_O by those with a CLIP feature, L_V by valid
-    voxels and by `mean_l1`. Call it outside autocast.
+    and not the mean of two: classes and masks by matched segments, exclusion by frames, L_O by matched segments with a
+    CLIP feature, L_V by valid voxels and by `mean_l1`, coverage by the valid voxels that are unlabelled. Call it
+    outside autocast.
 
     Args:
         outputs: of the network, L + 1 of them.
@@ -239,7 +240,7 @@ def _frame(
     # the negatives of a frame without any base segment count too, so that frame counts as one
     matched, voxels = len(pairs.query), valid.sum()
     counts = [
-        *(max(matched, 1), matched, matched, len(masks) - matched, matched),
+        *(max(matched, 1), matched, matched, 1, matched),
         *(valid_object.sum(), voxels, novel_or_noise.sum()),
     ]
     return sums, torch.stack([torch.as_tensor(c, dtype=sums.dtype, device=sums.device) for c in counts])

@@ -204,7 +204,7 @@ def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame
         pairs = assign(logits, masks, targets, torch.tensor([1, 4]), torch.ones(60), config.costs)
         unmatched = [q for q in range(QUERIES) if q not in pairs.query.tolist()]
         assert 0 < len(unmatched) < QUERIES
-        exclusion += exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha) / len(unmatched)
+        exclusion += exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha)
         free = batch.clip_valid & ~labelled
         assert 0 < int(free.sum()) < int(batch.clip_valid.sum())
         coverage += coverage_loss(masks, free, "sigmoid") / free.sum()
