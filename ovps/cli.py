@@ -29,9 +29,11 @@ app = typer.Typer(
 world_app = typer.Typer(no_args_is_help=True, help="The drive world: an embedded data set in nuScenes format.")
 cache_app = typer.Typer(no_args_is_help=True, help="Look into and check a store of CLIP features.")
 vocab_app = typer.Typer(no_args_is_help=True, help="Class names as text embeddings.")
+experiment_app = typer.Typer(no_args_is_help=True, help="Systems x splits x seeds, from the data set to a table.")
 app.add_typer(world_app, name="world")
 app.add_typer(cache_app, name="cache")
 app.add_typer(vocab_app, name="vocab")
+app.add_typer(experiment_app, name="experiment")
 
 out = Console()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -212,14 +214,20 @@ def vocab_build(
     epilog=example(
         "ovps train --cache ./zarr --out runs/first",
         "ovps train --cache ./zarr --config nuscenes --split b11n5 --out runs/b11n5",
+        "ovps train --cache ./zarr --system pfc --out runs/pfc",
         "ovps train --cache ./zarr --set optimiser.lr=4e-4 --set steps=500 --out runs/short",
     )
 )
 def train(
     cache: Annotated[Path, typer.Option(help="A store written by precompute.")] = Path("zarr"),
-    config: Annotated[str, typer.Option(help="Name of a config in pipelines/configs, or a YAML file.")] = "driveworld",
+    config: Annotated[
+        str, typer.Option(help="Name of a config in pipelines/configs/train, or a YAML file.")
+    ] = "driveworld",
+    system: Annotated[
+        str, typer.Option(help="What is trained: a name in pipelines/configs/systems, or a YAML file of changes.")
+    ] = "ovps",
     split: Annotated[str | None, typer.Option(help="Which classes are novel: a split's name, or a YAML file.")] = None,
-    path: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/CONFIG.")] = None,
+    path: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/CONFIG-SYSTEM.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, again and again.")] = None,
     restart: Annotated[bool, typer.Option(help="Forget what is in the folder.")] = False,
     as_json: Json = False,
@@ -230,8 +238,9 @@ def train(
 
     options = TrainOptions(
         cache=cache,
-        out=path or Path("runs") / Path(config).stem,
+        out=path or Path("runs") / f"{Path(config).stem}-{Path(system).stem}",
         config=config,
+        system=system,
         split=split,
         overrides=tuple(settings or ()),
         restart=restart,
@@ -240,7 +249,12 @@ def train(
 
 
 @app.command(
-    "eval", epilog=example("ovps eval --run runs/driveworld --cache ./zarr", "ovps eval --run R --cache C --json")
+    "eval",
+    epilog=example(
+        "ovps eval --run runs/driveworld-ovps --cache ./zarr",
+        "ovps eval --run runs/closed_set --cache ./zarr --split b12n4 --json",
+        "ovps eval --run runs/driveworld-ovps --set classifier.classes=ensemble --out runs/ensemble",
+    ),
 )
 def evaluate(
     run: Annotated[Path, typer.Option(help="Folder of a training run.")],
@@ -250,13 +264,21 @@ def evaluate(
         Path | None, typer.Option(help="Other synonyms or distractors; default: the data set's own.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Which classes to call novel; default: the run's split.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+    ] = None,
+    path: Annotated[Path | None, typer.Option("--out", help="Folder of the scores. Default: RUN/eval.")] = None,
     as_json: Json = False,
 ) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
     from ovps.evaluation.console import print_result
     from pipelines.evaluate import evaluate as score
+    from pipelines.inference import inference_settings
 
-    result = score(run, cache, subset=subset, vocabulary=vocab, split=split)
+    merge, classifier = inference_settings(run, settings or ())
+    result = score(
+        run, cache, subset=subset, vocabulary=vocab, split=split, merge=merge, classifier=classifier, out=path
+    )
     if as_json:
         print(result.model_dump_json(indent=2))
     else:
@@ -265,8 +287,8 @@ def evaluate(
 
 @app.command(
     epilog=example(
-        "ovps predict --run runs/driveworld --cache ./zarr --out predictions",
-        "ovps predict --run runs/driveworld --cache ./zarr --out trees --vocab vocab.safetensors",
+        "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions",
+        "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
     )
 )
 def predict(
@@ -286,11 +308,12 @@ def predict(
     raise typer.Exit(1 if summary.problems else 0)
 
 
-@app.command(epilog=example("ovps report --run runs/driveworld --cache ./zarr --dataroot data/driveworld"))
+@app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))
 def report(
     run: Annotated[Path, typer.Option(help="Folder of an evaluated run.")],
     cache: Annotated[Path, typer.Option(help="The store it was evaluated on.")] = Path("zarr"),
     path: Annotated[Path | None, typer.Option("--out", help="HTML file. Default: RUN/report.html.")] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="Folder of the scores. Default: RUN/eval.")] = None,
     count: Annotated[int, typer.Option(help="Frames to show.")] = 4,
     dataroot: Annotated[Path | None, typer.Option(help="The data set, for pictures of the cameras.")] = None,
     subset: Annotated[str, typer.Option(help="The data set's own split that was scored.")] = "val",
@@ -303,7 +326,31 @@ def report(
     known = Store.open(cache).provenance
     data = datasets.get(known.dataset)
     frames = data.load_frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
-    out.print(str(write(run, cache, out=path, count=count, frames=frames, read_image=data.read_image)))
+    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.read_image)
+    out.print(str(written))
+
+
+@experiment_app.command(
+    "run",
+    epilog=example(
+        "ovps experiment run driveworld",
+        "ovps experiment run pipelines/configs/table1.yaml --systems pfc,ovps --splits b12n4 --seeds 0,1 --jobs 2",
+        "ovps experiment run ablation --yes --json",
+    ),
+)
+def experiment_run(
+    experiment: Annotated[str, typer.Argument(help="A name in pipelines/configs, or a YAML file.")],
+    systems: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
+    splits: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, one thread each; 1: the config's.")] = 1,
+    yes: Annotated[bool, typer.Option(help="Start without asking, however long it takes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Data set, CLIP features, trainings, evaluations, one table and one page. What is done is not done again."""
+    from pipelines.experiment.commands import run
+
+    show(run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes), as_json)
 
 
 def _is_file(path: Path) -> bool:

@@ -8,9 +8,10 @@ Building one needs CLIP's text encoder and lives in `ovps.clip.text`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,27 @@ class Vocabulary:
 def entries_of(taxonomy: Taxonomy) -> tuple[Entry, ...]:
     """The vocabulary of a data set's own classes, in the order of the taxonomy."""
     return tuple(Entry(c.name, c.kind, c.synonyms) for c in taxonomy.classes)
+
+
+def first_synonyms(vocabulary: Vocabulary) -> Vocabulary:
+    """The same entries, each with the embedding of its first synonym only."""
+    _, rows = np.unique(vocabulary.class_index, return_index=True)  # by entry, the first row of each
+    return Vocabulary(
+        entries=tuple(replace(e, synonyms=e.synonyms[:1]) for e in vocabulary.entries),
+        embeddings=np.ascontiguousarray(vocabulary.embeddings[rows]),
+        class_index=np.arange(len(rows)),
+        encoder=vocabulary.encoder,
+        weights_sha256=vocabulary.weights_sha256,
+    )
+
+
+def digest(vocabulary: Vocabulary) -> str:
+    """SHA-256 of names, kinds and embeddings: two vocabularies of one digest give the same labels."""
+    entries = [[e.name, e.kind] for e in vocabulary.entries]
+    content = hashlib.sha256(json.dumps(entries).encode())
+    content.update(np.ascontiguousarray(vocabulary.embeddings, np.float32).tobytes())
+    content.update(np.ascontiguousarray(vocabulary.class_index, np.int64).tobytes())
+    return content.hexdigest()
 
 
 def parse_entries(text: str) -> tuple[Entry, ...]:

@@ -1,13 +1,15 @@
 """Score a run on labelled frames of a cache. Neither CLIP nor the data set is needed.
 
-ovps eval --run runs/driveworld --cache ./zarr
+ovps eval --run runs/driveworld-ovps --cache ./zarr
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,14 +20,17 @@ import ovps
 from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.inference import Variant
-from ovps.evaluation.results import EvalResult
+from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
 from ovps.model.panoptic import MergeConfig
+from ovps.training.run import LAST
+from ovps.vocabulary import digest
 from pipelines.inference import frames_of, open_session, predictions
 
 METRICS = "metrics.json"
 VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")
 CLASSES = "classes.parquet"
+FRAMES = "frames.parquet"
 
 
 def evaluate(
@@ -48,7 +53,7 @@ def evaluate(
         subset: the data set's own split to score on.
         vocabulary: a vocabulary file whose entries are named after the data set's classes (other synonyms, further
             entries as distractors); None: the data set's own.
-        out: folder for metrics.json and classes.parquet; None: `RUN/eval`.
+        out: folder for metrics.json, classes.parquet and frames.parquet; None: `RUN/eval`.
         merge, classifier: instead of the run's.
         split: which classes to call novel, instead of the run's split; for a run trained on all classes.
         device: None: a GPU if there is one.
@@ -57,6 +62,9 @@ def evaluate(
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset, or frames without labels.
     """
+    weights = file_sha256(
+        run / LAST
+    )  # before they are read: weights that change meanwhile are scored again, not hidden
     session = open_session(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, split=split, device=device
     )
@@ -89,14 +97,25 @@ def evaluate(
         seconds=time.perf_counter() - begin,
         machine=machine(session.device),
         versions={"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        checkpoint_sha256=weights,
+        vocabulary_sha256=digest(session.vocabulary),
+        parameters=sum(p.numel() for p in session.run.network.parameters()),
         **tally.summary(),
     )
-    save_result(result, out or run / "eval")
+    save_result(result, out or run / "eval", tally.frames)
     return result
 
 
-def save_result(result: EvalResult, folder: Path) -> None:
-    """metrics.json, and one line per row and class in classes.parquet.
+def file_sha256(path: Path) -> str | None:
+    """Of a file's content; None where there is no file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] = ()) -> None:
+    """metrics.json, one line per row and class in classes.parquet, and one per frame in frames.parquet.
 
     Raises:
         StorageError: the disk refuses.
@@ -105,6 +124,8 @@ def save_result(result: EvalResult, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(lines), folder / CLASSES)
+        if frames:
+            pq.write_table(pa.Table.from_pylist([f.model_dump() for f in frames]), folder / FRAMES)
         part = folder / f".{METRICS}.part"
         part.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
         os.replace(part, folder / METRICS)
@@ -127,6 +148,12 @@ def load_result(folder: Path) -> EvalResult:
         raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"not an evaluation: {error}", path=path, remedy="Run `ovps eval` again") from error
+
+
+def load_frame_scores(folder: Path) -> list[FrameScore]:
+    """The system's scores frame by frame; empty where an older version evaluated."""
+    path = folder / FRAMES
+    return [FrameScore(**line) for line in pq.read_table(path).to_pylist()] if path.is_file() else []
 
 
 def machine(device: torch.device) -> str:

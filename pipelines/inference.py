@@ -14,13 +14,17 @@ from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.evaluation.inference import Text, Variant, predict_frame
 from ovps.evaluation.prediction import FramePrediction
+from ovps.evaluation.results import EvalResult
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress_bar
 from ovps.taxonomy import Split, load_split
+from ovps.training.config import load_config
 from ovps.training.labels import ClassSplit
-from ovps.training.run import Run, load_run
+from ovps.training.run import CONFIG, Run, load_run, load_settings
 from ovps.training.voxels import frame_batch
 from ovps.vocabulary import Vocabulary, load_vocabulary
+
+INFERENCE = ("merge.", "classifier.")  # settings that an evaluation may change
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,32 @@ def open_session(
         split=load_split(split) if split else loaded.split,
         device=place,
     )
+
+
+def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:
+    """The run's own `merge` and `classifier` settings with `key.sub=value` on top.
+
+    Raises:
+        CheckpointError: no run, or a damaged one.
+        ConfigError: a setting that is not of inference, or a value that does not fit.
+    """
+    trained = [o for o in overrides if not o.startswith(INFERENCE)]
+    if trained:
+        raise ConfigError(
+            f"{', '.join(trained)} changes what is learned",
+            remedy="Set merge.* and classifier.* here, others in training",
+        )
+    load_settings(run)  # says so if there is none
+    config = load_config(str(run / CONFIG), overrides)
+    return config.merge, config.classifier
+
+
+def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
+    """The inference settings that an evaluation was made with."""
+    known = result.inference
+    merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
+    classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
+    return MergeConfig(**merge), ClassifierConfig(**classifier)
 
 
 def frames_of(store: Store, subset: str) -> list[FrameRef]:

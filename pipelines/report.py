@@ -1,6 +1,6 @@
 """A run's report: one HTML file with tables, training curves and pictures of validation frames.
 
-ovps report --run runs/driveworld --cache ./zarr
+ovps report --run runs/driveworld-ovps --cache ./zarr
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas.v1 import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.errors import StorageError
 from ovps.evaluation.prediction import FramePrediction, class_ids
@@ -21,7 +22,7 @@ from ovps.evaluation.results import EvalResult
 from ovps.frame import Camera, Frame
 from ovps.training.metrics import read_metrics
 from pipelines.evaluate import load_result
-from pipelines.inference import Session, frames_of, open_session, predictions
+from pipelines.inference import Session, frames_of, open_session, predictions, settings_of
 
 ReadImage = Callable[[Camera], NDArray[np.uint8]]
 
@@ -60,9 +61,10 @@ def report(
         StorageError: the disk refuses.
     """
     result = load_result(evaluation or run / "eval")
-    session = open_session(run, cache, vocabulary=vocabulary, device=device)
-    shown = _spread(frames_of(session.store, result.subset), count)
-    cameras, no_images = _cameras(shown, frames, read_image)
+    merge, classifier = settings_of(result)
+    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
+    shown = evenly_spaced(frames_of(session.store, result.subset), count)
+    cameras, no_images = cameras_of(shown, frames, read_image)
     views = [
         _view(session, frame, prediction, cameras.get(frame.token, []))
         for frame, prediction in predictions(session, shown)
@@ -78,23 +80,32 @@ def report(
         not_measured=not_measured,
     )
     path = out or run / "report.html"
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(render(content), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"cannot write: {error}", path=path, remedy="Make room, or give another --out") from error
+    write_page(path, render(content))
     return path
 
 
-def _spread(frames: list[FrameRef], count: int) -> list[FrameRef]:
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML file, whole or not at all.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise StorageError(f"cannot write: {error}", path=path, remedy="Make room, or give another --out") from error
+
+
+def evenly_spaced(frames: list[FrameRef], count: int) -> list[FrameRef]:
     """`count` frames, evenly spaced: chosen before anyone has seen what is predicted on them."""
     picked = np.linspace(0, len(frames) - 1, min(count, len(frames)) + 2)[1:-1]
     return [frames[i] for i in sorted({round(p) for p in picked})]
 
 
-def _cameras(
+def cameras_of(
     shown: list[FrameRef], frames: Iterable[Frame], read_image: ReadImage | None
 ) -> tuple[dict[str, list[tuple[Camera, NDArray[np.uint8]]]], str | None]:
     """Cameras and images by frame token, and why some are missing."""
@@ -107,18 +118,23 @@ def _cameras(
     return cameras, f"{missing} of {len(shown)} frames are not in the data set that was given" if missing else None
 
 
+def labels_of(session: Session, prediction: FramePrediction) -> Labels:
+    """Predicted entries as the classes of the data set."""
+    semantic = class_ids(session.vocabulary, session.run.taxonomy)[prediction.labels.entry]
+    return Labels(semantic, prediction.labels.instance)
+
+
 def _view(
     session: Session, frame: CachedFrame, prediction: FramePrediction, cameras: list[tuple[Camera, NDArray[np.uint8]]]
 ) -> FrameView:
     assert frame.label is not None
-    semantic = class_ids(session.vocabulary, session.run.taxonomy)[prediction.labels.entry]
     return FrameView(
         token=frame.token,
         scene=frame.scene,
         index=frame.index,
         xyz=frame.xyz,
         true=Labels(*session.run.taxonomy.decode(frame.label)),
-        predicted=Labels(semantic, prediction.labels.instance),
+        predicted=labels_of(session, prediction),
         cameras=cameras,
     )
 
@@ -131,16 +147,7 @@ def _provenance(
     config, info = run.config, run.info
     per_step = [line["seconds/step"] for line in metrics if "seconds/step" in line]
     seconds = float(np.mean(per_step)) if per_step else 0.0
-    features = {
-        "encoder": cache.encoder,
-        "weights": "random: features mean nothing" if cache.weights_random else f"SHA-256 {cache.weights_sha256[:16]}…",
-        "images": f"{cache.image_size[0]} x {cache.image_size[1]} px, enlarged {cache.upscale:g} times",
-        "channels": str(cache.clip_dim),
-        "grid": cache.grid,
-        "codec": cache.codec,
-        "visibility test": str(cache.occlusion) if cache.occlusion else "off",
-        "written by": cache.code_version,
-    }
+    features = clip_facts(cache)
     training = {
         "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
         "split": f"{run.split.name}: {', '.join(run.split.novel) or 'nothing'} never labelled",
@@ -161,3 +168,17 @@ def _provenance(
     }
     sections = {"CLIP features": features, "Training": training, "Evaluation": scoring}
     return sections | ({"Commands and times": dict(commands)} if commands else {})
+
+
+def clip_facts(cache: Provenance) -> dict[str, str]:
+    """Where the features of a cache come from, for people."""
+    return {
+        "encoder": cache.encoder,
+        "weights": "random: features mean nothing" if cache.weights_random else f"SHA-256 {cache.weights_sha256[:16]}…",
+        "images": f"{cache.image_size[0]} x {cache.image_size[1]} px, enlarged {cache.upscale:g} times",
+        "channels": str(cache.clip_dim),
+        "grid": cache.grid,
+        "codec": cache.codec,
+        "visibility test": str(cache.occlusion) if cache.occlusion else "off",
+        "written by": cache.code_version,
+    }

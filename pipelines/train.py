@@ -1,6 +1,7 @@
 """Stage 2: train on a cache. Neither CLIP nor the data set is needed.
 
 ovps train --cache ./zarr --config driveworld --out runs/driveworld
+ovps train --cache ./zarr --config driveworld --system pfc --out runs/pfc
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from ovps.training.run import (
     save_settings,
 )
 from ovps.training.statistics import ClipStatistics, load_statistics, measure, save_statistics
+from ovps.training.systems import load_system
 from ovps.training.text import base_classes, closed_classes
 from ovps.vocabulary import save_vocabulary
 
@@ -71,9 +73,10 @@ class TrainOptions:
     Attributes:
         cache: a store written by `ovps precompute`.
         out: folder of the run. If it holds the same run unfinished, that is carried on.
-        config: name of a config in `pipelines/configs`, or a YAML file.
-        split: which classes are novel, instead of the config's.
-        overrides: `key.sub=value`, on top of the config.
+        config: name of a config in `pipelines/configs/train`, or a YAML file.
+        system: name of a system in `pipelines/configs/systems`, or a YAML file: changes to the config.
+        split: which classes are novel, instead of the system's and the config's.
+        overrides: `key.sub=value`, on top of config and system.
         restart: forget what is in `out`.
         stop_after: stop after this step with a checkpoint, as if interrupted; the schedule stays that of the whole run.
         device: None: a GPU if there is one.
@@ -82,6 +85,7 @@ class TrainOptions:
     cache: Path
     out: Path
     config: str = "driveworld"
+    system: str = "ovps"
     split: str | None = None
     overrides: tuple[str, ...] = ()
     restart: bool = False
@@ -123,8 +127,7 @@ def train(options: TrainOptions) -> TrainSummary:
         TrainingError: a loss that is not finite.
     """
     begin = time.perf_counter()
-    overrides = (*options.overrides, *((f"split={options.split}",) if options.split else ()))
-    config = load_config(options.config, overrides)
+    config = resolve(options)
     if config.threads:
         torch.set_num_threads(config.threads)
     store = Store.open(options.cache)
@@ -133,6 +136,20 @@ def train(options: TrainOptions) -> TrainSummary:
         _clear(options.out)
     with _deterministic():
         return _train(options, batches, info, begin)
+
+
+def resolve(options: TrainOptions) -> TrainConfig:
+    """Every setting: the config's, under the system's, under the options' own.
+
+    Raises:
+        ConfigError: no such config or system, or settings that cannot be used.
+    """
+    system = load_system(options.system)
+    split = options.split or system.train_split
+    return load_config(
+        options.config,
+        (*system.overrides, *((f"split={split}",) if split else ()), *options.overrides),
+    )
 
 
 def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float) -> TrainSummary:

@@ -65,7 +65,9 @@ def test_decode_equals_the_obvious_loop(raw):
         assert (found_class, found_instance) == (wanted, value if thing else 0)
 
 
-@pytest.mark.parametrize(("name", "base", "novel"), [("b12n4", 12, 4), ("b11n5", 11, 5)])
+@pytest.mark.parametrize(
+    ("name", "base", "novel"), [("b12n4", 12, 4), ("b11n5", 11, 5), ("b10n6", 10, 6), ("all", 16, 0)]
+)
 def test_shipped_splits(name, base, novel):
     split = load_split(name)
     taxonomy = load_taxonomy(split.taxonomy)

@@ -1,6 +1,6 @@
 """`closed_set`, the upper bound: P3Former's way, LiDAR only, learned class logits, trained with all labels.
 
-pipelines/configs/driveworld-closed_set.yaml
+ovps train --cache ./zarr --system closed_set --out runs/closed_set
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`openscene`: every voxel learns its own CLIP feature; classes come from the nearest text, instances from clustering.
 
-pipelines/configs/driveworld-openscene.yaml
+ovps train --cache ./zarr --system openscene --out runs/openscene
 
 Distillation with a cosine loss and the 2D-3D ensemble are OpenScene's [Peng et al. 2023]; no label is used. It has
 no instances: voxels of one thing class are clustered as the pieces of a split thing are in every other system.

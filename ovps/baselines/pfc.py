@@ -1,6 +1,6 @@
 """`pfc`, P3Former + FC-CLIP: what a mask is called is decided by the 3D model and by CLIP, pooled in the mask.
 
-pipelines/configs/driveworld-pfc.yaml
+ovps train --cache ./zarr --system pfc --out runs/pfc
 
 Training is that of the method without fusion and without distillation. Fusion and distillation with this classifier
 in place of the unified one are rows of the ablation.

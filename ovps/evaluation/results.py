@@ -174,6 +174,28 @@ def miou_result(points: NDArray, taxonomy: Taxonomy, novel: Iterable[int]) -> di
     return {g: fmean(values) if values else None for g, values in present.items()}
 
 
+class FrameScore(_Model):
+    """PQ of the system on one frame, over the base or novel classes of which the frame has a segment; None: none."""
+
+    token: str
+    scene: str
+    index: int
+    base: float | None
+    novel: float | None
+
+
+def frame_pq(counts: PanopticCounts, ids: Iterable[int]) -> float | None:
+    """Mean PQ over those of the classes `ids` that have a true segment in `counts`; None: none of them has."""
+    pq = counts.per_class()[0]
+    return mean_or_none(float(pq[i]) for i in ids if counts.tp[i] + counts.fn[i])
+
+
+def mean_or_none(values: Iterable[float]) -> float | None:
+    """Their mean; None of nothing."""
+    found = list(values)
+    return fmean(found) if found else None
+
+
 class Row(_Model):
     """One line of the table: the system, a variant of it, or a reference."""
 
@@ -201,6 +223,9 @@ class EvalResult(_Model):
             (`/unseen`).
         miou: over the points with a CLIP feature (`seen`), and without (`unseen`), by group.
         seen_points: share of the labelled points that have a CLIP feature.
+        checkpoint_sha256, vocabulary_sha256: of the weights' file, and of the vocabulary
+            (`ovps.vocabulary.digest`); None in evaluations of older versions, as is `parameters`.
+        parameters: of the network.
     """
 
     format: str = "ovps-eval-1"
@@ -225,6 +250,14 @@ class EvalResult(_Model):
     seconds: float
     machine: str
     versions: dict[str, str]
+    checkpoint_sha256: str | None = None
+    vocabulary_sha256: str | None = None
+    parameters: int | None = None
+
+    @property
+    def novel(self) -> frozenset[int]:
+        """Ids of the classes that the scores call novel."""
+        return frozenset(c.id for c in self.system.panoptic.classes if c.novel)
 
     @property
     def rows(self) -> list[Row]:

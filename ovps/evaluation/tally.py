@@ -14,7 +14,15 @@ from ovps.evaluation.mask_recall import RecallCounts, best_iou, true_segments
 from ovps.evaluation.panoptic_quality import CLASSES, PanopticCounts, confusion
 from ovps.evaluation.prediction import FramePrediction, PointLabels, class_ids
 from ovps.evaluation.reference import SEEDS, clip_argmax, random_class, true_masks
-from ovps.evaluation.results import Row, mean_result, miou_result, panoptic_result, recall_result
+from ovps.evaluation.results import (
+    FrameScore,
+    Row,
+    frame_pq,
+    mean_result,
+    miou_result,
+    panoptic_result,
+    recall_result,
+)
 from ovps.taxonomy import UNLABELLED, Taxonomy
 from ovps.vocabulary import Vocabulary
 
@@ -34,6 +42,9 @@ class Tally:
         taxonomy: of the data set.
         novel: ids of the novel classes.
         vocabulary: whose entries predictions name.
+
+    Attributes:
+        frames: the system's scores frame by frame.
     """
 
     taxonomy: Taxonomy
@@ -45,6 +56,8 @@ class Tally:
         default_factory=lambda: {part: np.zeros((CLASSES, CLASSES), np.int64) for part in ("seen", "unseen")}
     )
 
+    frames: list[FrameScore] = field(default_factory=list)
+
     def __post_init__(self) -> None:
         self._class_of = class_ids(self.vocabulary, self.taxonomy)
 
@@ -53,6 +66,7 @@ class Tally:
         assert frame.label is not None, frame.token
         semantic, instance = self.taxonomy.decode(frame.label)
         self._add(semantic, instance, "system", prediction.labels)
+        self._add_frame(frame, semantic, instance, prediction.labels)
         for name, labels in prediction.variants.items():
             self._add(semantic, instance, name, labels)
 
@@ -76,6 +90,15 @@ class Tally:
         self._panoptic[name].add(
             semantic, instance, self._class_of[labels.entry], labels.instance, min_points=self.taxonomy.min_points
         )
+
+    def _add_frame(self, frame: CachedFrame, semantic: NDArray, instance: NDArray, labels: PointLabels) -> None:
+        counts = PanopticCounts.empty()
+        counts.add(
+            semantic, instance, self._class_of[labels.entry], labels.instance, min_points=self.taxonomy.min_points
+        )
+        base = [c.id for c in self.taxonomy.classes if c.id not in self.novel]
+        scores = {"base": frame_pq(counts, base), "novel": frame_pq(counts, self.novel)}
+        self.frames.append(FrameScore(token=frame.token, scene=frame.scene, index=frame.index, **scores))
 
     def _add_recall(self, semantic: NDArray, instance: NDArray, prediction: FramePrediction, seen: NDArray) -> None:
         """Segments over all points, then cut to the points with a CLIP feature and to those without."""

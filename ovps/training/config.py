@@ -79,8 +79,8 @@ class TrainConfig(BaseModel):
 
 
 def configs() -> tuple[str, ...]:
-    """Names of the configs shipped in `pipelines/configs`."""
-    folder = resources.files("pipelines") / "configs"
+    """Names of the configs shipped in `pipelines/configs/train`."""
+    folder = resources.files("pipelines") / "configs" / "train"
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
@@ -118,13 +118,19 @@ def known_keys() -> tuple[str, ...]:
     return tuple(_keys(TrainConfig, ""))
 
 
+def check_key(key: str, path: str | None = None) -> None:
+    """Raise a ConfigError that names the nearest settings, unless `key` is the dotted name of one."""
+    if key not in known_keys():
+        raise ConfigError(f"unknown setting {key}", path=path, remedy=_suggest(key))
+
+
 def flat(config: BaseModel) -> dict[str, Any]:
     """A config as dotted names and values, for comparisons that name the difference."""
     return _flatten(config.model_dump(mode="json"))
 
 
 def _read(name_or_file: str) -> dict[str, Any]:
-    shipped = resources.files("pipelines") / "configs" / f"{name_or_file}.yaml"
+    shipped = resources.files("pipelines") / "configs" / "train" / f"{name_or_file}.yaml"
     source = shipped if name_or_file in configs() else Path(name_or_file)
     if not source.is_file():
         raise ConfigError(
@@ -144,8 +150,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"cannot read the setting {override!r}", remedy="Write --set key.sub=value")
-    if key not in known_keys():
-        raise ConfigError(f"unknown setting {key}", remedy=_suggest(key))
+    check_key(key)
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -39,6 +39,9 @@ class FrameView:
         xyz: (N, 3) float32, metres, LiDAR frame.
         true, predicted: of its points.
         cameras: with their images (H, W, 3) uint8; none: the images are not at hand.
+        name: of what predicted.
+        beside: other systems by name, and their labels.
+        note: why this frame is shown, perhaps.
     """
 
     token: str
@@ -48,17 +51,24 @@ class FrameView:
     true: Labels
     predicted: Labels
     cameras: list[tuple[Camera, NDArray[np.uint8]]] = field(default_factory=list)
+    name: str = "prediction"
+    beside: list[tuple[str, Labels]] = field(default_factory=list)
+    note: str = ""
 
 
 def birds_eye(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> bytes:
-    """PNG: truth above prediction; all classes, things by instance, novel classes alone."""
-    things = instance_colours(
-        (view.true.semantic, view.true.instance), (view.predicted.semantic, view.predicted.instance), taxonomy
-    )
-    figure = Figure(figsize=(WIDTH_PX / 100, 0.68 * WIDTH_PX / 100), dpi=100, facecolor=GROUND)
-    axes = figure.subplots(2, 3, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
-    figure.subplots_adjust(left=0.025, right=0.998, top=0.965, bottom=0.002)
-    for row, (labels, thing) in enumerate(zip((view.true, view.predicted), things, strict=True)):
+    """PNG, truth above the predictions: all classes, things by instance, novel classes alone."""
+    rows = [*view.beside, (view.name, view.predicted)]
+    true = (view.true.semantic, view.true.instance)
+    things = [instance_colours(true, (labels.semantic, labels.instance), taxonomy) for _, labels in rows]
+    drawn = [("ground truth", view.true, things[0][0])]
+    drawn += [(name, labels, pair[1]) for (name, labels), pair in zip(rows, things, strict=True)]
+
+    height = 0.34 * len(drawn) * WIDTH_PX / 100
+    figure = Figure(figsize=(WIDTH_PX / 100, height), dpi=100, facecolor=GROUND)
+    axes = figure.subplots(len(drawn), 3, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
+    figure.subplots_adjust(left=0.025, right=0.998, top=1 - 0.295 / height, bottom=0.002)
+    for row, (name, labels, thing) in enumerate(drawn):
         panels = [
             (class_colours(labels.semantic, taxonomy), np.isin(labels.semantic, taxonomy.thing_ids)),
             thing,
@@ -66,7 +76,7 @@ def birds_eye(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> byt
         ]
         for ax, (colours, subject) in zip(axes[row], panels, strict=True):
             _scatter_plane(ax, view.xyz, colours, subject)
-        axes[row, 0].set_ylabel(("ground truth", "prediction")[row], color=INK, fontsize=10)
+        axes[row, 0].set_ylabel(name, color=INK, fontsize=10)
     for ax, title in zip(axes[0], ("classes", "things, by instance", "novel classes"), strict=True):
         ax.set_title(title, color=INK, fontsize=10, pad=5)
     return _png(figure)
@@ -115,7 +125,7 @@ def _overlay(
     axes = figure.subplots(1, 2, gridspec_kw={"wspace": 0.006})
     figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
     size = float(np.clip(6000 / max(len(uv), 1), 1.5, 12))
-    for ax, labels, title in zip(axes, (view.true, view.predicted), ("ground truth", "prediction"), strict=True):
+    for ax, labels, title in zip(axes, (view.true, view.predicted), ("ground truth", view.name), strict=True):
         semantic = labels.semantic[inside]
         is_novel = np.isin(semantic, list(novel))
         ax.imshow(image // 2 + 20)  # darker, for the points to show

@@ -26,7 +26,7 @@ def groups_of(result: PanopticResult) -> list[str]:
     return [g for g in GROUPS if g in result.groups]
 
 
-def _group_head(groups: list[str], first: str) -> str:
+def group_head(groups: list[str], first: str) -> str:
     """Two header rows: all, base, novel above; all, things, stuff below."""
     spans = {s: sum(g.split("/")[0] == s for g in groups) for s in ("all", "base", "novel")}
     above = "".join(f"<th class='{s} edge' colspan='{n}'>{s}</th>" for s, n in spans.items() if n)
@@ -40,7 +40,12 @@ def _second(group: str) -> str:
 
 def _classes(group: str) -> str:
     """Of a cell: which part of the table it is in, and whether that part begins here."""
-    return group.split("/")[0] + ("" if "/" in group else " edge")
+    return part_of(group) + ("" if "/" in group else " edge")
+
+
+def part_of(group: str) -> str:
+    """`all`, `base` or `novel`."""
+    return group.partition("/")[0]
 
 
 def _line(name: str, values: Mapping[str, float | None], groups: list[str], kind: str = "") -> str:
@@ -56,7 +61,7 @@ def system_table(result: EvalResult, score: str) -> str:
         name = escape(result.run if row is result.system else row.name.replace("_", " "))
         label = f"{name}<small>{escape(row.description)}</small>"
         lines.append(_line(label, {g: row.score(g, score) for g in groups}, groups, kind))
-    return f"<table>{_group_head(groups, 'system')}<tbody>{''.join(lines)}</tbody></table>"
+    return f"<table>{group_head(groups, 'system')}<tbody>{''.join(lines)}</tbody></table>"
 
 
 def score_table(result: EvalResult) -> str:
@@ -83,7 +88,7 @@ def score_table(result: EvalResult) -> str:
     for key, text in recalls.items():
         found = result.mask_recall[key].groups
         lines.append(_line(text, {g: found[g].recall for g in groups if g in found}, groups))
-    return f"<table>{_group_head(groups, 'score')}<tbody>{''.join(lines)}</tbody></table>"
+    return f"<table>{group_head(groups, 'score')}<tbody>{''.join(lines)}</tbody></table>"
 
 
 def class_table(result: EvalResult, taxonomy: Taxonomy) -> str:

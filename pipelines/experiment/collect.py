@@ -1,0 +1,208 @@
+"""Scores of an experiment: `results.parquet` to compute with, `results.json` to know where they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from cache_schemas.v1 import Provenance
+from ovps.evaluation.comparison import Scored, main_system, references_of
+from ovps.evaluation.results import Row
+from ovps.training.config import TrainConfig
+from ovps.training.files import write_whole
+from ovps.training.metrics import read_metrics
+from ovps.training.run import load_settings
+from pipelines.experiment.one import found
+from pipelines.experiment.plan import Training
+from pipelines.experiment.provenance import CodeState, code_state, this_machine, versions
+from pipelines.experiment.schema import Experiment
+
+PARQUET = "results.parquet"
+JSON = "results.json"
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("system", "split")),
+        ("seed", pa.int64()),
+        *((name, pa.string()) for name in ("row", "kind", "group")),
+        *((name, pa.float64()) for name in ("pq", "sq", "rq", "pq_dagger", "miou")),
+        *((name, pa.float64()) for name in ("mask_recall", "mask_recall_merged")),
+        ("training_minutes", pa.float64()),
+        ("steps", pa.int64()),
+        ("parameters", pa.int64()),
+    ]
+)
+SCORES = ("pq", "sq", "rq", "pq_dagger", "miou")
+
+
+class RunRecord(BaseModel):
+    """One system, split and seed in results.json. Scores are fractions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str
+    split: str
+    seed: int
+    run: str
+    evaluation: str
+    training_key: str
+    checkpoint_sha256: str | None
+    vocabulary_sha256: str | None
+    config: TrainConfig
+    inference: dict[str, Any]
+    step: int
+    training_minutes: float | None
+    parameters: int | None
+    evaluation_seconds: float
+    machine: str
+    versions: dict[str, str]
+    cache: Provenance
+    classes: dict[str, list[dict[str, Any]]]
+
+
+class Results(BaseModel):
+    """results.json.
+
+    Attributes:
+        missing: cells of the experiment that are not done.
+        seconds: of every command that was needed.
+        runs: each with the scores of every class, by row.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str = "ovps-experiment-1"
+    experiment: Experiment
+    command: str
+    code: CodeState
+    machine: str
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    missing: list[str]
+    runs: list[RunRecord]
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """One cell of an experiment that is done."""
+
+    training: Training
+    folder: Path
+    scored: Scored
+
+
+def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
+    """The cells that are done, and the names of those that are not."""
+    there: list[Collected] = []
+    missing: list[str] = []
+    for training in trainings:
+        for evaluation in training.evaluations:
+            result = found(training, evaluation)
+            if result is None:
+                missing.append(evaluation.label)
+                continue
+            scored = Scored(
+                system=Path(evaluation.system).stem,
+                split=result.split,
+                seed=evaluation.seed,
+                result=result,
+                training_minutes=training_minutes(training.run, result.step),
+            )
+            there.append(Collected(training, training.folder(evaluation), scored))
+    return there, missing
+
+
+def training_minutes(run: Path, steps: int) -> float | None:
+    """From the mean time of the logged steps; None where none is logged."""
+    seconds = [line["seconds/step"] for line in read_metrics(run) if "seconds/step" in line]
+    return fmean(seconds) * steps / 60 if seconds else None
+
+
+def lines(cells: Sequence[Scored]) -> Iterator[dict[str, Any]]:
+    """Rows of results.parquet. Reference rows come once per split, from the main system's first seed."""
+    for cell in cells:
+        result = cell.result
+        kinds = [(result.system, "system"), *((row, "variant") for row in result.variants)]
+        for row, kind in kinds:
+            yield from _lines(cell, row, kind)
+    main = main_system([c.system for c in cells])
+    for split in dict.fromkeys(c.split for c in cells):
+        source = references_of([c for c in cells if c.split == split], main)
+        for row in source.result.references:
+            yield from _lines(source, row, "reference")
+
+
+def _lines(cell: Scored, row: Row, kind: str) -> Iterator[dict[str, Any]]:
+    own = kind == "system"
+    for group in row.panoptic.groups:
+        yield {
+            "system": cell.system,
+            "split": cell.split,
+            "seed": cell.seed,
+            "row": row.name,
+            "kind": kind,
+            "group": group,
+            **{name: row.score(group, name) for name in SCORES},
+            "mask_recall": cell.result.mask_recall["queries"].groups[group].recall if own else None,
+            "mask_recall_merged": cell.result.mask_recall["merged"].groups[group].recall if own else None,
+            "training_minutes": cell.training_minutes if own else None,
+            "steps": cell.result.step if own else None,
+            "parameters": cell.result.parameters if own else None,
+        }
+
+
+def save(
+    experiment: Experiment, collected: Sequence[Collected], missing: list[str], command: str, seconds: dict[str, float]
+) -> None:
+    """Write both files to the experiment's `out`.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    table = pa.Table.from_pylist(list(lines([c.scored for c in collected])), schema=SCHEMA)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    write_whole(experiment.out / PARQUET, buffer.getvalue().to_pybytes())
+    results = Results(
+        experiment=experiment,
+        command=command,
+        code=code_state(),
+        machine=this_machine(),
+        versions=versions(),
+        seconds=seconds,
+        missing=missing,
+        runs=[_record(c) for c in collected],
+    )
+    write_whole(experiment.out / JSON, (results.model_dump_json(indent=1) + "\n").encode())
+
+
+def _record(collected: Collected) -> RunRecord:
+    result, training = collected.scored.result, collected.training
+    config, _ = load_settings(training.run)
+    return RunRecord(
+        system=collected.scored.system,
+        split=result.split,
+        seed=collected.scored.seed,
+        run=str(training.run),
+        evaluation=str(collected.folder),
+        training_key=training.key,
+        checkpoint_sha256=result.checkpoint_sha256,
+        vocabulary_sha256=result.vocabulary_sha256,
+        config=config,
+        inference=result.inference,
+        step=result.step,
+        training_minutes=collected.scored.training_minutes,
+        parameters=result.parameters,
+        evaluation_seconds=result.seconds,
+        machine=result.machine,
+        versions=result.versions,
+        cache=result.cache,
+        classes={row.name: [c.model_dump() for c in row.panoptic.classes] for row in result.rows},
+    )

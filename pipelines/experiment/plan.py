@@ -1,0 +1,177 @@
+"""What an experiment needs: trainings, each once, and the evaluations that share them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ovps.baselines.pfc import ClassifierConfig
+from ovps.model.panoptic import MergeConfig
+from ovps.taxonomy import load_split
+from ovps.training.config import TrainConfig, flat
+from ovps.training.systems import load_system, overrides_of
+from pipelines.experiment.schema import Experiment
+from pipelines.train import FREE, TrainOptions, resolve
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evaluation(_Record):
+    """One system, scored for one split and seed.
+
+    Attributes:
+        merge, classifier: inference settings of the system, which need not be those its run was trained with.
+        vocabulary: see `System`.
+        subset: to score on.
+    """
+
+    system: str
+    split: str
+    seed: int
+    merge: MergeConfig
+    classifier: ClassifierConfig
+    vocabulary: Literal["own", "single"]
+    subset: str
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{Path(self.system).stem}, {Path(self.split).stem}, seed {self.seed}"
+
+
+class Training(_Record):
+    """One run, and the systems that are scored with its weights.
+
+    Attributes:
+        key: SHA-256 of all that changes what is learned, see `training_key`.
+        run: its folder.
+        cache: trained and scored on this store.
+        config, system, split, overrides: as in `TrainOptions`.
+        seed: among the overrides too.
+        evaluations: that share it.
+    """
+
+    key: str
+    run: Path
+    cache: Path
+    config: str
+    system: str
+    split: str
+    overrides: tuple[str, ...]
+    seed: int
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def options(self) -> TrainOptions:
+        return TrainOptions(
+            cache=self.cache,
+            out=self.run,
+            config=self.config,
+            system=self.system,
+            split=self.split,
+            overrides=self.overrides,
+        )
+
+    @property
+    def command(self) -> str:
+        """What a person types for the same run."""
+        system = "" if self.system == "ovps" else f" --system {self.system}"
+        sets = "".join(f" --set {o}" for o in self.overrides)
+        settings = f"--config {self.config}{system} --split {self.split}{sets}"
+        return f"ovps train --cache {self.cache} {settings} --out {self.run}"
+
+    def folder(self, evaluation: Evaluation) -> Path:
+        """Of the scores. Its name says what they are of, so that experiments can share it."""
+        system, split = Path(evaluation.system).stem, Path(evaluation.split).stem
+        return self.run / "evaluations" / f"{system}-{split}-{evaluation.subset}"
+
+
+def plan(experiment: Experiment) -> list[Training]:
+    """The trainings of an experiment in the order of its systems, seeds outermost: early results are whole tables.
+
+    Raises:
+        ConfigError: settings that cannot be used.
+    """
+    found: dict[str, Training] = {}
+    for seed, split, name in product(experiment.seeds, experiment.splits, experiment.systems):
+        training, evaluation = _cell(experiment, name, split, seed)
+        same = found.get(training.key, training)
+        plainest = min(same, training, key=lambda t: _changes(t.system))  # of two alike, the first
+        evaluations = (*same.evaluations, evaluation)
+        found[training.key] = plainest.model_copy(update={"evaluations": evaluations})
+    return list(found.values())
+
+
+def _changes(name: str) -> int:
+    """How much a system changes: what shares a training is trained as, and named after, the plainest."""
+    system = load_system(name)
+    return len(system.settings) + (system.vocabulary != "own")
+
+
+def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Training, Evaluation]:
+    system = load_system(name)
+    common = {k: v for k, v in experiment.set.items() if k not in system.settings}
+    cache = experiment.cache_of(system.cache)
+    trained_on = system.train_split or split
+    options = TrainOptions(
+        cache=cache,
+        out=Path(),
+        config=experiment.train,
+        system=name,
+        split=trained_on,
+        overrides=(*overrides_of(common), f"seed={seed}"),
+    )
+    config = resolve(options)
+    key = training_key(config, cache)
+    training = Training(
+        key=key,
+        run=run_folder(experiment.runs, f"{system.name}-{Path(trained_on).stem}-s{seed}", key),
+        cache=cache,
+        config=options.config,
+        system=name,
+        split=trained_on,
+        overrides=options.overrides,
+        seed=seed,
+        evaluations=(),
+    )
+    evaluation = Evaluation(
+        system=name,
+        split=split,
+        seed=seed,
+        merge=config.merge,
+        classifier=config.classifier,
+        vocabulary=system.vocabulary,
+        subset=experiment.subset,
+    )
+    return training, evaluation
+
+
+def training_key(config: TrainConfig, cache: Path, without: Iterable[str] = ()) -> str:
+    """SHA-256 of the settings that change what is learned, of the novel classes and of the cache's path.
+
+    Two systems with one key are one training. `pipelines.train` still compares what the cache holds.
+
+    Args:
+        without: names of settings to leave out too.
+    """
+    ignored = tuple(without)
+    settings = {k: v for k, v in flat(config).items() if not k.startswith(FREE) and k not in ignored}
+    if "split" in settings:
+        settings["split"] = sorted(load_split(config.split).novel)  # a split is what it hides, not its name
+    text = json.dumps({"settings": settings, "cache": str(cache)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_folder(runs: Path, name: str, key: str) -> Path:
+    """Folder of the training `key`: the one it has already, under whatever name; else one that begins with `name`."""
+    suffix = key[:8]
+    there = sorted(runs.glob(f"*-{suffix}")) if runs.is_dir() else []
+    return there[0] if there else runs / f"{name}-{suffix}"

@@ -1,0 +1,53 @@
+"""Where results come from: the code, the machine, the versions."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+import ovps
+from pipelines.evaluate import machine
+
+
+class CodeState(BaseModel):
+    """The git commit of the code, and whether files differ from it; None outside a checkout."""
+
+    model_config = ConfigDict(frozen=True)
+
+    commit: str | None
+    dirty: bool | None
+
+    def __str__(self) -> str:
+        if self.commit is None:
+            return "not a git checkout"
+        return f"{self.commit[:12]}{', with uncommitted changes' if self.dirty else ''}"
+
+
+def code_state(folder: Path = Path(ovps.__file__).parent) -> CodeState:
+    """Of the checkout that `folder` lies in, if it is tracked there: an installed copy is not."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit or not _git(folder, "ls-files", "."):
+        return CodeState(commit=None, dirty=None)
+    return CodeState(commit=commit, dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git prints; empty where there is no git or no checkout."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def this_machine() -> str:
+    return machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

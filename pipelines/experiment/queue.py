@@ -1,0 +1,120 @@
+"""Jobs one after another in this process, or several at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from ovps.errors import OvpsError, TrainingError
+from ovps.progress import console
+from pipelines.experiment.one import Job, do
+from pipelines.experiment.stages import Stages, announce, duration
+
+
+def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> None:
+    """Do all jobs. One that fails leaves those that wait undone; what is under way is finished first.
+
+    Args:
+        processes: 1: in this process.
+        logs: folder of the output of other processes.
+        stages: told what is done, and what it took.
+
+    Raises:
+        OvpsError: of the first job that failed.
+    """
+    if processes == 1:
+        for number, job in enumerate(jobs, 1):
+            if len(jobs) > 1:
+                announce(f"run {number} of {len(jobs)}: {_about(job)}")
+            do(job, stages.stage)
+        return
+    with _one_thread_each(), _pool(processes) as pool:
+        waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
+        _gather(waiting, len(jobs), logs, stages)
+
+
+def _gather(waiting: dict[Future, Job], total: int, logs: Path, stages: Stages) -> None:
+    failure: OvpsError | None = None
+    number = 0
+    while waiting:
+        finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            job = waiting.pop(future)
+            if future.cancelled():
+                continue
+            try:
+                took = future.result()
+            except (OvpsError, BrokenProcessPool) as error:
+                named = error if isinstance(error, OvpsError) else _died(job, logs)
+                console.print(f"failed: {_about(job)}: {named}", style="red", soft_wrap=True, highlight=False)
+                failure = failure or named
+                for other in waiting:
+                    other.cancel()
+            else:
+                stages.add(took)
+                number += 1
+                console.print(f"[{number} of {total}] {_about(job)}: {duration(sum(took.values()))}", highlight=False)
+    if failure is not None:
+        raise failure
+
+
+def _about(job: Job) -> str:
+    return "; ".join(e.label for e in job.training.evaluations)
+
+
+def _log(logs: Path, job: Job) -> Path:
+    return logs / f"{job.training.run.name}.log"
+
+
+def _died(job: Job, logs: Path) -> TrainingError:
+    return TrainingError(
+        f"the process of {_about(job)} ended without a word, perhaps for want of memory",
+        path=_log(logs, job),
+        remedy="Read the log; fewer --jobs need less memory. Run the same command again to go on",
+    )
+
+
+def _in_process(job: Job, log: Path) -> dict[str, float]:
+    """In a worker: like `do`, with everything that would be printed in a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+        took: dict[str, float] = {}
+        do(job, lambda command: _timed(command, took))
+        return took
+
+
+@contextmanager
+def _timed(command: str, took: dict[str, float]) -> Iterator[None]:
+    print(f"== {command}", flush=True)
+    begin = time.perf_counter()
+    yield
+    took[command] = time.perf_counter() - begin
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    """A fresh process for each job: nothing one leaves behind reaches the next."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile have one thread; OpenMP reads this when it is loaded."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -1,0 +1,200 @@
+"""An experiment as a YAML file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+
+from ovps.errors import ConfigError
+from ovps.taxonomy import load_split
+from ovps.training.systems import load_system
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class World(_Settings):
+    """The drive world to build; a real data set has none. See `ovps.world.build_world`."""
+
+    scenes: int
+    frames: int
+    seed: int
+    val_fraction: float = 0.25
+    workers: int = 2
+
+
+class Data(_Settings):
+    """The data set to read; without `dataroot` from where it usually lies."""
+
+    dataset: str
+    dataroot: Path | None = None
+    version: str
+    subsets: tuple[str, ...] = ("train", "val")
+
+
+class ClipSettings(_Settings):
+    """How its images become features. See `pipelines.precompute.options`."""
+
+    encoder: str
+    weights: str | None = None
+    upscale: float = 1.0
+    grid: str = "cylinder"
+    occlusion: bool = True
+    workers: int | None = None
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Experiment(_Settings):
+    """Which systems are compared on what, and where everything goes.
+
+    Attributes:
+        name: of the file.
+        world: to build first.
+        data, clip: what `ovps precompute` makes the cache of; without them the cache must exist.
+        cache: the store.
+        caches: further stores of the same frames, by the name that a system asks for: what differs from `clip`.
+            They lie beside the first: CACHE-NAME.
+        runs: folder of the trained runs. Experiments on the same cache may share it: a training is never done twice.
+        out: folder of results.parquet, results.json and logs.
+        report: HTML file.
+        train: config that the systems change.
+        splits: which classes are novel; everything is done for each.
+        seeds: of training.
+        systems: to compare, in the order of the table.
+        set: settings of all of them by dotted name, under those that make the systems.
+        subset: the data set's own split to score on.
+        show: systems to draw beside the truth; None: the first four.
+    """
+
+    name: str = ""
+    world: World | None = None
+    data: Data | None = None
+    clip: ClipSettings | None = None
+    cache: Path
+    caches: dict[str, dict[str, Any]] = {}
+    runs: Path
+    out: Path
+    report: Path
+    train: str
+    splits: Names
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    systems: Names
+    set: dict[str, Any] = {}
+    subset: str = "val"
+    show: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Experiment:
+        for field in ("splits", "seeds", "systems"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field} names one twice: {', '.join(map(str, values))}")
+        if (self.data is None) != (self.clip is None):
+            raise ValueError("give both data and clip, or, for a cache that exists, neither")
+        if self.world and not (self.data and self.data.dataroot):
+            raise ValueError("a world is built at data.dataroot: give data and clip too")
+        for name in self.caches:
+            self.clip_of(name)
+        return self
+
+    def cache_of(self, name: str | None) -> Path:
+        """The store that a system's `cache` means.
+
+        Raises:
+            ConfigError: the experiment has none of that name.
+        """
+        if name is None:
+            return self.cache
+        if name not in self.caches:
+            raise ConfigError(
+                f"experiment {self.name} has no cache named {name!r}",
+                remedy=f"Add `caches: {{{name}: {{...}}}}` with the clip settings that differ, or leave the system out",
+            )
+        return self.cache.with_name(f"{self.cache.name}-{name}")
+
+    def clip_of(self, name: str | None) -> ClipSettings | None:
+        """The clip settings of a cache."""
+        if self.clip is None or name is None:
+            return self.clip
+        return ClipSettings.model_validate(self.clip.model_dump() | self.caches[name])
+
+
+def experiments() -> tuple[str, ...]:
+    """Names of the experiments shipped in `pipelines/configs`."""
+    folder = resources.files("pipelines") / "configs"
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_experiment(name_or_file: str) -> Experiment:
+    """An experiment shipped in `pipelines/configs` by name, or a YAML file; splits and systems are looked up.
+
+    Raises:
+        ConfigError: no such experiment, not a valid one, or a system or split that does not exist.
+    """
+    shipped = resources.files("pipelines") / "configs" / f"{name_or_file}.yaml"
+    source = shipped if name_or_file in experiments() else Path(name_or_file)
+    if not source.is_file():
+        raise ConfigError(
+            f"no experiment {name_or_file!r}", remedy=f"Give a YAML file, or one of: {', '.join(experiments())}"
+        )
+    try:
+        values = yaml.safe_load(source.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("an experiment is a mapping of settings")
+        experiment = Experiment.model_validate({"name": Path(name_or_file).stem, **values})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(
+            f"not a valid experiment: {'; '.join(problems)}",
+            path=str(source),
+            remedy=f"Settings are: {', '.join(Experiment.model_fields)}; see those of {', '.join(experiments())}",
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            f"not a valid experiment: {error}",
+            path=str(source),
+            remedy=f"Write YAML like that of {', '.join(experiments())}",
+        ) from error
+    check(experiment, str(source))
+    return experiment
+
+
+def check(experiment: Experiment, source: str) -> None:
+    """Raise ConfigError, with the file `source`, unless every system, split and cache that is named exists."""
+    try:
+        for name in experiment.systems:
+            experiment.cache_of(load_system(name).cache)
+        for name in experiment.splits:
+            load_split(name)
+    except ConfigError as error:
+        raise ConfigError(error.message, path=error.path or source, remedy=error.remedy) from error
+
+
+def selected(
+    experiment: Experiment,
+    systems: tuple[str, ...] | None = None,
+    splits: tuple[str, ...] | None = None,
+    seeds: tuple[int, ...] | None = None,
+) -> Experiment:
+    """The experiment with other systems, splits or seeds; None keeps its own.
+
+    Raises:
+        ConfigError: one of them does not exist, or is named twice.
+    """
+    asked = {"systems": systems, "splits": splits, "seeds": seeds}
+    values = experiment.model_dump() | {k: v for k, v in asked.items() if v is not None}
+    try:
+        changed = Experiment.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(e["msg"] for e in error.errors()), remedy="Name each once, and at least one"
+        ) from error
+    check(changed, experiment.name)
+    return changed
