@@ -26,6 +26,8 @@ class MergeConfig(BaseModel):
         score: queries whose best class probability is lower are dropped [P3Former: 0.4].
         mask: a voxel belongs to a mask from this probability on [P3Former].
         overlap: a segment that keeps less than this part of its own mask is dropped [P3Former].
+        duplicate: of two queries of one thing class whose masks have a higher IoU, the less sure is dropped (ours);
+            else they share the voxels and both may fall under `overlap`. 1: keep all.
         masks: the form that the masks were trained in; voxel distillation and merge must agree.
         split: thing segments that fall apart become several (ours).
         split_gap: metres that part two pieces of a thing.
@@ -38,6 +40,7 @@ class MergeConfig(BaseModel):
     score: float = Field(0.4, ge=0, le=1)
     mask: float = Field(0.5, ge=0, le=1)
     overlap: float = Field(0.8, ge=0, le=1)
+    duplicate: float = Field(1.0, ge=0, le=1)
     masks: MaskForm = "sigmoid"
     split: bool = True
     split_gap: float = Field(0.5, gt=0)
@@ -79,6 +82,10 @@ def merge(
         return Panoptic(nobody, torch.zeros_like(nobody), nobody)
     masks = mask_probability(mask_logits, config.masks)[kept]
     inside = masks >= config.mask
+    if config.duplicate < 1:
+        group = torch.where(is_thing[label[kept]], label[kept], UNLABELLED)
+        first = without_duplicates(inside, score[kept], group, config.duplicate)
+        kept, masks, inside = kept[first], masks[first], inside[first]
     winner = (score[kept, None] * masks).argmax(dim=0)
     own = inside & (winner[None] == torch.arange(len(kept), device=winner.device)[:, None])
     area, original = own.sum(dim=1), inside.sum(dim=1)
@@ -87,6 +94,31 @@ def merge(
     query = torch.where(claimed, kept[winner], nobody)
     voxel_class = torch.where(claimed, label[query.clamp(min=0)], nobody)
     return Panoptic(voxel_class, _instances(query, voxel_class, is_thing, position, config), query)
+
+
+def without_duplicates(inside: Tensor, score: Tensor, group: Tensor, limit: float) -> Tensor:
+    """Greedy non-maximum suppression of masks, as detectors do for boxes.
+
+    Args:
+        inside: (Q, V) bool.
+        score: (Q,), the surest stays.
+        group: (Q,) int64, only masks of one group can be duplicates; -1 never is one.
+        limit: IoU above which two are.
+
+    Returns:
+        (K,) int64, rows that stay, ascending.
+    """
+    columns = inside.float()
+    both = columns @ columns.T
+    area = columns.sum(dim=1)
+    alike = both > limit * (area[:, None] + area - both).clamp(min=1)
+    alike &= (group[:, None] == group) & (group >= 0)[:, None]
+    stays = torch.ones_like(group, dtype=torch.bool)
+    for row in score.argsort(descending=True, stable=True).tolist():
+        if stays[row]:
+            alike[row, row] = False
+            stays &= ~alike[row]
+    return stays.nonzero()[:, 0]
 
 
 def fill_uncovered(

@@ -20,6 +20,7 @@ def slow_merge(probability, logits, is_thing, position, config):
     label = [row.index(max(row)) for row in probability.tolist()]
     mask = [[1 / (1 + math.exp(-x)) for x in row] for row in logits.tolist()]
     kept = [q for q in range(queries) if score[q] >= config.score]
+    kept = slow_duplicates(kept, score, label, mask, is_thing, config)
     winner = [max(kept, key=lambda q: score[q] * mask[q][v]) if kept else None for v in range(voxels)]
     klass, instance, number = [-1] * voxels, [0] * voxels, 0
     for q in kept:
@@ -45,26 +46,60 @@ def slow_merge(probability, logits, is_thing, position, config):
     return klass, instance
 
 
+def slow_duplicates(kept, score, label, mask, is_thing, config):
+    """From the surest on: drop every later one of its thing class that overlaps with it too much."""
+    inside = [{v for v, p in enumerate(row) if p >= config.mask} for row in mask]
+    stays = []
+    for q in sorted(kept, key=lambda q: -score[q]):
+        rivals = [s for s in stays if label[s] == label[q] and is_thing[label[q]]]
+        iou = [len(inside[s] & inside[q]) / max(len(inside[s] | inside[q]), 1) for s in rivals]
+        if max(iou, default=0) <= config.duplicate:
+            stays.append(q)
+    return sorted(stays)
+
+
 def touches(position, v, u, config):
     (xv, yv, _), (xu, yu, _) = position[v].tolist(), position[u].tolist()
     nearest = min(math.hypot(xv, yv), math.hypot(xu, yu))
     return math.hypot(xv - xu, yv - yu) <= max(config.split_gap, config.split_gap_per_metre * nearest)
 
 
+DUPLICATE = st.sampled_from([0.2, 0.5, 1.0])
+
+
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 6), st.integers(1, 25), st.integers(0, 10**6), st.booleans(), st.sampled_from([0.0, 0.5, 0.8]))
-def test_merge_against_loops(queries, voxels, seed, split, overlap):
+@given(
+    st.integers(1, 6),
+    st.integers(1, 25),
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.sampled_from([0.0, 0.5, 0.8]),
+    DUPLICATE,
+)
+def test_merge_against_loops(queries, voxels, seed, split, overlap, duplicate):
     g = torch.Generator().manual_seed(seed)
     probability = torch.rand(queries, 3, generator=g, dtype=torch.float64)
     logits = 3 * torch.randn(queries, voxels, generator=g, dtype=torch.float64)
     position = 4 * torch.randn(voxels, 3, generator=g, dtype=torch.float64)
     is_thing = torch.tensor([True, False, True])
-    config = MergeConfig(score=0.6, overlap=overlap, split=split, split_gap=1.0, split_gap_per_metre=0.5)
+    gaps = {"split_gap": 1.0, "split_gap_per_metre": 0.5}
+    config = MergeConfig(score=0.6, overlap=overlap, duplicate=duplicate, split=split, **gaps)
     got = merge(probability, logits, is_thing, position, config)
     klass, instance = slow_merge(probability, logits, is_thing.tolist(), position, config)
     assert got.voxel_class.tolist() == klass
     assert got.voxel_instance.tolist() == instance
     assert ((got.voxel_query >= 0) == (got.voxel_class >= 0)).all()
+
+
+def test_of_two_alike_the_surer_one_stays():
+    masks = certain([1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1])
+    probability = torch.tensor([[0.8, 0.0], [0.9, 0.0], [0.7, 0.0]])
+    config = MergeConfig(overlap=0.8, split=False)
+    shared = merge(probability, masks, THING_STUFF, LINE, config)
+    assert shared.voxel_query.tolist() == [-1, 1, 1, 1, 2, 2]
+    sure = torch.tensor([[0.9, 0.0], [0.8, 0.0], [0.7, 0.0]])
+    alone = merge(sure, masks, THING_STUFF, LINE, config.model_copy(update={"duplicate": 0.7}))
+    assert alone.voxel_query.tolist() == [0, 0, 0, 0, 2, 2]
 
 
 def certain(*masks: list[int]) -> torch.Tensor:
