@@ -34,12 +34,18 @@ def voxel_loss(mask_logits: Tensor, class_embedding: Tensor, clip: Tensor, valid
     return (reconstruct(mask_logits[:, valid], class_embedding, form) - clip[valid]).abs().sum()
 
 
-def coverage_loss(mask_logits: Tensor, claimable: Tensor, form: MaskForm) -> Tensor:
-    """1 - the largest mask probability, summed over voxels, (): some mask should claim each of `claimable` (V,) bool.
+def coverage_loss(mask_logits: Tensor, free: Tensor, claimable: Tensor, form: MaskForm) -> Tensor:
+    """1 - the largest probability of a free mask, summed over voxels, (): one of them should claim each voxel.
 
     Ours: a plain sigmoid's share in the gradient of L_V vanishes where every mask is empty.
+
+    Args:
+        mask_logits: (Q, V).
+        free: (Q,) bool, masks that answer for no base segment.
+        claimable: (V,) bool.
     """
-    return (1 - mask_probability(mask_logits[:, claimable], form).amax(dim=0)).sum()
+    masks = mask_probability(mask_logits[:, claimable], form)[free]
+    return (1 - masks.amax(dim=0)).sum() if len(masks) else mask_logits.new_zeros(())
 
 
 def mean_l1(clip: Tensor, mean: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class LossConfig(BaseModel):
         position_weight: of the dice loss of the position branch on its own [P3Former].
         unlabelled: whether base masks count unlabelled voxels as outside them or not at all (ours).
         voxel_form: how the masks are normalised over queries in L_V (ours).
-        coverage_weight: within L_V, of the term that some mask should claim each unlabelled voxel (ours); 0 switches
-            it off. The form `sigmoid_normalised` needs it: its weights say nothing about how full the masks are.
+        coverage_weight: within L_V, of the term that some unmatched mask should claim each unlabelled voxel (ours); 0
+            switches it off. The form `sigmoid_normalised` needs it: its weights say nothing of how full masks are.
         exclusion_weight: of the focal loss that keeps unmatched masks off voxels of base segments (ours). Base classes
             are labelled exhaustively: what no base segment is matched with has no business there.
         voxel_layers: where L_V applies; `last` saves time.
@@ -224,7 +224,7 @@ def _frame(
     if with_voxels:
         voxel = voxel_loss(masks, embedding, batch.clip[frame], valid, config.voxel_form)
         if config.coverage_weight > 0:
-            coverage = coverage_loss(masks, novel_or_noise, config.voxel_form)
+            coverage = coverage_loss(masks, unmatched, novel_or_noise, config.voxel_form)
     sums = torch.stack(
         [
             _class_sum(logits, masks, labelled, targets, pairs, config),

@@ -55,14 +55,17 @@ def test_gradcheck(form):
     logits, e, clip = some(3, 4).requires_grad_(), some(3, 5, seed=1).requires_grad_(), some(4, 5, seed=2)
     valid = torch.tensor([True, False, True, True])
     assert gradcheck(lambda m, e: voxel_loss(m, e, clip, valid, form), (logits, e))
-    assert gradcheck(lambda m: coverage_loss(m, valid, form), (logits,))
+    free = torch.tensor([True, False, True])
+    assert gradcheck(lambda m: coverage_loss(m, free, valid, form), (logits,))
     assert gradcheck(lambda e: object_loss(e, clip[:3], valid[:3]), (e,))
 
 
 def test_coverage():
-    logits = torch.tensor([[0.0, 9.0, -9.0], [-9.0, 9.0, -9.0]])
-    got = coverage_loss(logits, torch.tensor([True, True, True]), "sigmoid_normalised")
-    assert got.item() == pytest.approx(0.5 + 0 + 1, abs=1e-3)
+    logits = torch.tensor([[0.0, 9.0, -9.0, 9.0], [-9.0, 9.0, -9.0, 9.0], [9.0, 9.0, 9.0, 9.0]])
+    free, claimable = torch.tensor([True, True, False]), torch.tensor([True, True, True, False])
+    got = coverage_loss(logits, free, claimable, "sigmoid_normalised")
+    assert got.item() == pytest.approx(0.5 + 0 + 1, abs=1e-3)  # the third mask is taken, the fourth voxel another's
+    assert coverage_loss(logits, torch.zeros(3, dtype=torch.bool), claimable, "sigmoid") == 0
 
 
 def test_full_masks_of_the_right_features_cost_nothing_and_the_mean_costs_one():

@@ -206,8 +206,9 @@ def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame
         assert 0 < len(unmatched) < QUERIES
         exclusion += exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha)
         free = batch.clip_valid & ~labelled
+        answers_for_none = torch.tensor([q in unmatched for q in range(QUERIES)])
         assert 0 < int(free.sum()) < int(batch.clip_valid.sum())
-        coverage += coverage_loss(masks, free, "sigmoid") / free.sum()
+        coverage += coverage_loss(masks, answers_for_none, free, "sigmoid") / free.sum()
     assert terms.supervised.item() == pytest.approx(0.7 * exclusion.item(), rel=1e-5)
     alone = loss_terms(outputs, batch, [targets], classify, base, 1.0, config.model_copy(update={"coverage_weight": 0}))
     assert (terms.voxel - alone.voxel).item() == pytest.approx(0.3 * coverage.item(), rel=1e-4)
