@@ -1,23 +1,31 @@
 PYTHON ?= python3
 CONFIG ?= driveworld
+SYSTEMS ?=
+JOBS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-all lint bench real-check clean
+.PHONY: help setup reproduce reproduce-full test test-all lint bench real-check clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
 	@echo "  CONFIG=driveworld   what make reproduce runs; CONFIG=nuscenes is the paper's experiment at full scale"
+	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
+	@echo "  JOBS=2              trainings at a time of make reproduce-full"
 
 setup:  ## make .venv: pinned packages and MinkowskiEngine built from source
 	@PYTHON=$(PYTHON) tools/setup.sh
 
-reproduce: setup  ## data set, CLIP features, training, evaluation, report; only what is missing
-	$(BIN)/python -m pipelines.reproduce --config $(CONFIG)
+reproduce: setup  ## data set, CLIP features, trainings, evaluations, report; only what is missing
+	$(BIN)/python -m pipelines.experiment --config $(CONFIG) $(if $(SYSTEMS),--systems $(SYSTEMS))
+
+reproduce-full: setup  ## the paper's table and the ablation, three seeds: hours; stopped, it goes on where it was
+	$(BIN)/python -m pipelines.experiment --config table1 --jobs $(JOBS) --yes
+	$(BIN)/python -m pipelines.experiment --config ablation --jobs $(JOBS) --yes
 
 test: setup  ## the default test suite, under 15 minutes on 2 cores
 	$(BIN)/python -m pytest
@@ -39,4 +47,4 @@ real-check: setup  ## the same code on a real nuScenes key frame; needs OVPS_REA
 	$(BIN)/python -m pytest -m real_data -v -s --durations=5
 
 clean:  ## remove what was made here: .venv, data, caches, runs
-	rm -rf .venv data zarr runs reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv data zarr runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

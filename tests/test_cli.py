@@ -22,6 +22,7 @@ COMMANDS = [
     "eval",
     "predict",
     "report",
+    "experiment run",
 ]
 
 
@@ -55,6 +56,9 @@ def test_help_shows_an_example(ovps, command):
         (("precompute", "--dataset", "kitty"), 2, "config", "nuscenes"),
         (("train", "--cache", "nowhere"), 4, "cache", "ovps precompute"),
         (("train", "--set", "optimizer.lr=1"), 2, "config", "optimiser.lr"),
+        (("train", "--system", "pfcc"), 2, "config", "closed_set, "),
+        (("experiment", "run", "nothing"), 2, "config", "ablation, driveworld"),
+        (("experiment", "run", "driveworld", "--splits", "b99"), 2, "config", "b12n4"),
         (("eval", "--run", "nowhere"), 6, "checkpoint", "ovps train"),
         (("vocab", "build", "--names", "car:bus", "--out", "v.safetensors"), 7, "vocabulary", "name[:thing|stuff]"),
         (("world", "build", "--scenes", "0"), 2, "config", "scene"),

@@ -13,7 +13,16 @@ from safetensors.numpy import save_file
 
 from ovps.errors import StorageError, VocabularyError
 from ovps.taxonomy import load_taxonomy
-from ovps.vocabulary import Entry, Vocabulary, entries_of, load_vocabulary, parse_entries, save_vocabulary
+from ovps.vocabulary import (
+    Entry,
+    Vocabulary,
+    digest,
+    entries_of,
+    first_synonyms,
+    load_vocabulary,
+    parse_entries,
+    save_vocabulary,
+)
 
 ENTRIES = (Entry("car", "thing", ("car", "sedan")), Entry("road", "stuff", ("straße",)))
 
@@ -162,3 +171,26 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert caught.value.remedy
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_first_synonyms_keeps_one_row_of_each_entry():
+    entries = (Entry("a", "thing", ("x", "y")), Entry("b", "stuff", ("z",)), Entry("c", "thing", ("u", "v", "w")))
+    whole = _vocabulary(entries)
+    order = np.array([3, 0, 2, 4, 1, 5])  # rows need not lie in the order of the entries
+    mixed = Vocabulary(entries, whole.embeddings[order], whole.class_index[order], "RN50", "random-0")
+    for vocabulary in (whole, mixed):
+        single = first_synonyms(vocabulary)
+        assert [e.synonyms for e in single.entries] == [("x",), ("z",), ("u",)]
+        assert single.class_index.tolist() == [0, 1, 2]
+        np.testing.assert_array_equal(single.embeddings, whole.embeddings[[0, 2, 3]])
+
+
+def test_a_digest_is_of_what_labels_depend_on():
+    one = _vocabulary()
+    assert digest(one) == digest(_vocabulary())
+    renamed = (Entry("lorry", "thing", ("car", "sedan")), ENTRIES[1])
+    assert digest(_vocabulary(renamed)) != digest(one)
+    assert digest(first_synonyms(one)) != digest(one)
+    moved = one.embeddings.copy()
+    moved[0, 0] += 1e-6
+    assert digest(Vocabulary(one.entries, moved, one.class_index, "RN50", "random-0")) != digest(one)

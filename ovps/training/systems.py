@@ -67,7 +67,7 @@ def load_system(name_or_file: str) -> System:
         )
     try:
         values = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-        system = System.model_validate({"name": Path(name_or_file).stem, **values})
+        system = System.model_validate({**values, "name": Path(name_or_file).stem})
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         raise ConfigError(
             f"not a valid system: {error}",

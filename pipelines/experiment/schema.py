@@ -148,7 +148,7 @@ def load_experiment(name_or_file: str) -> Experiment:
         values = yaml.safe_load(source.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("an experiment is a mapping of settings")
-        experiment = Experiment.model_validate({"name": Path(name_or_file).stem, **values})
+        experiment = Experiment.model_validate({**values, "name": Path(name_or_file).stem})
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 
@@ -13,10 +14,12 @@ from rich.console import Console
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.evaluation.console import print_result
-from ovps.evaluation.results import GROUPS
-from ovps.vocabulary import Vocabulary, save_vocabulary
-from pipelines.evaluate import evaluate, load_result, save_result
-from pipelines.inference import open_session, predictions
+from ovps.evaluation.panoptic_quality import PanopticCounts
+from ovps.evaluation.results import GROUPS, frame_pq
+from ovps.training.run import load_run
+from ovps.vocabulary import Vocabulary, digest, save_vocabulary
+from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
+from pipelines.inference import inference_settings, open_session, predictions, settings_of
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 
@@ -51,6 +54,40 @@ def test_scores_are_written_and_read_back(made, result):
     assert [c["name"] for c in table if c["row"] == "system" and c["novel"]] == [
         *("bus", "motorcycle", "pedestrian", "vegetation"),
     ]
+
+
+def test_frames_are_scored_one_by_one(made, result):
+    run, cache = made
+    scores = load_frame_scores(run / "eval")
+    assert [s.token for s in scores] == [ref.token for ref in Store.open(cache).frames if ref.subset == "val"]
+    # on its own a frame has the mean over the classes that it has a segment of
+    one = evaluate(run, cache, out=run / "eval-loose", merge=LOOSE)
+    assert one.system == result.system
+    assert all(0 <= s.novel <= 1 and 0 <= s.base <= 1 for s in scores)
+    counts = PanopticCounts.empty()
+    assert frame_pq(counts, (3, 4)) is None
+    counts.tp[3], counts.iou[3], counts.fn[4], counts.fp[5] = 1, 0.8, 1, 1  # found; missed; nowhere in the truth
+    assert frame_pq(counts, (3, 4, 5, 6)) == pytest.approx(0.4)
+
+
+def test_inference_settings_may_change_and_learned_ones_may_not(made):
+    run, _ = made
+    merge, classifier = inference_settings(run, ["merge.score=0.11", "classifier.classes=ensemble"])
+    assert (merge.score, classifier.classes) == (0.11, "ensemble")
+    assert merge.overlap == load_run(run).config.merge.overlap
+    with pytest.raises(ConfigError, match=r"model\.width=8 changes what is learned"):
+        inference_settings(run, ["model.width=8"])
+    with pytest.raises(ConfigError, match=r"merge\.scor"):
+        inference_settings(run, ["merge.scor=1"])
+
+
+def test_an_evaluation_says_what_it_is_of(made, result):
+    run, cache = made
+    assert result.checkpoint_sha256 == hashlib.sha256((run / "checkpoints/last.pt").read_bytes()).hexdigest()
+    assert result.vocabulary_sha256 == digest(Store.open(cache).vocabulary)
+    assert settings_of(result)[0] == LOOSE
+    old = result.model_dump(mode="json", exclude={"checkpoint_sha256", "vocabulary_sha256", "parameters"})
+    assert type(result).model_validate(old).parameters is None
 
 
 def test_filling_leaves_fewer_points_unlabelled_and_changes_no_label(made):

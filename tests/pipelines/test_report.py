@@ -21,6 +21,7 @@ from pipelines.evaluate import evaluate, save_result
 from pipelines.report import report
 from tests.pipelines.untrained import LOOSE, untrained
 
+DRAWN = {"polyline", "rect", "path", "line"}
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
 
 
@@ -39,11 +40,11 @@ class Checker(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag != "polyline":
+        if tag not in DRAWN:
             assert self.open.pop() == tag
 
     def handle_startendtag(self, tag, attrs):
-        assert tag == "polyline"
+        assert tag in DRAWN
 
 
 def pictures(page: str) -> list[Image.Image]:

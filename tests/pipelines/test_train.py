@@ -10,10 +10,11 @@ import torch
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.geometry.grid import Grid, voxelise
-from ovps.training.config import configs
+from ovps.training.config import configs, flat
 from ovps.training.data import training_frames
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_run
+from ovps.training.systems import load_system, systems
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.relabel import relabelled_store
@@ -112,6 +113,17 @@ def test_every_config_trains_two_steps(store, tmp_path, name):
     assert summary.step == 2
     assert np.isfinite(summary.losses["total"])
     assert load_run(tmp_path).step == 2
+
+
+@pytest.mark.parametrize("name", systems())
+def test_every_system_trains_two_steps(store, tmp_path, name):
+    summary = small_run(store, tmp_path, "steps=2", system=name)
+    assert summary.step == 2
+    assert np.isfinite(summary.losses["total"])
+    config = load_run(tmp_path).config
+    for key, value in load_system(name).settings.items():
+        assert flat(config)[key] == value
+    assert config.split == (load_system(name).train_split or "b12n4")
 
 
 # Label hygiene
@@ -298,6 +310,7 @@ from pipelines.train import TrainOptions, train
 store, out, *settings = sys.argv[1:]
 assert train(TrainOptions(Path(store), Path(out), overrides=tuple(settings))).step == 2
 from ovps.training.run import load_run
+from ovps.training.systems import load_system, systems
 load_run(Path(out))
 try:
     import open_clip

@@ -8,7 +8,7 @@ from html import escape
 
 from ovps.evaluation.comparison import Spread
 
-WIDTH, ROW, LABEL, VALUE, HEAD = 380, 22, 128, 74, 8
+WIDTH, ROW, LABEL, VALUE, HEAD = 560, 22, 150, 90, 8
 NOTHING = "\u2013"  # a dash, where a score says nothing
 
 

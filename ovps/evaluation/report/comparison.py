@@ -201,29 +201,32 @@ def _charts(content: ComparisonContent, split: str) -> str:
 
 
 def _table(content: ComparisonContent, split: str, score: str) -> str:
-    """Systems x groups, reference rows set apart below."""
+    """Systems x groups, the main system's variants below it, reference rows set apart at the end."""
     reference = content.references(split)
     groups = groups_of(reference.result.system.panoptic)
+    whole = score in ("pq", "miou", "rq", "sq")  # which variants and references have
+    described = score == "pq"
     lines = []
     for system in content.systems:
         cells = content.of(system, split)
         if not cells:
             continue
+        is_main = system == content.main
+        about = content.descriptions[system] if described else ""
+        if len(cells) != len(content.of(content.main, split)):
+            about += f" ({_count(len(cells), 'seed')})"
         values = {g: group_spread(cells, g, score) for g in groups}
-        kind = "system" if system == content.main else ""
-        short = "" if len(cells) == len(content.of(content.main, split)) else f", {_count(len(cells), 'seed')}"
-        lines.append(
-            _line(f"{system}<small>{escape(content.descriptions[system])}{short}</small>", values, groups, kind)
-        )
-    if score in ("pq", "miou", "rq", "sq"):
-        first = True
-        for row in reference.result.references:
-            values = {g: spread([row.score(g, score)]) for g in groups}
-            name = (
-                f"{row.name.replace('_', ' ')}<small>{escape(_of(row.name, row.description, reference.system))}</small>"
+        lines.append(_line(system, about, values, groups, "system" if is_main else ""))
+        for row in reference.result.variants if is_main and whole else ():
+            values = {g: group_spread(cells, g, score, row.name) for g in groups}
+            lines.append(
+                _line(f"{system}, {row.name}", row.description if described else "", values, groups, "variant")
             )
-            lines.append(_line(name, values, groups, "reference apart" if first else "reference"))
-            first = False
+    for number, row in enumerate(reference.result.references if whole else ()):
+        values = {g: spread([row.score(g, score)]) for g in groups}
+        about = _of(row.name, row.description, reference.system) if described else ""
+        name = row.name.replace("_", " ")
+        lines.append(_line(name, about, values, groups, "reference" if number else "reference apart"))
     return f"<table>{group_head(groups, 'system')}<tbody>{''.join(lines)}</tbody></table>"
 
 
@@ -232,9 +235,10 @@ def _of(name: str, description: str, system: str) -> str:
     return f"{description}, of {system}" if name == "random_class" else description
 
 
-def _line(name: str, values: Mapping[str, Spread | None], groups: Sequence[str], kind: str) -> str:
+def _line(name: str, about: str, values: Mapping[str, Spread | None], groups: Sequence[str], kind: str) -> str:
+    small = f"<small>{escape(about)}</small>" if about else ""
     cells = "".join(_cell(values[g], f"{part_of(g)}{'' if '/' in g else ' edge'}") for g in groups)
-    return f"<tr class='{kind}'><th>{name}</th>{cells}</tr>"
+    return f"<tr class='{kind}'><th>{escape(name)}{small}</th>{cells}</tr>"
 
 
 def _cell(value: Spread | None, kind: str) -> str:
