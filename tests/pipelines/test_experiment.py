@@ -1,0 +1,547 @@
+"""Experiments in small: every stage, then once more for what is missing only; killed, failed, and several at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
+from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
+from ovps.evaluation.results import FrameScore
+from ovps.training.run import load_run
+from pipelines import train as train_module
+from pipelines.evaluate import load_result
+from pipelines.experiment import one, queue
+from pipelines.experiment import run as run_module
+from pipelines.experiment.collect import SCORES
+from pipelines.experiment.commands import run
+from pipelines.experiment.estimate import Estimate, confirm, estimate
+from pipelines.experiment.one import Job
+from pipelines.experiment.plan import plan
+from pipelines.experiment.report import choose_frames
+from pipelines.experiment.run import run_experiment
+from pipelines.experiment.schema import experiments, load_experiment, selected
+from pipelines.experiment.stages import Stages, duration
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.test_report import pictures
+from tests.training.small import same_bits, weights
+
+TINY = {
+    "steps": 4,
+    "threads": 1,
+    "log_interval": 1,
+    "checkpoint_interval": 1,
+    "model": {
+        "encoder": {"channels": [8, 16], "blocks": 1},
+        "width": 16,
+        "queries": 8,
+        "layers": 1,
+        "heads": 2,
+        "ffn": 16,
+    },
+    "data": {"batch_size": 1, "grid": "cylinder:60x90x8"},
+    "merge": {"score": 0.0, "overlap": 0.0, "mask": 0.02},
+}
+SYSTEMS = ["pfc", "minus_head", "ovps"]  # minus_head differs from ovps at inference only
+
+
+def write_experiment(folder, cache, **changes):
+    """A YAML file like the shipped ones, on a cache that is there."""
+    (folder / "train.yaml").write_text(yaml.safe_dump(TINY))
+    values = {
+        "cache": str(cache),
+        "runs": str(folder / "runs"),
+        "out": str(folder / "out"),
+        "report": str(folder / "report.html"),
+        "train": str(folder / "train.yaml"),
+        "splits": ["b12n4"],
+        "seeds": [0, 1],
+        "systems": SYSTEMS,
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in (values | changes).items() if v is not None}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_synthetic_store(tmp_path_factory.mktemp("experiment") / "zarr", frames=2)
+
+
+@pytest.fixture(scope="module")
+def made(store, tmp_path_factory):
+    """Two trainings of two seeds, six evaluations; the experiment, its folder and the summary."""
+    folder = tmp_path_factory.mktemp("made")
+    path = write_experiment(folder, store)
+    return load_experiment(str(path)), folder, run(str(path))
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch):
+    """Projections train a few steps of every kind; the module's own experiment has had one."""
+    monkeypatch.setattr(run_module, "estimate", lambda jobs, runs, processes: Estimate(0, 0, 0.0, ""))
+
+
+@pytest.fixture
+def spies(monkeypatch):
+    """Which runs are trained and which folders of scores are written from now on, by the real functions."""
+    calls = {"train": [], "evaluate": []}
+    real_train, real_evaluate = one.train, one.evaluate
+
+    def train(options):
+        calls["train"].append(options.out.name)
+        return real_train(options)
+
+    def evaluate(run, cache, **options):
+        calls["evaluate"].append(options["out"].name)
+        return real_evaluate(run, cache, **options)
+
+    monkeypatch.setattr(one, "train", train)
+    monkeypatch.setattr(one, "evaluate", evaluate)
+    return calls
+
+
+def products(folder):
+    kinds = (".pt", ".safetensors", ".jsonl")
+    files = [f for f in folder.rglob("*") if f.suffix in kinds or f.name in ("metrics.json", "frames.parquet")]
+    return {f: f.stat().st_mtime_ns for f in files}
+
+
+def table(folder):
+    return pq.read_table(folder / "out" / "results.parquet").to_pylist()
+
+
+# What is shared, what is done again
+
+
+def test_systems_that_learn_the_same_share_a_training(made):
+    experiment, folder, summary = made
+    assert (summary.done, summary.missing) == (6, [])
+    runs = sorted(f.name for f in (folder / "runs").iterdir())
+    assert [re.sub(r"-\w{8}$", "", name) for name in runs] == [
+        *("ovps-b12n4-s0", "ovps-b12n4-s1", "pfc-b12n4-s0", "pfc-b12n4-s1"),
+    ]
+    shared = next(t for t in plan(experiment) if t.run.name == runs[0])
+    assert [e.system for e in shared.evaluations] == ["minus_head", "ovps"]
+    assert load_run(shared.run).config.classifier.classes == "unified"  # trained as the plainest of the two
+    head, ours = (load_result(shared.folder(e)) for e in shared.evaluations)
+    assert head.checkpoint_sha256 == ours.checkpoint_sha256
+    assert (head.inference["classes"], ours.inference["classes"]) == ("ensemble", "unified")
+    assert head.system.panoptic != ours.system.panoptic
+
+
+def test_the_same_again_does_nothing(made, spies):
+    _, folder, summary = made
+    before, lines = products(folder), table(folder)
+    assert len(before) > 20
+    assert run(str(folder / "tiny.yaml")) == summary
+    assert spies == {"train": [], "evaluate": []}
+    assert products(folder) == before
+    assert table(folder) == lines
+
+
+def test_a_part_does_nothing_and_shows_the_whole(made, spies):
+    _, folder, _ = made
+    lines = table(folder)
+    assert run(str(folder / "tiny.yaml"), systems="ovps", seeds="1").done == 6
+    assert spies == {"train": [], "evaluate": []}
+    assert table(folder) == lines
+
+
+def test_more_systems_train_only_what_is_new(made, tmp_path, spies):
+    """On runs that another experiment left: minus_voxel is plus_object, form_sigmoid is ovps, and so is no_synonyms."""
+    _, folder, _ = made
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    path = write_experiment(
+        tmp_path,
+        load_experiment(str(folder / "tiny.yaml")).cache,
+        seeds=[0],
+        systems=["ovps", "form_sigmoid", "no_synonyms", "plus_object", "minus_voxel"],
+    )
+    assert run(str(path)).done == 5
+    assert [re.sub(r"-\w{8}$", "", name) for name in spies["train"]] == ["plus_object-b12n4-s0"]
+    assert spies["evaluate"] == [
+        *("form_sigmoid-b12n4-val", "no_synonyms-b12n4-val", "plus_object-b12n4-val", "minus_voxel-b12n4-val"),
+    ]
+
+
+def test_scores_of_other_weights_splits_and_settings_are_not_taken(made, tmp_path, monkeypatch):
+    experiment, _, _ = made
+    training = plan(experiment)[-1]
+    evaluation = training.evaluations[-1]
+    assert one.found(training, evaluation) is not None
+    for change in (
+        {"split": "b11n5"},
+        {"subset": "train"},
+        {"vocabulary": "single"},
+        {"merge": evaluation.merge.model_copy(update={"score": 0.5})},
+        {"classifier": evaluation.classifier.model_copy(update={"novel_weight": 0.7})},
+    ):
+        other = evaluation.model_copy(update=change)
+        copied = training.model_copy(update={"run": tmp_path / "run"})
+        shutil.rmtree(copied.run, ignore_errors=True)
+        shutil.copytree(training.run, copied.run)
+        if copied.folder(other) != copied.folder(evaluation):
+            copied.folder(evaluation).rename(copied.folder(other))
+        # a synthetic vocabulary has one synonym per class: `single` is the same vocabulary
+        assert (one.found(copied, other) is None) == (change.get("vocabulary") is None), change
+    assert one.found(copied, evaluation) is not None
+    with (copied.run / "checkpoints/last.pt").open("ab") as file:
+        file.write(b"x")
+    assert one.found(copied, evaluation) is None
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_scores(made, store, tmp_path, monkeypatch, spies):
+    experiment, folder, _ = made
+    path = write_experiment(tmp_path, store)
+    real, seen = train_module.train_steps, []
+
+    def killed(*args, **kwargs):
+        for report in real(*args, **kwargs):
+            yield report
+            seen.append(report.step)
+            if len(seen) == TINY["steps"] + 3:  # in the second training
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "train_steps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(str(path))
+    assert len(spies["train"]) == 2
+    assert len(spies["evaluate"]) == 1  # of the first
+    first = products(tmp_path / "runs" / spies["train"][0])
+    spies["train"].clear(), spies["evaluate"].clear()
+
+    assert run(str(path)).done == 6
+    assert (len(spies["train"]), len(spies["evaluate"])) == (3, 5)
+    assert first.items() <= products(tmp_path).items()
+    for a, b in zip(plan(experiment), plan(load_experiment(str(path))), strict=True):
+        assert a.run.name == b.run.name
+        assert same_bits(weights(a.run), weights(b.run))
+
+    def scores(where):
+        return [{k: v for k, v in line.items() if k != "training_minutes"} for line in table(where)]
+
+    assert scores(folder) == scores(tmp_path)
+
+
+def test_another_process_at_the_same_run_is_noticed(made, tmp_path):
+    experiment, _, _ = made
+    training = plan(experiment)[0]
+    with one.exclusive(training.run), pytest.raises(CheckpointError, match="another process"):
+        one.do(Job(training), Stages(tmp_path / "s.json").stage)
+
+
+# Results
+
+
+def test_the_table_holds_the_evaluations(made):
+    experiment, folder, _ = made
+    lines = {(x["system"], x["seed"], x["row"], x["group"]): x for x in table(folder)}
+    assert len(lines) == len(table(folder))
+    expected = 0
+    for training in plan(experiment):
+        for evaluation in training.evaluations:
+            metrics = json.loads((training.folder(evaluation) / "metrics.json").read_text())
+            rows = [metrics["system"], *metrics["variants"]]
+            # references once per split: from the first seed of ovps
+            rows += metrics["references"] if (evaluation.system, evaluation.seed) == ("ovps", 0) else []
+            for row in rows:
+                for group, values in row["panoptic"]["groups"].items():
+                    line = lines[evaluation.system, evaluation.seed, row["name"], group]
+                    expected += 1
+                    for score in SCORES:
+                        silent = row["name"] == "clip_argmax" and score != "miou" and not group.endswith("/stuff")
+                        assert line[score] == (None if silent else values[score])
+                    assert line["split"] == "b12n4"
+                    if row["name"] == "system":
+                        recall = metrics["mask_recall"]
+                        assert line["mask_recall"] == recall["queries"]["groups"][group]["recall"]
+                        assert line["mask_recall_merged"] == recall["merged"]["groups"][group]["recall"]
+                        assert line["steps"] == TINY["steps"]
+                        assert line["parameters"] == sum(p.numel() for p in load_run(training.run).network.parameters())
+                        assert 0 < line["training_minutes"] < 1
+    assert expected == len(lines)
+
+
+def test_results_json_says_where_everything_comes_from(made):
+    _, folder, _ = made
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert {(r["system"], r["seed"]) for r in results["runs"]} == set(product(SYSTEMS, (0, 1)))
+    assert len({r["training_key"] for r in results["runs"]}) == 4
+    record = results["runs"][0]
+    assert record["cache"]["encoder"] == "synthetic"
+    assert len(record["checkpoint_sha256"]) == 64
+    assert len(record["classes"]["system"]) == 16
+    assert record["config"]["model"]["fusion"] is (record["system"] != "pfc")
+    assert {"commit", "dirty"} == set(results["code"])
+    assert any(command.startswith("ovps train --cache") for command in results["seconds"])
+
+
+def test_mean_and_sample_deviation_over_seeds(made):
+    experiment, _, _ = made
+    cells = [
+        Scored("ovps", "b12n4", e.seed, load_result(t.folder(e)))
+        for t in plan(experiment)
+        for e in t.evaluations
+        if e.system == "ovps"
+    ]
+    values = [c.result.system.panoptic.groups["base/stuff"].miou for c in cells]
+    found = group_spread(cells, "base/stuff", "miou")
+    assert found.count == 2
+    assert found.mean == pytest.approx(sum(values) / 2)
+    assert found.sd == pytest.approx(abs(values[0] - values[1]) / np.sqrt(2))
+    cars = [next(c.iou for c in cell.result.system.panoptic.classes if c.name == "car") for cell in cells]
+    assert class_spread(cells, "car", "iou").mean == pytest.approx(np.mean(cars))
+
+    three = spread([0.1, None, 0.4, 0.7])
+    assert (three.mean, three.sd, three.count) == (pytest.approx(0.4), pytest.approx(0.3), 3)
+    assert spread([0.25]).sd is None
+    assert spread([None]) is None
+
+
+def test_the_page_is_whole(made):
+    _, folder, _ = made
+    page = (folder / "report.html").read_text()
+    assert [p.format for p in pictures(page)] == ["PNG"] * 2  # two frames, one of them the worst
+    lines = [x for x in table(folder) if (x["system"], x["row"], x["group"]) == ("ovps", "system", "all")]
+    values = 100 * np.array([x["pq"] for x in lines])
+    assert f"{values.mean():.1f}<small> ± {values.std(ddof=1):.1f}</small>" in page
+    for text in (
+        "the frame on which ovps has its lowest PQ of novel classes",
+        "random class",
+        "ovps without the unified head",
+        "ovps, filled",
+        "ovps train --cache",
+        "--set classifier.classes=ensemble",
+        'class="error"',
+        "prefers-color-scheme: dark",
+        "What was not measured",
+    ):
+        assert text in page
+    assert "Random CLIP weights" not in page
+
+
+def test_frames_are_chosen_by_a_rule():
+    class Ref:
+        def __init__(self, token):
+            self.token = token
+
+    frames = [Ref(str(i)) for i in range(10)]
+    scores = [
+        FrameScore(token=str(i), scene="s", index=i, base=None, novel=v) for i, v in enumerate([None, 0.5, 0.1, 0.1])
+    ]
+    chosen, rule, worst = choose_frames(frames, scores, "ovps", 2)
+    assert ([f.token for f in chosen], worst) == (["2", "3", "6"], "2")
+    assert "lowest PQ of novel" in rule
+    assert choose_frames(frames, [], "ovps", 2)[2] is None
+
+
+# A real data set, with cameras
+
+
+@pytest.fixture(scope="module")
+def from_world(tmp_path_factory):
+    """The whole way of `make reproduce` on a tiny drive world, with a second cache of random CLIP weights."""
+    folder = tmp_path_factory.mktemp("world")
+    path = write_experiment(
+        folder,
+        folder / "zarr",
+        world={"scenes": 2, "frames": 1, "seed": 3, "workers": 1},
+        data={"dataset": "nuscenes", "dataroot": str(folder / "world"), "version": "v1.0-trainval"},
+        clip={"encoder": "demo", "workers": 0},
+        caches={"random_clip": {"weights": "random"}},
+        seeds=[0],
+        systems=["ovps", "random_clip"],
+    )
+    run(str(path))
+    return path
+
+
+def test_from_the_world_to_the_page(from_world):
+    page = (from_world.parent / "report.html").read_text()
+    assert "the cache holds no images" not in page
+    assert [p.format for p in pictures(page)] == ["PNG", "JPEG", "JPEG"]
+    assert "<b>Random CLIP weights</b> behind random_clip" in page
+    for command in ("world build", "precompute", "train", "eval"):
+        assert f"ovps {command}" in page
+    lines = table(from_world.parent)
+    pq_of = {x["system"]: x["pq"] for x in lines if (x["row"], x["group"]) == ("system", "all")}
+    assert f"{100 * pq_of['ovps']:.1f}" in page
+    random = next(t for t in plan(load_experiment(str(from_world))) if t.system == "random_clip")
+    assert load_result(random.folder(random.evaluations[0])).weights_random
+
+
+def test_a_second_run_makes_nothing_again(from_world, spies):
+    folder = from_world.parent
+    before = products(folder) | {f: f.stat().st_mtime_ns for f in (folder / "world").rglob("*.bin")}
+    before |= {f: f.stat().st_mtime_ns for f in folder.glob("zarr*/**/*.parquet")}
+    run(str(from_world))
+    assert spies == {"train": [], "evaluate": []}
+    assert {f: f.stat().st_mtime_ns for f in before} == before
+
+
+# Several at a time, and failures
+
+
+def test_processes_give_the_same_weights(made, store, tmp_path):
+    _, folder, _ = made
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["pfc", "ovps"])
+    assert run(str(path), jobs=2).done == 2
+    for training in plan(load_experiment(str(path))):
+        alone = folder / "runs" / training.run.name
+        assert same_bits(weights(training.run), weights(alone))
+        assert "== ovps train" in (tmp_path / "out" / "logs" / f"{training.run.name}.log").read_text()
+    assert any("threads=1" in command for command in json.loads((tmp_path / "out" / "seconds.json").read_text()))
+
+
+def test_a_job_that_fails_stops_the_queue_and_keeps_what_is_done(store, tmp_path, spies):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("settings: {optimiser.lr: 1.0e+30}")
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["ovps", str(bad), "pfc"])
+    with pytest.raises(TrainingError, match="step 2"):
+        run(str(path))
+    assert [name.split("-")[0] for name in spies["train"]] == ["ovps", "bad"]
+    assert {line["system"] for line in table(tmp_path)} == {"ovps"}
+    missing = json.loads((tmp_path / "out" / "results.json").read_text())["missing"]
+    assert missing == ["bad, b12n4, seed 0", "pfc, b12n4, seed 0"]
+
+
+def test_processes_a_failure_cancels_those_that_wait(made, tmp_path, monkeypatch):
+    experiment, _, _ = made
+    jobs, started = [Job(t) for t in plan(experiment)], []
+
+    def worker(job, log):
+        started.append(job)
+        if len(started) == 2:
+            raise TrainingError("it broke")
+        return {job.training.command: 1.0}
+
+    monkeypatch.setattr(queue, "_in_process", worker)
+    monkeypatch.setattr(queue, "_pool", lambda processes: ThreadPoolExecutor(1))
+    stages = Stages(tmp_path / "seconds.json")
+    with pytest.raises(TrainingError, match="it broke"):
+        queue.run_all(jobs, 2, tmp_path, stages)
+    assert 2 <= len(started) < len(jobs) + 1
+    assert jobs[0].training.command in stages.seconds
+
+
+# Projected time
+
+
+def test_the_projected_time_says_what_it_is_taken_from(made, store, tmp_path):
+    experiment, _, _ = made
+    nothing = estimate([Job(t) for t in plan(experiment)], experiment.runs, 1)
+    assert (nothing.trainings, nothing.evaluations, nothing.seconds) == (0, 0, 0.0)
+    assert str(nothing) == "all is done"
+
+    more = selected(experiment, seeds=(7,), systems=("ovps", "pfc"))
+    known = estimate([Job(t) for t in plan(more)], experiment.runs, 1)
+    assert (known.trainings, known.evaluations) == (2, 2)
+    assert known.source == f"speed of runs in {experiment.runs}"
+    assert known.seconds > 0
+
+    new = load_experiment(str(write_experiment(tmp_path, store, seeds=[0, 1], systems=["ovps"])))
+    timed = estimate([Job(t) for t in plan(new)], new.runs, 2)
+    assert timed.source == (
+        "4 timed steps of each of 1 kinds of training, each alone on the machine, evaluations not counted"
+    )
+    assert not new.runs.exists()
+
+
+def test_long_experiments_ask_on_a_terminal():
+    long = Estimate(3, 3, 5 * 3600, "guess")
+    with pytest.raises(ConfigError, match=r"5\.0 h.*--yes"):
+        confirm(long, 4, yes=False, terminal=lambda: True)
+    confirm(long, 4, yes=True, terminal=lambda: True)
+    confirm(long, 4, yes=False, terminal=lambda: False)
+    confirm(Estimate(3, 3, 3 * 3600, "guess"), 4, yes=False, terminal=lambda: True)
+    assert (duration(42), duration(720), duration(36000)) == ("42 s", "12 min", "10.0 h")
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_shipped_experiments_open_with_their_command_and_can_be_planned(name):
+    from importlib import resources
+
+    experiment = load_experiment(name)
+    text = (resources.files("pipelines") / "configs" / f"{name}.yaml").read_text()
+    assert text.startswith(f"# ovps experiment run {name} ")
+    assert (experiment.world is None) == (name == "nuscenes")
+    cells = [e for t in plan(experiment) for e in t.evaluations]
+    assert len(cells) == len(experiment.systems) * len(experiment.splits) * len(experiment.seeds)
+
+
+def test_the_full_table_and_the_ablation_share_what_they_can():
+    table1, ablation = (plan(load_experiment(name)) for name in ("table1", "ablation"))
+    assert (len(table1), len(ablation)) == (24, 33)  # 12 and 16 systems x seeds x splits without sharing: 36 and 48
+    assert len({t.run for t in (*table1, *ablation)}) == 24 + 33 - 6
+    together = {frozenset(e.system for e in t.evaluations) for t in ablation}
+    for shared in (("plus_fusion", "plus_head"), ("plus_object", "minus_voxel")):
+        assert frozenset(shared) in together
+    assert frozenset(("ovps", "minus_head", "form_sigmoid", "no_synonyms")) in together
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wrold": {"scenes": 1}}, r"wrold.*tiny\.yaml.*Settings are"),
+        ({"systems": ["pfcc"]}, r"no system 'pfcc'.*tiny\.yaml.*closed_set"),
+        ({"systems": []}, r"systems.*tiny\.yaml"),
+        ({"systems": ["ovps", "ovps"]}, r"twice.*tiny\.yaml"),
+        ({"systems": ["no_occlusion"]}, r"no cache named 'no_occlusion'.*tiny\.yaml.*caches"),
+        ({"splits": ["b99"]}, r"no split named 'b99'.*b12n4"),
+        ({"seeds": [-1]}, r"seeds.*tiny\.yaml"),
+        ({"world": {"scenes": 1, "frames": 1, "seed": 0}}, r"world.*data"),
+        ({"train": "nowhere"}, r"no config 'nowhere'.*driveworld, nuscenes"),
+        ({"set": {"optimizer.lr": 1}}, r"optimizer\.lr.*optimiser\.lr"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", **change))))
+
+
+def test_files_that_are_no_experiment(tmp_path):
+    with pytest.raises(ConfigError, match="ablation, driveworld, nuscenes, table1"):
+        load_experiment("nothing")
+    path = tmp_path / "bad.yaml"
+    for text in ("- 1", "a: ["):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"(?s)not a valid experiment.*bad\.yaml"):
+            load_experiment(str(path))
+
+
+def test_lists_on_the_command_line(tmp_path, store):
+    path = str(write_experiment(tmp_path, store))
+    with pytest.raises(ConfigError, match="seeds 'x' are not numbers"):
+        run(path, seeds="x")
+    with pytest.raises(ConfigError, match="no system 'nothing'"):
+        run(path, systems="ovps,nothing")
+    with pytest.raises(ConfigError, match="at least one"):
+        run(path, systems=",")
+
+
+def test_what_all_share_gives_way_to_what_makes_a_system(tmp_path, store):
+    path = write_experiment(tmp_path, store, set={"loss.voxel_weight": 0.7, "steps": 9}, seeds=[5])
+    by_system = {t.system: train_module.resolve(t.options) for t in plan(load_experiment(str(path)))}
+    assert by_system["pfc"].loss.voxel_weight == 0
+    assert by_system["ovps"].loss.voxel_weight == 0.7
+    assert {(c.steps, c.seed) for c in by_system.values()} == {(9, 5)}
+    assert "--system pfc --split b12n4 --set steps=9 --set seed=5" in plan(load_experiment(str(path)))[0].command
+
+
+def test_without_a_cache_the_remedy_is_named(tmp_path):
+    experiment = load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr")))
+    with pytest.raises(CacheError, match=r"no cache here.*ovps precompute"):
+        run_experiment(experiment)
