@@ -1,7 +1,7 @@
 PYTHON ?= python3
 CONFIG ?= driveworld
 SYSTEMS ?=
-JOBS ?= 2
+JOBS ?= $(if $(filter driveworld,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -15,13 +15,13 @@ help:  ## print this
 	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
 	@echo "  CONFIG=driveworld   what make reproduce runs; CONFIG=nuscenes is the paper's experiment at full scale"
 	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
-	@echo "  JOBS=2              trainings at a time of make reproduce-full"
+	@echo "  JOBS=2              trainings at a time, each with one thread; 1 with CONFIG=nuscenes"
 
 setup:  ## make .venv: pinned packages and MinkowskiEngine built from source
 	@PYTHON=$(PYTHON) tools/setup.sh
 
 reproduce: setup  ## data set, CLIP features, trainings, evaluations, report; only what is missing
-	$(BIN)/python -m pipelines.experiment --config $(CONFIG) $(if $(SYSTEMS),--systems $(SYSTEMS))
+	$(BIN)/python -m pipelines.experiment --config $(CONFIG) --jobs $(JOBS) $(if $(SYSTEMS),--systems $(SYSTEMS))
 
 reproduce-full: setup  ## the paper's table and the ablation, three seeds: hours; stopped, it goes on where it was
 	$(BIN)/python -m pipelines.experiment --config table1 --jobs $(JOBS) --yes

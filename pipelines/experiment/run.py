@@ -46,7 +46,8 @@ def run_experiment(
     Args:
         experiment: what is to be done, perhaps a part of `whole`.
         whole: the experiment it is a part of: cells of it that are done already are shown too.
-        jobs: trainings at a time, each in a process with one thread; 1: in this process, with the config's threads.
+        jobs: trainings at a time, each in a process with one thread. 1, or nothing but one training: in this process,
+            with the config's threads.
         yes: start without asking, however long it takes.
 
     Raises:
@@ -54,6 +55,7 @@ def run_experiment(
     """
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)
+    jobs = min(jobs, len(trainings))
     print_plan(experiment, trainings)
     caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
     prepare(experiment, caches, stages)
