@@ -1,7 +1,7 @@
 """Mask pooling after CLIP's projection, as the cache allows it, against pooling before it, as FC-CLIP does (reference).
 
 No question of speed: how near the two embeddings of an object are, and how often they name it alike and rightly. The
-objects are those of held-out streets of the drive world; the CLIP is the demo CLIP, a ConvNeXt with a linear head behind
+objects are those of held-out streets of the drive world; the CLIP is the demo CLIP, a ConvNeXt, its linear head behind
 a layer norm. Between the two lie that norm and the L2-normalisation of cells.
 
 python -m benchmarks.bench_pooling
