@@ -216,6 +216,7 @@ def vocab_build(
         "ovps train --cache ./zarr --config nuscenes --split b11n5 --out runs/b11n5",
         "ovps train --cache ./zarr --system pfc --out runs/pfc",
         "ovps train --cache ./zarr --set optimiser.lr=4e-4 --set steps=500 --out runs/short",
+        "torchrun --nproc-per-node 4 -m pipelines.train --cache ./zarr --config nuscenes --out runs/nuscenes",
     )
 )
 def train(
@@ -233,6 +234,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Stage 2: train on a store. CLIP is never run. An interrupted run goes on exactly where it was."""
+    from ovps.training.distributed import first_process
     from pipelines.train import TrainOptions
     from pipelines.train import train as run
 
@@ -245,7 +247,9 @@ def train(
         overrides=tuple(settings or ()),
         restart=restart,
     )
-    show(run(options), as_json)
+    summary = run(options)
+    if first_process():
+        show(summary, as_json)
 
 
 @app.command(
@@ -388,10 +392,14 @@ def _text(value: Any) -> str:
     return f"{value:,}"
 
 
-def main() -> None:
-    """Entry point: an OvpsError becomes one readable message and its own exit code."""
+def main(*command: str) -> None:
+    """Entry point: an OvpsError becomes one readable message and its own exit code.
+
+    Args:
+        command: what is called with the arguments of the process; by default they name it.
+    """
     try:
-        app()
+        app([*command, *sys.argv[1:]])
     except OvpsError as error:
         if "--json" in sys.argv:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}

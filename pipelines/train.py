@@ -2,13 +2,15 @@
 
 ovps train --cache ./zarr --config driveworld --out runs/driveworld
 ovps train --cache ./zarr --config driveworld --system pfc --out runs/pfc
+torchrun --nproc-per-node 4 -m pipelines.train --cache ./zarr --config nuscenes --out runs/nuscenes
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.data import Batches, training_frames
+from ovps.training.distributed import Processes, join, own_device, synchronise_norms
 from ovps.training.labels import ClassSplit
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
@@ -47,7 +50,7 @@ from ovps.training.run import (
     make_network,
     save_settings,
 )
-from ovps.training.statistics import ClipStatistics, load_statistics, measure, save_statistics
+from ovps.training.statistics import load_statistics, measure, save_statistics
 from ovps.training.systems import load_system
 from ovps.training.text import base_classes, closed_classes
 from ovps.vocabulary import save_vocabulary
@@ -79,7 +82,7 @@ class TrainOptions:
         overrides: `key.sub=value`, on top of config and system.
         restart: forget what is in `out`.
         stop_after: stop after this step with a checkpoint, as if interrupted; the schedule stays that of the whole run.
-        device: None: a GPU if there is one.
+        device: None: a GPU if there is one; of several processes, each takes its own.
     """
 
     cache: Path
@@ -120,22 +123,23 @@ class TrainSummary:
 def train(options: TrainOptions) -> TrainSummary:
     """Train a run from its beginning, or from its last checkpoint, to its end.
 
+    Under torchrun, processes share the work (`ovps.training.distributed`) and the folder of the run, and the first one
+    writes it. A summary comes back in each.
+
     Raises:
         ConfigError: settings that cannot be used, or that differ from those the run was begun with.
         CacheError: no cache, a damaged one, or one without labels.
         CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite; another process has gone.
     """
     begin = time.perf_counter()
     config = resolve(options)
     if config.threads:
         torch.set_num_threads(config.threads)
-    store = Store.open(options.cache)
-    batches, info = plan(store, config)
-    if options.restart:
-        _clear(options.out)
-    with _deterministic():
-        return _train(options, batches, info, begin)
+    device = _device(options.device)
+    with join(device) as processes, _deterministic():
+        batches, info = plan(Store.open(options.cache), config, processes.count)
+        return _train(options, batches, info, processes, begin)
 
 
 def resolve(options: TrainOptions) -> TrainConfig:
@@ -152,34 +156,39 @@ def resolve(options: TrainOptions) -> TrainConfig:
     )
 
 
-def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float) -> TrainSummary:
-    run, config, total = options.out, batches.config, info.total_steps
-    device = _device(options.device)
+def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Processes, begin: float) -> TrainSummary:
+    run, config, total, device = options.out, batches.config, info.total_steps, processes.device
     closed = config.model.head == "learned"
     base = closed_classes(batches.base) if closed else base_classes(batches.store.vocabulary, batches.base)
     torch.manual_seed(config.seed)
-    network = make_network(config, info).to(device)
+    network = synchronise_norms(make_network(config, info), processes).to(device)
     optimiser = make_optimiser(network, config.optimiser)
-    if (run / LAST).is_file():
+    if options.restart and processes.first:
+        _clear(run)
+    if processes.as_first((run / LAST).is_file()):
         start = _resume(run, config, info, network, optimiser)
-        statistics = load_statistics(run / STATISTICS)
     else:
         start = 0
-        statistics = _begin(run, batches)
-    save_settings(run, config, info)
+        if processes.first:
+            _begin(run, batches)
+    processes.meet()  # nobody reads the old settings any more, and the statistics are there
+    statistics = load_statistics(run / STATISTICS)
+    if processes.first:
+        save_settings(run, config, info)
 
     stop = min(total, options.stop_after or total)
-    last: StepReport | None = None
-    objective = make_objective(config, base.to(device), statistics.mean_l1)
-    steps = train_steps(network, optimiser, batches, objective, config, start=start, stop=stop, total=total)
-    with MetricsLog(run, start) as metrics, progress_bar() as bar:
-        task = bar.add_task("steps", total=total, completed=start, note="")
-        for last in steps:
-            bar.update(task, completed=last.step, note=_note(last))
-            if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
-                metrics.write(last.step, last.scalars())
-            for name in _checkpoints_due(config, last.step, stop):
-                save_checkpoint(run / name, architecture(config, info), last.step, network, optimiser)
+    objective = make_objective(config, base.to(device), statistics.mean_l1, processes.mean)
+    steps = train_steps(
+        network, optimiser, batches, objective, config, start=start, stop=stop, total=total, processes=processes
+    )
+
+    def save(name: str, step: int) -> None:
+        save_checkpoint(run / name, architecture(config, info), step, network, optimiser)
+
+    if processes.first:
+        last = _record(steps, run, config, start, stop, total, save)
+    else:
+        last = next(iter(deque(steps, maxlen=1)), None)
     return TrainSummary(
         run=run,
         frames=len(batches.frames),
@@ -192,6 +201,28 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, begin: float)
     )
 
 
+def _record(
+    steps: Iterator[StepReport],
+    run: Path,
+    config: TrainConfig,
+    start: int,
+    stop: int,
+    total: int,
+    save: Callable[[str, int], None],
+) -> StepReport | None:
+    """Let the steps happen, with metrics, checkpoints and progress; the last one, if there was any."""
+    last: StepReport | None = None
+    with MetricsLog(run, start) as metrics, progress_bar() as bar:
+        task = bar.add_task("steps", total=total, completed=start, note="")
+        for last in steps:
+            bar.update(task, completed=last.step, note=_note(last))
+            if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
+                metrics.write(last.step, last.scalars())
+            for name in _checkpoints_due(config, last.step, stop):
+                save(name, last.step)
+    return last
+
+
 def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -199,10 +230,10 @@ def _device(name: str | None) -> torch.device:
         raise ConfigError(f"no device {name!r}", remedy="Give cpu, cuda or cuda:0") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {name} was asked for, and torch sees no GPU", remedy="See `ovps doctor`")
-    return device
+    return own_device(device)
 
 
-def plan(store: Store, config: TrainConfig) -> tuple[Batches, RunInfo]:
+def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:
     """What will be trained on, and the record of it."""
     provenance = store.provenance
     taxonomy, split = load_taxonomy(provenance.taxonomy), load_split(config.split)
@@ -225,18 +256,18 @@ def plan(store: Store, config: TrainConfig) -> tuple[Batches, RunInfo]:
         vocabulary_sha256=store.info.vocabulary_sha256,
         frames=len(frames),
         frames_sha256=hash_tokens(ref.token for ref in frames),
-        total_steps=config.total_steps(len(frames)),
+        total_steps=config.total_steps(len(frames), processes),
         threads=torch.get_num_threads(),
+        processes=processes,
     )
     return Batches(store, frames, grid, classes, config), info
 
 
-def _begin(run: Path, batches: Batches) -> ClipStatistics:
+def _begin(run: Path, batches: Batches) -> None:
     """Write what a new run takes from the cache."""
     save_vocabulary(batches.store.vocabulary, run / VOCABULARY)
     statistics = measure(batches.store, batches.frames, batches.config.statistics_frames)
     save_statistics(statistics, run / STATISTICS)
-    return statistics
 
 
 def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, optimiser: AdamW) -> int:
@@ -263,6 +294,7 @@ def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, o
 def _comparable(info: RunInfo) -> dict[str, Any]:
     """What must be the same for a run to go on exactly."""
     return flat(info.clip) | {
+        "processes": info.processes,
         "novel classes": list(info.split.novel),
         "vocabulary_sha256": info.vocabulary_sha256,
         "frames_sha256": info.frames_sha256,
@@ -300,3 +332,9 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         flags.fill_uninitialized_memory = fill
+
+
+if __name__ == "__main__":
+    from ovps.cli import main
+
+    main("train")  # the options of `ovps train`

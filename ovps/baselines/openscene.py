@@ -8,6 +8,8 @@ no instances: voxels of one thing class are clustered as the pieces of a split t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,10 +35,22 @@ class VoxelNetwork(nn.Module):
         return self.out(self.encoder(batch.coords, batch.features)).float()
 
 
-def distillation_loss(features: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
-    """1 - cos, averaged over the voxels that have a CLIP feature, (). features and clip (V, C), valid (V,) bool."""
+def distillation_loss(
+    features: Tensor,
+    clip: Tensor,
+    valid: Tensor,
+    reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Tensor:
+    """1 - cos, averaged over the voxels that have a CLIP feature, ().
+
+    Args:
+        features, clip: (V, C).
+        valid: (V,) bool.
+        reduce: over processes, as in `ovps.losses.total.loss_terms`.
+    """
     distance = 1 - F.cosine_similarity(features[valid], clip[valid], dim=1)
-    return distance.sum() / valid.sum().clamp(min=1)
+    # without any such voxel there is no sum either
+    return distance.sum() / reduce(valid.sum().to(distance.dtype)).clamp(min=1e-6)
 
 
 def ensemble_features(features: Tensor, batch: VoxelBatch, text: Tensor, class_index: Tensor, classes: int) -> Tensor:

@@ -173,11 +173,14 @@ def loss_terms(
     return LossTerms(weighted[~by_voxels].sum(), weighted[by_voxels].sum(), of_last_layer)
 
 
-def gradient_ratio(terms: LossTerms, parameters: Iterable[Tensor]) -> float:
+def gradient_ratio(
+    terms: LossTerms, parameters: Iterable[Tensor], reduce: Callable[[Tensor], Tensor] = lambda gradient: gradient
+) -> float:
     """Norm of the gradient of w_g L_V over the norm of the rest's, on shared parameters; aim at 0.1 to 0.5.
 
     Measure it early: near an optimum the two gradients cancel and the ratio tends to 1 whatever the weight.
     Keeps the graph, for the backward pass that follows. Costs two backward passes: once in a while is enough.
+    `reduce` takes each gradient to its mean over processes.
     """
     shared = [p for p in parameters if p.requires_grad]
     norms = []
@@ -186,7 +189,7 @@ def gradient_ratio(terms: LossTerms, parameters: Iterable[Tensor]) -> float:
             norms.append(0.0)
             continue
         gradients = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
-        norms.append(float(torch.stack([g.norm() for g in gradients if g is not None]).norm()))
+        norms.append(float(torch.stack([reduce(g).norm() for g in gradients if g is not None]).norm()))
     return norms[0] / max(norms[1], 1e-12)
 
 

@@ -26,7 +26,7 @@ class TrainConfig(BaseModel):
     Attributes:
         split: which classes are novel (name of a split shipped with ovps, or a YAML file).
         epochs, steps: length of the run; give one. A step is one update of the weights.
-        accumulate: forward passes per step; the mean of their losses is what counts.
+        accumulate: forward passes per step, of each process; the mean of their losses is what counts.
         seed: of weights, order and augmentation.
         precision: of the decoder; the sparse encoder stays in float32 (MinkowskiEngine knows nothing else).
         threads: of torch and MinkowskiEngine; None: all cores. Two numbers of threads give different last bits.
@@ -69,12 +69,12 @@ class TrainConfig(BaseModel):
             raise ValueError(f"merge.masks {self.merge.masks} and loss.voxel_form {self.loss.voxel_form} must be equal")
         return self
 
-    def total_steps(self, frames: int) -> int:
+    def total_steps(self, frames: int, processes: int = 1) -> int:
         """Updates in the whole run over `frames` training frames."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        per_step = self.data.batch_size * self.accumulate
+        per_step = self.data.batch_size * self.accumulate * processes
         return max(1, round(self.epochs * frames / per_step))
 
 

@@ -16,7 +16,7 @@ from ovps.geometry.grid import Grid
 from ovps.training.config import TrainConfig
 from ovps.training.labels import ClassSplit
 from ovps.training.memory import Keep
-from ovps.training.order import draws
+from ovps.training.order import draws, share
 from ovps.training.sample import Batch, join, make_sample
 
 
@@ -72,15 +72,16 @@ class Batches(Dataset[Batch]):
         return self._keep[index]
 
 
-def iterate(batches: Batches, start: int, stop: int) -> Iterator[Batch]:
-    """Batches number start..stop-1, in order, whatever the number of workers.
+def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: int = 1) -> Iterator[Batch]:
+    """The batches of process `rank` of `count` in forward passes start..stop-1, in order, for any number of workers.
 
-    Workers are spawned: forking a process that has read Zarr can deadlock.
+    Which these are says `ovps.training.order`; alone, pass i sees batch i. Workers are spawned: forking a process that
+    has read Zarr can deadlock.
     """
     workers = batches.config.data.workers
     loader: DataLoader[Batch] = DataLoader(
         batches,
-        sampler=range(start, stop),
+        sampler=share(start, stop, rank, count),
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,

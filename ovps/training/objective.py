@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,12 +17,18 @@ from ovps.training.loop import Objective, not_finite
 from ovps.training.sample import Batch
 
 
-def make_objective(config: TrainConfig, base: BaseClasses, mean_l1: float) -> Objective:
+def make_objective(
+    config: TrainConfig,
+    base: BaseClasses,
+    mean_l1: float,
+    reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Objective:
     """The objective of a run. Only the network runs in the config's precision.
 
     Args:
         base: the classes it is supervised with.
         mean_l1: see `ovps.losses.distillation.mean_l1`.
+        reduce: of normalisers over processes, see `ovps.losses.total.loss_terms`.
     """
 
     def on_queries(network: nn.Module, batch: Batch, step: int) -> LossTerms:
@@ -28,13 +36,14 @@ def make_objective(config: TrainConfig, base: BaseClasses, mean_l1: float) -> Ob
         with _precision(batch, config):
             outputs: list[LayerOutput] = network(batch.voxels)
         _check_finite([t for o in outputs for t in (o.class_embedding, *o.mask_logits)], batch, step)
-        return loss_terms(outputs, batch.voxels, batch.targets, network.class_logits, base, mean_l1, config.loss)
+        classify = network.class_logits
+        return loss_terms(outputs, batch.voxels, batch.targets, classify, base, mean_l1, config.loss, reduce)
 
     def on_voxels(network: nn.Module, batch: Batch, step: int) -> LossTerms:
         with _precision(batch, config):
             features = network(batch.voxels)
         _check_finite([features], batch, step)
-        loss = distillation_loss(features, batch.voxels.clip, batch.voxels.clip_valid)
+        loss = distillation_loss(features, batch.voxels.clip, batch.voxels.clip_valid, reduce)
         return LossTerms(torch.zeros_like(loss), loss, {"distillation": loss.detach()})
 
     return on_voxels if config.model.head == "voxel" else on_queries

@@ -58,7 +58,11 @@ class ClipSource(BaseModel):
 
 
 class RunInfo(BaseModel):
-    """`run.json`. Taxonomy and split are whole, so that a run needs no file of its user's."""
+    """`run.json`. Taxonomy and split are whole, so that a run needs no file of its user's.
+
+    Attributes:
+        processes: that train it together; a run.json without the number is of one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,6 +80,7 @@ class RunInfo(BaseModel):
     frames_sha256: str
     total_steps: int
     threads: int
+    processes: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,8 +55,8 @@ class DataConfig(_Settings):
     Attributes:
         subsets: the data set's own splits to train on.
         grid: voxel grid of training (`ovps.geometry.grid`); None: the cache's.
-        batch_size: frames per forward pass.
-        workers: loader processes; 0 loads in the training process.
+        batch_size: frames per forward pass, of each training process.
+        workers: loader processes of each training process; 0 loads in the training process.
         keep_mb: cached frames kept in memory, by each loading process, up to this many MB.
     """
 
