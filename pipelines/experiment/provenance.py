@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -42,6 +43,15 @@ def _git(folder: Path, *arguments: str) -> str:
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def command_line() -> str:
+    """What was typed, without the folders of this machine."""
+    program = Path(sys.argv[0])
+    name = (
+        f"python -m {program.parent.parent.name}.{program.parent.name}" if program.stem == "__main__" else program.name
+    )
+    return " ".join([name, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from pipelines.experiment.data import prepare
 from pipelines.experiment.estimate import confirm, estimate
 from pipelines.experiment.one import Job
 from pipelines.experiment.plan import Training, plan
+from pipelines.experiment.provenance import command_line
 from pipelines.experiment.queue import run_all
 from pipelines.experiment.report import write_report
 from pipelines.experiment.schema import Experiment
@@ -78,7 +79,7 @@ def _results(
     everything = _together(experiment, whole)
     cells, missing = collect(plan(everything))
     if cells:
-        save(everything, cells, missing, " ".join(sys.argv), stages.seconds)
+        save(everything, cells, missing, command_line(), stages.seconds)
     if cells and report:
         announce(f"report: {experiment.report}")
         write_report(everything, cells, missing, stages)

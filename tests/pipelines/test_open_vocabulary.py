@@ -231,23 +231,23 @@ def with_only(session: Session, clip: Clip, number: int, word: str) -> list[Poin
 def test_an_entry_replaced_by_one_of_its_synonyms_gives_nearly_its_segments(
     session: Session, clip: Clip, plain: list[PointLabels]
 ) -> None:
-    """Agreement is the IoU of a point's two segments, averaged over labelled points. Measured over all 60 words:
+    """Agreement is the IoU of a point's two segments, averaged over labelled points.
 
-    in the frame as a whole at least 0.994 (worst of all runs: 0.993) and 0.9996 on average (0.9996); on the points of
-    the replaced entry, of those with 100 points, 0.989 on average (0.976), median 1 (1), least 0.913 (0.770).
+    Measured over all words of the entries with 100 points: in the frame as a whole at least 0.994 (worst of all runs:
+    0.993); on the points of the replaced entry 0.989 on average (0.976), median 1 (1), least 0.913 (0.770).
     """
     entry = np.concatenate([labels.entry for labels in plain])
     whole, own_points = [], []
     for number, old in enumerate(session.vocabulary.entries):
+        if (entry == number).sum() < 100:
+            continue
         for word in old.synonyms:
             pairs = zip(plain, with_only(session, clip, number, word), strict=True)
             found = np.concatenate([agreement(ours, theirs) for ours, theirs in pairs])
             whole.append(found[entry != NO_ENTRY].mean())
-            if (entry == number).sum() >= 100:
-                own_points.append(found[entry == number].mean())
+            own_points.append(found[entry == number].mean())
+    assert len(whole) >= 10
     assert min(whole) > 0.97
-    assert np.mean(whole) > 0.995
-    assert len(own_points) >= 10
     assert np.median(own_points) > 0.98
     assert np.mean(own_points) > 0.9
 
