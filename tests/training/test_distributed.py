@@ -230,6 +230,19 @@ def test_a_run_json_of_before_is_of_one_process(store, tmp_path):
     assert small_run(store, tmp_path, "steps=2").resumed_from == 1
 
 
+def test_processes_drop_out_differently_and_the_same_again():
+    def drawn(rank: int, step: int) -> float:
+        Processes(CPU, rank, 2).seed(0, step)
+        return float(torch.rand(()))
+
+    assert len({drawn(rank, step) for rank in range(2) for step in range(2)}) == 4
+    assert drawn(1, 1) == drawn(1, 1)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    Processes(CPU).seed(0, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 # Batch norm and devices
 
 
