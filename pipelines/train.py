@@ -278,6 +278,13 @@ def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, o
         ConfigError: the run was begun with other settings, frames or CLIP features: going on would mix the two.
     """
     checkpoint = load_checkpoint(run / LAST, architecture(config, info))
+    check_same(run, config, info)
+    restore(checkpoint, network, optimiser, run / LAST)
+    return checkpoint.step
+
+
+def check_same(run: Path, config: TrainConfig, info: RunInfo) -> None:
+    """Raise ConfigError if a run was begun with other settings, frames or CLIP features than these."""
     old_config, old_info = load_settings(run)
     there, now = flat(old_config) | _comparable(old_info), flat(config) | _comparable(info)
     differing = differences(there, now, ignore=FREE)
@@ -287,8 +294,6 @@ def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, o
             path=run,
             remedy="Give the same settings to go on, another --out, or --restart to begin anew",
         )
-    restore(checkpoint, network, optimiser, run / LAST)
-    return checkpoint.step
 
 
 def _comparable(info: RunInfo) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
 from pipelines.evaluate import evaluate, file_sha256, load_result
 from pipelines.experiment.plan import Evaluation, Training
 from pipelines.inference import frames_of
-from pipelines.train import train
+from pipelines.train import check_same, plan, resolve, train
 
 VOCABULARY = "vocabulary.safetensors"
 
@@ -68,10 +68,13 @@ def do(job: Job, stage: Stage) -> None:
         if not trained(training.run):
             with stage(training.command):
                 train(training.options)
-        for evaluation in training.evaluations:
-            if found(training, evaluation) is None:
-                with stage(evaluation_command(training, evaluation)):
-                    _evaluate(training, evaluation)
+        missing = [e for e in training.evaluations if found(training, e) is None]
+        if missing:  # the cache may have been made anew since
+            config = resolve(training.options)
+            check_same(training.run, config, plan(Store.open(training.cache), config)[1])
+        for evaluation in missing:
+            with stage(evaluation_command(training, evaluation)):
+                _evaluate(training, evaluation)
 
 
 def trained(run: Path) -> bool:

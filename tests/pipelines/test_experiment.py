@@ -26,6 +26,7 @@ from pipelines.experiment.commands import run
 from pipelines.experiment.estimate import Estimate, confirm, estimate
 from pipelines.experiment.one import Job
 from pipelines.experiment.plan import plan
+from pipelines.experiment.provenance import CodeState, code_state
 from pipelines.experiment.report import choose_frames
 from pipelines.experiment.run import run_experiment
 from pipelines.experiment.schema import experiments, load_experiment, selected
@@ -233,6 +234,16 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_scores(made, st
     assert scores(folder) == scores(tmp_path)
 
 
+def test_a_cache_that_was_made_anew_is_noticed(store, tmp_path):
+    cache = shutil.copytree(store, tmp_path / "zarr")
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["ovps"])
+    run(str(path))
+    shutil.rmtree(cache)
+    write_synthetic_store(cache, frames=3)
+    with pytest.raises(ConfigError, match="frames_sha256"):
+        run(str(path))
+
+
 def test_another_process_at_the_same_run_is_noticed(made, tmp_path):
     experiment, _, _ = made
     training = plan(experiment)[0]
@@ -284,6 +295,12 @@ def test_results_json_says_where_everything_comes_from(made):
     assert record["config"]["model"]["fusion"] is (record["system"] != "pfc")
     assert {"commit", "dirty"} == set(results["code"])
     assert any(command.startswith("ovps train --cache") for command in results["seconds"])
+
+
+def test_code_outside_a_checkout_has_no_commit(tmp_path):
+    assert code_state(tmp_path).commit is None
+    assert str(code_state(tmp_path)) == "not a git checkout"
+    assert str(CodeState(commit="0123456789abcdef", dirty=True)) == "0123456789ab, with uncommitted changes"
 
 
 def test_mean_and_sample_deviation_over_seeds(made):
