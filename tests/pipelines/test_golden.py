@@ -20,7 +20,7 @@ from tests.training.small import small_run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.json"
 STEPS, LAST = 40, 5
-LOSSES = ("class", "mask_focal", "mask_dice", "position", "object", "voxel", "coverage")
+LOSSES = ("class", "mask_focal", "mask_dice", "exclusion", "position", "object", "voxel", "coverage")
 # Other processors round otherwise, and rounding decides matches early on: a band, not a bit pattern.
 LOSS_TOLERANCE = 0.25  # relative
 SCORE_TOLERANCE = 0.06  # absolute
