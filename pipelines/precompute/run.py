@@ -150,7 +150,9 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
         skip_bad_frames=options.on_error == "skip",
     )
     if options.codec is None:
-        job = replace(job, codec=_choose_codec(job, frames))
+        # val has no say in how the features that are trained on are rounded
+        first = [frame for frame in frames if frame.subset == options.subsets[0]]
+        job = replace(job, codec=_choose_codec(job, first))
     camera = frames[0].cameras[0]
     provenance = Provenance(
         dataset=options.dataset,

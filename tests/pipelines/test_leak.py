@@ -297,3 +297,22 @@ def test_the_same_content_in_training_frames_does_reach_the_weights(dataroot: Pa
     run, other = learn(dataroot), learn(root)
     assert not same_bits(dict(weights(run)["network"]), dict(weights(other)["network"]))
     assert (run / STATISTICS).read_bytes() != (other / STATISTICS).read_bytes()
+
+
+def test_validation_frames_have_no_say_in_the_codec(
+    dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codecs round differently. The val scene comes first in this data set."""
+    from pipelines.precompute import run as module
+
+    asked: list[Frame] = []
+
+    def spy(frame: Frame, tools: object) -> str:
+        asked.append(frame)
+        return "dense"
+
+    monkeypatch.setattr(module, "smaller_codec", spy)
+    options = options_for(dataroot, tmp_path / "zarr", codec=None).resolved()
+    frames = module.frames_of(options)
+    module.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
+    assert [frame.subset for frame in asked] == ["train"]

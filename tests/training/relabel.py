@@ -22,22 +22,25 @@ from ovps.taxonomy import load_taxonomy
 Relabel = Callable[[NDArray[np.uint32], NDArray[np.uint8], np.random.Generator], NDArray[np.integer]]
 
 
-def relabelled_store(source: Path, out: Path, relabel: Relabel) -> Path:
-    """A copy of a store with other labels, and the object embeddings that stage 1 would make of them."""
+def relabelled_store(source: Path, out: Path, relabel: Relabel, seed: int = 0) -> Path:
+    """A copy of a store with other labels, and the object embeddings that stage 1 would make of them.
+
+    A store relabelled twice needs two seeds, or the second change draws what the first drew.
+    """
     store = Store.open(source)
     create_store(out, store.provenance, store.vocabulary)
     for partition, refs in groupby(store.frames, key=lambda ref: ref.partition):
-        frames = [_relabelled(store.read(ref), relabel) for ref in refs]
+        frames = [_relabelled(store.read(ref), relabel, seed) for ref in refs]
         encoded = [encode_frame(f, VoxelFeatures.of_dense(f.clip, f.valid), store.provenance.codec) for f in frames]
         write_partition(out, partition, frames[0].scene, encoded)
     return out
 
 
-def _relabelled(frame: CachedFrame, relabel: Relabel) -> CachedFrame:
+def _relabelled(frame: CachedFrame, relabel: Relabel, seed: int) -> CachedFrame:
     assert frame.label is not None
     taxonomy = load_taxonomy("nuscenes")
     semantic, _ = taxonomy.decode(frame.label)
-    label = relabel(frame.label, semantic, np.random.default_rng(frame.index)).astype(np.uint32)
+    label = relabel(frame.label, semantic, np.random.default_rng([seed, frame.index])).astype(np.uint32)
     seen = np.flatnonzero(frame.views > 0)
     ones = np.ones(len(seen), np.float32)
     weights = csr_matrix((ones, (seen, frame.point_voxel[seen])), shape=(len(label), len(frame.coords)))
