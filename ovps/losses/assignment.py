@@ -78,6 +78,22 @@ def assign(
     return Assignment(torch.cat([rows, learned + fixed]), torch.cat([things[columns], stuff_segments[row]]))
 
 
+@torch.no_grad()
+def assign_proposals(mask_logits: Tensor, free: Tensor, masks: Tensor, weight: Tensor, costs: Costs) -> Assignment:
+    """Hungarian matching of queries that answer for no base segment with proposals, by their masks alone.
+
+    Args:
+        mask_logits: (Q, V).
+        free: (F,) int64, the queries that may be matched.
+        masks: (P, V) bool, of the proposals; `Assignment.segment` counts these.
+        weight: (V,) float, voxels to compare on.
+        costs: those of the masks.
+    """
+    cost = mask_cost(mask_logits[free], masks, weight, costs)
+    rows, columns = (torch.from_numpy(i).to(free.device) for i in linear_sum_assignment(cost.cpu().numpy()))
+    return Assignment(free[rows], columns)
+
+
 def matching_cost(
     class_logits: Tensor, mask_logits: Tensor, segment_class: Tensor, masks: Tensor, weight: Tensor, costs: Costs
 ) -> Tensor:
@@ -90,19 +106,31 @@ def matching_cost(
         masks: (S, V) bool.
         weight: (V,) float.
     """
-    yes, no = _focal_pair(class_logits, costs.class_gamma, costs.alpha)
-    class_cost = (yes - no)[:, segment_class]
-
-    inside = masks.to(mask_logits.dtype) * weight
-    yes, no = _focal_pair(mask_logits, costs.mask_gamma, costs.alpha)
-    mask_cost = (yes @ inside.T + no @ (weight - inside).T) / weight.sum().clamp(min=1)
-
-    p = mask_logits.sigmoid() * weight
-    dice_cost = 1 - 2 * (p @ inside.T) / (p.sum(dim=1)[:, None] + inside.sum(dim=1) + 1e-3)
-    return costs.class_weight * class_cost + costs.mask_weight * mask_cost + costs.dice_weight * dice_cost
+    alpha, gamma = costs.alpha, costs.class_gamma
+    class_cost = _focal_if_true(class_logits, gamma, alpha) - _focal_if_false(class_logits, gamma, alpha)
+    class_cost = class_cost[:, segment_class]
+    return costs.class_weight * class_cost + mask_cost(mask_logits, masks, weight, costs)
 
 
-def _focal_pair(logits: Tensor, gamma: float, alpha: float) -> tuple[Tensor, Tensor]:
-    """The focal loss if the target were true, and if it were false."""
-    true = torch.ones((), dtype=torch.bool, device=logits.device)
-    return focal(logits, true, gamma, alpha), focal(logits, ~true, gamma, alpha)
+def mask_cost(mask_logits: Tensor, masks: Tensor, weight: Tensor, costs: Costs) -> Tensor:
+    """The part of `matching_cost` that knows no class, (Q, S). Arguments as there."""
+    alpha, gamma = costs.alpha, costs.mask_gamma
+    # what is inside no mask costs the same for all of them: objects are small, so this halves the work
+    covered = masks.any(dim=0)
+    inside = masks[:, covered].to(mask_logits.dtype) * weight[covered]
+    logits = mask_logits[:, covered]
+    no = _focal_if_false(mask_logits, gamma, alpha)
+    change = _focal_if_true(logits, gamma, alpha) - no[:, covered]
+    focal_cost = ((no @ weight)[:, None] + change @ inside.T) / weight.sum().clamp(min=1)
+
+    area = mask_logits.sigmoid() @ weight
+    dice_cost = 1 - 2 * (logits.sigmoid() @ inside.T) / (area[:, None] + inside.sum(dim=1) + 1e-3)
+    return costs.mask_weight * focal_cost + costs.dice_weight * dice_cost
+
+
+def _focal_if_true(logits: Tensor, gamma: float, alpha: float) -> Tensor:
+    return focal(logits, torch.ones((), dtype=torch.bool, device=logits.device), gamma, alpha)
+
+
+def _focal_if_false(logits: Tensor, gamma: float, alpha: float) -> Tensor:
+    return focal(logits, torch.zeros((), dtype=torch.bool, device=logits.device), gamma, alpha)

@@ -9,6 +9,33 @@ from torch import Tensor
 
 
 @dataclass
+class Proposals:
+    """Where objects may be that have no label, found without any: P clusters of unlabelled voxels of one frame.
+
+    Attributes:
+        voxel_proposal: (V,) int64, row of the voxel's cluster, -1: in none.
+        embedding: (P, C) float32, mean `F_clip` over the cluster's valid voxels; zeros where not valid.
+        valid: (P,) bool.
+    """
+
+    voxel_proposal: Tensor
+    embedding: Tensor
+    valid: Tensor
+
+    def __post_init__(self) -> None:
+        p = len(self.embedding)
+        if len(self.valid) != p or (self.voxel_proposal.numel() and int(self.voxel_proposal.max()) >= p):
+            raise ValueError(f"proposals: arrays that do not fit {p} clusters")
+
+    def masks(self) -> Tensor:
+        """(P, V) bool."""
+        return _rows(self.voxel_proposal, len(self.embedding))
+
+    def to(self, device: torch.device | str) -> Proposals:
+        return Proposals(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+
+@dataclass
 class Targets:
     """Base segments of one frame. S segments, V voxels of this frame.
 
@@ -18,6 +45,7 @@ class Targets:
         segment_is_thing: (S,) bool.
         object_embedding: (S, C) float32, mean CLIP feature over the segment's own points; zeros where not valid.
         object_valid: (S,) bool.
+        proposals: what may be objects among the unlabelled voxels; None: not asked for.
     """
 
     voxel_segment: Tensor
@@ -25,6 +53,7 @@ class Targets:
     segment_is_thing: Tensor
     object_embedding: Tensor
     object_valid: Tensor
+    proposals: Proposals | None = None
 
     def __post_init__(self) -> None:
         s = len(self.segment_class)
@@ -35,10 +64,13 @@ class Targets:
 
     def masks(self) -> Tensor:
         """(S, V) bool."""
-        return (
-            self.voxel_segment[None, :]
-            == torch.arange(len(self.segment_class), device=self.voxel_segment.device)[:, None]
-        )
+        return _rows(self.voxel_segment, len(self.segment_class))
 
     def to(self, device: torch.device | str) -> Targets:
-        return Targets(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        tensors = [f.name for f in fields(self) if f.name != "proposals"]
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in tensors}
+        return Targets(**moved, proposals=self.proposals and self.proposals.to(device))
+
+
+def _rows(index: Tensor, count: int) -> Tensor:
+    return index[None, :] == torch.arange(count, device=index.device)[:, None]

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ovps.losses.assignment import Assignment, Costs, assign
+from ovps.losses.assignment import Assignment, Costs, assign, assign_proposals
 from ovps.losses.base import BaseClasses
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
 from ovps.losses.panoptic import (
@@ -29,7 +29,10 @@ from ovps.model.masks import MaskForm
 # (class embedding (..., C), text (T, C), class index (T,), classes E) -> logits (..., E); `Network.class_logits`
 Classify = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
-PARTS = ("class", "mask_focal", "mask_dice", "exclusion", "position", "object", "voxel", "coverage")
+PARTS = (
+    *("class", "mask_focal", "mask_dice", "exclusion", "position", "object", "voxel", "coverage"),
+    *("proposal_focal", "proposal_dice", "proposal_object"),
+)
 
 
 class LossConfig(BaseModel):
@@ -47,6 +50,8 @@ class LossConfig(BaseModel):
             switches it off. The form `sigmoid_normalised` needs it: its weights say nothing of how full masks are.
         exclusion_weight: of the focal loss that keeps unmatched masks off voxels of base segments (ours). Base classes
             are labelled exhaustively: what no base segment is matched with has no business there.
+        proposal_weight: of the same mask loss, and of L_O, for the unmatched queries that fit proposals best: clusters
+            of unlabelled voxels off the ground, which may be novel objects (ours). 0 switches it off.
         voxel_layers: where L_V applies; `last` saves time.
     """
 
@@ -61,6 +66,7 @@ class LossConfig(BaseModel):
     dice_weight: float = Field(2.0, ge=0)
     position_weight: float = Field(0.2, ge=0)
     coverage_weight: float = Field(0.0, ge=0)
+    proposal_weight: float = Field(0.0, ge=0)
     class_gamma: float = Field(4.0, ge=0)
     mask_gamma: float = Field(2.0, ge=0)
     alpha: float = Field(0.25, gt=0, lt=1)
@@ -76,6 +82,7 @@ class LossConfig(BaseModel):
     def part_weights(self) -> dict[str, float]:
         """Weight of each of PARTS in the total."""
         mask, voxel = self.mask_weight, self.voxel_weight
+        proposal = self.proposal_weight
         weights = (
             self.class_weight,
             mask * self.focal_weight,
@@ -85,6 +92,9 @@ class LossConfig(BaseModel):
             self.object_weight,
             voxel,
             voxel * self.coverage_weight,
+            proposal * mask * self.focal_weight,
+            proposal * mask * self.dice_weight,
+            proposal * self.object_weight,
         )
         return dict(zip(PARTS, weights, strict=True))
 
@@ -142,8 +152,8 @@ def loss_terms(
 
     Each part is a sum over the batch divided by a count over the batch, so that a batch of two frames is one loss
     and not the mean of two: classes and masks by matched segments, exclusion by frames, L_O by matched segments with a
-    CLIP feature, L_V by valid voxels and by `mean_l1`, coverage by the valid voxels that are unlabelled. Call it
-    outside autocast.
+    CLIP feature, L_V by valid voxels and by `mean_l1`, coverage by the valid voxels that are unlabelled, what is asked
+    of proposals by matched proposals. Call it outside autocast.
 
     Args:
         outputs: of the network, L + 1 of them.
@@ -215,45 +225,87 @@ def _frame(
     position = zero
     if output.position_logits is not None and config.position_weight > 0:
         position = mask_dice(output.position_logits[b][pairs.query], truth, weight)
-    unmatched = torch.ones(len(masks), dtype=torch.bool, device=masks.device)
-    unmatched[pairs.query] = False
-    valid_object = targets.object_valid[pairs.segment]
-    of_object = object_loss(embedding[pairs.query], targets.object_embedding[pairs.segment], valid_object)
-    voxel = coverage = exclusion = zero
-    if config.exclusion_weight > 0:
-        exclusion = exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha)
+    answers = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+    answers[pairs.query] = True
     frame = batch.voxels_of(b)
     valid = batch.clip_valid[frame]
     novel_or_noise = valid & ~labelled
+    voxel = coverage = zero
     if with_voxels:
         voxel = voxel_loss(masks, embedding, batch.clip[frame], valid, config.voxel_form)
         if config.coverage_weight > 0:
-            coverage = coverage_loss(masks, unmatched, novel_or_noise, config.voxel_form)
+            coverage = coverage_loss(masks, ~answers, novel_or_noise, config.voxel_form)
+    found, found_sums, found_counts = _on_proposals(masks, embedding, ~answers, labelled, targets, base, config)
+    answers[found] = True
+    exclusion = zero
+    if config.exclusion_weight > 0:
+        exclusion = exclusion_loss(masks[~answers], labelled, config.mask_gamma, config.alpha)
+    valid_object = targets.object_valid[pairs.segment]
     sums = torch.stack(
         [
-            _class_sum(logits, masks, labelled, targets, pairs, config),
+            _class_sum(logits, masks, labelled, targets, pairs, found, config),
             mask_focal(masks[pairs.query], truth, weight, config.mask_gamma, config.alpha),
             mask_dice(masks[pairs.query], truth, weight),
             exclusion,
             position,
-            of_object,
+            object_loss(embedding[pairs.query], targets.object_embedding[pairs.segment], valid_object),
             voxel,
             coverage,
+            *found_sums,
         ]
     )
     # the negatives of a frame without any base segment count too, so that frame counts as one
-    matched, voxels = len(pairs.query), valid.sum()
+    matched = len(pairs.query)
     counts = [
         *(max(matched, 1), matched, matched, 1, matched),
-        *(valid_object.sum(), voxels, novel_or_noise.sum()),
+        *(valid_object.sum(), valid.sum(), novel_or_noise.sum()),
+        *found_counts,
     ]
     return sums, torch.stack([torch.as_tensor(c, dtype=sums.dtype, device=sums.device) for c in counts])
 
 
+def _on_proposals(
+    masks: Tensor,
+    embedding: Tensor,
+    free: Tensor,
+    labelled: Tensor,
+    targets: Targets,
+    base: BaseClasses,
+    config: LossConfig,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor | int, ...]]:
+    """Queries matched with proposals, then sums and counts of what is asked of them: focal, dice, L_O.
+
+    Base voxels and other proposals are outside a proposal. The other unlabelled voxels, those at the ground, may belong
+    to it or not: they count for nothing.
+    """
+    proposals, zero = targets.proposals, masks.new_zeros(())
+    learned = len(masks) - len(base.stuff)
+    free = free[:learned].nonzero()[:, 0]
+    if proposals is None or not len(proposals.valid):
+        return free[:0], (zero, zero, zero), (0, 0, 0)
+    clusters = proposals.masks()
+    weight = (labelled | (proposals.voxel_proposal >= 0)).to(masks.dtype)
+    pairs = assign_proposals(masks, free, clusters, weight, config.costs)
+    truth, valid = clusters[pairs.segment], proposals.valid[pairs.segment]
+    sums = (
+        mask_focal(masks[pairs.query], truth, weight, config.mask_gamma, config.alpha),
+        mask_dice(masks[pairs.query], truth, weight),
+        object_loss(embedding[pairs.query], proposals.embedding[pairs.segment], valid),
+    )
+    return pairs.query, sums, (len(pairs.query), len(pairs.query), valid.sum())
+
+
 def _class_sum(
-    logits: Tensor, masks: Tensor, labelled: Tensor, targets: Targets, pairs: Assignment, config: LossConfig
+    logits: Tensor,
+    masks: Tensor,
+    labelled: Tensor,
+    targets: Targets,
+    pairs: Assignment,
+    found: Tensor,
+    config: LossConfig,
 ) -> Tensor:
     label = torch.full((len(logits),), -1, dtype=torch.int64, device=logits.device)
     label[pairs.query] = targets.segment_class[pairs.segment]
     part = takes_part(masks, labelled, pairs.query)
+    part[found] = False  # a proposal may be a novel object: it is no negative
     return class_loss(logits, label, part, config.class_gamma, config.alpha)

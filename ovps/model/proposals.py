@@ -47,11 +47,9 @@ def add_proposals(
         return panoptic
     cluster = torch.from_numpy(found).to(clip.device)
     row = cluster.clamp(min=0)
-    pooled = clip.new_zeros(int(cluster.max()) + 1, clip.shape[1])
-    used = (cluster >= 0) & valid
-    pooled.index_add_(0, row[used], clip[used])
+    pooled, seen = mean_features(cluster, clip, valid)
     named = class_cosines(pooled, text, class_index, len(is_thing)).argmax(dim=1)
-    named = torch.where(pooled.abs().sum(dim=1) > 0, named, UNLABELLED)
+    named = torch.where(seen, named, UNLABELLED)
     new = (cluster >= 0) & (named[row] != UNLABELLED)
     instance = torch.where(is_thing[named[row].clamp(min=0)], row + 1 + panoptic.voxel_instance.max(), 0)
     return Panoptic(
@@ -59,6 +57,22 @@ def add_proposals(
         torch.where(new, instance, panoptic.voxel_instance),
         panoptic.voxel_query,
     )
+
+
+def mean_features(cluster: Tensor, clip: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean `F_clip` (K, C) over the valid voxels of each cluster, zeros where it has none; whether it has any (K,).
+
+    Args:
+        cluster: (V,) int64 in 0..K-1, -1: in none.
+        clip: (V, C).
+        valid: (V,) bool.
+    """
+    used = (cluster >= 0) & valid
+    number = cluster[used]
+    count = int(cluster.max()) + 1 if len(cluster) else 0
+    total = clip.new_zeros(count, clip.shape[1]).index_add_(0, number, clip[used])
+    size = torch.bincount(number, minlength=count)
+    return total / size.clamp(min=1)[:, None], size > 0
 
 
 def clusters(position: NDArray[np.floating], free: NDArray[np.bool_], config: MergeConfig) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,9 +10,11 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid
 from ovps.losses.targets import Targets
 from ovps.model.inputs import VoxelBatch
+from ovps.model.panoptic import MergeConfig
 from ovps.training.augment import draw_transform, generator
 from ovps.training.labels import ClassSplit, make_targets
 from ovps.training.order import Draw
+from ovps.training.proposals import make_proposals
 from ovps.training.settings import AugmentationConfig
 from ovps.training.voxels import collate, frame_batch
 
@@ -36,12 +38,21 @@ class Batch:
 
 
 def make_sample(
-    frame: CachedFrame, draw: Draw, *, seed: int, grid: Grid, augmentation: AugmentationConfig, base: ClassSplit
+    frame: CachedFrame,
+    draw: Draw,
+    *,
+    seed: int,
+    grid: Grid,
+    augmentation: AugmentationConfig,
+    base: ClassSplit,
+    proposals: MergeConfig | None = None,
 ) -> Batch:
-    """A batch of one frame, augmented by (seed, epoch, frame)."""
+    """A batch of one frame, augmented by (seed, epoch, frame); with proposals of these gaps among the targets."""
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
     voxels = frame_batch(frame, grid, transform)
     targets = make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
+    if proposals is not None:
+        targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment, proposals))
     return Batch(voxels, [targets], (frame.token,))
 
 

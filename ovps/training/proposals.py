@@ -1,0 +1,24 @@
+"""Label-free proposals as targets: where training finds what may be objects of classes that it has no labels of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ovps.losses.targets import Proposals
+from ovps.model.inputs import VoxelBatch
+from ovps.model.panoptic import MergeConfig
+from ovps.model.proposals import clusters, mean_features
+
+
+def make_proposals(voxels: VoxelBatch, voxel_segment: Tensor, gaps: MergeConfig) -> Proposals:
+    """The clusters of unlabelled voxels off the ground, the same that inference finds among unclaimed voxels.
+
+    Args:
+        voxels: one frame of V voxels.
+        voxel_segment: (V,) int64, of the base segments, -1: unlabelled. Nothing else is known of any label.
+        gaps: between clusters.
+    """
+    found = torch.from_numpy(clusters(voxels.position.numpy(), (voxel_segment < 0).numpy(), gaps))
+    embedding, valid = mean_features(found, voxels.clip, voxels.clip_valid)
+    return Proposals(found, embedding, valid)
