@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from ovps.losses.assignment import assign
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
 from ovps.losses.panoptic import class_loss, exclusion_loss, mask_dice, mask_focal, takes_part
+from ovps.losses.targets import Proposals
 from ovps.losses.total import PARTS, LossConfig, gradient_ratio, loss_terms, total_loss
 from ovps.model.classify import class_logits
 from ovps.model.inputs import LayerOutput
@@ -212,3 +214,78 @@ def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame
     assert terms.supervised.item() == pytest.approx(0.7 * exclusion.item(), rel=1e-5)
     alone = loss_terms(outputs, batch, [targets], classify, base, 1.0, config.model_copy(update={"coverage_weight": 0}))
     assert (terms.voxel - alone.voxel).item() == pytest.approx(0.3 * coverage.item(), rel=1e-4)
+
+
+def proposals_of(batch, targets) -> Proposals:
+    """The unlabelled sector in two halves, and a few of its voxels in neither; no camera sees the second."""
+    free = (targets.voxel_segment < 0).nonzero()[:, 0]
+    assert len(free) > 6
+    voxel = torch.full((len(batch.coords),), -1)
+    voxel[free[2 : len(free) // 2]], voxel[free[len(free) // 2 :]] = 0, 1
+    return Proposals(voxel, torch.randn(2, tiny.CLIP_DIM), torch.tensor([True, False]))
+
+
+def test_proposals_against_the_parts_by_hand(frame):
+    batch, targets, outputs = frame
+    base, proposals = tiny.base_classes(), proposals_of(batch, targets)
+    config = LossConfig(class_weight=0, mask_weight=0.5, object_weight=0.4, voxel_weight=0, exclusion_weight=0.3)
+    without = loss_terms(outputs, batch, [targets], classify, base, 1.0, config)
+    config = config.model_copy(update={"proposal_weight": 0.7})
+    terms = loss_terms(outputs, batch, [replace(targets, proposals=proposals)], classify, base, 1.0, config)
+    labelled = targets.voxel_segment >= 0
+    weight = torch.tensor([float(a or b >= 0) for a, b in zip(labelled, proposals.voxel_proposal, strict=True)])
+    assert 0 < int((weight == 0).sum()) < int((~labelled).sum())
+    change = 0.0
+    for output in outputs:
+        masks, e = output.mask_logits[0], output.class_embedding[0]
+        logits = classify(e, base.text, base.class_index, 5)
+        pairs = assign(logits, masks, targets, torch.tensor([1, 4]), torch.ones(60), config.costs)
+        free = [q for q in range(QUERIES - tiny.BASE_STUFF) if q not in pairs.query.tolist()]
+        cost = {
+            (q, p): mask_focal(masks[q][None], (proposals.voxel_proposal == p)[None], weight, 2, 0.25)
+            + 2 * (1 - 2 * (masks[q].sigmoid() * weight * (proposals.voxel_proposal == p)).sum()
+                   / ((masks[q].sigmoid() * weight).sum() + (proposals.voxel_proposal == p).sum() + 1e-3))
+            for q in free for p in range(2)
+        }  # fmt: skip
+        best = min(itertools.permutations(free, 2), key=lambda q: (cost[q[0], 0] + cost[q[1], 1]).item())
+        for p, q in enumerate(best):
+            truth = (proposals.voxel_proposal == p)[None]
+            focal, dice = (f(masks[q][None], truth, weight, *a) for f, a in ((mask_focal, (2, 0.25)), (mask_dice, ())))
+            change += 0.7 * 0.5 * (focal + 2 * dice) / 2
+        cosine = torch.nn.functional.cosine_similarity(e[best[0]], proposals.embedding[0], dim=0)
+        change += 0.7 * 0.4 * (1 - cosine)  # of the one that a camera sees
+        # a mask that answers for a proposal is not told twice to keep off base voxels
+        change -= 0.5 * 0.3 * exclusion_loss(masks[list(best)], labelled, 2, 0.25)
+    assert (terms.supervised - without.supervised).item() == pytest.approx(change.item(), rel=1e-4)
+
+
+def test_a_query_with_a_proposal_is_no_negative_of_any_class(frame):
+    batch, targets, outputs = frame
+    config = LossConfig(mask_weight=0, object_weight=0, voxel_weight=0, proposal_weight=1.0)
+    # masks that are empty take part in L_cls, unless they answer for something
+    empty = [LayerOutput(o.class_embedding, [o.mask_logits[0] - 10], o.position_logits) for o in outputs]
+    base, proposals = tiny.base_classes(), proposals_of(batch, targets)
+    total = total_loss(empty, batch, [replace(targets, proposals=proposals)], classify, base, 1.0, config)[0]
+    gradients = torch.autograd.grad(total, [o.class_embedding for o in empty])
+    silent = [(g[0].abs().sum(dim=1) == 0).sum().item() for g in gradients]
+    assert silent == [2, 2]
+    total = total_loss(empty, batch, [targets], classify, base, 1.0, config)[0]
+    gradients = torch.autograd.grad(total, [o.class_embedding for o in empty])
+    assert [(g[0].abs().sum(dim=1) == 0).sum().item() for g in gradients] == [0, 0]
+
+
+def test_more_proposals_than_queries(frame):
+    batch, targets, outputs = frame
+    free = (targets.voxel_segment < 0).nonzero()[:, 0][:9]
+    voxel = torch.full((60,), -1)
+    voxel[free] = torch.arange(len(free))
+    many = Proposals(voxel, torch.randn(len(free), tiny.CLIP_DIM), torch.ones(len(free), dtype=torch.bool))
+    learned = QUERIES - tiny.BASE_STUFF - 3  # three things are matched
+    assert len(free) > learned
+    config = LossConfig(proposal_weight=1.0)
+    total, log = total_loss(
+        outputs, batch, [replace(targets, proposals=many)], classify, tiny.base_classes(), 1, config
+    )
+    total.backward()
+    assert total.isfinite()
+    assert log["last/proposal_dice"] > 0

@@ -40,6 +40,10 @@ SETTINGS = {
         *("model.encoder.norm=layer", "model.dropout=0.1", "accumulate=2"),
         "loss.coverage_weight=1",
     ),
+    "terms of ours": (  # voxels small enough to hang together as proposals
+        *("loss.coverage_weight=1", "loss.exclusion_weight=1", "loss.proposal_weight=1"),
+        *("data.grid=cylinder:60x60x32", "model.queries=24"),
+    ),
 }
 
 Segment = tuple[int, int]  # class id, instance; (0, 0): unlabelled
@@ -171,8 +175,12 @@ def test_it_is_the_whole_method_that_was_trained(dataroot: Path, settings: tuple
     assert config.model.fusion
     shape = config.augmentation
     assert min(shape.rotate, shape.flip_x, shape.flip_y, shape.scale, shape.translate) > 0
-    for line in read_metrics(run):
+    lines = read_metrics(run)
+    for line in lines:
         assert min(line[f"loss/last/{part}"] for part in ("class", "mask_focal", "mask_dice", "object", "voxel")) > 0
+    if config.loss.proposal_weight > 0:
+        for part in ("coverage", "exclusion", "proposal_dice", "proposal_object"):
+            assert max(line[f"loss/last/{part}"] for line in lines) > 0, part
 
 
 def test_all_four_novel_classes_are_in_the_training_frames(dataroot: Path) -> None:
