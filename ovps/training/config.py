@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError
-from ovps.losses.total import LossConfig
+from ovps.losses.config import LossConfig
 from ovps.model.config import ModelConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.training.settings import AugmentationConfig, DataConfig, OptimiserConfig

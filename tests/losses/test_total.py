@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from ovps.losses.assignment import assign
+from ovps.losses.config import PARTS, LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
 from ovps.losses.panoptic import class_loss, exclusion_loss, mask_dice, mask_focal, takes_part
 from ovps.losses.targets import Proposals
-from ovps.losses.total import PARTS, LossConfig, gradient_ratio, loss_terms, total_loss
+from ovps.losses.total import gradient_ratio, loss_terms, total_loss
 from ovps.model.classify import class_logits
 from ovps.model.inputs import LayerOutput
 from tests.model import tiny

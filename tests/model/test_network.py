@@ -8,7 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ovps.losses.total import LossConfig, total_loss
+from ovps.losses.config import LossConfig
+from ovps.losses.total import total_loss
 from ovps.model.config import EncoderConfig, ModelConfig
 from ovps.model.decoder import attend_where
 from ovps.model.encoder import SparseUNet

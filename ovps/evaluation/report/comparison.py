@@ -19,6 +19,7 @@ from ovps.evaluation.report import parts
 from ovps.evaluation.report.charts import NOTHING, Bar, bar_chart, text
 from ovps.evaluation.report.page import details
 from ovps.evaluation.report.pictures import FrameView
+from ovps.evaluation.report.scatter import Point, scatter
 from ovps.evaluation.report.tables import badge, group_head, groups_of, part_of
 from ovps.evaluation.results import EvalResult
 from ovps.taxonomy import Taxonomy
@@ -286,5 +287,18 @@ def _systems(content: ComparisonContent) -> str:
         " those of training, the mean time of a step times their number.</p><div class='wide'><table><thead><tr>"
         "<th>system</th><th>what it is</th><th class='num'>steps</th><th class='num'>parameters</th>"
         "<th class='num'>minutes</th><th class='num'>seeds</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>{_cost(content)}</section>"
     )
+
+
+def _cost(content: ComparisonContent) -> str:
+    """Base PQ of every system against the minutes that its training took, on the first split."""
+    points = []
+    for system in content.systems:
+        cells = content.of(system, content.splits[0])
+        minutes, pq = spread(c.training_minutes for c in cells), group_spread(cells, "base", "pq")
+        if minutes and pq:
+            points.append(Point(system, minutes.mean, pq.mean))
+    if not points:
+        return ""
+    return f"<div class='charts'>{scatter('PQ of base classes', 'minutes of training', points, 'base')}</div>"
