@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from ovps.errors import StorageError
+from ovps.errors import ConfigError, StorageError
+from ovps.evaluation.inference import variants_of
 from ovps.evaluation.prediction import PointLabels, class_ids
 from ovps.evaluation.submission import check_submission, encode, save_arrays, write_labels, write_meta
 from ovps.model.panoptic import MergeConfig
@@ -69,10 +70,15 @@ def predict(
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, or more instances than the submission format holds.
+        ConfigError: no such subset, more instances than the submission format holds, or `fill` of a run without queries
+            or without text.
         StorageError: the disk refuses.
     """
     session = open_session(run, cache, vocabulary=vocabulary, merge=merge, device=device)
+    if fill and "filled" not in variants_of(session.run.network):
+        raise ConfigError(
+            "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
+        )
     frames = frames_of(session.store, subset)
     begin = time.perf_counter()
     points, unlabelled = {}, 0

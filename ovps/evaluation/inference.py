@@ -86,8 +86,7 @@ def predict_frame(
         text: the vocabulary; its entries are what the labels count.
         config: thresholds of the merge.
         classifier: where the classes of masks come from; None: the unified head.
-        variants: further merges of the same network output, see `ovps.evaluation.tally.VARIANTS`; a network without
-            queries has none.
+        variants: further merges of the same network output, of those that `variants_of` the network lists.
     """
     if batch.frames != 1 or network.training:
         raise ValueError(f"{batch.frames} frames, network in {'training' if network.training else 'evaluation'} mode")
@@ -98,6 +97,7 @@ def predict_frame(
 
     merged = merge(probability, masks, text.is_thing, batch.position, config)
     others: dict[str, Panoptic] = {}
+    variants = tuple(v for v in variants if v in variants_of(network))
     if "unsplit" in variants:
         unsplit = config.model_copy(update={"split": False})
         others["unsplit"] = merge(probability, masks, text.is_thing, batch.position, unsplit)
@@ -110,6 +110,13 @@ def predict_frame(
         )
     inside = mask_probability(masks, config.masks) > MASK_THRESHOLD
     return _prediction(merged, others, inside, batch)
+
+
+def variants_of(network: Network | VoxelNetwork) -> tuple[Variant, ...]:
+    """Without queries there are none; what is named by CLIP's text needs a vocabulary of text, not learned classes."""
+    if isinstance(network, VoxelNetwork):
+        return ()
+    return ("unsplit", "proposals", "filled") if isinstance(network.classifier, TextClassifier) else ("unsplit",)
 
 
 def _class_probability(

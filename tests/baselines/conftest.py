@@ -16,4 +16,5 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory) -> Path:
-    return write_synthetic_store(tmp_path_factory.mktemp("baselines") / "store", frames=2)
+    # not as many dimensions as classes: nobody shall mistake one for the other
+    return write_synthetic_store(tmp_path_factory.mktemp("baselines") / "store", frames=2, clip_dim=20)

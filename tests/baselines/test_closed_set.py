@@ -7,11 +7,12 @@ import torch
 
 from ovps.baselines.closed_set import LearnedClassifier, closed_text
 from ovps.cache.reader import Store
-from ovps.errors import VocabularyError
+from ovps.errors import ConfigError, VocabularyError
 from ovps.evaluation.inference import Text
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary
 from pipelines.evaluate import evaluate
+from pipelines.predict import predict
 from tests.training.small import small_run
 
 TRAINED = ("car", "road", "tree", "bus")
@@ -55,3 +56,11 @@ def test_a_run_with_all_labels_is_scored_by_any_split(store, tmp_path):
     assert result.system.panoptic.groups["novel"].classes == 4
     assert result.system.panoptic.groups["all"] == whole.system.panoptic.groups["all"]
     assert len(Store.open(store).vocabulary.entries) == 16
+    assert [v.name for v in result.variants] == ["unsplit"]  # the others name things by text, which it does not know
+
+
+@pytest.mark.parametrize("system", ["closed_set", "openscene"])
+def test_filling_needs_masks_with_classes_from_text(store, tmp_path, system):
+    small_run(store, tmp_path / "run", "steps=1", system=system)
+    with pytest.raises(ConfigError, match=r"to fill with.*--fill"):
+        predict(tmp_path / "run", store, tmp_path / "out", fill=True)
