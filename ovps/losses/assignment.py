@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ovps.losses.panoptic import focal
-from ovps.losses.targets import Targets
+from ovps.losses.masks import Masks, Members, Totals, focal
+from ovps.losses.targets import Proposals, Targets
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Assignment:
 
 @torch.no_grad()
 def assign(
-    class_logits: Tensor, mask_logits: Tensor, targets: Targets, stuff: Tensor, weight: Tensor, costs: Costs
+    class_logits: Tensor, masks: Masks, totals: Totals, targets: Targets, stuff: Tensor, costs: Costs
 ) -> Assignment:
     """Hungarian matching of learned queries with base things; fixed pairs for base stuff.
 
@@ -48,24 +48,18 @@ def assign(
 
     Args:
         class_logits: (Q, E) over the base classes.
-        mask_logits: (Q, V).
+        masks: Q masks.
+        totals: over the voxels that base masks are compared on.
         targets: the frame's base segments, at most one per stuff class.
         stuff: (S,) int64, base class of each fixed query; those are the last S of the Q.
-        weight: (V,) float, see `ovps.losses.panoptic.voxel_weight`.
         costs: see there.
     """
-    learned = len(class_logits) - len(stuff)
+    learned = torch.arange(len(class_logits) - len(stuff), device=stuff.device)
     things = targets.segment_is_thing.nonzero()[:, 0]
-    cost = matching_cost(
-        class_logits[:learned],
-        mask_logits[:learned],
-        targets.segment_class[things],
-        targets.masks()[things],
-        weight,
-        costs,
-    )
-    rows, columns = linear_sum_assignment(cost.cpu().numpy())
-    rows, columns = (torch.from_numpy(i).to(stuff.device) for i in (rows, columns))
+    cost = costs.class_weight * class_cost(class_logits[learned], targets.segment_class[things], costs)
+    inside = Members.of(things, targets.voxel_segment, len(targets.segment_class))
+    cost += mask_cost(masks, totals, learned, inside, costs)
+    rows, columns = _solve(cost)
 
     # (present stuff segments) x (stuff classes): the class id need not be contiguous with anything
     stuff_segments = (~targets.segment_is_thing).nonzero()[:, 0]
@@ -75,62 +69,56 @@ def assign(
             "targets: a stuff segment of a class that is not base stuff, or two segments of one stuff class"
         )
     row, fixed = fits.nonzero(as_tuple=True)
-    return Assignment(torch.cat([rows, learned + fixed]), torch.cat([things[columns], stuff_segments[row]]))
+    return Assignment(torch.cat([rows, len(learned) + fixed]), torch.cat([things[columns], stuff_segments[row]]))
 
 
 @torch.no_grad()
-def assign_proposals(mask_logits: Tensor, free: Tensor, masks: Tensor, weight: Tensor, costs: Costs) -> Assignment:
+def assign_proposals(masks: Masks, totals: Totals, free: Tensor, proposals: Proposals, costs: Costs) -> Assignment:
     """Hungarian matching of queries that answer for no base segment with proposals, by their masks alone.
 
     Args:
-        mask_logits: (Q, V).
+        masks: Q masks.
+        totals: over the voxels that proposals are compared on.
         free: (F,) int64, the queries that may be matched.
-        masks: (P, V) bool, of the proposals; `Assignment.segment` counts these.
-        weight: (V,) float, voxels to compare on.
+        proposals: of the frame; `Assignment.segment` counts these.
         costs: those of the masks.
     """
-    cost = mask_cost(mask_logits[free], masks, weight, costs)
-    rows, columns = (torch.from_numpy(i).to(free.device) for i in linear_sum_assignment(cost.cpu().numpy()))
+    everyone = torch.arange(len(proposals.valid), device=free.device)
+    inside = Members.of(everyone, proposals.voxel_proposal, len(everyone))
+    rows, columns = _solve(mask_cost(masks, totals, free, inside, costs))
     return Assignment(free[rows], columns)
 
 
-def matching_cost(
-    class_logits: Tensor, mask_logits: Tensor, segment_class: Tensor, masks: Tensor, weight: Tensor, costs: Costs
-) -> Tensor:
-    """(Q, S) float: focal class cost + focal mask cost + dice cost [mmdet's FocalLossCost and DiceCost].
+def class_cost(class_logits: Tensor, segment_class: Tensor, costs: Costs) -> Tensor:
+    """(Q, S): focal loss if the class were true, less if it were false [mmdet's FocalLossCost].
 
     Args:
         class_logits: (Q, E).
-        mask_logits: (Q, V).
         segment_class: (S,) int64.
-        masks: (S, V) bool.
-        weight: (V,) float.
     """
-    alpha, gamma = costs.alpha, costs.class_gamma
-    class_cost = _focal_if_true(class_logits, gamma, alpha) - _focal_if_false(class_logits, gamma, alpha)
-    class_cost = class_cost[:, segment_class]
-    return costs.class_weight * class_cost + mask_cost(mask_logits, masks, weight, costs)
+    true, false = (torch.tensor(t, device=class_logits.device) for t in (True, False))
+    yes, no = (focal(class_logits, t, costs.class_gamma, costs.alpha) for t in (true, false))
+    return (yes - no)[:, segment_class]
 
 
-def mask_cost(mask_logits: Tensor, masks: Tensor, weight: Tensor, costs: Costs) -> Tensor:
-    """The part of `matching_cost` that knows no class, (Q, S). Arguments as there."""
-    alpha, gamma = costs.alpha, costs.mask_gamma
-    # what is inside no mask costs the same for all of them: objects are small, so this halves the work
-    covered = masks.any(dim=0)
-    inside = masks[:, covered].to(mask_logits.dtype) * weight[covered]
-    logits = mask_logits[:, covered]
-    no = _focal_if_false(mask_logits, gamma, alpha)
-    change = _focal_if_true(logits, gamma, alpha) - no[:, covered]
-    focal_cost = ((no @ weight)[:, None] + change @ inside.T) / weight.sum().clamp(min=1)
+def mask_cost(masks: Masks, totals: Totals, queries: Tensor, segments: Members, costs: Costs) -> Tensor:
+    """(F, S): focal cost + dice cost [mmdet's FocalLossCost and DiceCost].
 
-    area = mask_logits.sigmoid() @ weight
-    dice_cost = 1 - 2 * (logits.sigmoid() @ inside.T) / (area[:, None] + inside.sum(dim=1) + 1e-3)
+    Args:
+        masks: Q masks.
+        totals: over the voxels to compare on; all segments lie within.
+        queries: (F,) int64, the masks to compare.
+        segments: S of them.
+    """
+    everyone = torch.arange(len(segments.size), device=segments.row.device)
+    member = (segments.row[:, None] == everyone).to(masks.logits.dtype)
+    there = masks.at(queries[:, None], segments.voxel[None, :])
+    focal_cost = (totals.outside[queries, None] + there.if_inside @ member) / totals.size
+    overlap = there.probability @ member
+    dice_cost = 1 - 2 * overlap / (totals.area[queries, None] + segments.size + 1e-3)
     return costs.mask_weight * focal_cost + costs.dice_weight * dice_cost
 
 
-def _focal_if_true(logits: Tensor, gamma: float, alpha: float) -> Tensor:
-    return focal(logits, torch.ones((), dtype=torch.bool, device=logits.device), gamma, alpha)
-
-
-def _focal_if_false(logits: Tensor, gamma: float, alpha: float) -> Tensor:
-    return focal(logits, torch.zeros((), dtype=torch.bool, device=logits.device), gamma, alpha)
+def _solve(cost: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = linear_sum_assignment(cost.cpu().numpy())
+    return torch.from_numpy(rows).to(cost.device), torch.from_numpy(columns).to(cost.device)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovps.model.masks import MaskForm, mask_probability, reconstruct
-
 
 def object_loss(class_embedding: Tensor, object_embedding: Tensor, valid: Tensor) -> Tensor:
     """1 - cos summed over the matched segments that have a CLIP feature, ().
@@ -19,33 +17,33 @@ def object_loss(class_embedding: Tensor, object_embedding: Tensor, valid: Tensor
     return (1 - F.cosine_similarity(class_embedding[valid], object_embedding[valid], dim=1)).sum()
 
 
-def voxel_loss(mask_logits: Tensor, class_embedding: Tensor, clip: Tensor, valid: Tensor, form: MaskForm) -> Tensor:
+def voxel_loss(weights: Tensor, class_embedding: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
     """L1 between reconstructed and cached CLIP features, summed over channels and valid voxels, ().
 
     F_clip's rows are at most 1 long (means of unit vectors) and E's rows are 1 long, so a voxel with one full mask is
     reconstructed at about the right length; overlapping sigmoid masks overshoot, which this loss itself pulls down.
 
     Args:
-        mask_logits: (Q, V).
+        weights: (Q, V), M of the paper: see `ovps.model.masks.mixture`.
         class_embedding: (Q, C), L2-normalised.
         clip: (V, C).
         valid: (V,) bool.
     """
-    return (reconstruct(mask_logits[:, valid], class_embedding, form) - clip[valid]).abs().sum()
+    return ((weights.T @ class_embedding)[valid] - clip[valid]).abs().sum()
 
 
-def coverage_loss(mask_logits: Tensor, free: Tensor, claimable: Tensor, form: MaskForm) -> Tensor:
+def coverage_loss(probability: Tensor, free: Tensor, claimable: Tensor) -> Tensor:
     """1 - the largest probability of a free mask, summed over voxels, (): one of them should claim each voxel.
 
     Ours: a plain sigmoid's share in the gradient of L_V vanishes where every mask is empty.
 
     Args:
-        mask_logits: (Q, V).
+        probability: (Q, V).
         free: (Q,) bool, masks that answer for no base segment.
         claimable: (V,) bool.
     """
-    masks = mask_probability(mask_logits[:, claimable], form)[free]
-    return (1 - masks.amax(dim=0)).sum() if len(masks) else mask_logits.new_zeros(())
+    masks = probability[:, claimable][free]
+    return (1 - masks.amax(dim=0)).sum() if len(masks) else probability.new_zeros(())
 
 
 def mean_l1(clip: Tensor, mean: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from ovps.losses.assignment import Assignment, assign, assign_proposals
 from ovps.losses.base import BaseClasses
 from ovps.losses.config import LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
-from ovps.losses.panoptic import class_loss, exclusion_loss, mask_dice, mask_focal, takes_part, voxel_weight
-from ovps.losses.targets import Targets
+from ovps.losses.masks import Masks, Members, Totals, dice_loss, exclusion_loss, mask_losses
+from ovps.losses.panoptic import class_loss, counted_voxels, takes_part
+from ovps.losses.targets import Proposals, Targets
 from ovps.model.inputs import LayerOutput, VoxelBatch
+from ovps.model.masks import mask_probability, mixture
 
 
 def frame_parts(
@@ -24,44 +26,56 @@ def frame_parts(
     config: LossConfig,
     with_voxels: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Sums and counts, (PARTS,) each, of one frame at one layer."""
-    masks, embedding = output.mask_logits[b], output.class_embedding[b]
-    labelled = targets.voxel_segment >= 0
-    weight = voxel_weight(labelled, config.unlabelled)
-    pairs = assign(logits, masks, targets, base.stuff, weight, config.costs)
-    truth = targets.masks()[pairs.segment]
-    zero = masks.new_zeros(())
+    """Sums and counts, (PARTS,) each, of one frame at one layer.
 
+    Args:
+        output: of the layer.
+        logits: (Q, E) over the base classes, of this frame.
+        b: number of the frame in the batch.
+        targets: of this frame.
+        base, config: see `ovps.losses.total.loss_terms`.
+        with_voxels: whether L_V applies to this layer.
+    """
+    embedding, proposals = output.class_embedding[b], targets.proposals
+    labelled = targets.voxel_segment >= 0
+    counted = counted_voxels(labelled, config.unlabelled)
+    masks = Masks.of(output.mask_logits[b], config.mask_gamma, config.alpha)
+    on_base, on_labelled, on_proposals = masks.totals(counted, labelled, labelled | _proposed(proposals, labelled))
+    zero = logits.new_zeros(())
+
+    pairs = assign(logits, masks, on_base, targets, base.stuff, config.costs)
+    segments = Members.of(pairs.segment, targets.voxel_segment, len(targets.segment_class))
     position = zero
     if output.position_logits is not None and config.position_weight > 0:
-        position = mask_dice(output.position_logits[b][pairs.query], truth, weight)
-    answers = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+        position = _position_dice(output.position_logits[b], counted, pairs, segments)
+    answers = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     answers[pairs.query] = True
-    frame = batch.voxels_of(b)
-    valid = batch.clip_valid[frame]
+
+    valid = batch.clip_valid[batch.voxels_of(b)]
     novel_or_noise = valid & ~labelled
     voxel = coverage = zero
     if with_voxels:
-        voxel = voxel_loss(masks, embedding, batch.clip[frame], valid, config.voxel_form)
+        softmax = config.voxel_form == "softmax"
+        probability = mask_probability(masks.logits, config.voxel_form) if softmax else masks.probability
+        weights = mixture(probability, config.voxel_form)
+        voxel = voxel_loss(weights, embedding, batch.clip[batch.voxels_of(b)], valid)
         if config.coverage_weight > 0:
-            coverage = coverage_loss(masks, ~answers, novel_or_noise, config.voxel_form)
-    found, found_sums, found_counts = _on_proposals(masks, embedding, ~answers, labelled, targets, base, config)
+            coverage = coverage_loss(probability, ~answers, novel_or_noise)
+
+    found, on_found, found_counts = _on_proposals(masks, on_proposals, embedding, ~answers, proposals, base, config)
     answers[found] = True
-    exclusion = zero
-    if config.exclusion_weight > 0:
-        exclusion = exclusion_loss(masks[~answers], labelled, config.mask_gamma, config.alpha)
+    exclusion = exclusion_loss(on_labelled, ~answers) if config.exclusion_weight > 0 else zero
     valid_object = targets.object_valid[pairs.segment]
     sums = torch.stack(
         [
             _class_sum(logits, masks, labelled, targets, pairs, found, config),
-            mask_focal(masks[pairs.query], truth, weight, config.mask_gamma, config.alpha),
-            mask_dice(masks[pairs.query], truth, weight),
+            *mask_losses(masks, on_base, pairs.query, segments),
             exclusion,
             position,
             object_loss(embedding[pairs.query], targets.object_embedding[pairs.segment], valid_object),
             voxel,
             coverage,
-            *found_sums,
+            *on_found,
         ]
     )
     # the negatives of a frame without any base segment count too, so that frame counts as one
@@ -74,12 +88,23 @@ def frame_parts(
     return sums, torch.stack([torch.as_tensor(c, dtype=sums.dtype, device=sums.device) for c in counts])
 
 
+def _proposed(proposals: Proposals | None, labelled: Tensor) -> Tensor:
+    return torch.zeros_like(labelled) if proposals is None else proposals.voxel_proposal >= 0
+
+
+def _position_dice(logits: Tensor, counted: Tensor, pairs: Assignment, segments: Members) -> Tensor:
+    """Of the position branch on its own."""
+    probability = logits[pairs.query].sigmoid()
+    square = (probability * probability) @ counted.to(logits.dtype)
+    return dice_loss(probability[segments.row, segments.voxel], square, segments)
+
+
 def _on_proposals(
-    masks: Tensor,
+    masks: Masks,
+    totals: Totals,
     embedding: Tensor,
     free: Tensor,
-    labelled: Tensor,
-    targets: Targets,
+    proposals: Proposals | None,
     base: BaseClasses,
     config: LossConfig,
 ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor | int, ...]]:
@@ -88,18 +113,15 @@ def _on_proposals(
     Base voxels and other proposals are outside a proposal. The other unlabelled voxels, those at the ground, may belong
     to it or not: they count for nothing.
     """
-    proposals, zero = targets.proposals, masks.new_zeros(())
-    learned = len(masks) - len(base.stuff)
-    free = free[:learned].nonzero()[:, 0]
+    zero, learned = embedding.new_zeros(()), len(embedding) - len(base.stuff)
+    unmatched = free[:learned].nonzero()[:, 0]
     if proposals is None or not len(proposals.valid):
-        return free[:0], (zero, zero, zero), (0, 0, 0)
-    clusters = proposals.masks()
-    weight = (labelled | (proposals.voxel_proposal >= 0)).to(masks.dtype)
-    pairs = assign_proposals(masks, free, clusters, weight, config.costs)
-    truth, valid = clusters[pairs.segment], proposals.valid[pairs.segment]
+        return unmatched[:0], (zero, zero, zero), (0, 0, 0)
+    pairs = assign_proposals(masks, totals, unmatched, proposals, config.costs)
+    clusters = Members.of(pairs.segment, proposals.voxel_proposal, len(proposals.valid))
+    valid = proposals.valid[pairs.segment]
     sums = (
-        mask_focal(masks[pairs.query], truth, weight, config.mask_gamma, config.alpha),
-        mask_dice(masks[pairs.query], truth, weight),
+        *mask_losses(masks, totals, pairs.query, clusters),
         object_loss(embedding[pairs.query], proposals.embedding[pairs.segment], valid),
     )
     return pairs.query, sums, (len(pairs.query), len(pairs.query), valid.sum())
@@ -107,7 +129,7 @@ def _on_proposals(
 
 def _class_sum(
     logits: Tensor,
-    masks: Tensor,
+    masks: Masks,
     labelled: Tensor,
     targets: Targets,
     pairs: Assignment,
@@ -116,6 +138,6 @@ def _class_sum(
 ) -> Tensor:
     label = torch.full((len(logits),), -1, dtype=torch.int64, device=logits.device)
     label[pairs.query] = targets.segment_class[pairs.segment]
-    part = takes_part(masks, labelled, pairs.query)
+    part = takes_part(masks.logits, labelled, pairs.query)
     part[found] = False  # a proposal may be a novel object: it is no negative
     return class_loss(logits, label, part, config.class_gamma, config.alpha)

@@ -20,12 +20,15 @@ def mask_probability(mask_logits: Tensor, form: MaskForm) -> Tensor:
     return mask_logits.softmax(dim=0) if form == "softmax" else mask_logits.sigmoid()
 
 
-def mixture(mask_logits: Tensor, form: MaskForm) -> Tensor:
-    """The weights M (Q, V) of the queries in each voxel. Only the two normalised forms sum to 1 over queries."""
-    masks = mask_probability(mask_logits, form)
-    return masks / (masks.sum(dim=0) + _COVERED) if form == "sigmoid_normalised" else masks
+def mixture(probability: Tensor, form: MaskForm) -> Tensor:
+    """The weights M (Q, V) of the queries in each voxel. Only the two normalised forms sum to 1 over queries.
+
+    Args:
+        probability: (Q, V), what `mask_probability` gives for this form.
+    """
+    return probability / (probability.sum(dim=0) + _COVERED) if form == "sigmoid_normalised" else probability
 
 
 def reconstruct(mask_logits: Tensor, class_embedding: Tensor, form: MaskForm) -> Tensor:
     """F_rec = M^T E [paper]: (Q, V) and (Q, C) to (V, C)."""
-    return mixture(mask_logits, form).T @ class_embedding
+    return mixture(mask_probability(mask_logits, form), form).T @ class_embedding

@@ -9,9 +9,13 @@ import torch
 from torch.autograd import gradcheck
 
 from ovps.losses.distillation import coverage_loss, mean_l1, object_loss, voxel_loss
-from ovps.model.masks import mixture
+from ovps.model.masks import mask_probability, mixture
 
 FORMS = ["sigmoid", "sigmoid_normalised", "softmax"]
+
+
+def weights_of(logits: torch.Tensor, form: str) -> torch.Tensor:
+    return mixture(mask_probability(logits, form), form)
 
 
 def some(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -32,21 +36,21 @@ def test_object_loss():
 def test_voxel_loss(form):
     logits, e, clip = some(3, 6), some(3, 4, seed=1), some(6, 4, seed=2)
     valid = torch.tensor([True, True, False, True, False, True])
-    weights = mixture(logits, form)
+    weights = weights_of(logits, form)
     want = sum(
         abs(sum(float(weights[q, v] * e[q, c]) for q in range(3)) - float(clip[v, c]))
         for v in range(6)
         if valid[v]
         for c in range(4)
     )
-    assert voxel_loss(logits, e, clip, valid, form).item() == pytest.approx(want)
+    assert voxel_loss(weights, e, clip, valid).item() == pytest.approx(want)
 
 
 def test_voxels_without_clip_feature_count_for_nothing():
     logits, e, clip = some(3, 6).requires_grad_(), some(3, 4, seed=1), some(6, 4, seed=2)
     valid = torch.tensor([True, True, False, True, False, True])
     clip[~valid] = torch.nan
-    voxel_loss(logits, e, clip, valid, "sigmoid").backward()
+    voxel_loss(logits.sigmoid(), e, clip, valid).backward()
     assert ((logits.grad != 0).all(dim=0) == valid).all()
 
 
@@ -54,18 +58,18 @@ def test_voxels_without_clip_feature_count_for_nothing():
 def test_gradcheck(form):
     logits, e, clip = some(3, 4).requires_grad_(), some(3, 5, seed=1).requires_grad_(), some(4, 5, seed=2)
     valid = torch.tensor([True, False, True, True])
-    assert gradcheck(lambda m, e: voxel_loss(m, e, clip, valid, form), (logits, e))
+    assert gradcheck(lambda m, e: voxel_loss(weights_of(m, form), e, clip, valid), (logits, e))
     free = torch.tensor([True, False, True])
-    assert gradcheck(lambda m: coverage_loss(m, free, valid, form), (logits,))
+    assert gradcheck(lambda m: coverage_loss(mask_probability(m, form), free, valid), (logits,))
     assert gradcheck(lambda e: object_loss(e, clip[:3], valid[:3]), (e,))
 
 
 def test_coverage():
     logits = torch.tensor([[0.0, 9.0, -9.0, 9.0], [-9.0, 9.0, -9.0, 9.0], [9.0, 9.0, 9.0, 9.0]])
     free, claimable = torch.tensor([True, True, False]), torch.tensor([True, True, True, False])
-    got = coverage_loss(logits, free, claimable, "sigmoid_normalised")
+    got = coverage_loss(logits.sigmoid(), free, claimable)
     assert got.item() == pytest.approx(0.5 + 0 + 1, abs=1e-3)  # the third mask is taken, the fourth voxel another's
-    assert coverage_loss(logits, torch.zeros(3, dtype=torch.bool), claimable, "sigmoid") == 0
+    assert coverage_loss(logits.sigmoid(), torch.zeros(3, dtype=torch.bool), claimable) == 0
 
 
 def test_full_masks_of_the_right_features_cost_nothing_and_the_mean_costs_one():
@@ -73,8 +77,8 @@ def test_full_masks_of_the_right_features_cost_nothing_and_the_mean_costs_one():
     clip = features[[0, 0, 1, 1, 1]]
     valid = torch.ones(5, dtype=torch.bool)
     masks = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]).double() * 80 - 40
-    assert voxel_loss(masks, features, clip, valid, "sigmoid").item() == pytest.approx(0, abs=1e-9)
+    assert voxel_loss(masks.sigmoid(), features, clip, valid).item() == pytest.approx(0, abs=1e-9)
     mean = clip.mean(dim=0)
     one_mask = torch.full((1, 5), 40.0, dtype=torch.float64)
-    lazy = voxel_loss(one_mask, mean[None], clip, valid, "sigmoid") / 5 / mean_l1(clip, mean)
+    lazy = voxel_loss(one_mask.sigmoid(), mean[None], clip, valid) / 5 / mean_l1(clip, mean)
     assert lazy.item() == pytest.approx(1)

@@ -11,11 +11,14 @@ import torch
 from ovps.losses.assignment import assign
 from ovps.losses.config import PARTS, LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
-from ovps.losses.panoptic import class_loss, exclusion_loss, mask_dice, mask_focal, takes_part
+from ovps.losses.masks import Masks
+from ovps.losses.panoptic import class_loss, takes_part
 from ovps.losses.targets import Proposals
 from ovps.losses.total import gradient_ratio, loss_terms, total_loss
 from ovps.model.classify import class_logits
 from ovps.model.inputs import LayerOutput
+from tests.losses import plain
+from tests.losses.plain import mask_dice, mask_focal
 from tests.model import tiny
 
 QUERIES = 8 + tiny.BASE_STUFF
@@ -23,6 +26,11 @@ QUERIES = 8 + tiny.BASE_STUFF
 
 def classify(embedding, text, class_index, classes):
     return class_logits(embedding, text, class_index, classes, 0.1, -2.0)
+
+
+def assigned(logits, masks, targets, counted, config):
+    mine = Masks.of(masks, config.mask_gamma, config.alpha)
+    return assign(logits, mine, mine.totals(counted)[0], targets, torch.tensor([1, 4]), config.costs)
 
 
 def made_up(batch, seed: int, layers: int = 2) -> list[LayerOutput]:
@@ -53,12 +61,12 @@ def test_against_the_parts_by_hand(frame, unlabelled):
     config = LossConfig(class_weight=0.7, mask_weight=1.3, object_weight=0.5, voxel_weight=0.2, unlabelled=unlabelled)
     total, log = total_loss(outputs, batch, [targets], classify, base, 3.0, config)
     labelled = targets.voxel_segment >= 0
-    weight = torch.ones(60) if unlabelled == "negative" else labelled.float()
+    counted = torch.ones(60, dtype=torch.bool) if unlabelled == "negative" else labelled
     want = 0.0
     for output in outputs:
         e, masks = output.class_embedding[0], output.mask_logits[0]
         logits = classify(e, base.text, base.class_index, 5)
-        pairs = assign(logits, masks, targets, torch.tensor([1, 4]), weight, config.costs)
+        pairs = assigned(logits, masks, targets, counted, config)
         assert len(pairs.query) == 4
         label = torch.full((QUERIES,), -1)
         label[pairs.query] = targets.segment_class[pairs.segment]
@@ -66,13 +74,13 @@ def test_against_the_parts_by_hand(frame, unlabelled):
         matched = masks[pairs.query]
         parts = {
             "class": class_loss(logits, label, takes_part(masks, labelled, pairs.query), 4, 0.25) / 4,
-            "mask_focal": mask_focal(matched, truth, weight, 2, 0.25) / 4,
-            "mask_dice": mask_dice(matched, truth, weight) / 4,
-            "position": mask_dice(output.position_logits[0][pairs.query], truth, weight) / 4,
+            "mask_focal": mask_focal(matched, truth, counted, 2, 0.25) / 4,
+            "mask_dice": mask_dice(matched, truth, counted) / 4,
+            "position": mask_dice(output.position_logits[0][pairs.query], truth, counted) / 4,
             "object": object_loss(
                 e[pairs.query], targets.object_embedding[pairs.segment], targets.object_valid[pairs.segment]
             ) / 3,
-            "voxel": voxel_loss(masks, e, batch.clip, batch.clip_valid, "sigmoid") / batch.clip_valid.sum() / 3.0,
+            "voxel": voxel_loss(masks.sigmoid(), e, batch.clip, batch.clip_valid) / batch.clip_valid.sum() / 3.0,
         }  # fmt: skip
         want += 0.7 * parts["class"] + 0.5 * parts["object"] + 0.2 * parts["voxel"]
         want += 1.3 * (parts["mask_focal"] + 2 * (parts["mask_dice"] + 0.2 * parts["position"]))
@@ -204,14 +212,14 @@ def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame
     for output in outputs:
         masks = output.mask_logits[0]
         logits = classify(output.class_embedding[0], base.text, base.class_index, 5)
-        pairs = assign(logits, masks, targets, torch.tensor([1, 4]), torch.ones(60), config.costs)
+        pairs = assigned(logits, masks, targets, torch.ones(60, dtype=torch.bool), config)
         unmatched = [q for q in range(QUERIES) if q not in pairs.query.tolist()]
         assert 0 < len(unmatched) < QUERIES
-        exclusion += exclusion_loss(masks[unmatched], labelled, config.mask_gamma, config.alpha)
+        exclusion += plain.exclusion(masks[unmatched], labelled, config.mask_gamma, config.alpha)
         free = batch.clip_valid & ~labelled
         answers_for_none = torch.tensor([q in unmatched for q in range(QUERIES)])
         assert 0 < int(free.sum()) < int(batch.clip_valid.sum())
-        coverage += coverage_loss(masks, answers_for_none, free, "sigmoid") / free.sum()
+        coverage += coverage_loss(masks.sigmoid(), answers_for_none, free) / free.sum()
     assert terms.supervised.item() == pytest.approx(0.7 * exclusion.item(), rel=1e-5)
     alone = loss_terms(outputs, batch, [targets], classify, base, 1.0, config.model_copy(update={"coverage_weight": 0}))
     assert (terms.voxel - alone.voxel).item() == pytest.approx(0.3 * coverage.item(), rel=1e-4)
@@ -234,29 +242,30 @@ def test_proposals_against_the_parts_by_hand(frame):
     config = config.model_copy(update={"proposal_weight": 0.7})
     terms = loss_terms(outputs, batch, [replace(targets, proposals=proposals)], classify, base, 1.0, config)
     labelled = targets.voxel_segment >= 0
-    weight = torch.tensor([float(a or b >= 0) for a, b in zip(labelled, proposals.voxel_proposal, strict=True)])
-    assert 0 < int((weight == 0).sum()) < int((~labelled).sum())
+    counted = torch.tensor([bool(a or b >= 0) for a, b in zip(labelled, proposals.voxel_proposal, strict=True)])
+    assert 0 < int((~counted).sum()) < int((~labelled).sum())
     change = 0.0
     for output in outputs:
         masks, e = output.mask_logits[0], output.class_embedding[0]
         logits = classify(e, base.text, base.class_index, 5)
-        pairs = assign(logits, masks, targets, torch.tensor([1, 4]), torch.ones(60), config.costs)
+        pairs = assigned(logits, masks, targets, torch.ones(60, dtype=torch.bool), config)
         free = [q for q in range(QUERIES - tiny.BASE_STUFF) if q not in pairs.query.tolist()]
+        p, area = masks.sigmoid(), (masks.sigmoid() * counted).sum(dim=1)
+        of = [proposals.voxel_proposal == k for k in range(2)]
         cost = {
-            (q, p): mask_focal(masks[q][None], (proposals.voxel_proposal == p)[None], weight, 2, 0.25)
-            + 2 * (1 - 2 * (masks[q].sigmoid() * weight * (proposals.voxel_proposal == p)).sum()
-                   / ((masks[q].sigmoid() * weight).sum() + (proposals.voxel_proposal == p).sum() + 1e-3))
-            for q in free for p in range(2)
+            (q, k): mask_focal(masks[q][None], of[k][None], counted, 2, 0.25)
+            + 2 * (1 - 2 * p[q, of[k]].sum() / (area[q] + of[k].sum() + 1e-3))
+            for q in free for k in range(2)
         }  # fmt: skip
         best = min(itertools.permutations(free, 2), key=lambda q: (cost[q[0], 0] + cost[q[1], 1]).item())
-        for p, q in enumerate(best):
-            truth = (proposals.voxel_proposal == p)[None]
-            focal, dice = (f(masks[q][None], truth, weight, *a) for f, a in ((mask_focal, (2, 0.25)), (mask_dice, ())))
+        for k, q in enumerate(best):
+            one = masks[q][None]
+            focal, dice = mask_focal(one, of[k][None], counted, 2, 0.25), mask_dice(one, of[k][None], counted)
             change += 0.7 * 0.5 * (focal + 2 * dice) / 2
         cosine = torch.nn.functional.cosine_similarity(e[best[0]], proposals.embedding[0], dim=0)
         change += 0.7 * 0.4 * (1 - cosine)  # of the one that a camera sees
         # a mask that answers for a proposal is not told twice to keep off base voxels
-        change -= 0.5 * 0.3 * exclusion_loss(masks[list(best)], labelled, 2, 0.25)
+        change -= 0.5 * 0.3 * plain.exclusion(masks[list(best)], labelled, 2, 0.25)
     assert (terms.supervised - without.supervised).item() == pytest.approx(change.item(), rel=1e-4)
 
 

@@ -31,6 +31,6 @@ def test_only_softmax_competes():
     assert mask_probability(logits, "sigmoid").min() > 0.99
     assert mask_probability(logits, "sigmoid_normalised").min() > 0.99
     assert mask_probability(logits, "softmax").tolist() == [[0.5], [0.5]]
-    assert mixture(logits, "sigmoid_normalised").sum().item() == pytest.approx(1, abs=1e-3)
+    assert mixture(logits.sigmoid(), "sigmoid_normalised").sum().item() == pytest.approx(1, abs=1e-3)
     # where no mask is, the normalised form says nothing instead of something arbitrary
-    assert mixture(torch.tensor([[-20.0], [-21.0]]), "sigmoid_normalised").sum().item() < 1e-3
+    assert mixture(torch.tensor([[-20.0], [-21.0]]).sigmoid(), "sigmoid_normalised").sum().item() < 1e-3
