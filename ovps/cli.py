@@ -291,6 +291,33 @@ def evaluate(
 
 @app.command(
     epilog=example(
+        "ovps tune --run runs/driveworld-ovps --cache ./zarr",
+        "ovps tune --run runs/closed_set --cache ./zarr --split b12n4 --json",
+    ),
+)
+def tune(
+    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    cache: Annotated[Path, typer.Option(help="A labelled store of the same CLIP.")] = Path("zarr"),
+    subset: Annotated[str, typer.Option(help="Frames to choose by; report on others.")] = "val",
+    split: Annotated[str | None, typer.Option(help="Which classes are base; default: the run's split.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Thresholds of the merge by the PQ of base classes: twelve settings, one pass of the network."""
+    from pipelines.tune import tune as try_settings
+
+    summary = try_settings(run, cache, split=split, subset=subset)
+    if as_json:
+        show(summary, as_json)
+        return
+    table = Table("setting", "PQ of base classes, %", box=None)
+    for trial in summary.trials:
+        table.add_row(", ".join(f"{k} {v:g}" for k, v in trial.setting.items()), f"{100 * trial.base_pq:.1f}")
+    out.print(table)
+    out.print(f"{summary.frames} frames of {summary.subset}; best: {summary.set}", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog=example(
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions",
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
     )

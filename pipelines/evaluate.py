@@ -25,7 +25,7 @@ from ovps.evaluation.tally import Tally
 from ovps.model.panoptic import MergeConfig
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
-from pipelines.inference import frames_of, open_session, predictions
+from pipelines.inference import check_labelled, frames_of, open_session, predictions
 
 METRICS = "metrics.json"
 VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")
@@ -73,13 +73,7 @@ def evaluate(
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, VARIANTS)):
-        if frame.label is None:
-            raise ConfigError(
-                f"frames of {subset} have no labels to score against",
-                path=cache,
-                frame=frame.token,
-                remedy="Choose another --subset, or write predictions with `ovps predict`",
-            )
+        check_labelled(frame, cache)
         tally.add(frame, prediction, number)
 
     result = EvalResult(

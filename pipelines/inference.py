@@ -137,6 +137,17 @@ def frames_of(store: Store, subset: str) -> list[FrameRef]:
     return found
 
 
+def check_labelled(frame: CachedFrame, cache: Path) -> None:
+    """Raise a ConfigError if a frame that is to be scored has no labels."""
+    if frame.label is None:
+        raise ConfigError(
+            "the frames have no labels to score against",
+            path=str(cache),
+            frame=frame.token,
+            remedy="Choose another --subset, or write predictions with `ovps predict`",
+        )
+
+
 def predictions(
     session: Session, frames: Sequence[FrameRef], variants: tuple[Variant, ...] = ()
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:

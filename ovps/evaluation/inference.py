@@ -18,7 +18,7 @@ from ovps.errors import ConfigError, VocabularyError
 from ovps.evaluation.prediction import FramePrediction, PointLabels
 from ovps.model.classify import TextClassifier
 from ovps.model.inputs import LayerOutput, VoxelBatch
-from ovps.model.masks import mask_probability, reconstruct
+from ovps.model.masks import MaskForm, mask_probability, reconstruct
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered, merge
 from ovps.model.proposals import add_proposals
@@ -90,26 +90,80 @@ def predict_frame(
     """
     if batch.frames != 1 or network.training:
         raise ValueError(f"{batch.frames} frames, network in {'training' if network.training else 'evaluation'} mode")
-    if isinstance(network, VoxelNetwork):
-        return _of_voxels(network, batch, text, config)
-    output = network(batch)[-1]
-    probability, masks = _class_probability(network, output, batch, text, config, classifier), output.mask_logits[0]
-
-    merged = merge(probability, masks, text.is_thing, batch.position, config)
+    answer = ask(network, batch, text, config.masks, classifier)
+    merged = answer.segment(config)
     others: dict[str, Panoptic] = {}
     variants = tuple(v for v in variants if v in variants_of(network))
     if "unsplit" in variants:
-        unsplit = config.model_copy(update={"split": False})
-        others["unsplit"] = merge(probability, masks, text.is_thing, batch.position, unsplit)
+        others["unsplit"] = answer.segment(config.model_copy(update={"split": False}))
     if "filled" in variants:
-        others["filled"] = _fill(merged, output, batch, text, config)
+        assert isinstance(answer, Masks)
+        others["filled"] = _fill(merged, answer, batch, text, config)
     if "proposals" in variants:
         clip = (batch.clip, batch.clip_valid)
         others["proposals"] = add_proposals(
             merged, *clip, text.text, text.class_index, text.is_thing, batch.position, config
         )
-    inside = mask_probability(masks, config.masks) > MASK_THRESHOLD
-    return _prediction(merged, others, inside, batch)
+    return _prediction(merged, others, answer.inside(merged, config), batch)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """What a network with queries says about a frame; thresholds make segments of it.
+
+    Attributes:
+        probability: (Q, E) of the classes.
+        logits: (Q, V) of the masks.
+        embedding: (Q, C).
+        batch, text: what it was asked.
+    """
+
+    probability: Tensor
+    logits: Tensor
+    embedding: Tensor
+    batch: VoxelBatch
+    text: Text
+
+    def segment(self, config: MergeConfig) -> Panoptic:
+        return merge(self.probability, self.logits, self.text.is_thing, self.batch.position, config)
+
+    def inside(self, merged: Panoptic, config: MergeConfig) -> Tensor:
+        """(Q, V) bool, the masks that mask recall asks about."""
+        return mask_probability(self.logits, config.masks) > MASK_THRESHOLD
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a network without queries says about a frame: (V, C) in CLIP space."""
+
+    features: Tensor
+    batch: VoxelBatch
+    text: Text
+
+    def segment(self, config: MergeConfig) -> Panoptic:
+        text = self.text
+        return openscene.segment(self.features, self.batch, text.text, text.class_index, text.is_thing, config)
+
+    def inside(self, merged: Panoptic, config: MergeConfig) -> Tensor:
+        """(S, V) bool: its masks are its segments."""
+        keys = merged.voxel_class * len(self.batch.coords) + merged.voxel_instance
+        return keys == keys.unique()[:, None]
+
+
+@torch.inference_mode()
+def ask(
+    network: Network | VoxelNetwork,
+    batch: VoxelBatch,
+    text: Text,
+    masks: MaskForm = "sigmoid",
+    classifier: ClassifierConfig | None = None,
+) -> Masks | Features:
+    """The network's answer on one frame, before any threshold. Arguments as in `predict_frame`."""
+    if isinstance(network, VoxelNetwork):
+        return Features(network(batch), batch, text)
+    output = network(batch)[-1]
+    probability = _class_probability(network, output, batch, text, masks, classifier)
+    return Masks(probability, output.mask_logits[0], output.class_embedding[0], batch, text)
 
 
 def variants_of(network: Network | VoxelNetwork) -> tuple[Variant, ...]:
@@ -124,7 +178,7 @@ def _class_probability(
     output: LayerOutput,
     batch: VoxelBatch,
     text: Text,
-    config: MergeConfig,
+    masks: MaskForm,
     classifier: ClassifierConfig | None,
 ) -> Tensor:
     """(Q, E)."""
@@ -136,18 +190,11 @@ def _class_probability(
         raise ConfigError(
             "a closed-set run has no class embeddings to mix with CLIP", remedy="Set classifier.classes=unified"
         )
-    pooled, has_clip = pooled_clip(output.mask_logits[0], batch.clip, batch.clip_valid, config.masks)
+    pooled, has_clip = pooled_clip(output.mask_logits[0], batch.clip, batch.clip_valid, masks)
     tau = network.classifier.tau
     return ensemble_probability(
         logits, embedding, pooled, has_clip, text.text, text.class_index, text.is_base, tau, classifier
     )
-
-
-def _of_voxels(network: VoxelNetwork, batch: VoxelBatch, text: Text, config: MergeConfig) -> FramePrediction:
-    """A network without queries: its masks are its segments."""
-    merged = openscene.segment(network(batch), batch, text.text, text.class_index, text.is_thing, config)
-    keys = merged.voxel_class * len(batch.coords) + merged.voxel_instance
-    return _prediction(merged, {}, keys == keys.unique()[:, None], batch)
 
 
 def _prediction(merged: Panoptic, others: dict[str, Panoptic], masks: Tensor, batch: VoxelBatch) -> FramePrediction:
@@ -160,11 +207,10 @@ def _prediction(merged: Panoptic, others: dict[str, Panoptic], masks: Tensor, ba
     )
 
 
-def _fill(panoptic: Panoptic, output: LayerOutput, batch: VoxelBatch, text: Text, config: MergeConfig) -> Panoptic:
+def _fill(panoptic: Panoptic, answer: Masks, batch: VoxelBatch, text: Text, config: MergeConfig) -> Panoptic:
     """By F_rec where a mask covers the voxel, whatever became of its query; else by F_clip where there is one."""
-    masks = output.mask_logits[0]
-    covered = (mask_probability(masks, config.masks) >= config.mask).any(dim=0)
-    features = reconstruct(masks, output.class_embedding[0], config.masks)
+    covered = (mask_probability(answer.logits, config.masks) >= config.mask).any(dim=0)
+    features = reconstruct(answer.logits, answer.embedding, config.masks)
     for feature, usable in ((features, covered), (batch.clip, batch.clip_valid)):
         panoptic = fill_uncovered(
             panoptic, feature, usable, text.text, text.class_index, text.is_thing, batch.position, config

@@ -1,0 +1,100 @@
+"""Thresholds of a run by the PQ of base classes: the network runs once, every setting is scored on its answer.
+
+ovps tune --run runs/driveworld-ovps --cache zarr/driveworld
+
+Every kind of system is tried with the same number of settings, and novel classes are no part of the choice: their
+scores are not shown.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps.baselines.openscene import VoxelNetwork
+from ovps.evaluation.inference import ask
+from ovps.evaluation.panoptic_quality import PanopticCounts
+from ovps.evaluation.prediction import class_ids
+from ovps.evaluation.results import panoptic_result
+from ovps.model.panoptic import MergeConfig
+from ovps.progress import progress_bar
+from ovps.training.voxels import frame_batch
+from pipelines.inference import check_labelled, frames_of, open_session
+
+# of a network with queries: which masks are kept; of one without: what parts two things
+QUERY_SETTINGS = {"score": (0.2, 0.3, 0.4, 0.5), "overlap": (0.3, 0.5, 0.8)}
+VOXEL_SETTINGS = {"split_gap": (0.3, 0.5, 0.8, 1.2), "split_gap_per_metre": (0.01, 0.02, 0.03)}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting, and the PQ of base classes it gives."""
+
+    setting: dict[str, float]
+    base_pq: float
+
+
+@dataclass(frozen=True)
+class TuneSummary:
+    """What was tried, best first.
+
+    Attributes:
+        set: the best as `--set` takes it.
+    """
+
+    run: Path
+    subset: str
+    frames: int
+    base_classes: list[str]
+    trials: list[Trial]
+    set: str
+
+
+def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val") -> TuneSummary:
+    """Try every setting on one subset.
+
+    Args:
+        run: folder of a training run.
+        cache: a store of the same CLIP, labelled. Frames to tune on are no frames to report on.
+        split: which classes are base, instead of the run's split; for a run trained on all classes.
+        subset: the data set's own split.
+
+    Raises:
+        CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
+    """
+    session = open_session(run, cache, split=split)
+    taxonomy, network = session.run.taxonomy, session.run.network
+    base = [c for c in taxonomy.classes if c.id not in session.novel]
+    settings = list(_settings(VOXEL_SETTINGS if isinstance(network, VoxelNetwork) else QUERY_SETTINGS))
+    counts = [PanopticCounts.empty() for _ in settings]
+    class_of, frames = class_ids(session.vocabulary, taxonomy), frames_of(session.store, subset)
+    with progress_bar() as bar:
+        task = bar.add_task("frames", total=len(frames), note=f"{len(settings)} settings")
+        for ref in frames:
+            frame = session.store.read(ref)
+            check_labelled(frame, cache)
+            assert frame.label is not None
+            batch = frame_batch(frame, session.run.grid).to(session.device)
+            answer = ask(network, batch, session.text, session.merge.masks, session.classifier)
+            semantic, instance = taxonomy.decode(frame.label)
+            points = batch.point_voxel.cpu().numpy()
+            for setting, count in zip(settings, counts, strict=True):
+                merged = answer.segment(_with(session.merge, setting))
+                entry, number = (x.cpu().numpy()[points] for x in (merged.voxel_class, merged.voxel_instance))
+                count.add(semantic, instance, class_of[entry], number, min_points=taxonomy.min_points)
+            bar.update(task, advance=1)
+    scores = [panoptic_result(c, taxonomy, session.novel).groups["base"].pq for c in counts]
+    trials = [Trial(setting, pq) for setting, pq in zip(settings, scores, strict=True)]
+    trials.sort(key=lambda trial: -trial.base_pq)
+    best = " ".join(f"--set merge.{name}={value}" for name, value in trials[0].setting.items())
+    return TuneSummary(run, subset, len(frames), [c.name for c in base], trials, best)
+
+
+def _settings(values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+def _with(merge: MergeConfig, setting: dict[str, float]) -> MergeConfig:
+    return MergeConfig.model_validate(merge.model_dump() | setting)

@@ -1,0 +1,55 @@
+"""Thresholds chosen by base PQ: what is tried is what an evaluation with that setting scores."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ovps.errors import ConfigError
+from ovps.model.panoptic import MergeConfig
+from ovps.training.run import load_settings
+from pipelines.evaluate import evaluate
+from pipelines.tune import QUERY_SETTINGS, VOXEL_SETTINGS, tune
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.untrained import TINY
+from tests.training.small import small_run
+
+
+def count(values):
+    return math.prod(map(len, values.values()))
+
+
+def test_every_kind_of_system_has_as_many_settings():
+    assert count(QUERY_SETTINGS) == count(VOXEL_SETTINGS) == 12
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_synthetic_store(tmp_path_factory.mktemp("tune") / "zarr", frames=2)
+
+
+@pytest.mark.parametrize("system", ["ovps", "pfc", "openscene", "closed_set"])
+def test_a_trial_is_an_evaluation_with_its_setting(store, tmp_path, system):
+    run = tmp_path / "run"
+    small_run(store, run, *TINY, "steps=2", "merge.mask=0.02", system=system)
+    summary = tune(run, store, split="b12n4")
+    assert len(summary.trials) == 12
+    assert [t.base_pq for t in summary.trials] == sorted((t.base_pq for t in summary.trials), reverse=True)
+    assert len(summary.base_classes) == 12
+    merge = load_settings(run)[0].merge
+    for trial in summary.trials[:1] + summary.trials[-1:]:
+        with_it = MergeConfig.model_validate(merge.model_dump() | trial.setting)
+        result = evaluate(run, store, split="b12n4", merge=with_it, out=tmp_path / "eval")
+        assert result.system.panoptic.groups["base"].pq == pytest.approx(trial.base_pq)
+    name, value = next(iter(summary.trials[0].setting.items()))
+    assert f"--set merge.{name}={value}" in summary.set
+
+
+def test_frames_without_labels(tmp_path):
+    bare, labelled = (
+        write_synthetic_store(tmp_path / str(labels), frames=2, labelled=labels) for labels in (False, True)
+    )
+    small_run(labelled, tmp_path / "run", *TINY)
+    with pytest.raises(ConfigError, match="no labels to score against"):
+        tune(tmp_path / "run", bare)
