@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovps.errors import ConfigError
-from ovps.training.config import configs, load_config
+from ovps.training.config import configs, flat, load_config
 from ovps.training.systems import load_system, systems
 from pipelines.train import TrainOptions, resolve
 
@@ -37,6 +37,11 @@ def test_every_system_fits_every_config(config, name):
     )
 
 
+def changed(one, other) -> set[str]:
+    ours, theirs = flat(one), flat(other)
+    return {name for name in ours if ours[name] != theirs[name]}
+
+
 def test_what_the_systems_are():
     def of(name):
         return resolve(options(system=name))
@@ -52,11 +57,16 @@ def test_what_the_systems_are():
     ]
     for name in ("closed_set", "pfc", "plus_fusion", "plus_head"):
         assert (of(name).loss.object_weight, of(name).loss.voxel_weight) == (0, 0)
-    steps = ("pfc", "plus_fusion", "plus_head", "plus_object", "ovps")  # each differs from the one before in one part
+        assert (of(name).loss.exclusion_weight, of(name).loss.proposal_weight) == (0, 0)
+    steps = ("pfc", "plus_fusion", "plus_head", "plus_object", "published")  # each differs from the last in one part
     assert [of(n).classifier.classes for n in steps] == ["ensemble", "ensemble", "unified", "unified", "unified"]
     assert [of(n).loss.object_weight > 0 for n in steps] == [False, False, False, True, True]
     assert [of(n).loss.voxel_weight > 0 for n in steps] == [False, False, False, False, True]
-    assert of("minus_voxel") == of("plus_object")
+    ours = ("loss.coverage_weight", "loss.exclusion_weight", "loss.proposal_weight")
+    assert changed(of("ovps"), of("published")) == set(ours)
+    assert changed(of("pfc_masks"), of("pfc")) == set(ours[1:])
+    for term, name in zip(ours, ("coverage", "exclusion", "proposals"), strict=True):
+        assert changed(of("ovps"), of(f"minus_{name}")) == {term}
     assert [of(f"form_{f}").merge.masks for f in ("sigmoid", "normalised", "softmax")] == [
         *("sigmoid", "sigmoid_normalised", "softmax"),
     ]
