@@ -20,7 +20,10 @@ from ovps.training.config import flat
 from ovps.training.run import load_settings
 from pipelines.experiment.collect import training_minutes
 
-SHOWN = ("model.layers", "model.queries", "data.grid", "optimiser.lr", "loss.proposal_weight")
+SHOWN = (
+    *("model.layers", "model.queries", "data.grid", "optimiser.lr"),
+    *("loss.class_weight", "loss.object_weight", "loss.exclusion_weight", "loss.proposal_weight"),
+)
 
 
 def point(run: Path) -> dict[str, Any]:

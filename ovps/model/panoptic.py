@@ -25,7 +25,8 @@ class MergeConfig(BaseModel):
     Attributes:
         score: queries whose best class probability is lower are dropped [P3Former: 0.4].
         mask: a voxel belongs to a mask from this probability on [P3Former].
-        overlap: a segment that keeps less than this part of its own mask is dropped [P3Former].
+        overlap: a segment that keeps less than this part of its own mask is dropped [P3Former]. Queries of one stuff
+            class are one segment (ours).
         duplicate: of two queries of one thing class whose masks have a higher IoU, the less sure is dropped (ours);
             else they share the voxels and both may fall under `overlap`. 1: keep all.
         masks: the form that the masks were trained in; voxel distillation and merge must agree.
@@ -88,12 +89,28 @@ def merge(
         kept, masks, inside = kept[first], masks[first], inside[first]
     winner = (score[kept, None] * masks).argmax(dim=0)
     own = inside & (winner[None] == torch.arange(len(kept), device=winner.device)[:, None])
-    area, original = own.sum(dim=1), inside.sum(dim=1)
-    survives = (area > 0) & (area >= config.overlap * original)
+    survives = _survives(own, inside, label[kept], is_thing, config.overlap)
     claimed = (own & survives[:, None]).any(dim=0)
     query = torch.where(claimed, kept[winner], nobody)
     voxel_class = torch.where(claimed, label[query.clamp(min=0)], nobody)
     return Panoptic(voxel_class, _instances(query, voxel_class, is_thing, position, config), query)
+
+
+def _survives(own: Tensor, inside: Tensor, label: Tensor, is_thing: Tensor, overlap: float) -> Tensor:
+    """(K,) bool: which queries belong to a segment that keeps enough of its mask.
+
+    A segment is one query of a thing, but all queries of a stuff class: what one of them loses to another is not lost.
+
+    Args:
+        own, inside: (K, V) bool, the voxels that a query won, and those of its mask.
+        label: (K,) int64.
+    """
+    alone = len(is_thing) + torch.arange(len(label), device=label.device)
+    _, segment = torch.where(is_thing[label], alone, label).unique(return_inverse=True)
+    member = (segment == torch.arange(int(segment.max()) + 1, device=label.device)[:, None]).float()
+    area = ((member @ own.float()) > 0).sum(dim=1)
+    original = ((member @ inside.float()) > 0).sum(dim=1)
+    return ((area > 0) & (area >= overlap * original))[segment]
 
 
 def without_duplicates(inside: Tensor, score: Tensor, group: Tensor, limit: float) -> Tensor:

@@ -24,10 +24,13 @@ def slow_merge(probability, logits, is_thing, position, config):
     winner = [max(kept, key=lambda q: score[q] * mask[q][v]) if kept else None for v in range(voxels)]
     klass, instance, number = [-1] * voxels, [0] * voxels, 0
     for q in kept:
-        original = [v for v in range(voxels) if mask[q][v] >= config.mask]
-        own = [v for v in original if winner[v] == q]
-        if not own or len(own) < config.overlap * len(original):
+        # a thing is a query, stuff all queries of its class
+        whole = [q] if is_thing[label[q]] else [p for p in kept if label[p] == label[q]]
+        original = {v for p in whole for v in range(voxels) if mask[p][v] >= config.mask}
+        kept_of_it = {v for p in whole for v in range(voxels) if mask[p][v] >= config.mask and winner[v] == p}
+        if not kept_of_it or len(kept_of_it) < config.overlap * len(original):
             continue
+        own = [v for v in range(voxels) if mask[q][v] >= config.mask and winner[v] == q]
         for v in own:
             klass[v] = label[q]
         if not is_thing[label[q]]:
@@ -115,6 +118,17 @@ def test_two_stuff_queries_of_one_class_become_one_segment():
     got = merge(probability, certain([1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]), THING_STUFF, LINE, MergeConfig())
     assert got.voxel_class.tolist() == [1, 1, 1, 1, 1, -1]
     assert got.voxel_instance.tolist() == [0] * 6
+
+
+def test_what_one_stuff_query_loses_to_another_of_its_class_is_not_lost():
+    """The second query keeps 1 of its 3 voxels: as stuff all the same, as a thing it is dropped."""
+    masks = certain([1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0])
+    config = MergeConfig(overlap=0.5)
+    for entry, classes in ((1, [1, 1, 1, 1, 1, -1]), (0, [0, 0, 0, 0, -1, -1])):
+        probability = torch.zeros(2, 2)
+        probability[0, entry], probability[1, entry] = 0.9, 0.8
+        got = merge(probability, masks, THING_STUFF, LINE, config)
+        assert got.voxel_class.tolist() == classes
 
 
 def test_a_segment_that_lost_most_of_its_mask_is_dropped_and_its_voxels_stay_unlabelled():

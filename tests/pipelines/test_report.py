@@ -21,7 +21,7 @@ from pipelines.evaluate import evaluate, save_result
 from pipelines.report import report
 from tests.pipelines.untrained import LOOSE, untrained
 
-DRAWN = {"polyline", "rect", "path", "line"}
+DRAWN = {"polyline", "rect", "path", "line", "circle"}
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
 
 
