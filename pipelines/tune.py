@@ -24,7 +24,7 @@ from ovps.training.voxels import frame_batch
 from pipelines.inference import check_labelled, frames_of, open_session
 
 # of a network with queries: which masks are kept, and where they end; of one without: what parts two things
-QUERY_SETTINGS = {"score": (0.2, 0.3, 0.4), "mask": (0.1, 0.2, 0.3, 0.5)}
+QUERY_SETTINGS = {"score": (0.1, 0.2, 0.3, 0.4), "mask": (0.2, 0.3, 0.5)}
 VOXEL_SETTINGS = {"split_gap": (0.3, 0.5, 0.8, 1.2), "split_gap_per_metre": (0.01, 0.02, 0.03)}
 
 

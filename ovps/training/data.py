@@ -58,7 +58,7 @@ class Batches(Dataset[Batch]):
                 grid=self.grid,
                 augmentation=self.config.augmentation,
                 base=self.base,
-                proposals=self.config.merge if self.config.loss.proposal_weight > 0 else None,
+                proposals=self.config.loss.proposal_weight > 0,
             )
             for draw in draws(self.config.seed, len(self.frames), number * size, size)
         ]

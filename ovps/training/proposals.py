@@ -10,15 +10,16 @@ from ovps.model.inputs import VoxelBatch
 from ovps.model.panoptic import MergeConfig
 from ovps.model.proposals import clusters, mean_features
 
+GAPS = MergeConfig()  # between clusters; those of an evaluation may be others, what was learned stays the same
 
-def make_proposals(voxels: VoxelBatch, voxel_segment: Tensor, gaps: MergeConfig) -> Proposals:
-    """The clusters of unlabelled voxels off the ground, the same that inference finds among unclaimed voxels.
+
+def make_proposals(voxels: VoxelBatch, voxel_segment: Tensor) -> Proposals:
+    """The clusters of unlabelled voxels off the ground, as inference finds them among unclaimed voxels.
 
     Args:
         voxels: one frame of V voxels.
         voxel_segment: (V,) int64, of the base segments, -1: unlabelled. Nothing else is known of any label.
-        gaps: between clusters.
     """
-    found = torch.from_numpy(clusters(voxels.position.numpy(), (voxel_segment < 0).numpy(), gaps))
+    found = torch.from_numpy(clusters(voxels.position.numpy(), (voxel_segment < 0).numpy(), GAPS))
     embedding, valid = mean_features(found, voxels.clip, voxels.clip_valid)
     return Proposals(found, embedding, valid)

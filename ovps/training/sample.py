@@ -10,7 +10,6 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid
 from ovps.losses.targets import Targets
 from ovps.model.inputs import VoxelBatch
-from ovps.model.panoptic import MergeConfig
 from ovps.training.augment import draw_transform, generator
 from ovps.training.labels import ClassSplit, make_targets
 from ovps.training.order import Draw
@@ -45,14 +44,14 @@ def make_sample(
     grid: Grid,
     augmentation: AugmentationConfig,
     base: ClassSplit,
-    proposals: MergeConfig | None = None,
+    proposals: bool = False,
 ) -> Batch:
-    """A batch of one frame, augmented by (seed, epoch, frame); with proposals of these gaps among the targets."""
+    """A batch of one frame, augmented by (seed, epoch, frame); with proposals among the targets if asked for."""
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
     voxels = frame_batch(frame, grid, transform)
     targets = make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
-    if proposals is not None:
-        targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment, proposals))
+    if proposals:
+        targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment))
     return Batch(voxels, [targets], (frame.token,))
 
 

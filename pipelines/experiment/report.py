@@ -168,6 +168,7 @@ def _provenance(
         "machine": this_machine(),
         "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
         "config": f"{experiment.train}" + "".join(f", {k}={v}" for k, v in experiment.set.items()),
+        **{f"tuned, {n}": ", ".join(f"{k}={v}" for k, v in found.items()) for n, found in experiment.tuned.items()},
         "trainings": f"{len({c.training.key for c in cells})} for {len(cells)} evaluations",
         "scores": f"{experiment.out}/results.parquet, results.json",
     }

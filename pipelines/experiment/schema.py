@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from ovps.errors import ConfigError
 from ovps.taxonomy import load_split
 from ovps.training.systems import load_system
+from pipelines.inference import INFERENCE
 
 
 class _Settings(BaseModel):
@@ -69,6 +70,7 @@ class Experiment(_Settings):
         seeds: of training.
         systems: to compare, in the order of the table.
         set: settings of all of them by dotted name, under those that make the systems.
+        tuned: settings of single systems, over all others: thresholds that `ovps tune` chose for this data.
         subset: the data set's own split to score on.
         show: systems to draw beside the truth; None: the first four.
     """
@@ -87,6 +89,7 @@ class Experiment(_Settings):
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     systems: Names
     set: dict[str, Any] = {}
+    tuned: dict[str, dict[str, Any]] = {}
     subset: str = "val"
     show: tuple[str, ...] | None = None
 
@@ -102,6 +105,9 @@ class Experiment(_Settings):
             raise ValueError("a world is built at data.dataroot: give data and clip too")
         for name in self.caches:
             self.clip_of(name)
+        learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(INFERENCE)]
+        if learned:
+            raise ValueError(f"tuned: {', '.join(learned)} is no setting of inference; make a system of its own")
         return self
 
     def cache_of(self, name: str | None) -> Path:
@@ -169,7 +175,7 @@ def load_experiment(name_or_file: str) -> Experiment:
 def check(experiment: Experiment, source: str) -> None:
     """Raise ConfigError, with the file `source`, unless every system, split and cache that is named exists."""
     try:
-        for name in experiment.systems:
+        for name in (*experiment.systems, *experiment.tuned):
             experiment.cache_of(load_system(name).cache)
         for name in experiment.splits:
             load_split(name)

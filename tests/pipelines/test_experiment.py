@@ -174,6 +174,18 @@ def test_more_systems_train_only_what_is_new(made, tmp_path, spies):
     ]
 
 
+def test_tuned_thresholds_are_of_one_system_and_of_inference(tmp_path):
+    cache = tmp_path / "zarr"
+    plain = load_experiment(str(write_experiment(tmp_path, cache, systems=["ovps", "pfc"], seeds=[0])))
+    tuned = plain.model_copy(update={"tuned": {"pfc": {"merge.score": 0.15}}})
+    ours, theirs = plan(plain), plan(tuned)
+    assert [t.key for t in ours] == [t.key for t in theirs]
+    scores = {e.system: e.merge.score for t in theirs for e in t.evaluations}
+    assert scores["pfc"] == 0.15 != scores["ovps"]
+    with pytest.raises(ConfigError, match=r"tuned: loss\.class_weight is no setting of inference"):
+        load_experiment(str(write_experiment(tmp_path, cache, tuned={"pfc": {"loss.class_weight": 1}})))
+
+
 def test_scores_of_other_weights_splits_and_settings_are_not_taken(made, tmp_path, monkeypatch):
     experiment, _, _ = made
     training = plan(experiment)[-1]
@@ -501,8 +513,8 @@ def test_shipped_experiments_open_with_their_command_and_can_be_planned(name):
 
 def test_the_full_table_and_the_ablation_share_what_they_can():
     table1, ablation = (plan(load_experiment(name)) for name in ("table1", "ablation"))
-    assert (len(table1), len(ablation)) == (24, 42)  # 12 and 18 systems x seeds x splits without sharing: 36 and 54
-    assert len({t.run for t in (*table1, *ablation)}) == 24 + 42 - 6
+    assert (len(table1), len(ablation)) == (24, 51)  # without sharing: 36 and 63
+    assert len({t.run for t in (*table1, *ablation)}) == 24 + 51 - 6
     together = {frozenset(e.system for e in t.evaluations) for t in ablation}
     assert frozenset(("plus_fusion", "plus_head")) in together
     assert frozenset(("ovps", "minus_head", "form_sigmoid", "no_synonyms")) in together
