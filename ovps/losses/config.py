@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ovps.losses.assignment import Costs
-from ovps.losses.panoptic import Unlabelled
+from ovps.losses.classes import Unlabelled
 from ovps.model.masks import MaskForm
 
 PARTS = (

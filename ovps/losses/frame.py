@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ovps.losses.assignment import Assignment, assign, assign_proposals
 from ovps.losses.base import BaseClasses
+from ovps.losses.classes import class_loss, counted_voxels, takes_part
 from ovps.losses.config import LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
 from ovps.losses.masks import Masks, Members, Totals, dice_loss, exclusion_loss, mask_losses
-from ovps.losses.panoptic import class_loss, counted_voxels, takes_part
 from ovps.losses.targets import Proposals, Targets
 from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import mask_probability, mixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from ovps.losses.panoptic import class_loss, counted_voxels, takes_part
+from ovps.losses.classes import class_loss, counted_voxels, takes_part
 from tests.losses.test_masks import slow_focal, some
 
 
