@@ -51,7 +51,9 @@ def main() -> None:
 
     def sample(frame, turn: int) -> Batch:
         draw = Draw(epoch=turn, frame=turn % FRAMES)
-        return make_sample(frame, draw, seed=0, grid=batches.grid, augmentation=config.augmentation, base=batches.base)
+        return make_sample(
+            frame, draw, seed=0, grid=batches.grid, augmentation=config.augmentation, base=batches.base, proposals=True
+        )
 
     def step(batch: Batch) -> None:
         optimiser.zero_grad(set_to_none=True)

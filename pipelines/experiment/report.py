@@ -9,7 +9,7 @@ from ovps import datasets
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.evaluation.comparison import Scored, main_system, references_of
-from ovps.evaluation.report.comparison import ComparisonContent, render_comparison
+from ovps.evaluation.report.comparison import ComparisonContent, Pictures, render_comparison
 from ovps.evaluation.report.pictures import FrameView, Labels
 from ovps.evaluation.results import FrameScore
 from ovps.frame import Frame
@@ -37,26 +37,27 @@ def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Se
         StorageError: the disk refuses.
     """
     scored = [c.scored for c in cells]
-    split = scored[0].split
-    main = _cell(cells, references_of([s for s in scored if s.split == split], main_system([s.system for s in scored])))
-    views, rule, no_images = _views(experiment, cells, main)
+    mains = [_main(cells, split) for split in dict.fromkeys(s.split for s in scored)]
+    main = mains[0]
     content = ComparisonContent(
         title=experiment.name,
         cells=scored,
         descriptions=_descriptions(experiment.systems),
         taxonomy=load_taxonomy(main.scored.result.taxonomy),
         metrics=read_metrics(main.training.run),
-        views=views,
-        rule=rule,
+        pictures=[_pictures(experiment, cells, one) for one in mains],
         provenance=_provenance(experiment, cells, main, stages),
         missing=missing,
         not_measured=_not_measured(experiment, scored),
-        no_images=no_images,
     )
     write_page(experiment.report, render_comparison(content))
 
 
-def _cell(cells: Sequence[Collected], scored: Scored) -> Collected:
+def _main(cells: Sequence[Collected], split: str) -> Collected:
+    """The cell that speaks for a split."""
+    scored = references_of(
+        [c.scored for c in cells if c.scored.split == split], main_system([c.scored.system for c in cells])
+    )
     return next(c for c in cells if c.scored is scored)
 
 
@@ -87,9 +88,7 @@ def choose_frames(
     return chosen, f"{rule}; and the frame on which {main} has its lowest PQ of novel classes.", worst
 
 
-def _views(
-    experiment: Experiment, cells: Sequence[Collected], main: Collected
-) -> tuple[list[FrameView], str, str | None]:
+def _pictures(experiment: Experiment, cells: Sequence[Collected], main: Collected) -> Pictures:
     """Frames of the main cell's subset with its prediction, and those of other systems of its split and seed."""
     frames = frames_of(Store.open(main.training.cache), main.scored.result.subset)
     shown, rule, worst = choose_frames(frames, load_frame_scores(main.folder), main.scored.system)
@@ -117,7 +116,7 @@ def _views(
                 note=f"The lowest PQ of novel classes of {main.scored.system}." if frame.token == worst else "",
             )
         )
-    return views, rule, no_images
+    return Pictures(main.scored.split, views, rule, no_images)
 
 
 def _drawn(experiment: Experiment, cells: Sequence[Collected], main: Collected) -> list[Collected]:

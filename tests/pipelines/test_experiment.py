@@ -174,6 +174,15 @@ def test_more_systems_train_only_what_is_new(made, tmp_path, spies):
     ]
 
 
+def test_every_split_has_its_pictures(store, tmp_path):
+    splits = ["b12n4", "b11n5"]
+    path = write_experiment(tmp_path, store, systems=["openscene"], seeds=[0], splits=splits)
+    assert run(str(path)).done == 2
+    page = (tmp_path / "report.html").read_text()
+    assert [page.count(f"<h2>Frames, split {split}</h2>") for split in splits] == [1, 1]
+    assert len(pictures(page)) == 2 * 2  # two frames each
+
+
 def test_tuned_thresholds_are_of_one_system_and_of_inference(tmp_path):
     cache = tmp_path / "zarr"
     plain = load_experiment(str(write_experiment(tmp_path, cache, systems=["ovps", "pfc"], seeds=[0])))

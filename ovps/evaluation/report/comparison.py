@@ -37,6 +37,22 @@ CHART_SCORES = ("pq", "miou")
 
 
 @dataclass(frozen=True, eq=False)
+class Pictures:
+    """Frames of one split.
+
+    Attributes:
+        views: the main system's prediction and others' beside the truth.
+        rule: by which the frames were chosen.
+        no_images: why there are no camera pictures.
+    """
+
+    split: str
+    views: Sequence[FrameView]
+    rule: str
+    no_images: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class ComparisonContent:
     """What the page is made of.
 
@@ -46,12 +62,10 @@ class ComparisonContent:
         descriptions: of the systems, by name, in the order of the table.
         taxonomy: of the data set.
         metrics: lines of `metrics.jsonl` of the main system's first run.
-        views: frames of the first split, the main system's prediction and others' beside the truth.
-        rule: by which the frames were chosen.
+        pictures: of every split.
         provenance: sections of names and values.
         missing: cells of the experiment that are not done.
         not_measured: what the numbers say nothing about.
-        no_images: why there are no camera pictures.
     """
 
     title: str
@@ -59,12 +73,10 @@ class ComparisonContent:
     descriptions: Mapping[str, str]
     taxonomy: Taxonomy
     metrics: list[dict[str, float]]
-    views: Sequence[FrameView]
-    rule: str
+    pictures: Sequence[Pictures]
     provenance: Mapping[str, Mapping[str, str]]
     missing: Sequence[str] = ()
     not_measured: Sequence[str] = ()
-    no_images: str | None = None
     systems: tuple[str, ...] = field(init=False)
     splits: tuple[str, ...] = field(init=False)
 
@@ -94,11 +106,17 @@ def render_comparison(content: ComparisonContent) -> str:
         *(_split(content, s) for s in content.splits),
         _systems(content),
         details(first.result, content.taxonomy, f"{first.system}, split {split}, seed {first.seed}"),
-        parts.frames(content.views, content.taxonomy, first.result.novel, content.no_images, content.rule),
+        *(_frames(content, p) for p in content.pictures),
         parts.curves(content.metrics, f"Training of {first.system}, split {split}, seed {first.seed}"),
         parts.provenance(content.provenance, content.not_measured),
     ]
     return parts.document(content.title, sections)
+
+
+def _frames(content: ComparisonContent, pictures: Pictures) -> str:
+    novel = content.references(pictures.split).result.novel
+    title = "Frames" + (f", split {pictures.split}" if len(content.splits) > 1 else "")
+    return parts.frames(pictures.views, content.taxonomy, novel, pictures.no_images, pictures.rule, title)
 
 
 def _header(content: ComparisonContent) -> str:

@@ -38,7 +38,12 @@ def curves(metrics: list[dict[str, float]], title: str = "Training") -> str:
 
 
 def frames(
-    views: Sequence[FrameView], taxonomy: Taxonomy, novel: frozenset[int], no_images: str | None, rule: str = ""
+    views: Sequence[FrameView],
+    taxonomy: Taxonomy,
+    novel: frozenset[int],
+    no_images: str | None,
+    rule: str = "",
+    title: str = "Frames",
 ) -> str:
     """Pictures of frames, truth beside prediction.
 
@@ -51,8 +56,9 @@ def frames(
     articles = "".join(_frame(view, taxonomy, novel) for view in views)
     missing = f"<p class='warning'>No camera pictures: {escape(no_images)}.</p>" if no_images else ""
     return (
-        "<section><h2>Frames</h2><p class='note'>From above, the car in the middle. A predicted thing has the colour of"
-        f" the true one it covers, otherwise one of its own. {escape(rule)}</p>{missing}{legend(taxonomy, novel)}"
+        f"<section><h2>{escape(title)}</h2><p class='note'>From above, the car in the middle. A predicted thing has the"
+        f" colour of the true one it covers, otherwise one of its own. {escape(rule)}</p>{missing}"
+        f"{legend(taxonomy, novel)}"
         f"{articles}</section>"
     )
 
