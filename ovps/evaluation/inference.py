@@ -97,7 +97,7 @@ def predict_frame(
     if "unsplit" in variants:
         others["unsplit"] = answer.segment(config.model_copy(update={"split": False}))
     if "filled" in variants:
-        assert isinstance(answer, Masks)
+        assert isinstance(answer, MaskAnswer)
         others["filled"] = _fill(merged, answer, batch, text, config)
     if "proposals" in variants:
         clip = (batch.clip, batch.clip_valid)
@@ -108,7 +108,7 @@ def predict_frame(
 
 
 @dataclass(frozen=True, eq=False)
-class Masks:
+class MaskAnswer:
     """What a network with queries says about a frame; thresholds make segments of it.
 
     Attributes:
@@ -133,7 +133,7 @@ class Masks:
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class VoxelAnswer:
     """What a network without queries says about a frame: (V, C) in CLIP space."""
 
     features: Tensor
@@ -157,13 +157,13 @@ def ask(
     text: Text,
     masks: MaskForm = "sigmoid",
     classifier: ClassifierConfig | None = None,
-) -> Masks | Features:
+) -> MaskAnswer | VoxelAnswer:
     """The network's answer on one frame, before any threshold. Arguments as in `predict_frame`."""
     if isinstance(network, VoxelNetwork):
-        return Features(network(batch), batch, text)
+        return VoxelAnswer(network(batch), batch, text)
     output = network(batch)[-1]
     probability = _class_probability(network, output, batch, text, masks, classifier)
-    return Masks(probability, output.mask_logits[0], output.class_embedding[0], batch, text)
+    return MaskAnswer(probability, output.mask_logits[0], output.class_embedding[0], batch, text)
 
 
 def variants_of(network: Network | VoxelNetwork) -> tuple[Variant, ...]:
@@ -207,7 +207,7 @@ def _prediction(merged: Panoptic, others: dict[str, Panoptic], masks: Tensor, ba
     )
 
 
-def _fill(panoptic: Panoptic, answer: Masks, batch: VoxelBatch, text: Text, config: MergeConfig) -> Panoptic:
+def _fill(panoptic: Panoptic, answer: MaskAnswer, batch: VoxelBatch, text: Text, config: MergeConfig) -> Panoptic:
     """By F_rec where a mask covers the voxel, whatever became of its query; else by F_clip where there is one."""
     covered = (mask_probability(answer.logits, config.masks) >= config.mask).any(dim=0)
     features = reconstruct(answer.logits, answer.embedding, config.masks)
