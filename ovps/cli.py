@@ -384,6 +384,37 @@ def experiment_run(
     show(run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes), as_json)
 
 
+@experiment_app.command(
+    "join",
+    epilog=example("ovps experiment join results/ablation results/ablation-1 results/ablation-2 --out results/all"),
+)
+def experiment_join(
+    parts: Annotated[list[Path], typer.Argument(help="Folders of results; the first one's experiment is the whole.")],
+    out: Annotated[Path, typer.Option(help="Folder of the joined results; may be one of the parts.")],
+    as_json: Json = False,
+) -> None:
+    """Results of one experiment from parts of it that were run on several machines."""
+    from pipelines.experiment.join import join
+
+    show(join(parts, out), as_json)
+
+
+@experiment_app.command(
+    "table",
+    epilog=example("ovps experiment table results/table1", "ovps experiment table results/ablation --score miou"),
+)
+def experiment_table(
+    results: Annotated[Path, typer.Argument(help="Folder of results.parquet and results.json.")],
+    score: Annotated[str, typer.Option(help="A column of results.parquet.")] = "pq",
+    split: Annotated[str | None, typer.Option(help="The first one without it.")] = None,
+    variants: Annotated[bool, typer.Option(help="Also the runs with one setting of inference changed.")] = False,
+) -> None:
+    """Results as a Markdown table: mean and sample standard deviation over seeds, in percent."""
+    from pipelines.experiment.table import markdown
+
+    print(markdown(results, score, split, variants))
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

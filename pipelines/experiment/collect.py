@@ -67,26 +67,36 @@ class RunRecord(BaseModel):
     classes: dict[str, list[dict[str, Any]]]
 
 
-class Results(BaseModel):
-    """results.json.
+class Made(BaseModel):
+    """How results came about.
 
     Attributes:
-        missing: cells of the experiment that are not done.
         seconds: of every command that was needed.
-        runs: each with the scores of every class, by row.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    format: str = "ovps-experiment-1"
-    experiment: Experiment
     command: str
     code: CodeState
     machine: str
     versions: dict[str, str]
     seconds: dict[str, float]
+
+
+class Results(Made):
+    """results.json.
+
+    Attributes:
+        missing: cells of the experiment that are not done.
+        runs: each with the scores of every class, by row; reference rows once per split.
+        parts: of results that were joined, how each part was made.
+    """
+
+    format: str = "ovps-experiment-1"
+    experiment: Experiment
     missing: list[str]
     runs: list[RunRecord]
+    parts: list[Made] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +142,17 @@ def lines(cells: Sequence[Scored]) -> Iterator[dict[str, Any]]:
         kinds = [(result.system, "system"), *((row, "variant") for row in result.variants)]
         for row, kind in kinds:
             yield from _lines(cell, row, kind)
-    main = main_system([c.system for c in cells])
-    for split in dict.fromkeys(c.split for c in cells):
-        source = references_of([c for c in cells if c.split == split], main)
+    for source in sources(cells):
         for row in source.result.references:
             yield from _lines(source, row, "reference")
+
+
+def sources(cells: Sequence[Scored]) -> list[Scored]:
+    """The cells whose reference rows are kept, one per split."""
+    main = main_system([c.system for c in cells])
+    return [
+        references_of([c for c in cells if c.split == split], main) for split in dict.fromkeys(c.split for c in cells)
+    ]
 
 
 def _lines(cell: Scored, row: Row, kind: str) -> Iterator[dict[str, Any]]:
@@ -166,26 +182,38 @@ def save(
     Raises:
         CheckpointError: the disk refuses.
     """
-    table = pa.Table.from_pylist(list(lines([c.scored for c in collected])), schema=SCHEMA)
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    write_whole(experiment.out / PARQUET, buffer.getvalue().to_pybytes())
+    scored = [c.scored for c in collected]
+    kept = sources(scored)
     results = Results(
         experiment=experiment,
-        command=command,
-        code=code_state(),
-        machine=this_machine(),
-        versions=versions(),
-        seconds=seconds,
         missing=missing,
-        runs=[_record(c) for c in collected],
+        runs=[_record(c, references=c.scored in kept) for c in collected],
+        **made(command, seconds).model_dump(),
     )
-    write_whole(experiment.out / JSON, (results.model_dump_json(indent=1) + "\n").encode())
+    write(experiment.out, results, pa.Table.from_pylist(list(lines(scored)), schema=SCHEMA))
 
 
-def _record(collected: Collected) -> RunRecord:
+def made(command: str, seconds: dict[str, float]) -> Made:
+    """Here and now."""
+    return Made(command=command, code=code_state(), machine=this_machine(), versions=versions(), seconds=seconds)
+
+
+def write(out: Path, results: Results, table: pa.Table) -> None:
+    """Write results.parquet, then results.json, each whole or not at all.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    write_whole(out / PARQUET, buffer.getvalue().to_pybytes())
+    write_whole(out / JSON, (results.model_dump_json() + "\n").encode())
+
+
+def _record(collected: Collected, references: bool) -> RunRecord:
     result, training = collected.scored.result, collected.training
     config, _ = load_settings(training.run)
+    rows = result.rows if references else [result.system, *result.variants]
     return RunRecord(
         system=collected.scored.system,
         split=result.split,
@@ -204,5 +232,5 @@ def _record(collected: Collected) -> RunRecord:
         machine=result.machine,
         versions=result.versions,
         cache=result.cache,
-        classes={row.name: [c.model_dump() for c in row.panoptic.classes] for row in result.rows},
+        classes={row.name: [c.model_dump() for c in row.panoptic.classes] for row in rows},
     )

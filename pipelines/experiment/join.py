@@ -1,0 +1,181 @@
+"""Parts of an experiment that were run on several machines, as one: the first part says what belongs to it.
+
+A machine that has gone took its runs along; what it left are results.parquet and results.json, and those are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.compute import field
+from pydantic import ValidationError
+
+from ovps.errors import ConfigError
+from ovps.evaluation.comparison import main_system
+from ovps.training.config import flat
+from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, write
+from pipelines.experiment.provenance import command_line
+from pipelines.experiment.schema import Experiment
+
+SAME = ("world", "data", "clip", "train", "set", "subset")  # of an experiment: else scores do not compare
+OWN = ("seed", "threads")  # settings of a run that may differ within a row of the table
+
+Cell = tuple[str, str, int]  # system, split, seed
+
+
+@dataclass(frozen=True)
+class JoinSummary:
+    """What came of it.
+
+    Attributes:
+        results, table: files written.
+        done, missing: cells (system, split, seed) that are scored, and that are not.
+        same, other: cells of several parts, from equal weights, and from others: of these the first part's is taken.
+    """
+
+    results: Path
+    table: Path
+    done: int
+    missing: list[str]
+    same: list[str]
+    other: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one machine left."""
+
+    folder: Path
+    results: Results
+    rows: pa.Table
+
+
+def read_part(folder: Path) -> Part:
+    """The two files of an experiment's `out`.
+
+    Raises:
+        ConfigError: one is not there, or not of this format.
+    """
+    try:
+        results = Results.model_validate_json((folder / JSON).read_bytes())
+        return Part(folder, results, pq.read_table(folder / PARQUET).cast(SCHEMA))
+    except (OSError, ValidationError, pa.ArrowException, ValueError) as error:
+        raise ConfigError(
+            f"no results of an experiment: {error}",
+            path=folder,
+            remedy=f"Name the folder that `ovps experiment run` wrote {JSON} and {PARQUET} to: its `out`",
+        ) from error
+
+
+def join(folders: Sequence[Path], out: Path) -> JoinSummary:
+    """Write the results of one experiment from those of its parts.
+
+    Args:
+        folders: of the parts. The first one's experiment says which cells belong; of others only those are taken.
+        out: folder of the two files; may be one of the parts.
+
+    Raises:
+        ConfigError: a part cannot be read, or its world, cache or settings are not those of the first.
+    """
+    parts = [read_part(folder) for folder in folders]
+    whole = parts[0].results.experiment
+    for part in parts[1:]:
+        _check_same_ground(parts[0], part)
+    chosen: dict[Cell, tuple[Part, RunRecord]] = {}
+    same: list[str] = []
+    other: list[str] = []
+    for part in parts:
+        for record in part.results.runs:
+            cell = _cell(record)
+            if cell not in _cells(whole):
+                continue
+            if cell in chosen:
+                equal = chosen[cell][1].checkpoint_sha256 == record.checkpoint_sha256
+                (same if equal else other).append(_label(cell))
+            else:
+                chosen[cell] = part, record
+    order = [cell for cell in _cells(whole) if cell in chosen]
+    missing = [_label(cell) for cell in _cells(whole) if cell not in chosen]
+    _check_same_settings([chosen[cell][1] for cell in order])
+    results = Results(
+        experiment=whole,
+        missing=missing,
+        runs=[chosen[cell][1] for cell in order],
+        parts=[made for part in parts for made in (part.results.parts or [_made(part.results)])],
+        **made(command_line(), {}).model_dump(),
+    )
+    write(out, results, pa.concat_tables([*(_rows(chosen[cell][0], cell) for cell in order), *_references(chosen)]))
+    return JoinSummary(out / JSON, out / PARQUET, len(order), missing, same, other)
+
+
+def _cells(experiment: Experiment) -> list[Cell]:
+    """In the order of the table."""
+    systems, splits = ([Path(name).stem for name in names] for names in (experiment.systems, experiment.splits))
+    return [(system, split, seed) for seed, split, system in product(experiment.seeds, splits, systems)]
+
+
+def _cell(record: RunRecord) -> Cell:
+    return record.system, record.split, record.seed
+
+
+def _label(cell: Cell) -> str:
+    system, split, seed = cell
+    return f"{system}, {split}, seed {seed}"
+
+
+def _rows(part: Part, cell: Cell, references: bool = False) -> pa.Table:
+    system, split, seed = cell
+    here = (field("system") == system) & (field("split") == split) & (field("seed") == seed)
+    kind = field("kind") == "reference"
+    return part.rows.filter(here & (kind if references else ~kind))
+
+
+def _references(chosen: Mapping[Cell, tuple[Part, RunRecord]]) -> Iterator[pa.Table]:
+    """Rows of each split: of the main system's lowest seed of which a part has some, else of any system."""
+    main = main_system([system for system, _, _ in chosen])
+    for split in dict.fromkeys(split for _, split, _ in chosen):
+        cells = sorted((cell for cell in chosen if cell[1] == split), key=lambda c: (c[0] != main, c[2]))
+        found = (_rows(chosen[cell][0], cell, references=True) for cell in cells)
+        yield next((rows for rows in found if rows.num_rows), SCHEMA.empty_table())
+
+
+def _check_same_ground(first: Part, other: Part) -> None:
+    one, two = (part.results.experiment.model_dump(mode="json") for part in (first, other))
+    differ = [name for name in SAME if one[name] != two[name]]
+    if differ:
+        raise ConfigError(
+            f"{', '.join(differ)} not as in {first.folder}: {[two[n] for n in differ]}, {[one[n] for n in differ]}",
+            path=other.folder,
+            remedy="Join results of one world, one cache and one training config only",
+        )
+
+
+def _check_same_settings(records: Sequence[RunRecord]) -> None:
+    """Within a row of the table all but the seed is the same: cache, settings, what classes are called, thresholds."""
+    first: dict[tuple[str, str], RunRecord] = {}
+    for record in records:
+        known = first.setdefault((record.system, record.split), record)
+        one, two = _settings(known), _settings(record)
+        differ = [name for name in {**one, **two} if one.get(name) != two.get(name)]
+        if differ:
+            cells = f"{_label(_cell(known))} and {_label(_cell(record))}"
+            raise ConfigError(
+                f"{cells} differ in {', '.join(differ)}",
+                remedy="Seeds of one row must share everything else: run one of them again",
+            )
+
+
+def _settings(record: RunRecord) -> dict[str, Any]:
+    settings = {name: value for name, value in flat(record.config).items() if name not in OWN}
+    other = {"cache": record.cache, "vocabulary": record.vocabulary_sha256, "steps": record.step}
+    return settings | other | record.inference
+
+
+def _made(results: Results) -> Made:
+    return Made.model_validate(results.model_dump(include=set(Made.model_fields)))

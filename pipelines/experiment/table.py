@@ -1,0 +1,81 @@
+"""Results of an experiment as a Markdown table, for a README or a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ovps.errors import ConfigError
+from ovps.evaluation.comparison import Spread, spread
+from ovps.evaluation.report.charts import NOTHING
+from pipelines.experiment.collect import SCHEMA
+from pipelines.experiment.join import read_part
+
+GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff")
+SCORES = tuple(name for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True) if str(kind) == "double")
+NAMES = {
+    "proposals": "with clusters of what is left",
+    "filled": "with every voxel filled",
+    "unsplit": "without splitting at gaps",
+    "random_class": "chance: the segments above, random classes",
+    "clip_argmax": "CLIP feature of each voxel, arg-max (no instances)",
+    "true_masks": "true masks, pooled CLIP (ceiling of classification)",
+}
+
+
+def markdown(folder: Path, score: str = "pq", split: str | None = None, variants: bool = False) -> str:
+    """Systems x groups in percent, mean ± sample standard deviation over seeds; reference rows at the end.
+
+    Args:
+        folder: `out` of an experiment.
+        score: a column of results.parquet.
+        split: which one; None: the first.
+        variants: the same runs with one setting of inference changed, too.
+
+    Raises:
+        ConfigError: no results, no such score or split.
+    """
+    part = read_part(folder)
+    lines = part.rows.to_pylist()
+    splits = list(dict.fromkeys(line["split"] for line in lines))
+    chosen = split or splits[0]
+    if score not in SCORES or chosen not in splits:
+        raise ConfigError(
+            f"no score {score!r}" if score not in SCORES else f"no split {chosen!r}",
+            path=folder,
+            remedy=f"Scores: {', '.join(SCORES)}; splits: {', '.join(splits)}",
+        )
+    random = {record.system for record in part.results.runs if record.cache.weights_random}
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        if line["split"] == chosen and (variants or line["kind"] != "variant"):
+            rows.setdefault((line["system"], line["row"]), []).append(line)
+    systems = list(dict.fromkeys(system for system, _ in rows))
+    order = sorted(rows, key=lambda key: (rows[key][0]["kind"] == "reference", systems.index(key[0])))
+    most = max(len(_seeds(found)) for found in rows.values())
+    head = [f"| | {' | '.join(g.replace('/', ' ') for g in GROUPS)} |", f"|---|{'---|' * len(GROUPS)}"]
+    return "\n".join([*head, *(_line(key, rows[key], score, key[0] in random, most) for key in order)])
+
+
+def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, random: bool, most: int) -> str:
+    system, row = key
+    kind, seeds = lines[0]["kind"], len(_seeds(lines))
+    name = {"system": f"`{system}`", "variant": f"`{system}` {NAMES.get(row, row)}"}.get(kind, NAMES.get(row, row))
+    notes = ["**random CLIP weights**"] * random + [_count(seeds)] * (kind != "reference" and seeds < most)
+    cells = (_text(spread(line[score] for line in lines if line["group"] == group)) for group in GROUPS)
+    return f"| {', '.join([name, *notes])} | {' | '.join(cells)} |"
+
+
+def _seeds(lines: Sequence[Mapping[str, Any]]) -> set[int]:
+    return {line["seed"] for line in lines}
+
+
+def _count(seeds: int) -> str:
+    return f"{seeds} seed{'' if seeds == 1 else 's'}"
+
+
+def _text(found: Spread | None) -> str:
+    if found is None:
+        return NOTHING
+    return f"{100 * found.mean:.1f}" + (f" ± {100 * found.sd:.1f}" if found.sd is not None else "")

@@ -1,0 +1,174 @@
+"""Results of several machines as one, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+
+import pyarrow.parquet as pq
+import pytest
+
+from ovps.errors import ConfigError
+from pipelines.experiment.collect import collect, save
+from pipelines.experiment.commands import run
+from pipelines.experiment.join import join
+from pipelines.experiment.plan import plan
+from pipelines.experiment.schema import load_experiment
+from pipelines.experiment.table import markdown
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.test_experiment import SYSTEMS, write_experiment
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment of three systems and two seeds, all on one machine; its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(str(write_experiment(folder, write_synthetic_store(folder / "zarr", frames=2))))
+    return folder
+
+
+def part(made, folder, trained, **changes):
+    """What another machine's `out` holds that ran only some seeds of the same experiment."""
+    folder.mkdir()
+    for seed in trained:
+        for source in (made / "runs").glob(f"*-s{seed}-*"):
+            shutil.copytree(source, folder / "runs" / source.name)
+    experiment = load_experiment(str(write_experiment(folder, made / "zarr", **changes)))
+    experiment = experiment.model_copy(update={"train": load_experiment(str(made / "tiny.yaml")).train})
+    save(experiment, *collect(plan(experiment)), f"ovps experiment run tiny --seeds {trained}", {"ovps train": 1.0})
+    return folder / "out"
+
+
+def rows(out):
+    return pq.read_table(out / "results.parquet").to_pylist()
+
+
+def records(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def by_cell(lines):
+    return sorted(lines, key=lambda r: tuple(str(r[k]) for k in ("system", "seed", "kind", "row", "group")))
+
+
+def rewrite(out, change):
+    """Edit results.json as if another run had written it."""
+    content = records(out)
+    change(content)
+    (out / "results.json").write_text(json.dumps(content))
+
+
+def test_parts_are_the_whole(made, tmp_path):
+    second, first = part(made, tmp_path / "b", (1,)), part(made, tmp_path / "a", (0,))
+    assert len(records(first)["missing"]) == 3
+    summary = join([second, first], tmp_path / "joined")
+    assert (summary.done, summary.missing, summary.same, summary.other) == (6, [], [], [])
+    whole = rows(made / "out")
+    assert by_cell(rows(tmp_path / "joined")) == by_cell(whole)
+    assert [r["seed"] for r in rows(tmp_path / "joined") if r["kind"] == "reference"] == [0] * sum(
+        r["kind"] == "reference" for r in whole
+    )
+    joined = records(tmp_path / "joined")
+    assert [(r["system"], r["seed"]) for r in joined["runs"]] == [(name, seed) for seed in SEEDS for name in SYSTEMS]
+    assert [p["command"][-4:] for p in joined["parts"]] == ["(1,)", "(0,)"]
+    scores = {(r["system"], r["seed"]): r["classes"]["system"] for r in joined["runs"]}
+    assert scores == {(r["system"], r["seed"]): r["classes"]["system"] for r in records(made / "out")["runs"]}
+
+
+def test_a_join_can_be_a_part_and_its_own_place(made, tmp_path):
+    first, second = part(made, tmp_path / "a", (0,)), part(made, tmp_path / "b", (1,))
+    join([first], first)
+    summary = join([first, second], first)
+    assert (summary.done, summary.missing) == (6, [])
+    assert [p["command"][-4:] for p in records(first)["parts"]] == ["(0,)", "(1,)"]
+
+
+def test_what_the_first_part_does_not_ask_for_is_left_out(made, tmp_path):
+    first = part(made, tmp_path / "a", (0,), systems=["pfc"], seeds=[0])
+    summary = join([first, made / "out"], tmp_path / "joined")
+    assert (summary.done, summary.same) == (1, ["pfc, b12n4, seed 0"])
+    assert {(r["system"], r["seed"]) for r in rows(tmp_path / "joined") if r["kind"] == "system"} == {("pfc", 0)}
+
+
+def test_cells_that_two_machines_scored_are_named_and_the_first_counts(made, tmp_path):
+    first, second = part(made, tmp_path / "a", (0,)), part(made, tmp_path / "b", (0, 1))
+    rewrite(first, lambda c: c["runs"][0].update(checkpoint_sha256="0" * 64))
+    summary = join([first, second], tmp_path / "joined")
+    assert summary.other == ["pfc, b12n4, seed 0"]
+    assert summary.same == ["minus_head, b12n4, seed 0", "ovps, b12n4, seed 0"]
+    assert records(tmp_path / "joined")["runs"][0]["checkpoint_sha256"] == "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda c: c["experiment"].update(train="other"), "train"),
+        (lambda c: c["experiment"].update(world={"scenes": 2, "frames": 2, "seed": 5}), "world"),
+        (lambda c: c["runs"][0]["config"]["loss"].update(object_weight=9.0), "loss.object_weight"),
+        (lambda c: c["runs"][0]["inference"].update(mask=0.9), "mask"),
+        (lambda c: c["runs"][0]["cache"].update(weights_sha256="f" * 64), "cache"),
+        (lambda c: c["runs"][0].update(step=3), "steps"),
+    ],
+)
+def test_what_does_not_compare_is_refused(made, tmp_path, change, named):
+    first, second = part(made, tmp_path / "a", (0,)), part(made, tmp_path / "b", (1,))
+    rewrite(second, change)
+    with pytest.raises(ConfigError, match=named):
+        join([first, second], tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
+def test_what_is_no_result_is_named(made, tmp_path):
+    with pytest.raises(ConfigError, match=r"results\.json"):
+        join([made / "out", tmp_path], tmp_path / "joined")
+    damaged = part(made, tmp_path / "a", (0,))
+    (damaged / "results.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match="no results of an experiment"):
+        join([damaged], tmp_path / "joined")
+
+
+def cells(line):
+    return [c.strip() for c in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("score", ["pq", "miou", "mask_recall"])
+def test_the_markdown_table_is_mean_and_deviation(made, score):
+    head, _, *lines = markdown(made / "out", score).splitlines()
+    groups = [g.replace(" ", "/") for g in cells(head)[1:]]
+    assert groups == ["all", "base", "novel", "novel/things", "novel/stuff"]
+    names = [cells(line)[0] for line in lines]
+    assert names[: len(SYSTEMS)] == [f"`{name}`" for name in SYSTEMS]
+    assert any(name.startswith("true masks") for name in names[len(SYSTEMS) :])
+    for name, line in zip(SYSTEMS, lines, strict=False):
+        for group, text in zip(groups, cells(line)[1:], strict=True):
+            values = [
+                100 * r[score]
+                for r in rows(made / "out")
+                if (r["system"], r["kind"], r["group"]) == (name, "system", group) and r[score] is not None
+            ]
+            mean, deviation = map(float, text.split(" ± "))
+            assert mean == pytest.approx(statistics.mean(values), abs=0.051)
+            assert deviation == pytest.approx(statistics.stdev(values), abs=0.051)
+
+
+def test_the_markdown_table_says_what_is_random_and_what_has_fewer_seeds(made, tmp_path):
+    out = part(made, tmp_path / "a", (0, 1))
+    rewrite(out, lambda c: [r["cache"].update(weights_random=True) for r in c["runs"] if r["system"] == "minus_head"])
+    table = pq.read_table(out / "results.parquet")
+    fewer = [not (r["system"] == "pfc" and r["seed"] == 1) for r in table.to_pylist()]
+    pq.write_table(table.filter(fewer), out / "results.parquet")
+    pfc, head, ours = markdown(out, variants=False).splitlines()[2:5]
+    assert cells(pfc)[0] == "`pfc`, 1 seed"
+    assert cells(head)[0] == "`minus_head`, **random CLIP weights**"
+    assert cells(ours)[0] == "`ovps`"
+    assert "`ovps` with clusters of what is left" in markdown(out, variants=True)
+
+
+def test_a_table_of_what_is_not_there(made):
+    with pytest.raises(ConfigError, match=r"no score 'iou'.*miou"):
+        markdown(made / "out", "iou")
+    with pytest.raises(ConfigError, match=r"no split 'b1n1'.*b12n4"):
+        markdown(made / "out", split="b1n1")
