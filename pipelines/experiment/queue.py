@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -83,6 +84,7 @@ def _died(job: Job, logs: Path) -> TrainingError:
 
 def _in_process(job: Job, log: Path) -> dict[str, float]:
     """In a worker: like `do`, with everything that would be printed in a file."""
+    end_with_parent()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
@@ -90,6 +92,21 @@ def _in_process(job: Job, log: Path) -> dict[str, float]:
         took: dict[str, float] = {}
         do(job, lambda command: _timed(command, took))
         return took
+
+
+def end_with_parent() -> None:
+    """From now on this process ends as soon as the one that started it has, however that ended.
+
+    Else a killed experiment would go on training unseen. What is lost is what came after the last checkpoint.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is not a worker"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -470,6 +476,47 @@ def test_processes_a_failure_cancels_those_that_wait(made, tmp_path, monkeypatch
         queue.run_all(jobs, 2, tmp_path, stages)
     assert 2 <= len(started) < len(jobs) + 1
     assert jobs[0].training.command in stages.seconds
+
+
+PARENT_AND_WORKER = """
+import multiprocessing, os, time
+from pipelines.experiment.queue import end_with_parent
+
+def work(pid):
+    end_with_parent()
+    pid.put(os.getpid())
+    time.sleep(120)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pid = context.Queue()
+    context.Process(target=work, args=(pid,), daemon=True).start()
+    print(pid.get(), flush=True)
+    time.sleep(120)
+"""
+
+
+def test_a_killed_experiment_takes_its_workers_along(tmp_path):
+    (tmp_path / "main.py").write_text(PARENT_AND_WORKER)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert not ended(worker)
+        parent.kill()
+    end = time.monotonic() + 20
+    while not ended(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert ended(worker)
+
+
+def ended(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 # Projected time
