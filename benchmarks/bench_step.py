@@ -3,15 +3,23 @@
 The limit: a step that reads nothing at all, with its batch in memory.
 
 python -m benchmarks.bench_step
+python -m benchmarks.bench_step --config nuscenes --batch 2 --upscale 2.27 \\
+    --encoder convnext_large_d_320 --weights random
+
+The second is the full scale, images as large as nuScenes', and wants a GPU. With random weights it times, and says
+nothing about a model.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 import torch
+import typer
 
-from benchmarks.setting import FRAMES, cache, options, paired
+from benchmarks.setting import FRAMES, ROOT, options, paired
+from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.training.config import load_config
 from ovps.training.data import training_frames
@@ -19,66 +27,106 @@ from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from ovps.training.order import Draw
 from ovps.training.run import make_network
-from ovps.training.sample import Batch, make_sample
+from ovps.training.sample import Batch, join, make_sample
 from ovps.training.statistics import measure
 from ovps.training.text import base_classes
+from pipelines.precompute import precompute
 from pipelines.precompute.frame import StageTimes, compute_frame
-from pipelines.precompute.partition import tools_of
+from pipelines.precompute.partition import forget_clip, tools_of
 from pipelines.precompute.run import frames_of, prepare
 from pipelines.train import plan
 
-ROUNDS = 8
+T = TypeVar("T")
 
 
-def main() -> None:
-    path = cache()
-    store = Store.open(path)
-    config = load_config("driveworld", ("data.batch_size=1", "data.keep_mb=0"))
+def main(
+    config: Annotated[str, typer.Option(help="Of training.")] = "driveworld",
+    batch: Annotated[int, typer.Option(min=1, max=FRAMES, help="Frames a step.")] = 1,
+    encoder: str = "demo",
+    weights: str | None = None,
+    upscale: Annotated[float, typer.Option(help="Of the 704 x 396 images.")] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs timed.")] = 8,
+) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    out = ROOT / f"zarr-{encoder}-{weights}-{upscale}"
+    chosen = options(encoder=encoder, weights=weights, upscale=upscale, out=out)
+    precompute(chosen)
+    store = Store.open(out)
+    settings = load_config(config, (f"data.batch_size={batch}", "data.keep_mb=0"))
     torch.set_num_threads(2)
     refs = training_frames(store, ("train",))
-    batches, info = plan(store, config)
-    base = base_classes(store.vocabulary, batches.base)
-    network = make_network(config, info).train()
-    optimiser = make_optimiser(network, config.optimiser)
-    mean_l1 = measure(store, refs, FRAMES).mean_l1
-    objective = make_objective(config, base, mean_l1)
+    batches, info = plan(store, settings)
+    base = base_classes(store.vocabulary, batches.base).to(device)
+    network = make_network(settings, info).to(device).train()
+    optimiser = make_optimiser(network, settings.optimiser)
+    objective = make_objective(settings, base, measure(store, refs, FRAMES).mean_l1)
     kept = [store.read(ref) for ref in refs]
 
-    wanted = options().resolved()
-    frames = frames_of(wanted)
-    job, _ = prepare(wanted, frames)
-    tools = tools_of(replace(job, device="cpu"))
-
-    def sample(frame, turn: int) -> Batch:
-        draw = Draw(epoch=turn, frame=turn % FRAMES)
-        return make_sample(
-            frame, draw, seed=0, grid=batches.grid, augmentation=config.augmentation, base=batches.base, proposals=True
+    def sample(read: Sequence[CachedFrame], turn: int) -> Batch:
+        return join(
+            [
+                make_sample(
+                    frame,
+                    Draw(epoch=turn, frame=number),
+                    seed=0,
+                    grid=batches.grid,
+                    augmentation=settings.augmentation,
+                    base=batches.base,
+                    proposals=True,
+                )
+                for number, frame in enumerate(read)
+            ]
         )
 
-    def step(batch: Batch) -> None:
+    def step(ready: Batch) -> None:
         optimiser.zero_grad(set_to_none=True)
-        objective(network, batch, 0).total.backward()
+        objective(network, ready.to(device), 0).total.backward()
         optimiser.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
-    def online(turn: int) -> None:
-        compute_frame(frames[turn % FRAMES], tools, StageTimes())
-        step(sample(kept[turn % FRAMES], turn))
+    def turns(items: Sequence[T], turn: int) -> list[T]:
+        return [items[(turn * batch + number) % FRAMES] for number in range(batch)]
 
     def cached(turn: int) -> None:
-        step(sample(store.read(refs[turn % FRAMES]), turn))
+        step(sample([store.read(ref) for ref in turns(refs, turn)], turn))
 
-    ready = [sample(frame, 0) for frame in kept]
+    forget_clip()
+    without_clip = peak(cached, device)
+    wanted = chosen.resolved()
+    frames = frames_of(wanted)
+    job, _ = prepare(wanted, frames)
+    tools = tools_of(job)
+
+    def online(turn: int) -> None:
+        for frame in turns(frames, turn):
+            compute_frame(frame, tools, StageTimes())
+        step(sample(turns(kept, turn), turn))
+
+    ready = [sample(turns(kept, turn), turn) for turn in range(FRAMES)]
 
     def limit(turn: int) -> None:
         step(ready[turn % FRAMES])
 
-    reference, ours, ratio = paired(online, cached, ROUNDS)
-    floor, _, over = paired(limit, cached, ROUNDS)
-    print(f"encoder {store.provenance.encoder}, {torch.get_num_threads()} threads, one frame a step, {ROUNDS} pairs")
-    print(f"CLIP online (reference)   {reference:7.3f} s a step")
-    print(f"from the cache            {ours:7.3f} s a step: {ratio:.2f} times faster than online")
+    reference, ours, ratio = paired(online, cached, rounds)
+    floor, _, over = paired(limit, cached, rounds)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    random = ", RANDOM weights" if store.provenance.weights_random else ""
+    print(f"{where}; config {config}, {batch} frames a step; encoder {encoder}{random}; {rounds} pairs")
+    print(f"CLIP online (reference)   {reference:7.3f} s a step{peak(online, device)}")
+    print(f"from the cache            {ours:7.3f} s a step: {ratio:.2f} times faster than online{without_clip}")
     print(f"batch in memory (limit)   {floor:7.3f} s a step: the cache takes {1 / over:.2f} times the limit")
 
 
+def peak(action: Callable[[int], None], device: torch.device) -> str:
+    """What a GPU's memory holds at the most meanwhile; nothing is said of a CPU."""
+    if device.type != "cuda":
+        return ""
+    action(0)  # the optimiser's state is made by the first step
+    torch.cuda.reset_peak_memory_stats()
+    action(1)
+    return f", {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at the peak"
+
+
 if __name__ == "__main__":
-    main()
+    typer.run(main)

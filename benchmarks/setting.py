@@ -6,28 +6,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from cache_schemas.v1 import Codec
 from ovps.world import build_world
-from pipelines.precompute import PrecomputeOptions, precompute
+from pipelines.precompute import PrecomputeOptions
 
 ROOT = Path("data/bench")
 FRAMES = 4
 
 
-def options(codec: Codec = "cells") -> PrecomputeOptions:
-    """Precompute of a drive world of one scene (made once) by the demo CLIP, in this process."""
+def options(codec: Codec = "cells", **changes: Any) -> PrecomputeOptions:
+    """Precompute of a drive world of one scene (made once) by the demo CLIP, in this process.
+
+    Args:
+        changes: of the encoder; name `out` too.
+    """
     build_world(ROOT / "world", scenes=1, frames=FRAMES, seed=5, workers=1)
-    return PrecomputeOptions(
-        dataroot=ROOT / "world", subsets=("train",), encoder="demo", codec=codec, out=ROOT / f"zarr-{codec}", workers=0
-    )
-
-
-def cache(codec: Codec = "cells") -> Path:
-    """The store of these options; made once."""
-    chosen = options(codec)
-    precompute(chosen)
-    return chosen.out
+    usual = {"encoder": "demo", "codec": codec, "out": ROOT / f"zarr-{codec}"}
+    return PrecomputeOptions(dataroot=ROOT / "world", subsets=("train",), workers=0, **(usual | changes))
 
 
 def paired(
