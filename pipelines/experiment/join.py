@@ -111,7 +111,7 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         **made(command_line(), {}).model_dump(),
     )
     write(out, results, pa.concat_tables([*(_rows(chosen[cell][0], cell) for cell in order), *_references(chosen)]))
-    return JoinSummary(out / JSON, out / PARQUET, len(order), missing, same, other)
+    return JoinSummary(out / JSON, out / PARQUET, len(order), missing, _distinct(same), _distinct(other))
 
 
 def _cells(experiment: Experiment) -> list[Cell]:
@@ -127,6 +127,10 @@ def _cell(record: RunRecord) -> Cell:
 def _label(cell: Cell) -> str:
     system, split, seed = cell
     return f"{system}, {split}, seed {seed}"
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    return list(dict.fromkeys(labels))
 
 
 def _rows(part: Part, cell: Cell, references: bool = False) -> pa.Table:
