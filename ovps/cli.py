@@ -405,7 +405,7 @@ def experiment_join(
 )
 def experiment_table(
     results: Annotated[Path, typer.Argument(help="Folder of results.parquet and results.json.")],
-    score: Annotated[str, typer.Option(help="A column of results.parquet.")] = "pq",
+    score: Annotated[str, typer.Option(help="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")] = "pq",
     split: Annotated[str | None, typer.Option(help="The first one without it.")] = None,
     variants: Annotated[bool, typer.Option(help="Also the runs with one setting of inference changed.")] = False,
 ) -> None:

@@ -107,7 +107,7 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         experiment=whole,
         missing=missing,
         runs=[chosen[cell][1] for cell in order],
-        parts=[made for part in parts for made in (part.results.parts or [_made(part.results)])],
+        parts=[one for part in parts for one in (part.results.parts or [_made(part.results)])],
         **made(command_line(), {}).model_dump(),
     )
     write(out, results, pa.concat_tables([*(_rows(chosen[cell][0], cell) for cell in order), *_references(chosen)]))

@@ -9,11 +9,11 @@ from typing import Any
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Spread, spread
 from ovps.evaluation.report.charts import NOTHING
-from pipelines.experiment.collect import SCHEMA
+from pipelines.experiment.collect import SCORES as FRACTIONS
 from pipelines.experiment.join import read_part
 
 GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff")
-SCORES = tuple(name for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True) if str(kind) == "double")
+SCORES = (*FRACTIONS, "mask_recall", "mask_recall_merged")
 NAMES = {
     "proposals": "with clusters of what is left",
     "filled": "with every voxel filled",
@@ -29,7 +29,7 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
 
     Args:
         folder: `out` of an experiment.
-        score: a column of results.parquet.
+        score: one of SCORES.
         split: which one; None: the first.
         variants: the same runs with one setting of inference changed, too.
 

@@ -170,5 +170,7 @@ def test_the_markdown_table_says_what_is_random_and_what_has_fewer_seeds(made, t
 def test_a_table_of_what_is_not_there(made):
     with pytest.raises(ConfigError, match=r"no score 'iou'.*miou"):
         markdown(made / "out", "iou")
+    with pytest.raises(ConfigError, match="no score 'training_minutes'"):  # no fraction
+        markdown(made / "out", "training_minutes")
     with pytest.raises(ConfigError, match=r"no split 'b1n1'.*b12n4"):
         markdown(made / "out", split="b1n1")
