@@ -107,7 +107,7 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         experiment=whole,
         missing=missing,
         runs=[chosen[cell][1] for cell in order],
-        parts=[one for part in parts for one in (part.results.parts or [_made(part.results)])],
+        parts=_all_parts(parts),
         **made(command_line(), {}).model_dump(),
     )
     write(out, results, pa.concat_tables([*(_rows(chosen[cell][0], cell) for cell in order), *_references(chosen)]))
@@ -181,6 +181,12 @@ def _check_same_settings(records: Sequence[RunRecord]) -> None:
 def _settings(record: RunRecord) -> dict[str, Any]:
     settings = {name: value for name, value in flat(record.config).items() if name not in OWN}
     return settings | {"cache": record.cache, "steps": record.step} | record.inference
+
+
+def _all_parts(parts: Sequence[Part]) -> list[Made]:
+    """How each was made, once: a part that is itself a join may hold another one."""
+    every = [one for part in parts for one in (part.results.parts or [_made(part.results)])]
+    return [one for number, one in enumerate(every) if one not in every[:number]]
 
 
 def _made(results: Results) -> Made:

@@ -83,7 +83,8 @@ def test_a_join_can_be_a_part_and_its_own_place(made, tmp_path):
     join([first], first)
     summary = join([first, second], first)
     assert (summary.done, summary.missing) == (6, [])
-    assert [p["command"][-4:] for p in records(first)["parts"]] == ["(0,)", "(1,)"]
+    join([first, second], first)
+    assert [p["command"][-4:] for p in records(first)["parts"]] == ["(0,)", "(1,)"], "each once"
 
 
 def test_what_the_first_part_does_not_ask_for_is_left_out(made, tmp_path):
