@@ -320,6 +320,7 @@ def tune(
     epilog=example(
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions",
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
+        "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
     )
 )
 def predict(
@@ -329,12 +330,19 @@ def predict(
     subset: Annotated[str, typer.Option(help="The data set's own split.")] = "val",
     vocab: Annotated[Path | None, typer.Option(help="Any vocabulary; default: the data set's classes.")] = None,
     fill: Annotated[bool, typer.Option(help="Give uncovered points the nearest class.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Label every point: in nuScenes' submission format, or with any vocabulary."""
+    from pipelines.inference import inference_settings
     from pipelines.predict import predict as run_predict
 
-    summary = run_predict(run, cache, path, vocabulary=vocab, subset=subset, fill=fill)
+    merge, classifier = inference_settings(run, settings or ())
+    summary = run_predict(
+        run, cache, path, vocabulary=vocab, subset=subset, fill=fill, merge=merge, classifier=classifier
+    )
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.inference import variants_of
 from ovps.evaluation.prediction import PointLabels, class_ids
@@ -55,6 +56,7 @@ def predict(
     subset: str = "val",
     fill: bool = False,
     merge: MergeConfig | None = None,
+    classifier: ClassifierConfig | None = None,
     device: str | None = None,
 ) -> PredictSummary:
     """Write point labels of every frame of a subset.
@@ -65,7 +67,7 @@ def predict(
         out: folder, made if missing.
         vocabulary: None: the data set's own classes, in nuScenes' submission format; else plain arrays.
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
-        merge: thresholds instead of the run's.
+        merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
 
     Raises:
@@ -74,7 +76,7 @@ def predict(
             or without text.
         StorageError: the disk refuses.
     """
-    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, device=device)
+    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
     if fill and "filled" not in variants_of(session.run.network):
         raise ConfigError(
             "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
@@ -126,6 +128,7 @@ def _write_about(session: Session, out: Path, subset: str, fill: bool) -> None:
         "weights_sha256": session.vocabulary.weights_sha256,
         "weights_random": session.store.provenance.weights_random,
         "merge": session.merge.model_dump(mode="json"),
+        "classifier": session.classifier.model_dump(mode="json"),
     }
     try:
         (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

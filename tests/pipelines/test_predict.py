@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 from nuscenes.utils.data_io import load_bin_file
+from typer.testing import CliRunner
 
 from ovps.cache.reader import Store
+from ovps.cli import app
 from ovps.errors import VocabularyError
 from ovps.evaluation.submission import check_submission
 from ovps.taxonomy import load_taxonomy
@@ -40,6 +42,24 @@ def test_filling_labels_more_points(made, tmp_path):
     filled = predict(*made, tmp_path / "filled", fill=True)
     assert filled.unlabelled < plain.unlabelled
     assert filled.problems == []
+
+
+def test_the_command_line_changes_how_masks_are_named(made, tmp_path):
+    run, cache = map(str, made)
+    loose = ("merge.score=0", "merge.overlap=0", "merge.mask=0.02")
+    pooled = (*loose, "classifier.classes=ensemble", "classifier.base_weight=1", "classifier.novel_weight=1")
+
+    def labels(name, settings):
+        arguments = ["predict", "--run", run, "--cache", cache, "--out", str(tmp_path / name), "--json"]
+        result = CliRunner().invoke(app, [*arguments, *(f"--set={s}" for s in settings)])
+        assert result.exit_code == 0, result.output
+        files = sorted((tmp_path / name / "panoptic" / "val").glob("*.npz"))
+        return np.concatenate([load_bin_file(str(p), type="panoptic") for p in files]) // 1000
+
+    own, clip = labels("own", loose), labels("clip", pooled)
+    assert (own != clip).any()
+    about = json.loads((tmp_path / "clip" / "about.json").read_text())
+    assert (about["classifier"]["classes"], about["merge"]["mask"]) == ("ensemble", 0.02)
 
 
 def test_another_vocabulary_becomes_plain_arrays(made, tmp_path):
