@@ -23,8 +23,9 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.errors import ConfigError
 from ovps.evaluation.inference import MaskAnswer, ask
 from ovps.evaluation.mask_recall import COVERED, best_iou, true_segments
-from ovps.model.classify import class_cosines
-from ovps.model.masks import mask_probability
+from ovps.model.classify import TextClassifier, class_cosines
+from ovps.model.masks import MaskForm, mask_probability
+from ovps.model.network import Network
 from ovps.taxonomy import Taxonomy
 from ovps.training.voxels import frame_batch
 from pipelines.inference import Session, frames_of, open_session
@@ -40,13 +41,13 @@ class Named(NamedTuple):
     cosine: float
 
 
-def covered_things(frame: CachedFrame, answer: MaskAnswer, taxonomy: Taxonomy) -> list[tuple[int, int]]:
+def covered_things(frame: CachedFrame, answer: MaskAnswer, taxonomy: Taxonomy, form: MaskForm) -> list[tuple[int, int]]:
     """Class id of each covered thing of a frame, and the query whose mask fits it best."""
     assert frame.label is not None, frame.token
     semantic, instance = taxonomy.decode(frame.label)
     classes, segment = true_segments(semantic, instance, min_points=taxonomy.min_points)
     things = {c.id for c in taxonomy.classes if c.kind == "thing"}
-    masks = (mask_probability(answer.logits, "sigmoid") > INSIDE).numpy()
+    masks = (mask_probability(answer.logits, form) > INSIDE).numpy()
     point_voxel = answer.batch.point_voxel.numpy()
     iou = np.stack([best_iou(segment, len(classes), point_voxel, mask[None]) for mask in masks], axis=1)
     best = iou.argmax(1)
@@ -56,19 +57,20 @@ def covered_things(frame: CachedFrame, answer: MaskAnswer, taxonomy: Taxonomy) -
 @torch.inference_mode()
 def named(session: Session) -> dict[int, list[Named]]:
     """The covered things by class id."""
-    text, found = session.text, defaultdict(list)
+    network, text, found = session.run.network, session.text, defaultdict(list)
+    if not (isinstance(network, Network) and isinstance(network.classifier, TextClassifier)):
+        raise ConfigError("this run has no queries named by text", remedy="Name a run of ovps, pfc or their ablations")
 
     def entry(embedding: Tensor) -> list[int]:
         return class_cosines(embedding, text.text, text.class_index, len(text.is_thing)).argmax(1).tolist()
 
     for ref in frames_of(session.store, "val"):
         frame = session.store.read(ref)
-        answer = ask(session.run.network, frame_batch(frame, session.run.grid), text)
-        if not isinstance(answer, MaskAnswer):
-            raise ConfigError("this run has no queries", remedy="Name a run of ovps, pfc or their ablations")
-        pooled, has_clip = pooled_clip(answer.logits, answer.batch.clip, answer.batch.clip_valid, "sigmoid")
+        answer = ask(network, frame_batch(frame, session.run.grid), text)
+        assert isinstance(answer, MaskAnswer), ref.token
+        pooled, has_clip = pooled_clip(answer.logits, answer.batch.clip, answer.batch.clip_valid, session.merge.masks)
         own, clip, cosine = entry(answer.embedding), entry(pooled), F.cosine_similarity(answer.embedding, pooled)
-        for class_id, query in covered_things(frame, answer, session.run.taxonomy):
+        for class_id, query in covered_things(frame, answer, session.run.taxonomy, session.merge.masks):
             if has_clip[query]:
                 found[class_id].append(Named(own[query], clip[query], float(cosine[query])))
     return found

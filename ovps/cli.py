@@ -37,6 +37,9 @@ app.add_typer(experiment_app, name="experiment")
 
 out = Console()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+InferenceSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+]
 
 
 def example(*lines: str) -> str:
@@ -268,9 +271,7 @@ def evaluate(
         Path | None, typer.Option(help="Other synonyms or distractors; default: the data set's own.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Which classes to call novel; default: the run's split.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
-    ] = None,
+    settings: InferenceSettings = None,
     path: Annotated[Path | None, typer.Option("--out", help="Folder of the scores. Default: RUN/eval.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -330,9 +331,7 @@ def predict(
     subset: Annotated[str, typer.Option(help="The data set's own split.")] = "val",
     vocab: Annotated[Path | None, typer.Option(help="Any vocabulary; default: the data set's classes.")] = None,
     fill: Annotated[bool, typer.Option(help="Give uncovered points the nearest class.")] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
-    ] = None,
+    settings: InferenceSettings = None,
     as_json: Json = False,
 ) -> None:
     """Label every point: in nuScenes' submission format, or with any vocabulary."""

@@ -55,6 +55,9 @@ def test_what_the_systems_are():
         "voxel",
         "text",
     ]
+    long, short = of("closed_set_long"), of("closed_set")
+    assert long.steps > short.steps
+    assert long.model_copy(update={"steps": short.steps, "keep_interval": short.keep_interval}) == short
     for name in ("closed_set", "pfc", "plus_fusion", "plus_head"):
         assert (of(name).loss.object_weight, of(name).loss.voxel_weight) == (0, 0)
         assert (of(name).loss.exclusion_weight, of(name).loss.proposal_weight) == (0, 0)
