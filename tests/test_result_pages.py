@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -46,6 +48,30 @@ def test_every_row_in_readme_of_a_name_on_a_results_page_is_a_row_there() -> Non
     found = [line for line in readme if line.startswith("|") and (_cells(line)[0], len(_cells(line))) in names]
     assert len(found) > 15
     assert [line for line in found if line not in rows] == []
+
+
+@pytest.mark.parametrize(("split", "things", "stuff"), [("b11n5", 3, 2), ("b10n6", 4, 2)])
+def test_closed_set_in_the_groups_of_another_split_is_made_of_its_class_scores(
+    split: str, things: int, stuff: int
+) -> None:
+    runs = json.loads((ROOT / "docs/results/table1/results.json").read_text())["runs"]
+    other = next(run for run in runs if run["split"] == split and run["system"] == "ovps")
+    novel = {c["name"]: c["kind"] for c in other["classes"]["system"] if c["novel"]}
+    assert sorted(novel.values()) == ["stuff"] * stuff + ["thing"] * things
+    groups = [lambda c: True, lambda c: c["name"] not in novel, lambda c: c["name"] in novel]
+    groups += [lambda c, kind=kind: novel.get(c["name"]) == kind for kind in ("thing", "stuff")]
+    page = (ROOT / "docs/results/table1/README.md").read_text()
+    for name, score in {"PQ": "pq", "mIoU": "iou", "RQ": "rq", "SQ": "sq"}.items():
+        cells = []
+        for group in groups:
+            seeds = [
+                100 * mean(c[score] for c in run["classes"]["system"] if group(c))
+                for run in runs
+                if run["system"] == "closed_set"
+            ]
+            assert len(seeds) == 3
+            cells.append(f"{mean(seeds):.1f} ± {stdev(seeds):.1f}")
+        assert f"| {name}, `{split}` | {' | '.join(cells)} |" in page
 
 
 def _cells(row: str) -> list[str]:
