@@ -11,12 +11,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 console = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
     """A rich Progress; use as a context manager. The task field `note` is free text after the ETA.
+
+    In a narrow terminal the bar gives way; counts and times stay whole.
 
     >>> with progress_bar() as bar:
     ...     task = bar.add_task("frames", total=10, note="")
@@ -25,10 +28,10 @@ def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("eta"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
         console=console,
     )
