@@ -36,6 +36,7 @@ app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
 
 out = Console()
+LISTED = 8  # items of a list in a summary for people
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 InferenceSettings = Annotated[
     list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
@@ -452,9 +453,15 @@ def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"{value:,}"
+    if isinstance(value, list):
+        return _listed([str(item) for item in value])
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _listed(items: list[str]) -> str:
+    """In a row, or one a line if there are commas in them; a long list names its first, and how many more there are."""
+    more = [f"and {len(items) - LISTED} more, see --json"] if len(items) > LISTED else []
+    return ("\n" if any("," in item for item in items) else ", ").join(items[:LISTED] + more)
 
 
 def main(*command: str) -> None:

@@ -16,8 +16,11 @@ from rich.table import Column
 console = Console(stderr=True)
 
 
-def progress_bar() -> Progress:
+def progress_bar(speed_over: float = 30.0) -> Progress:
     """A rich Progress; use as a context manager. The task field `note` is free text after the ETA.
+
+    Args:
+        speed_over: seconds of the past that the ETA is taken from.
 
     In a narrow terminal the bar gives way; counts and times stay whole.
 
@@ -34,4 +37,5 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
         console=console,
+        speed_estimate_period=speed_over,
     )

@@ -97,6 +97,14 @@ def test_the_default_encoder_without_weights_or_network_says_how_to_get_them(min
     assert not (tmp_path / "z").exists()
 
 
+def test_a_summary_lists_what_has_commas_one_a_line_and_says_how_much_more_there_is(capsys):
+    cli.show({"missing": [f"pfc, b12n4, seed {n}" for n in range(11)], "splits": ["b12n4", "b11n5"], "none": []}, False)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == ["missing  pfc, b12n4, seed 0", "pfc, b12n4, seed 1"]
+    assert lines[7:9] == ["pfc, b12n4, seed 7", "and 3 more, see --json"]
+    assert lines[9].split(maxsplit=1) == ["splits", "b12n4, b11n5"]
+
+
 def test_vocab_build_writes_what_predict_reads(ovps, tmp_path):
     path = tmp_path / "v.safetensors"
     code, stdout, stderr = ovps(

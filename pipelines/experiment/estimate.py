@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 
-from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.evaluation.results import mean_or_none
 from ovps.training.checkpoint import load_checkpoint
@@ -16,10 +16,9 @@ from ovps.training.config import TrainConfig
 from ovps.training.metrics import read_metrics
 from ovps.training.run import INFO, LAST, architecture, load_settings
 from pipelines.evaluate import METRICS, load_result
-from pipelines.experiment.one import Job, found
+from pipelines.experiment.one import Job, found, total_steps
 from pipelines.experiment.plan import Training, training_key
 from pipelines.experiment.stages import duration
-from pipelines.train import plan as plan_training
 from pipelines.train import resolve, train
 
 STEPS = 6  # timed; the first WARM_UP do not count
@@ -53,12 +52,13 @@ def estimate(jobs: Sequence[Job], runs: Path, processes: int) -> Estimate:
     """
     known = _speeds(runs)
     scoring = _evaluation_seconds(runs)
-    total, trainings, evaluations, measured, read = 0.0, 0, 0, 0, 0
+    seconds: list[float] = []
+    trainings, evaluations, measured, read = 0, 0, 0, 0
     for job in jobs:
         steps = _steps_to_go(job.training)
         missing = sum(found(job.training, e) is None for e in job.training.evaluations)
         evaluations += missing
-        total += missing * (scoring or 0.0)
+        seconds.append(missing * (scoring or 0.0))
         if not steps:
             continue
         trainings += 1
@@ -68,12 +68,20 @@ def estimate(jobs: Sequence[Job], runs: Path, processes: int) -> Estimate:
         else:
             known[kind] = measure(job)
             measured += 1
-        total += steps * known[kind]
+        seconds[-1] += steps * known[kind]
     sources = [f"speed of runs in {runs}"] if read and not measured else []
     sources += [f"{STEPS - WARM_UP} timed steps of each of {measured} kinds of training"] if measured else []
     sources += ["each alone on the machine"] if measured and processes > 1 else []
     sources += ["evaluations not counted"] if evaluations and scoring is None else []
-    return Estimate(trainings, evaluations, total / min(processes, max(trainings, 1)), ", ".join(sources))
+    return Estimate(trainings, evaluations, makespan(seconds, processes), ", ".join(sources))
+
+
+def makespan(seconds: Iterable[float], processes: int) -> float:
+    """When the last of some jobs ends, each taken in order by the process that is free first."""
+    ends = [0.0] * processes
+    for took in seconds:
+        heapq.heapreplace(ends, ends[0] + took)
+    return max(ends)
 
 
 def confirm(expected: Estimate, limit_hours: float, yes: bool, terminal: Callable[[], bool]) -> None:
@@ -102,12 +110,11 @@ def _kind(config: TrainConfig) -> str:
 
 
 def _steps_to_go(training: Training) -> int:
-    config = resolve(training.options)
-    _, info = plan_training(Store.open(training.cache), config)
+    total = total_steps(training)
     if not (training.run / LAST).is_file():
-        return info.total_steps
-    old, there = load_settings(training.run)
-    return info.total_steps - load_checkpoint(training.run / LAST, architecture(old, there)).step
+        return total
+    config, info = load_settings(training.run)
+    return total - load_checkpoint(training.run / LAST, architecture(config, info)).step
 
 
 def _runs(runs: Path) -> list[Path]:

@@ -77,6 +77,11 @@ def do(job: Job, stage: Stage) -> None:
                 _evaluate(training, evaluation)
 
 
+def total_steps(training: Training) -> int:
+    """Steps of the whole training."""
+    return plan(Store.open(training.cache), resolve(training.options))[1].total_steps
+
+
 def trained(run: Path) -> bool:
     """Whether a run has reached its last step; raises CheckpointError if what is there is damaged."""
     if not (run / LAST).is_file():

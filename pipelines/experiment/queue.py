@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,6 +17,9 @@ from ovps.errors import OvpsError, TrainingError
 from ovps.progress import console
 from pipelines.experiment.one import Job, do
 from pipelines.experiment.stages import Stages, announce, duration
+from pipelines.experiment.watch import watched
+
+LOOK_EVERY = 2.0  # seconds
 
 
 def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> None:
@@ -36,16 +39,17 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
                 announce(f"run {number} of {len(jobs)}: {_about(job)}")
             do(job, stages.stage)
         return
-    with _one_thread_each(), _pool(processes) as pool:
+    with watched(jobs) as look, _one_thread_each(), _pool(processes) as pool:
         waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
-        _gather(waiting, len(jobs), logs, stages)
+        _gather(waiting, logs, stages, look)
 
 
-def _gather(waiting: dict[Future, Job], total: int, logs: Path, stages: Stages) -> None:
+def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callable[[str], None]) -> None:
+    total = len(waiting)
     failure: OvpsError | None = None
     number = 0
     while waiting:
-        finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        finished, _ = wait(waiting, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
         for future in finished:
             job = waiting.pop(future)
             if future.cancelled():
@@ -62,6 +66,7 @@ def _gather(waiting: dict[Future, Job], total: int, logs: Path, stages: Stages) 
                 stages.add(took)
                 number += 1
                 console.print(f"[{number} of {total}] {_about(job)}: {duration(sum(took.values()))}", highlight=False)
+        look(f"{number} of {total} runs")
     if failure is not None:
         raise failure
 

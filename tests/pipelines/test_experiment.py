@@ -18,7 +18,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
+from ovps import progress
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.results import FrameScore
@@ -29,7 +33,7 @@ from pipelines.experiment import one, queue
 from pipelines.experiment import run as run_module
 from pipelines.experiment.collect import SCORES
 from pipelines.experiment.commands import run
-from pipelines.experiment.estimate import Estimate, confirm, estimate
+from pipelines.experiment.estimate import Estimate, confirm, estimate, makespan
 from pipelines.experiment.one import Job
 from pipelines.experiment.plan import plan
 from pipelines.experiment.provenance import CodeState, code_state
@@ -37,6 +41,7 @@ from pipelines.experiment.report import choose_frames
 from pipelines.experiment.run import run_experiment
 from pipelines.experiment.schema import experiments, load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
+from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
 from tests.training.small import same_bits, weights
@@ -459,6 +464,25 @@ def test_a_job_that_fails_stops_the_queue_and_keeps_what_is_done(store, tmp_path
     assert missing == ["bad, b12n4, seed 0", "pfc, b12n4, seed 0"]
 
 
+def test_trainings_in_other_processes_have_one_bar(store, tmp_path, monkeypatch):
+    experiment = load_experiment(str(write_experiment(tmp_path, store, systems=["pfc"])))
+    begun, waiting = [t.run for t in plan(experiment)]
+    begun.mkdir(parents=True)
+    (begun / "metrics.jsonl").write_text('{"step": 1}\n{"step": 3}\n{"st')  # as a training writes
+    console = Console(width=80, record=True, force_terminal=False)
+    monkeypatch.setattr(progress, "console", console)
+    with watched([Job(t) for t in plan(experiment)]) as look:
+        look("0 of 2 runs")
+    assert "3/8" in console.export_text()
+    with watched([Job(t) for t in plan(experiment)]) as look:
+        waiting.mkdir()
+        (waiting / "metrics.jsonl").write_text('{"step": 4}\n')
+        look("1 of 2 runs")
+    line = console.export_text()
+    assert "7/8" in line
+    assert "1 of 2 runs" in line
+
+
 def test_processes_a_failure_cancels_those_that_wait(made, tmp_path, monkeypatch):
     experiment, _, _ = made
     jobs, started = [Job(t) for t in plan(experiment)], []
@@ -540,6 +564,28 @@ def test_the_projected_time_says_what_it_is_taken_from(made, store, tmp_path):
         "4 timed steps of each of 1 kinds of training, each alone on the machine, evaluations not counted"
     )
     assert not new.runs.exists()
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 4))
+def test_the_projected_time_of_several_processes_is_that_of_a_queue(seconds, processes):
+    waiting, busy, now = list(seconds), [], 0
+    while waiting or busy:  # second by second
+        busy = [left for left in busy if left > 0]
+        while waiting and len(busy) < processes:
+            if took := waiting.pop(0):
+                busy.append(took)
+        if busy:
+            now += 1
+        busy = [left - 1 for left in busy]
+    assert makespan(seconds, processes) == now
+
+
+def test_three_trainings_on_two_processes_take_two_rounds(made, store, tmp_path):
+    experiment, _, _ = made
+    seeds = {n: selected(experiment, seeds=tuple(range(7, 7 + n)), systems=("ovps",)) for n in (1, 2, 3)}
+    one, two, three = (estimate([Job(t) for t in plan(e)], e.runs, 2).seconds for e in seeds.values())
+    assert one == two > 0
+    assert three == pytest.approx(2 * two)
 
 
 def test_long_experiments_ask_on_a_terminal():
