@@ -441,10 +441,15 @@ def test_a_second_run_makes_nothing_again(from_world, spies):
 # Several at a time, and failures
 
 
-def test_processes_give_the_same_weights(made, store, tmp_path):
+def test_processes_give_the_same_weights(made, store, tmp_path, monkeypatch):
     _, folder, _ = made
     path = write_experiment(tmp_path, store, seeds=[0], systems=["pfc", "ovps"])
+    console = Console(width=80, record=True, force_terminal=False)
+    monkeypatch.setattr(progress, "console", console)
     assert run(str(path), jobs=2).done == 2
+    line = next(line for line in console.export_text().splitlines() if line.startswith("steps"))
+    assert "8/8" in line
+    assert line.endswith("2 of 2 runs")
     for training in plan(load_experiment(str(path))):
         alone = folder / "runs" / training.run.name
         assert same_bits(weights(training.run), weights(alone))
