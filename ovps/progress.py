@@ -19,10 +19,10 @@ console = Console(stderr=True)
 def progress_bar(speed_over: float = 30.0) -> Progress:
     """A rich Progress; use as a context manager. The task field `note` is free text after the ETA.
 
+    In a narrow terminal the bar gives way; counts and times stay whole.
+
     Args:
         speed_over: seconds of the past that the ETA is taken from.
-
-    In a narrow terminal the bar gives way; counts and times stay whole.
 
     >>> with progress_bar() as bar:
     ...     task = bar.add_task("frames", total=10, note="")

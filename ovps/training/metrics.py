@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -41,6 +42,16 @@ class MetricsLog:
     ) -> None:
         self._file.close()
         self._board.close()
+
+
+def last_step(run: Path) -> int:
+    """The step of the last whole line, 0 while there is none; cheap enough to ask again and again."""
+    path = run / METRICS
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in reversed(lines[-2:]):  # the last may be half written
+        with suppress(json.JSONDecodeError):
+            return int(json.loads(line)["step"])
+    return 0
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ovps.errors import CheckpointError
 from ovps.progress import progress_bar
-from ovps.training.metrics import read_metrics
+from ovps.training.metrics import last_step
 from pipelines.experiment.one import Job, total_steps
 
 SPEED_OVER = 300.0  # seconds: a training tells its step every `log_interval` steps only
@@ -25,13 +24,4 @@ def watched(jobs: Sequence[Job]) -> Iterator[Callable[[str], None]]:
 
 
 def _steps(runs: Sequence[Path]) -> int:
-    return sum(map(steps_logged, runs))
-
-
-def steps_logged(run: Path) -> int:
-    """The last step in a run's metrics; 0 while there are none, or if they are damaged, which the training will say."""
-    try:
-        lines = read_metrics(run)
-    except CheckpointError:
-        return 0
-    return int(lines[-1]["step"]) if lines else 0
+    return sum(map(last_step, runs))

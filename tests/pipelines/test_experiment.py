@@ -588,9 +588,9 @@ def test_the_projected_time_of_several_processes_is_that_of_a_queue(seconds, pro
 def test_three_trainings_on_two_processes_take_two_rounds(made, store, tmp_path):
     experiment, _, _ = made
     seeds = {n: selected(experiment, seeds=tuple(range(7, 7 + n)), systems=("ovps",)) for n in (1, 2, 3)}
-    one, two, three = (estimate([Job(t) for t in plan(e)], e.runs, 2).seconds for e in seeds.values())
-    assert one == two > 0
-    assert three == pytest.approx(2 * two)
+    single, pair, triple = (estimate([Job(t) for t in plan(e)], e.runs, 2).seconds for e in seeds.values())
+    assert single == pair > 0
+    assert triple == pytest.approx(2 * pair)
 
 
 def test_long_experiments_ask_on_a_terminal():
