@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import torch
 
 import ovps
-from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.inference import Variant
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
+from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.training.run import LAST
 from ovps.vocabulary import digest

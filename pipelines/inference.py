@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from ovps.baselines.pfc import ClassifierConfig
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.evaluation.inference import Text, Variant, predict_frame
 from ovps.evaluation.prediction import FramePrediction
 from ovps.evaluation.results import EvalResult
+from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress_bar
 from ovps.taxonomy import Split, load_split
@@ -118,6 +118,11 @@ def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
     merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
     classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
     return MergeConfig(**merge), ClassifierConfig(**classifier)
+
+
+def describe_inference(result: EvalResult) -> str:
+    """The thresholds and the naming of masks that an evaluation was made with, for people."""
+    return ", ".join(f"{k} {v}" for k, v in result.inference.items() if not isinstance(v, dict))
 
 
 def frames_of(store: Store, subset: str) -> list[FrameRef]:

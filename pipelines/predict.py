@@ -14,11 +14,11 @@ from typing import Literal
 
 import numpy as np
 
-from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.inference import variants_of
 from ovps.evaluation.prediction import PointLabels, class_ids
 from ovps.evaluation.submission import check_submission, encode, save_arrays, write_labels, write_meta
+from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from pipelines.inference import Session, frames_of, open_session, predictions
 

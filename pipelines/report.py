@@ -22,7 +22,7 @@ from ovps.evaluation.results import EvalResult
 from ovps.frame import Camera, Frame
 from ovps.training.metrics import read_metrics
 from pipelines.evaluate import load_result
-from pipelines.inference import Session, frames_of, open_session, predictions, settings_of
+from pipelines.inference import Session, describe_inference, frames_of, open_session, predictions, settings_of
 
 ReadImage = Callable[[Camera], NDArray[np.uint8]]
 
@@ -162,7 +162,7 @@ def _provenance(
         "frames": f"{result.frames:,} of {result.subset}",
         "time": f"{result.seconds:.1f} s, {result.frames / max(result.seconds, 1e-9):.2f} frames/s with all rows",
         "machine": result.machine,
-        "thresholds": ", ".join(f"{k} {v}" for k, v in result.inference.items()),
+        "thresholds": describe_inference(result),
         "versions": ", ".join(f"{k} {v}" for k, v in result.versions.items()),
         "frames shown": "evenly spaced over the subset, not chosen by what is on them",
     }

@@ -51,7 +51,7 @@ from ovps.training.run import (
     save_settings,
 )
 from ovps.training.statistics import load_statistics, measure, save_statistics
-from ovps.training.systems import load_system
+from ovps.training.systems import check_config, load_system
 from ovps.training.text import base_classes, closed_classes
 from ovps.vocabulary import save_vocabulary
 
@@ -146,9 +146,10 @@ def resolve(options: TrainOptions) -> TrainConfig:
     """Every setting: the config's, under the system's, under the options' own.
 
     Raises:
-        ConfigError: no such config or system, or settings that cannot be used.
+        ConfigError: no such config or system, settings that cannot be used, or a config that contradicts the system.
     """
     system = load_system(options.system)
+    check_config(options.config, system)
     split = options.split or system.train_split
     return load_config(
         options.config,

@@ -19,7 +19,7 @@ from ovps.model.config import ModelConfig
 from ovps.model.encoder import SparseUNet
 from ovps.model.inputs import VoxelBatch
 from ovps.model.layers import mlp
-from ovps.model.panoptic import UNLABELLED, MergeConfig, Panoptic, fill_uncovered
+from ovps.model.panoptic import NO_ENTRY, MergeConfig, Panoptic, fill_uncovered
 
 
 class VoxelNetwork(nn.Module):
@@ -65,7 +65,7 @@ def segment(
 ) -> Panoptic:
     """Each voxel takes the nearest text; things are the connected pieces of a class. Arguments as `fill_uncovered`."""
     chosen = ensemble_features(features, batch, text, class_index, len(is_thing))
-    nobody = torch.full((len(features),), UNLABELLED, dtype=torch.int64, device=features.device)
+    nobody = torch.full((len(features),), NO_ENTRY, dtype=torch.int64, device=features.device)
     empty = Panoptic(nobody, torch.zeros_like(nobody), nobody)
     everywhere = torch.ones_like(nobody, dtype=torch.bool)
     return fill_uncovered(empty, chosen, everywhere, text, class_index, is_thing, batch.position, config)

@@ -11,32 +11,12 @@ before pooling: `benchmarks/bench_pooling.py` measures how often the two name a 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ovps.model.classify import class_cosines
+from ovps.model.classify import ClassifierConfig, class_cosines
 from ovps.model.masks import MaskForm, mask_probability
-
-
-class ClassifierConfig(BaseModel):
-    """How the masks of an evaluation get their classes.
-
-    Attributes:
-        classes: `unified`: by the query's own class embedding, base and novel alike. `ensemble`: FC-CLIP's, with
-            base_weight, novel_weight: part of pooled CLIP in the geometric mean, for base and for other entries.
-            clip_tau: temperature of the softmax over pooled CLIP; CLIP's own logit scale is 100.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: Literal["unified", "ensemble"] = "unified"
-    base_weight: float = Field(0.4, ge=0, le=1)
-    novel_weight: float = Field(0.8, ge=0, le=1)
-    clip_tau: float = Field(0.01, gt=0)
 
 
 def pooled_clip(mask_logits: Tensor, clip: Tensor, valid: Tensor, form: MaskForm) -> tuple[Tensor, Tensor]:

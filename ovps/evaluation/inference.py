@@ -13,10 +13,10 @@ from torch import Tensor
 from ovps.baselines import openscene
 from ovps.baselines.closed_set import closed_text
 from ovps.baselines.openscene import VoxelNetwork
-from ovps.baselines.pfc import ClassifierConfig, ensemble_probability, pooled_clip
+from ovps.baselines.pfc import ensemble_probability, pooled_clip
 from ovps.errors import ConfigError, VocabularyError
 from ovps.evaluation.prediction import FramePrediction, PointLabels
-from ovps.model.classify import TextClassifier
+from ovps.model.classify import ClassifierConfig, TextClassifier
 from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import MaskForm, mask_probability, reconstruct
 from ovps.model.network import Network
@@ -102,7 +102,7 @@ def predict_frame(
     if "proposals" in variants:
         clip = (batch.clip, batch.clip_valid)
         others["proposals"] = add_proposals(
-            merged, *clip, text.text, text.class_index, text.is_thing, batch.position, config
+            merged, *clip, text.text, text.class_index, text.is_thing, batch.position, config.proposals
         )
     return _prediction(merged, others, answer.inside(merged, config), batch)
 

@@ -141,23 +141,6 @@ def voxelise(xyz: NDArray[np.floating], grid: Grid) -> tuple[NDArray[np.int32], 
     return coords, point_voxel.astype(np.int64)
 
 
-def voxel_mean(values: NDArray[np.floating], point_voxel: NDArray[np.int64], voxels: int) -> NDArray[np.floating]:
-    """Mean over the points of each voxel; summed in float64.
-
-    Args:
-        values: (N, ...) floating.
-        point_voxel: (N,) int64 in 0..voxels-1.
-
-    Returns:
-        (voxels, ...) of the dtype of `values`; zeros where a voxel has no point.
-    """
-    if point_voxel.shape != values.shape[:1]:
-        raise ValueError(f"{values.shape} values and {point_voxel.shape} voxel numbers disagree")
-    flat = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
-    means = mean_matrix(point_voxel, voxels) @ flat
-    return means.reshape(voxels, *values.shape[1:]).astype(values.dtype)
-
-
 def mean_matrix(point_voxel: NDArray[np.int64], voxels: int, use: NDArray[np.bool_] | None = None) -> csr_array:
     """The mean over each voxel's points as a matrix (voxels, N) float64.
 

@@ -14,10 +14,10 @@ from ovps.losses.targets import Proposals, Targets
 
 @dataclass(frozen=True)
 class Costs:
-    """Weights and focal exponents of the matching costs [P3Former]."""
+    """Weights and focal exponents of matching [P3Former]; the weights of L_cls and L_mask have no part in it."""
 
     class_weight: float = 1.0
-    mask_weight: float = 1.0
+    focal_weight: float = 1.0
     dice_weight: float = 2.0
     class_gamma: float = 4.0
     mask_gamma: float = 2.0
@@ -116,7 +116,7 @@ def mask_cost(masks: Masks, totals: Totals, queries: Tensor, segments: Members, 
     focal_cost = (totals.outside[queries, None] + there.if_inside @ member) / totals.size
     overlap = there.probability @ member
     dice_cost = 1 - 2 * overlap / (totals.area[queries, None] + segments.size + 1e-3)
-    return costs.mask_weight * focal_cost + costs.dice_weight * dice_cost
+    return costs.focal_weight * focal_cost + costs.dice_weight * dice_cost
 
 
 def _solve(cost: Tensor) -> tuple[Tensor, Tensor]:

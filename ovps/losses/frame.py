@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ovps.losses.assignment import Assignment, assign, assign_proposals
-from ovps.losses.base import BaseClasses
+from ovps.losses.base_classes import BaseClasses
 from ovps.losses.classes import class_loss, counted_voxels, takes_part
 from ovps.losses.config import LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
@@ -59,12 +59,12 @@ def frame_parts(
         probability = mask_probability(masks.logits, config.voxel_form) if softmax else masks.probability
         weights = mixture(probability, config.voxel_form)
         voxel = voxel_loss(weights, embedding, batch.clip[batch.voxels_of(b)], valid)
-        if config.coverage_weight > 0:
+        if config.weight("coverage") > 0:
             coverage = coverage_loss(probability, ~answers, novel_or_noise)
 
     found, on_found, found_counts = _on_proposals(masks, on_proposals, embedding, ~answers, proposals, base, config)
     answers[found] = True
-    exclusion = exclusion_loss(on_labelled, ~answers) if config.exclusion_weight > 0 else zero
+    exclusion = exclusion_loss(on_labelled, ~answers) if config.weight("exclusion") > 0 else zero
     valid_object = targets.object_valid[pairs.segment]
     sums = torch.stack(
         [

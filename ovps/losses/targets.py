@@ -27,10 +27,6 @@ class Proposals:
         if len(self.valid) != p or (self.voxel_proposal.numel() and int(self.voxel_proposal.max()) >= p):
             raise ValueError(f"proposals: arrays that do not fit {p} clusters")
 
-    def masks(self) -> Tensor:
-        """(P, V) bool."""
-        return _rows(self.voxel_proposal, len(self.embedding))
-
     def to(self, device: torch.device | str) -> Proposals:
         return Proposals(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
@@ -62,15 +58,7 @@ class Targets:
         if self.voxel_segment.numel() and int(self.voxel_segment.max()) >= s:
             raise ValueError(f"targets: a voxel belongs to segment {int(self.voxel_segment.max())} of {s}")
 
-    def masks(self) -> Tensor:
-        """(S, V) bool."""
-        return _rows(self.voxel_segment, len(self.segment_class))
-
     def to(self, device: torch.device | str) -> Targets:
         tensors = [f.name for f in fields(self) if f.name != "proposals"]
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in tensors}
         return Targets(**moved, proposals=self.proposals and self.proposals.to(device))
-
-
-def _rows(index: Tensor, count: int) -> Tensor:
-    return index[None, :] == torch.arange(count, device=index.device)[:, None]

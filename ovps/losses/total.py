@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovps.losses.base import BaseClasses
+from ovps.losses.base_classes import BaseClasses
 from ovps.losses.config import PARTS, LossConfig
 from ovps.losses.frame import frame_parts
 from ovps.losses.targets import Targets
@@ -42,21 +42,6 @@ class LossTerms:
         return self.parts | sums
 
 
-def total_loss(
-    outputs: list[LayerOutput],
-    batch: VoxelBatch,
-    targets: list[Targets],
-    classify: Classify,
-    base: BaseClasses,
-    mean_l1: float,
-    config: LossConfig,
-    reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The scalar to differentiate, and what to log. Arguments as in `loss_terms`."""
-    terms = loss_terms(outputs, batch, targets, classify, base, mean_l1, config, reduce)
-    return terms.total, terms.log()
-
-
 def loss_terms(
     outputs: list[LayerOutput],
     batch: VoxelBatch,
@@ -87,7 +72,7 @@ def loss_terms(
     sums, counts = [], []
     for number, output in enumerate(outputs):
         last = number == len(outputs) - 1
-        with_voxels = config.voxel_weight > 0 and (last or config.voxel_layers == "all")
+        with_voxels = config.weight("voxel") > 0 and (last or config.voxel_layers == "all")
         logits = classify(output.class_embedding, base.text, base.class_index, len(base))
         frames = [
             frame_parts(output, logits[b], b, batch, targets[b], base, config, with_voxels) for b in range(len(targets))

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ovps.model.layers import logit
+
+
+class ClassifierConfig(BaseModel):
+    """How masks get their classes at inference.
+
+    Attributes:
+        classes: `unified`: by the query's own class embedding, base and novel alike. `ensemble`: FC-CLIP's, see
+            `ovps.baselines.pfc`.
+        base_weight, novel_weight: of the ensemble: part of pooled CLIP in the geometric mean, for base and for other
+            entries.
+        clip_tau: of the ensemble: temperature of the softmax over pooled CLIP; CLIP's own logit scale is 100.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: Literal["unified", "ensemble"] = "unified"
+    base_weight: float = Field(0.4, ge=0, le=1)
+    novel_weight: float = Field(0.8, ge=0, le=1)
+    clip_tau: float = Field(0.01, gt=0)
 
 
 class TextClassifier(nn.Module):

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ovps.model.classify import class_cosines
+from ovps.model.clusters import ClusterConfig, components
 from ovps.model.masks import MaskForm, mask_probability
 
-UNLABELLED = -1
+NO_ENTRY = -1  # of the vocabulary: what a voxel is that no segment claims
 
 
 class MergeConfig(BaseModel):
@@ -34,6 +31,7 @@ class MergeConfig(BaseModel):
         split_gap: metres that part two pieces of a thing.
         split_gap_per_metre: the gap also grows with the distance from the sensor, as cells and the spacing of
             points do: one phi cell of the default cylinder is 0.0175 m wide per metre. 0: `split_gap` everywhere.
+        proposals: the clusters that `ovps.model.proposals` makes of what no mask claims (ours).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +44,7 @@ class MergeConfig(BaseModel):
     split: bool = True
     split_gap: float = Field(0.5, gt=0)
     split_gap_per_metre: float = Field(0.02, ge=0)
+    proposals: ClusterConfig = ClusterConfig()
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def merge(
         config: thresholds.
     """
     voxels = mask_logits.shape[1]
-    nobody = torch.full((voxels,), UNLABELLED, dtype=torch.int64, device=mask_logits.device)
+    nobody = torch.full((voxels,), NO_ENTRY, dtype=torch.int64, device=mask_logits.device)
     score, label = class_probability.max(dim=1)
     kept = (score >= config.score).nonzero()[:, 0]
     if not len(kept) or not voxels:
@@ -84,7 +83,7 @@ def merge(
     masks = mask_probability(mask_logits, config.masks)[kept]
     inside = masks >= config.mask
     if config.duplicate < 1:
-        group = torch.where(is_thing[label[kept]], label[kept], UNLABELLED)
+        group = torch.where(is_thing[label[kept]], label[kept], NO_ENTRY)
         first = without_duplicates(inside, score[kept], group, config.duplicate)
         kept, masks, inside = kept[first], masks[first], inside[first]
     winner = (score[kept, None] * masks).argmax(dim=0)
@@ -160,9 +159,9 @@ def fill_uncovered(
         text, class_index: see `ovps.model.classify`.
         is_thing, position, config: as in `merge`.
     """
-    chosen = usable & (panoptic.voxel_class == UNLABELLED)
+    chosen = usable & (panoptic.voxel_class == NO_ENTRY)
     best = class_cosines(features, text, class_index, len(is_thing)).argmax(dim=1)
-    new = torch.where(chosen, best, torch.full_like(best, UNLABELLED))
+    new = torch.where(chosen, best, torch.full_like(best, NO_ENTRY))
     fresh = _instances(new, new, is_thing, position, config.model_copy(update={"split": True}))
     fresh = torch.where(fresh > 0, fresh + panoptic.voxel_instance.max(), fresh)
     return Panoptic(
@@ -179,21 +178,6 @@ def _instances(segment: Tensor, voxel_class: Tensor, is_thing: Tensor, position:
     thing = (is_thing[voxel_class.clamp(min=0)] & (voxel_class >= 0)).cpu().numpy()
     for one in np.unique(ids[thing]):
         rows = np.flatnonzero(ids == one)
-        instance[rows] = instance.max() + 1 + (components(place[rows], config) if config.split else 0)
+        piece = components(place[rows], config.split_gap, config.split_gap_per_metre) if config.split else 0
+        instance[rows] = instance.max() + 1 + piece
     return torch.from_numpy(instance).to(segment.device)
-
-
-def components(position: NDArray[np.floating], config: MergeConfig) -> NDArray[np.int64]:
-    """Pieces (N,) from 0 of a segment whose voxels lie at `position` (N, 3).
-
-    Seen from above: the rings of a LiDAR lie over a metre apart on one car at 50 m, but not in the plane, and nothing
-    on a road hovers over another thing.
-    """
-    plane = position[:, :2]
-    gap = np.maximum(config.split_gap, config.split_gap_per_metre * np.linalg.norm(plane, axis=1))
-    pairs = cKDTree(plane).query_pairs(gap.max(), output_type="ndarray")
-    near, far = pairs.T
-    distance = np.linalg.norm(plane[near] - plane[far], axis=1)
-    near, far = pairs[distance <= np.minimum(gap[near], gap[far])].T
-    graph = coo_array((np.ones(len(near), np.bool_), (near, far)), shape=(len(plane), len(plane)))
-    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -12,9 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from ovps.baselines.pfc import ClassifierConfig
 from ovps.errors import ConfigError
 from ovps.losses.config import LossConfig
+from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.training.settings import AugmentationConfig, DataConfig, OptimiserConfig
@@ -96,6 +96,15 @@ def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig
     return validate_config(values, source=name_or_file)
 
 
+def stated_settings(name_or_file: str) -> dict[str, Any]:
+    """What a config says itself, defaults left out, as dotted names and plain values.
+
+    Raises:
+        ConfigError: no such config, or not YAML.
+    """
+    return _flatten(_read(name_or_file))
+
+
 def validate_config(values: Mapping[str, Any], *, source: str) -> TrainConfig:
     """Nested settings as a TrainConfig, or a ConfigError that names the keys at fault."""
     unknown = list(_unknown(values, TrainConfig, ""))
@@ -106,11 +115,6 @@ def validate_config(values: Mapping[str, Any], *, source: str) -> TrainConfig:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("; ".join(problems), path=source, remedy="Mend the value, or leave it out") from error
-
-
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Every setting, defaults included, as YAML."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
 def known_keys() -> tuple[str, ...]:

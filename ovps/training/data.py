@@ -49,7 +49,7 @@ class Batches(Dataset[Batch]):
     _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
 
     def __getitem__(self, number: int) -> Batch:
-        size = self.config.data.batch_size
+        size, loss = self.config.data.batch_size, self.config.loss
         samples = [
             make_sample(
                 self._frame(draw.frame),
@@ -58,7 +58,7 @@ class Batches(Dataset[Batch]):
                 grid=self.grid,
                 augmentation=self.config.augmentation,
                 base=self.base,
-                proposals=self.config.loss.proposal_weight > 0,
+                proposals=loss.proposals if loss.weight("proposal") > 0 else None,
             )
             for draw in draws(self.config.seed, len(self.frames), number * size, size)
         ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ovps.baselines.openscene import distillation_loss
-from ovps.losses.base import BaseClasses
+from ovps.losses.base_classes import BaseClasses
 from ovps.losses.total import LossTerms, loss_terms
 from ovps.model.inputs import LayerOutput
 from ovps.model.network import Network

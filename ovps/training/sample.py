@@ -9,6 +9,7 @@ import torch
 from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid
 from ovps.losses.targets import Targets
+from ovps.model.clusters import ClusterConfig
 from ovps.model.inputs import VoxelBatch
 from ovps.training.augment import draw_transform, generator
 from ovps.training.labels import ClassSplit, make_targets
@@ -44,14 +45,14 @@ def make_sample(
     grid: Grid,
     augmentation: AugmentationConfig,
     base: ClassSplit,
-    proposals: bool = False,
+    proposals: ClusterConfig | None = None,
 ) -> Batch:
-    """A batch of one frame, augmented by (seed, epoch, frame); with proposals among the targets if asked for."""
+    """A batch of one frame, augmented by (seed, epoch, frame); with such proposals among the targets if asked for."""
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
     voxels = frame_batch(frame, grid, transform)
     targets = make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
-    if proposals:
-        targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment))
+    if proposals is not None:
+        targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment, proposals))
     return Batch(voxels, [targets], (frame.token,))
 
 

@@ -1,8 +1,9 @@
-"""Systems to compare: changes to whatever config they are trained with, so that one file serves every scale."""
+"""Systems to compare. A system is what is trained and how it answers; a config is the scale it is trained at."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -11,34 +12,55 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ovps.errors import ConfigError
-from ovps.training.config import check_key
+from ovps.training.config import check_key, stated_settings
+
+ROOT = "ovps"
+# What makes a system what it is. The root of all sets each of these, so that no config can change what a system means.
+IDENTITY = (
+    *("model.fusion", "model.head", "loss.terms", "loss.unlabelled", "loss.voxel_form", "merge.masks"),
+    "classifier.classes",
+)
 
 
-class System(BaseModel):
-    """One file of `pipelines/configs/systems`.
+@dataclass(frozen=True)
+class System:
+    """A system, with all that it takes from what it is based on.
 
     Attributes:
-        name: of the file.
+        name: of its file.
         description: a few words for tables.
-        settings: values by dotted name, on top of the config.
+        settings: values by dotted name, on top of the config; all of IDENTITY is among them.
+        changes: how many of the settings are not the root's.
         train_split: what it is trained with, whatever split is asked for: `all` for an upper bound.
         cache: of an experiment's caches, the one it needs instead of the first.
         vocabulary: `single`: at test time only the first synonym of every class.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
-    description: str = ""
-    settings: dict[str, Any] = {}
-    train_split: str | None = None
-    cache: str | None = None
-    vocabulary: Literal["own", "single"] = "own"
+    description: str
+    settings: dict[str, Any]
+    changes: int
+    train_split: str | None
+    cache: str | None
+    vocabulary: Literal["own", "single"]
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """The settings as `--set` takes them."""
         return overrides_of(self.settings)
+
+
+class _File(BaseModel):
+    """One file of `pipelines/configs/systems`: a change of the system `base`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str = ""
+    base: str = ROOT
+    settings: dict[str, Any] = {}
+    train_split: str | None = None
+    cache: str | None = None
+    vocabulary: Literal["own", "single"] | None = None
 
 
 def overrides_of(settings: dict[str, Any]) -> tuple[str, ...]:
@@ -53,11 +75,61 @@ def systems() -> tuple[str, ...]:
 
 
 def load_system(name_or_file: str) -> System:
-    """A shipped system by name, or a YAML file of the user's own.
+    """Load a shipped system by name, or a YAML file of the user's own.
 
     Raises:
-        ConfigError: no such system, not YAML, or a setting that no config has.
+        ConfigError: no such system or base, not YAML, a setting that no config has, or bases in a circle.
     """
+    return _load(name_or_file, ())
+
+
+def check_config(name_or_file: str, system: System) -> None:
+    """Raise a ConfigError if a config sets what makes a system, and to something else than this system does."""
+    stated = stated_settings(name_or_file)
+    differing = [key for key in IDENTITY if key in stated and stated[key] != system.settings[key]]
+    if differing:
+        raise ConfigError(
+            "; ".join(
+                f"{k} is {stated[k]!r} in the config and {system.settings[k]!r} in {system.name}" for k in differing
+            ),
+            path=name_or_file,
+            remedy="Leave them out of the config, which holds scale and schedule; --system names what is trained",
+        )
+
+
+def _load(name_or_file: str, above: tuple[str, ...]) -> System:
+    own, source = _read(name_or_file)
+    if source in above:
+        raise ConfigError(
+            f"systems based on each other in a circle: {' -> '.join((*above, source))}",
+            path=source,
+            remedy=f"Name another base; without one it is {ROOT}",
+        )
+    for key in own.settings:
+        check_key(key, path=source)
+    name, description = Path(name_or_file).stem, own.description
+    if name_or_file == ROOT:
+        return System(name, description, own.settings, 0, own.train_split, own.cache, own.vocabulary or "own")
+    base = _load(_beside(own.base, source), (*above, source))
+    return System(
+        name=name,
+        description=description,
+        settings=base.settings | own.settings,
+        changes=base.changes
+        + sum(base.settings.get(k, v) != v or k not in base.settings for k, v in own.settings.items()),
+        train_split=own.train_split or base.train_split,
+        cache=own.cache or base.cache,
+        vocabulary=own.vocabulary or base.vocabulary,
+    )
+
+
+def _beside(base: str, source: str) -> str:
+    """A base that is a file is named as seen from the file that names it."""
+    return base if base in systems() else str(Path(source).parent / base)
+
+
+def _read(name_or_file: str) -> tuple[_File, str]:
+    """What one file says, and where it lies."""
     shipped = resources.files("pipelines") / "configs" / "systems" / f"{name_or_file}.yaml"
     source = shipped if name_or_file in systems() else Path(name_or_file)
     if not source.is_file():
@@ -66,14 +138,10 @@ def load_system(name_or_file: str) -> System:
             remedy=f"Give the path of a YAML file, or one of: {', '.join(systems())}",
         )
     try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-        system = System.model_validate({**values, "name": Path(name_or_file).stem})
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        return _File.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")) or {}), str(source)
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"not a valid system: {error}",
             path=str(source),
-            remedy="Write settings (dotted keys), description, train_split, cache or vocabulary; see docs/systems.md",
+            remedy="Write base, settings, description, train_split, cache or vocabulary; see docs/systems.md",
         ) from error
-    for key in system.settings:
-        check_key(key, path=str(source))
-    return system

@@ -7,7 +7,7 @@ import torch
 
 from ovps.baselines.closed_set import closed_text
 from ovps.errors import VocabularyError
-from ovps.losses.base import BaseClasses
+from ovps.losses.base_classes import BaseClasses
 from ovps.training.labels import ClassSplit
 from ovps.vocabulary import Vocabulary
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.world.mesh import Mesh, ball, block, join, lump, tube
-from ovps.world.paint import PALETTE, STEEL, Paint, coat
+from ovps.world.paint import STEEL, Paint, coat
 
 Rng = np.random.Generator
 
@@ -122,6 +122,3 @@ def draw_shape(name: str, rng: Rng, size: int) -> tuple[NDArray[np.uint8], str]:
     amount = np.clip(amount.astype(float), 0, 1)[..., None]
     image = fore * amount + back * (1 - amount) + rng.normal(0, 0.02, (size, size, 3))
     return np.clip(image * 255, 0, 255).astype(np.uint8), color_name
-
-
-COLORS: tuple[str, ...] = tuple(PALETTE)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ovps.baselines.pfc import ClassifierConfig
+from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig, flat
@@ -113,7 +113,7 @@ def plan(experiment: Experiment) -> list[Training]:
 def _changes(name: str) -> int:
     """How much a system changes: what shares a training is trained as, and named after, the plainest."""
     system = load_system(name)
-    return len(system.settings) + (system.vocabulary != "own")
+    return system.changes + (system.vocabulary != "own")
 
 
 def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Training, Evaluation]:

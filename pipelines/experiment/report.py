@@ -23,7 +23,7 @@ from pipelines.experiment.one import VOCABULARY
 from pipelines.experiment.provenance import code_state, this_machine, versions
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
-from pipelines.inference import frames_of, open_session, predictions, settings_of
+from pipelines.inference import describe_inference, frames_of, open_session, predictions, settings_of
 from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of, write_page
 
 EVEN = 3  # frames shown, evenly spaced
@@ -185,7 +185,7 @@ def _provenance(
         "frames": f"{result.frames:,} of {result.subset}",
         "time": f"{duration(sum(seconds) / len(seconds))} each with all rows",
         "machine": result.machine,
-        "thresholds": ", ".join(f"{k} {v}" for k, v in result.inference.items()),
+        "thresholds": describe_inference(result),
     }
     caches = {str(c.training.cache): c.scored.result.cache for c in cells}
     features = {f"CLIP features, {path}": clip_facts(cache) for path, cache in caches.items()}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 
 from ovps.errors import ConfigError
 from ovps.taxonomy import load_split
-from ovps.training.systems import load_system
+from ovps.training.systems import IDENTITY, load_system
 from pipelines.inference import INFERENCE
 
 
@@ -106,6 +106,9 @@ class Experiment(_Settings):
         for name in self.caches:
             self.clip_of(name)
         learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(INFERENCE)]
+        identity = [k for k in self.set if k in IDENTITY]
+        if identity:
+            raise ValueError(f"set: {', '.join(identity)} makes a system what it is; make a system of its own")
         if learned:
             raise ValueError(f"tuned: {', '.join(learned)} is no setting of inference; make a system of its own")
         return self

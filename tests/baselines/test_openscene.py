@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovps.baselines.openscene import VoxelNetwork, distillation_loss, ensemble_features, segment
-from ovps.model.panoptic import UNLABELLED, MergeConfig
+from ovps.model.panoptic import NO_ENTRY, MergeConfig
 from tests.model import tiny
 from tests.training.small import same_bits, small_run, weights
 
@@ -73,7 +73,7 @@ def test_segments_are_pieces_of_the_nearest_class():
     chosen = ensemble_features(features, batch, TEXT, INDEX, 4)
     classes = [int(np.argmax(nearest(f, TEXT, INDEX, 4))) for f in chosen]
     assert found.voxel_class.tolist() == classes
-    assert (found.voxel_query == UNLABELLED).all()
+    assert (found.voxel_query == NO_ENTRY).all()
 
     # pieces by growing: every voxel of one class within the gap of another belongs to it
     plane = batch.position[:, :2].numpy()

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from ovps.baselines.pfc import ClassifierConfig, ensemble_probability, pooled_clip
+from ovps.baselines.pfc import ensemble_probability, pooled_clip
+from ovps.model.classify import ClassifierConfig
 
 QUERIES, VOXELS, CHANNELS, ENTRIES = 5, 40, 6, 4
 

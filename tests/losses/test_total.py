@@ -14,7 +14,7 @@ from ovps.losses.config import PARTS, LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
 from ovps.losses.masks import Masks
 from ovps.losses.targets import Proposals
-from ovps.losses.total import gradient_ratio, loss_terms, total_loss
+from ovps.losses.total import gradient_ratio, loss_terms
 from ovps.model.classify import class_logits
 from ovps.model.inputs import LayerOutput
 from tests.losses import plain
@@ -22,6 +22,11 @@ from tests.losses.plain import mask_dice, mask_focal
 from tests.model import tiny
 
 QUERIES = 8 + tiny.BASE_STUFF
+
+
+def paper(**settings) -> LossConfig:
+    """The paper's terms alone."""
+    return LossConfig(terms=("object", "voxel"), **settings)
 
 
 def classify(embedding, text, class_index, classes):
@@ -58,8 +63,8 @@ def frame():
 def test_against_the_parts_by_hand(frame, unlabelled):
     batch, targets, outputs = frame
     base = tiny.base_classes()
-    config = LossConfig(class_weight=0.7, mask_weight=1.3, object_weight=0.5, voxel_weight=0.2, unlabelled=unlabelled)
-    total, log = total_loss(outputs, batch, [targets], classify, base, 3.0, config)
+    config = paper(class_weight=0.7, mask_weight=1.3, object_weight=0.5, voxel_weight=0.2, unlabelled=unlabelled)
+    total, log = tiny.total_loss(outputs, batch, [targets], classify, base, 3.0, config)
     labelled = targets.voxel_segment >= 0
     counted = torch.ones(60, dtype=torch.bool) if unlabelled == "negative" else labelled
     want = 0.0
@@ -70,7 +75,7 @@ def test_against_the_parts_by_hand(frame, unlabelled):
         assert len(pairs.query) == 4
         label = torch.full((QUERIES,), -1)
         label[pairs.query] = targets.segment_class[pairs.segment]
-        truth = targets.masks()[pairs.segment]
+        truth = tiny.segments(targets)[pairs.segment]
         matched = masks[pairs.query]
         parts = {
             "class": class_loss(logits, label, takes_part(masks, labelled, pairs.query), 4, 0.25) / 4,
@@ -94,21 +99,21 @@ def test_against_the_parts_by_hand(frame, unlabelled):
 def test_two_frames_are_one_loss_over_processes_too():
     """One process with both frames equals the mean over two processes with one each, counts averaged."""
     frames = [tiny.frame(60, 0), tiny.frame(45, 1)]
-    batch, base, config = tiny.together(frames), tiny.base_classes(), LossConfig()
+    batch, base, config = tiny.together(frames), tiny.base_classes(), paper()
     targets = [tiny.targets(f, seed) for seed, f in enumerate(frames)]
     targets[1] = replace(targets[1], object_valid=torch.tensor([False, True, False, False]))
     outputs = made_up(batch, 0)
-    both, _ = total_loss(outputs, batch, targets, classify, base, 2.0, config)
+    both, _ = tiny.total_loss(outputs, batch, targets, classify, base, 2.0, config)
 
     counts: list[torch.Tensor] = []
     apart = [one_of(outputs, b) for b in range(2)]
     for b in range(2):
-        total_loss(
+        tiny.total_loss(
             apart[b], frames[b], targets[b : b + 1], classify, base, 2.0, config, lambda c: counts.append(c) or c
         )
     mean = torch.stack(counts).mean(dim=0)
     ranks = [
-        total_loss(apart[b], frames[b], targets[b : b + 1], classify, base, 2.0, config, lambda _: mean)[0]
+        tiny.total_loss(apart[b], frames[b], targets[b : b + 1], classify, base, 2.0, config, lambda _: mean)[0]
         for b in range(2)
     ]
     torch.testing.assert_close(sum(ranks) / 2, both, rtol=1e-5, atol=0)
@@ -120,17 +125,17 @@ def test_unlabelled_voxels_all_look_alike(frame):
     base = tiny.base_classes()
     unlabelled = targets.voxel_segment < 0
     for mode, moved in (("negative", True), ("ignore", False)):
-        config = LossConfig(unlabelled=mode, voxel_weight=0, class_weight=0)
+        config = paper(unlabelled=mode, voxel_weight=0, class_weight=0)
         for output in outputs:
             output.mask_logits[0].grad = None
-        total_loss(outputs, batch, [targets], classify, base, 1.0, config)[0].backward()
+        tiny.total_loss(outputs, batch, [targets], classify, base, 1.0, config)[0].backward()
         assert bool((outputs[-1].mask_logits[0].grad[:, unlabelled] != 0).any()) == moved
 
 
 def test_weights_of_zero_switch_parts_off(frame):
     batch, targets, outputs = frame
-    config = LossConfig(class_weight=0, mask_weight=0, object_weight=0, voxel_weight=0)
-    total, log = total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
+    config = paper(class_weight=0, mask_weight=0, object_weight=0, voxel_weight=0)
+    total, log = tiny.total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
     assert total.item() == 0
     assert log["last/voxel"] == 0  # not even computed
 
@@ -138,7 +143,7 @@ def test_weights_of_zero_switch_parts_off(frame):
 def test_voxel_layers(frame):
     batch, targets, outputs = frame
     every, last = (
-        loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, LossConfig(voxel_layers=which))
+        loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, paper(voxel_layers=which))
         for which in ("all", "last")
     )
     assert every.parts["last/voxel"] == last.parts["last/voxel"] > 0
@@ -150,8 +155,8 @@ def test_voxel_layers(frame):
 def test_forms(frame, form):
     batch, targets, outputs = frame
     without, with_coverage = (
-        total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
-        for config in (LossConfig(voxel_form=form), LossConfig(voxel_form=form, coverage_weight=1.0))
+        tiny.total_loss(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
+        for config in (paper(voxel_form=form), LossConfig(terms=("object", "voxel", "coverage"), voxel_form=form))
     )
     with_coverage[0].backward()
     assert with_coverage[0].isfinite()
@@ -169,8 +174,8 @@ def test_a_frame_with_no_segment_and_no_clip_feature(frame):
     )  # fmt: skip
     blind = replace(batch, clip_valid=torch.zeros(60, dtype=torch.bool))
     for unlabelled in ("negative", "ignore"):
-        config = LossConfig(unlabelled=unlabelled)
-        total, log = total_loss(outputs, blind, [empty], classify, tiny.base_classes(), 1.0, config)
+        config = paper(unlabelled=unlabelled)
+        total, log = tiny.total_loss(outputs, blind, [empty], classify, tiny.base_classes(), 1.0, config)
         total.backward()
         assert total.isfinite()
         assert all(log[f"last/{part}"] == 0 for part in PARTS if part != "class")
@@ -187,7 +192,7 @@ def test_gradient_ratio(frame):
     masks = [output.mask_logits[0] for output in outputs]
     ratios = []
     for weight in (0.1, 0.2, 0.0):
-        config = LossConfig(voxel_weight=weight)
+        config = paper(voxel_weight=weight)
         terms = loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config)
         ratios.append(gradient_ratio(terms, masks))
         terms.total.backward()  # the graph is still there
@@ -195,7 +200,7 @@ def test_gradient_ratio(frame):
     assert ratios[2] == 0
     norms = [
         torch.stack([g.norm() for g in torch.autograd.grad(term, masks)]).norm()
-        for config in [LossConfig(voxel_weight=0.1)]
+        for config in [paper(voxel_weight=0.1)]
         for pick in ("voxel", "supervised")
         for term in [getattr(loss_terms(outputs, batch, [targets], classify, tiny.base_classes(), 1.0, config), pick)]
     ]
@@ -205,7 +210,8 @@ def test_gradient_ratio(frame):
 def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame):
     batch, targets, outputs = frame
     base, off = tiny.base_classes(), {"class_weight": 0, "mask_weight": 1, "focal_weight": 0, "dice_weight": 0}
-    config = LossConfig(**off, object_weight=0, voxel_weight=1, exclusion_weight=0.7, coverage_weight=0.3)
+    terms = ("voxel", "coverage", "exclusion")
+    config = LossConfig(**off, terms=terms, voxel_weight=1, exclusion_weight=0.7, coverage_weight=0.3)
     terms = loss_terms(outputs, batch, [targets], classify, base, 1.0, config)
     labelled = targets.voxel_segment >= 0
     exclusion = coverage = 0.0
@@ -237,9 +243,10 @@ def proposals_of(batch, targets) -> Proposals:
 def test_proposals_against_the_parts_by_hand(frame):
     batch, targets, outputs = frame
     base, proposals = tiny.base_classes(), proposals_of(batch, targets)
-    config = LossConfig(class_weight=0, mask_weight=0.5, object_weight=0.4, voxel_weight=0, exclusion_weight=0.3)
+    weights = {"class_weight": 0, "mask_weight": 0.5, "object_weight": 0.4, "exclusion_weight": 0.3}
+    config = LossConfig(terms=("object", "exclusion"), **weights, proposal_weight=0.7)
     without = loss_terms(outputs, batch, [targets], classify, base, 1.0, config)
-    config = config.model_copy(update={"proposal_weight": 0.7})
+    config = config.model_copy(update={"terms": (*config.terms, "proposal")})
     terms = loss_terms(outputs, batch, [replace(targets, proposals=proposals)], classify, base, 1.0, config)
     labelled = targets.voxel_segment >= 0
     counted = torch.tensor([bool(a or b >= 0) for a, b in zip(labelled, proposals.voxel_proposal, strict=True)])
@@ -271,15 +278,15 @@ def test_proposals_against_the_parts_by_hand(frame):
 
 def test_a_query_with_a_proposal_is_no_negative_of_any_class(frame):
     batch, targets, outputs = frame
-    config = LossConfig(mask_weight=0, object_weight=0, voxel_weight=0, proposal_weight=1.0)
+    config = LossConfig(terms=("proposal",), mask_weight=0)
     # masks that are empty take part in L_cls, unless they answer for something
     empty = [LayerOutput(o.class_embedding, [o.mask_logits[0] - 10], o.position_logits) for o in outputs]
     base, proposals = tiny.base_classes(), proposals_of(batch, targets)
-    total = total_loss(empty, batch, [replace(targets, proposals=proposals)], classify, base, 1.0, config)[0]
+    total = tiny.total_loss(empty, batch, [replace(targets, proposals=proposals)], classify, base, 1.0, config)[0]
     gradients = torch.autograd.grad(total, [o.class_embedding for o in empty])
     silent = [(g[0].abs().sum(dim=1) == 0).sum().item() for g in gradients]
     assert silent == [2, 2]
-    total = total_loss(empty, batch, [targets], classify, base, 1.0, config)[0]
+    total = tiny.total_loss(empty, batch, [targets], classify, base, 1.0, config)[0]
     gradients = torch.autograd.grad(total, [o.class_embedding for o in empty])
     assert [(g[0].abs().sum(dim=1) == 0).sum().item() for g in gradients] == [0, 0]
 
@@ -292,8 +299,8 @@ def test_more_proposals_than_queries(frame):
     many = Proposals(voxel, torch.randn(len(free), tiny.CLIP_DIM), torch.ones(len(free), dtype=torch.bool))
     learned = QUERIES - tiny.BASE_STUFF - 3  # three things are matched
     assert len(free) > learned
-    config = LossConfig(proposal_weight=1.0)
-    total, log = total_loss(
+    config = LossConfig(terms=("object", "voxel", "proposal"))
+    total, log = tiny.total_loss(
         outputs, batch, [replace(targets, proposals=many)], classify, tiny.base_classes(), 1, config
     )
     total.backward()

@@ -9,7 +9,6 @@ import torch
 from pydantic import ValidationError
 
 from ovps.losses.config import LossConfig
-from ovps.losses.total import total_loss
 from ovps.model.config import EncoderConfig, ModelConfig
 from ovps.model.decoder import attend_where
 from ovps.model.encoder import SparseUNet
@@ -126,7 +125,8 @@ def test_without_fusion_clip_is_never_used():
 def test_gradients_reach_every_parameter():
     net, batch = network(), tiny.together([tiny.frame(200, 0), tiny.frame(150, 1)])
     targets = [tiny.targets(tiny.frame(200, 0)), tiny.targets(tiny.frame(150, 1))]
-    total, _ = total_loss(net(batch), batch, targets, net.class_logits, tiny.base_classes(), 1.0, LossConfig())
+    config = LossConfig(terms=("object", "voxel"))
+    total, _ = tiny.total_loss(net(batch), batch, targets, net.class_logits, tiny.base_classes(), 1.0, config)
     total.backward()
     # a bias of the keys shifts all scores of a query alike, and softmax does not see it
     silent = {
@@ -190,10 +190,10 @@ def test_learns_one_frame():
     net, batch, base = network(), tiny.frame(400), tiny.base_classes()
     targets = tiny.targets(batch)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
-    config = LossConfig(object_weight=0, voxel_weight=0.1)
+    config = LossConfig(terms=("voxel",), voxel_weight=0.1)
     first = None
     for _ in range(100):
-        total, _ = total_loss(net(batch), batch, [targets], net.class_logits, base, 1.0, config)
+        total, _ = tiny.total_loss(net(batch), batch, [targets], net.class_logits, base, 1.0, config)
         first = first or total.item()
         optimizer.zero_grad()
         total.backward()
@@ -203,7 +203,7 @@ def test_learns_one_frame():
     with torch.no_grad():
         output = net(batch)[-1]
         label = net.class_logits(output.class_embedding[0], base.text, base.class_index, 5).argmax(dim=1)
-    masks, truth = output.mask_logits[0] > 0, targets.masks()
+    masks, truth = output.mask_logits[0] > 0, tiny.segments(targets)
     both = (masks[:, None] & truth).sum(dim=2)
     iou = both / (masks[:, None] | truth).sum(dim=2)
     best = iou.max(dim=0)

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovps.model.panoptic import MergeConfig, components, fill_uncovered, merge
+from ovps.model.clusters import components
+from ovps.model.panoptic import MergeConfig, fill_uncovered, merge
 
 
 def slow_merge(probability, logits, is_thing, position, config):
@@ -162,11 +163,11 @@ def test_things_that_fall_apart_are_split_and_stuff_is_not():
 
 def test_the_gap_is_seen_from_above_and_grows_with_distance():
     rings = np.array([[10.0, 0, 0], [10.0, 0.1, 2.0]])
-    assert components(rings, MergeConfig()).tolist() == [0, 0]
+    assert components(rings, 0.5, 0.02).tolist() == [0, 0]
     far = np.array([[45.0, 0, 0], [45.0, 0.8, 0]])
-    assert components(far, MergeConfig()).tolist() == [0, 0]
-    assert components(far, MergeConfig(split_gap_per_metre=0)).tolist() == [0, 1]
-    assert components(far[:1], MergeConfig()).tolist() == [0]
+    assert components(far, 0.5, 0.02).tolist() == [0, 0]
+    assert components(far, 0.5, 0.0).tolist() == [0, 1]
+    assert components(far[:1], 0.5, 0.02).tolist() == [0]
 
 
 def test_softmax_masks():

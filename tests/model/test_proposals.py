@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovps.model.panoptic import MergeConfig, Panoptic
-from ovps.model.proposals import CLEARANCE, COLUMN, SMALLEST, add_proposals, clusters, height_above_ground
+from ovps.model.clusters import ClusterConfig, clusters, height_above_ground
+from ovps.model.panoptic import Panoptic
+from ovps.model.proposals import add_proposals
 
 TEXT = torch.eye(3)  # car (thing), tree (stuff), pedestrian (thing)
 INDEX = torch.arange(3)
@@ -29,23 +30,23 @@ def unclaimed(voxels: int) -> Panoptic:
 
 
 def test_height_is_above_the_lowest_of_the_column():
-    position = np.random.default_rng(0).uniform(-5, 5, (200, 3))
+    position, column = np.random.default_rng(0).uniform(-5, 5, (200, 3)), 1.5
     slow = [
-        z - min(c for a, b, c in position if (a // COLUMN, b // COLUMN) == (x // COLUMN, y // COLUMN))
+        z - min(c for a, b, c in position if (a // column, b // column) == (x // column, y // column))
         for x, y, z in position
     ]
-    np.testing.assert_allclose(height_above_ground(position), slow)
+    np.testing.assert_allclose(height_above_ground(position, column), slow)
 
 
 def test_what_stands_on_the_ground_becomes_clusters_and_the_ground_does_not():
     position = street(block(1, 1), block(3, 3), block(-4, -4, size=1))
-    found = clusters(position, np.ones(len(position), bool), MergeConfig())
+    found = clusters(position, np.ones(len(position), bool), ClusterConfig())
     ground, first, second, tiny = found[:576], found[576:585], found[585:594], found[594:]
     assert set(ground) == {-1}
     assert len(set(first)) == len(set(second)) == 1
     assert {first[0], second[0]} == {0, 1}
-    assert set(tiny) == {-1}  # fewer than SMALLEST voxels
-    assert SMALLEST > 1
+    assert set(tiny) == {-1}  # fewer than `smallest` voxels
+    assert ClusterConfig().smallest > 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,11 +55,11 @@ def test_clusters_keep_to_free_voxels_and_are_numbered_without_gaps(seed):
     rng = np.random.default_rng(seed)
     position = rng.uniform(-4, 4, (150, 3))
     free = rng.random(150) < 0.6
-    found = clusters(position, free, MergeConfig())
+    found = clusters(position, free, ClusterConfig())
     assert (found[~free] == -1).all()
-    assert (found[height_above_ground(position) <= CLEARANCE] == -1).all()
+    assert (found[height_above_ground(position, ClusterConfig().column) <= ClusterConfig().clearance] == -1).all()
     assert sorted(set(found) - {-1}) == list(range(found.max() + 1))
-    assert all((found == k).sum() >= SMALLEST for k in range(found.max() + 1))
+    assert all((found == k).sum() >= ClusterConfig().smallest for k in range(found.max() + 1))
 
 
 def test_clusters_are_named_by_their_mean_clip_feature():
@@ -69,7 +70,7 @@ def test_clusters_are_named_by_their_mean_clip_feature():
     clip[594:603, 2] = 1.0
     valid = torch.arange(len(position)) < 603  # no camera sees the last block
     merged = unclaimed(len(position))
-    got = add_proposals(merged, clip, valid, TEXT, INDEX, IS_THING, position, MergeConfig())
+    got = add_proposals(merged, clip, valid, TEXT, INDEX, IS_THING, position, ClusterConfig())
     assert got.voxel_class[:576].tolist() == [-1] * 576
     assert [set(got.voxel_class[a : a + 9].tolist()) for a in (576, 585, 594, 603)] == [{0}, {1}, {2}, {-1}]
     instances = [set(got.voxel_instance[a : a + 9].tolist()) for a in (576, 585, 594, 603)]
@@ -85,7 +86,7 @@ def test_what_segments_claim_stays_theirs():
     merged = unclaimed(len(position))
     merged.voxel_class[576:585], merged.voxel_instance[576:585] = 0, 7
     valid = torch.ones(len(position), dtype=torch.bool)
-    got = add_proposals(merged, clip, valid, TEXT, INDEX, IS_THING, position, MergeConfig())
+    got = add_proposals(merged, clip, valid, TEXT, INDEX, IS_THING, position, ClusterConfig())
     assert set(got.voxel_class[576:585].tolist()) == {0}
     assert set(got.voxel_instance[576:585].tolist()) == {7}
     assert set(got.voxel_class[585:].tolist()) == {2}
@@ -97,5 +98,5 @@ def test_nothing_free_changes_nothing():
     merged = unclaimed(len(position))
     merged.voxel_class[:] = 1
     valid = torch.ones(len(position), dtype=torch.bool)
-    got = add_proposals(merged, torch.ones(len(position), 3), valid, TEXT, INDEX, IS_THING, position, MergeConfig())
+    got = add_proposals(merged, torch.ones(len(position), 3), valid, TEXT, INDEX, IS_THING, position, ClusterConfig())
     assert got is merged

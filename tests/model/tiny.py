@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ovps.losses.base import BaseClasses
+from ovps.losses.base_classes import BaseClasses
 from ovps.losses.targets import Targets
+from ovps.losses.total import loss_terms
 from ovps.model.config import EncoderConfig, ModelConfig
 from ovps.model.inputs import VoxelBatch
 
@@ -79,3 +80,14 @@ def targets(batch: VoxelBatch, seed: int = 0) -> Targets:
         object_embedding=torch.randn(4, CLIP_DIM, generator=g),
         object_valid=torch.tensor([True, True, False, True]),
     )
+
+
+def total_loss(*arguments) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What a step differentiates, and what it logs; arguments as in `loss_terms`."""
+    terms = loss_terms(*arguments)
+    return terms.total, terms.log()
+
+
+def segments(targets: Targets) -> torch.Tensor:
+    """(S, V) bool, the voxels of each segment."""
+    return targets.voxel_segment == torch.arange(len(targets.segment_class))[:, None]

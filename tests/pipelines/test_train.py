@@ -222,6 +222,7 @@ def test_resuming_with_other_settings_names_them(store, tmp_path):
         ("optimiser.lr=0.1", r"optimiser\.lr"),
         ("seed=3", "seed: 0 there, 3 now"),
         ("steps=9", "steps"),
+        ("loss.proposals.gap=0.7", r"loss\.proposals\.gap: 0\.5 there, 0\.7 now"),
     ):
         with pytest.raises(ConfigError, match=named):
             small_run(store, tmp_path, "steps=3", setting)

@@ -1,7 +1,7 @@
 import pytest
 
 from ovps.errors import ConfigError
-from ovps.training.config import configs, flat, load_config, save_config
+from ovps.training.config import configs, load_config
 
 
 def test_shipped_configs_open_with_the_command_that_runs_them():
@@ -79,11 +79,3 @@ def test_a_file_of_the_users_own(tmp_path):
         load_config(str(path))
     with pytest.raises(ConfigError, match="driveworld, nuscenes"):
         load_config(str(tmp_path / "missing.yaml"))
-
-
-@pytest.mark.parametrize("name", configs())
-def test_saved_settings_read_back_equal(name, tmp_path):
-    config = load_config(name)
-    save_config(config, tmp_path / "config.yaml")
-    assert load_config(str(tmp_path / "config.yaml")) == config
-    assert flat(config)["model.width"] == config.model.width

@@ -46,6 +46,17 @@ def test_a_batch_depends_on_its_number_only(store):
     assert not torch.equal(straight[0].voxels.position[:10], straight[2].voxels.position[:10])
 
 
+def test_what_is_proposed_is_a_setting_of_the_loss_and_not_of_inference(store):
+    def proposed(*overrides):
+        return [t.proposals for batch in iterate(make(store, *overrides), 0, 3) for t in batch.targets]
+
+    plain, thresholds = proposed(), proposed("merge.split_gap=9", "merge.proposals.gap=9", "merge.proposals.smallest=9")
+    assert all(torch.equal(a.voxel_proposal, b.voxel_proposal) for a, b in zip(plain, thresholds, strict=True))
+    larger = proposed("loss.proposals.smallest=40")
+    assert sum(len(p.valid) for p in larger) < sum(len(p.valid) for p in plain)
+    assert set(proposed("loss.terms=[object, voxel]")) == {None}
+
+
 def test_two_workers_give_the_batches_of_none(store):
     without = list(iterate(make(store), 1, 5))
     with_two = list(iterate(make(store, "data.workers=2"), 1, 5))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ovps.losses.targets import Proposals
-from ovps.model.panoptic import MergeConfig
-from ovps.model.proposals import clusters, mean_features
+from ovps.model.clusters import ClusterConfig, clusters
+from ovps.model.proposals import mean_features
 from ovps.training.proposals import make_proposals
 from tests.model import tiny
 from tests.model.test_proposals import block, street
@@ -29,20 +29,20 @@ def on_the_street():
 
 def test_only_unlabelled_voxels_off_the_ground_are_proposed():
     batch, segment = on_the_street()
-    got = make_proposals(batch, segment)
+    got = make_proposals(batch, segment, ClusterConfig())
     assert got.voxel_proposal[:576].tolist() == [-1] * 576
     assert got.voxel_proposal[594:].tolist() == [-1] * 9
     first, second = (set(got.voxel_proposal[a : a + 9].tolist()) for a in (576, 585))
     assert first | second == {0, 1}
     assert len(first) == len(second) == 1
-    assert got.masks().sum(dim=1).tolist() == [9, 9]
+    assert [int((got.voxel_proposal == k).sum()) for k in (0, 1)] == [9, 9]
 
 
 def test_embeddings_are_the_mean_of_what_cameras_see():
     batch, segment = on_the_street()
     seen = batch.clip_valid.clone()
     seen[576:580], seen[580:585], seen[585:594] = True, False, False
-    got = make_proposals(replace(batch, clip_valid=seen), segment)
+    got = make_proposals(replace(batch, clip_valid=seen), segment, ClusterConfig())
     row, blind = int(got.voxel_proposal[576]), int(got.voxel_proposal[585])
     want = sum(batch.clip[i] for i in range(576, 580)) / 4
     torch.testing.assert_close(got.embedding[row], want)
@@ -55,14 +55,14 @@ def test_which_segment_a_labelled_voxel_has_does_not_matter():
     """Proposals see where base labels are, never which."""
     batch, segment = on_the_street()
     other = torch.where(segment >= 0, torch.randint(0, 5, segment.shape), segment)
-    one, two = (make_proposals(batch, s) for s in (segment, other))
+    one, two = (make_proposals(batch, s, ClusterConfig()) for s in (segment, other))
     assert all(torch.equal(getattr(one, k), getattr(two, k)) for k in ("voxel_proposal", "embedding", "valid"))
 
 
 def test_they_are_what_inference_finds():
     batch, segment = on_the_street()
-    got = make_proposals(batch, segment)
-    found = clusters(batch.position.numpy(), (segment < 0).numpy(), MergeConfig())
+    got = make_proposals(batch, segment, ClusterConfig())
+    found = clusters(batch.position.numpy(), (segment < 0).numpy(), ClusterConfig())
     assert np.array_equal(got.voxel_proposal.numpy(), found)
 
 

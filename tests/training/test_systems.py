@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ovps.errors import ConfigError
-from ovps.training.config import configs, flat, load_config
-from ovps.training.systems import load_system, systems
+from ovps.training.config import configs, flat, load_config, stated_settings
+from ovps.training.systems import IDENTITY, load_system, systems
 from pipelines.train import TrainOptions, resolve
 
 
@@ -32,9 +32,44 @@ def test_every_system_fits_every_config(config, name):
     found, system = resolve(options(config=config, system=name)), load_system(name)
     plain = load_config(config, [*system.overrides, *([f"split={system.train_split}"] if system.train_split else [])])
     assert found == plain
-    assert (found == load_config(config)) == (
-        name in ("ovps", "form_sigmoid", "no_synonyms", "no_occlusion", "random_clip")
-    )
+    assert (found == load_config(config)) == (name in ("ovps", "no_synonyms", "no_occlusion", "random_clip"))
+
+
+@pytest.mark.parametrize("name", systems())
+def test_a_system_is_the_same_with_every_config(tmp_path, name):
+    """Configs hold scale and schedule: what a system is does not hang on which one it is trained with."""
+    own = tmp_path / "own.yaml"
+    own.write_text("steps: 5\nmodel: {width: 64, heads: 4}\n")
+    found = [flat(resolve(options(config=config, system=name))) for config in (*configs(), str(own))]
+    assert all(set(IDENTITY) <= set(values) for values in found)
+    assert len({tuple(str(values[key]) for key in IDENTITY) for values in found}) == 1
+
+
+def test_ovps_is_not_published_with_a_config_of_ones_own(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("steps: 5\n")
+    full, paper = (resolve(options(config=str(own), system=name)).loss for name in ("ovps", "published"))
+    ours = ("coverage", "exclusion", "proposal")
+    assert all(full.weight(term) > 0 for term in ours)
+    assert not any(paper.weight(term) for term in ours)
+    assert full.part_weights["proposal_dice"] > paper.part_weights["proposal_dice"] == 0
+
+
+@pytest.mark.parametrize("config", configs())
+def test_shipped_configs_leave_to_systems_what_systems_are(config):
+    assert not set(IDENTITY) & set(stated_settings(config))
+
+
+def test_a_config_that_contradicts_the_system_is_refused(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("steps: 5\nloss: {terms: [object, voxel]}\nmodel: {fusion: true}\n")
+    with pytest.raises(ConfigError, match=r"(?s)loss\.terms is \['object', .*own\.yaml.*--system"):
+        resolve(options(config=str(own)))
+    assert resolve(options(config=str(own), system="published")).loss.terms == ("object", "voxel")
+    mine = tmp_path / "mine.yaml"  # what the remedy says
+    mine.write_text("settings: {loss.terms: [object]}\n")
+    own.write_text("steps: 5\n")
+    assert resolve(options(config=str(own), system=str(mine))).loss.terms == ("object",)
 
 
 def changed(one, other) -> set[str]:
@@ -59,27 +94,28 @@ def test_what_the_systems_are():
     assert long.steps > short.steps
     assert long.model_copy(update={"steps": short.steps, "keep_interval": short.keep_interval}) == short
     for name in ("closed_set", "pfc", "plus_fusion", "plus_head"):
-        assert (of(name).loss.object_weight, of(name).loss.voxel_weight) == (0, 0)
-        assert (of(name).loss.exclusion_weight, of(name).loss.proposal_weight) == (0, 0)
+        assert of(name).loss.terms == ()
     steps = ("pfc", "plus_fusion", "plus_head", "plus_object", "published")  # each differs from the last in one part
     assert [of(n).classifier.classes for n in steps] == ["ensemble", "ensemble", "unified", "unified", "unified"]
-    assert [of(n).loss.object_weight > 0 for n in steps] == [False, False, False, True, True]
-    assert [of(n).loss.voxel_weight > 0 for n in steps] == [False, False, False, False, True]
-    ours = ("loss.coverage_weight", "loss.exclusion_weight", "loss.proposal_weight")
-    assert changed(of("ovps"), of("published")) == set(ours)
-    assert changed(of("pfc_masks"), of("pfc")) == set(ours[1:])
-    for term, name in zip(ours, ("coverage", "exclusion", "proposals"), strict=True):
-        assert changed(of("ovps"), of(f"minus_{name}")) == {term}
-    assert [of(f"form_{f}").merge.masks for f in ("sigmoid", "normalised", "softmax")] == [
-        *("sigmoid", "sigmoid_normalised", "softmax"),
-    ]
+    assert [of(n).loss.terms for n in steps] == [(), (), (), ("object",), ("object", "voxel")]
+    ours = {"coverage", "exclusion", "proposal"}
+    assert changed(of("ovps"), of("published")) == changed(of("pfc_masks"), of("pfc")) == {"loss.terms"}
+    assert set(of("ovps").loss.terms) - set(of("published").loss.terms) == ours
+    assert set(of("pfc_masks").loss.terms) == ours - {"coverage"}
+    terms = {"coverage": {"coverage"}, "exclusion": {"exclusion"}, "proposals": {"proposal"}, "object": {"object"}}
+    for name, less in (terms | {"voxel": {"voxel", "coverage"}}).items():
+        assert changed(of("ovps"), of(f"minus_{name}")) == {"loss.terms"}
+        assert set(of("ovps").loss.terms) - set(of(f"minus_{name}").loss.terms) == less
+    forms = [(of(f"form_{f}").merge.masks, of(f"form_{f}").loss.voxel_form) for f in ("normalised", "softmax")]
+    assert forms == [("sigmoid_normalised",) * 2, ("softmax",) * 2]
 
 
 def test_config_then_system_then_the_users_own():
     assert resolve(options(system="closed_set")).split == "all"
     assert resolve(options(system="closed_set", split="b11n5")).split == "b11n5"
     found = resolve(options(system="pfc", overrides=("loss.voxel_weight=0.2",)))
-    assert (found.loss.voxel_weight, found.loss.object_weight) == (0.2, 0)
+    assert (found.loss.voxel_weight, found.loss.terms) == (0.2, ())
+    assert resolve(options(system="pfc", overrides=("loss.terms=[object]",))).loss.weight("object") > 0
 
 
 def test_a_system_of_the_users_own(tmp_path):
@@ -88,6 +124,19 @@ def test_a_system_of_the_users_own(tmp_path):
     found = resolve(options(config="nuscenes", system=str(path)))
     assert (load_system(str(path)).name, found.model.encoder.channels) == ("mine", (8, 16))
     assert (found.steps, found.epochs) == (7, None)
+
+
+def test_systems_build_on_each_other(tmp_path):
+    (tmp_path / "first.yaml").write_text("base: closed_set\nsettings: {model.width: 64, model.heads: 4}\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\nvocabulary: single\nsettings: {steps: 7}\n")
+    system = load_system(str(tmp_path / "second.yaml"))
+    assert (system.name, system.train_split, system.vocabulary) == ("second", "all", "single")
+    assert [system.settings[k] for k in ("model.head", "model.width", "steps")] == ["learned", 64, 7]
+    assert system.changes == load_system("closed_set").changes + 3
+    assert load_system("ovps").changes == load_system("no_synonyms").changes == 0
+    (tmp_path / "first.yaml").write_text("base: second.yaml\n")
+    with pytest.raises(ConfigError, match=r"(?s)circle: .*second\.yaml -> .*first\.yaml -> .*second\.yaml"):
+        load_system(str(tmp_path / "second.yaml"))
 
 
 @pytest.mark.parametrize(

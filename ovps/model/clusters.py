@@ -1,0 +1,84 @@
+"""Clusters of what stands on the ground, found without any label: where objects may be (ours).
+
+Training makes targets of them (`ovps.training.proposals`), inference further segments (`ovps.model.proposals`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+
+class ClusterConfig(BaseModel):
+    """What is off the ground, and what parts one cluster from another.
+
+    Attributes:
+        gap: metres that part two clusters, seen from above.
+        gap_per_metre: the gap also grows with the distance from the sensor, see `components`; 0: `gap` everywhere.
+        column: side of the square columns that the ground is sought in, metres.
+        clearance: what is nearer to the lowest voxel of its column is ground, metres.
+        smallest: voxels that a cluster has at least.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gap: float = Field(0.5, gt=0)
+    gap_per_metre: float = Field(0.02, ge=0)
+    column: float = Field(2.0, gt=0)
+    clearance: float = Field(0.3, ge=0)
+    smallest: PositiveInt = 4
+
+
+def clusters(position: NDArray[np.floating], free: NDArray[np.bool_], config: ClusterConfig) -> NDArray[np.int64]:
+    """Number the connected pieces of the free voxels off the ground: cluster of each voxel (V,) from 0, -1 for none.
+
+    Args:
+        position: (V, 3), metres, LiDAR frame.
+        free: (V,) bool, voxels that may belong to a cluster; all of them tell where the ground is.
+        config: see there.
+    """
+    result = np.full(len(position), -1)
+    rows = np.flatnonzero(free & (height_above_ground(position, config.column) > config.clearance))
+    if not len(rows):
+        return result
+    piece = components(position[rows], config.gap, config.gap_per_metre)
+    size = np.bincount(piece)
+    number = np.where(size >= config.smallest, np.cumsum(size >= config.smallest) - 1, -1)
+    result[rows] = number[piece]
+    return result
+
+
+def height_above_ground(position: NDArray[np.floating], column: float) -> NDArray[np.floating]:
+    """Heights (V,) above the lowest voxel of the square column of side `column` that each voxel stands in, metres.
+
+    Args:
+        position: (V, 3), metres, LiDAR frame.
+        column: metres.
+    """
+    cell = np.floor(position[:, :2] / column).astype(np.int64)
+    _, number = np.unique(cell, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    lowest = np.full(number.max(initial=-1) + 1, np.inf)
+    np.minimum.at(lowest, number, position[:, 2])
+    return position[:, 2] - lowest[number]
+
+
+def components(position: NDArray[np.floating], gap: float, gap_per_metre: float) -> NDArray[np.int64]:
+    """Number the pieces (N,) from 0 that points at `position` (N, 3), metres, fall into.
+
+    Seen from above: the rings of a LiDAR lie over a metre apart on one car at 50 m, but not in the plane, and nothing
+    on a road hovers over another thing. Two points are one piece if they lie no farther apart than the larger of `gap`
+    and `gap_per_metre` times the distance of the nearer one from the sensor: the spacing of points grows like that.
+    """
+    plane = position[:, :2]
+    reach = np.maximum(gap, gap_per_metre * np.linalg.norm(plane, axis=1))
+    pairs = cKDTree(plane).query_pairs(reach.max(), output_type="ndarray")
+    near, far = pairs.T
+    distance = np.linalg.norm(plane[near] - plane[far], axis=1)
+    near, far = pairs[distance <= np.minimum(reach[near], reach[far])].T
+    graph = coo_array((np.ones(len(near), np.bool_), (near, far)), shape=(len(plane), len(plane)))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
