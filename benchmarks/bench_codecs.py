@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.setting import FRAMES, ROOT, cache, paired
+from benchmarks.setting import FRAMES, ROOT, options, paired
 from ovps.cache.info import store_info
 from ovps.cache.reader import Store
+from pipelines.precompute import precompute
 
 ROUNDS = 20
 
@@ -19,7 +20,7 @@ ROUNDS = 20
 def main() -> None:
     print(f"{'':8} {'bytes / dense fp16':>20} {'read time / np.load':>20} {'max error':>10}")
     for codec in ("dense", "cells"):
-        path = cache(codec)
+        path = precompute(options(codec)).out
         store, info = Store.open(path), store_info(path)
         frames = [store.read(ref) for ref in store.frames]
         plain = [ROOT / f"plain-{i}.npy" for i in range(FRAMES)]
