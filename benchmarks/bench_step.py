@@ -72,7 +72,7 @@ def main(
                     grid=batches.grid,
                     augmentation=settings.augmentation,
                     base=batches.base,
-                    proposals=True,
+                    proposals=settings.loss.proposals,
                 )
                 for number, frame in enumerate(read)
             ]
