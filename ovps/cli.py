@@ -194,24 +194,19 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
     ),
 )
 def vocab_build(
-    names: Annotated[str, typer.Option(help="Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them.")],
+    names: Annotated[
+        str,
+        typer.Option(help='Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them; "a, b" may be quoted.'),
+    ],
     path: Annotated[Path, typer.Option("--out", help="The vocabulary file to write.")],
     encoder: Annotated[str, typer.Option(help="The CLIP of the cache it is used with.")] = "demo",
     weights: Annotated[str | None, typer.Option(help="Its weights, as for precompute.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn class names into text embeddings."""
-    from ovps.clip.loading import load_clip
-    from ovps.clip.text import build_vocabulary
-    from ovps.vocabulary import parse_entries, save_vocabulary
+    """Turn class names into text embeddings. What CLIP does not get to see of them is warned of."""
+    from pipelines.vocabulary import build
 
-    file = Path(names)
-    entries = parse_entries(file.read_text(encoding="utf-8") if _is_file(file) else names)
-    vocabulary = build_vocabulary(load_clip(encoder, weights), entries)
-    save_vocabulary(vocabulary, path)
-    embeddings, dim = vocabulary.embeddings.shape
-    summary = {"file": str(path), "classes": len(entries), "embeddings": embeddings, "dim": dim, "encoder": encoder}
-    show(summary, as_json)
+    show(build(names, path, encoder, weights), as_json)
 
 
 @app.command(
@@ -285,6 +280,7 @@ def evaluate(
     result = score(
         run, cache, subset=subset, vocabulary=vocab, split=split, merge=merge, classifier=classifier, out=path
     )
+    warn(result.warnings)
     if as_json:
         print(result.model_dump_json(indent=2))
     else:
@@ -335,7 +331,10 @@ def predict(
     settings: InferenceSettings = None,
     as_json: Json = False,
 ) -> None:
-    """Label every point: in nuScenes' submission format, or with any vocabulary."""
+    """Label every point: the data set's classes in its submission format, any vocabulary as plain arrays.
+
+    Exit code 1 if the files, read back, are no valid submission.
+    """
     from pipelines.inference import inference_settings
     from pipelines.predict import predict as run_predict
 
@@ -423,23 +422,26 @@ def experiment_table(
     print(markdown(results, score, split, variants))
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a long list of names is no file name
-        return False
-
-
 def show(summary: Any, as_json: bool) -> None:
-    """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value."""
+    """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value; its warnings on stderr."""
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
     if as_json:
+        warn(record.get("warnings", []))
         print(json.dumps(record, indent=2))
         return
+    warn(record.pop("warnings", []))
     table = Table(show_header=False, box=None)
     for name, value in _flat(record):
         table.add_row(name.replace("_", " "), _text(value))
     out.print(table)
+
+
+def warn(warnings: list[str]) -> None:
+    """On stderr, one a line; of many the first, and how many more there are."""
+    more = [f"and {len(warnings) - LISTED} more, see --json"] if len(warnings) > LISTED else []
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for text in warnings[:LISTED] + more:
+        console.print(Text("warning: ", "yellow") + Text(text, "default"))
 
 
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ Class id 0 always means *unlabelled*. Ids need not be contiguous.
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,23 @@ from ovps.errors import ConfigError
 UNLABELLED = 0
 
 Kind = Literal["thing", "stuff"]
+Submission = Literal["nuscenes"]
+LARGEST_SUBMITTED_ID = 64  # nuScenes' labels are uint16: 1000 * class + instance
+
+
+def name_key(name: str) -> str:
+    """What two spellings of one name have in common; names are compared by it and shown as they are written.
+
+    Unicode compatibility form (NFKC) and case folding, without invisible format characters; underscores and any
+    white space are one space. Hyphens and accents do count.
+
+    >>> name_key("Construction_Vehicle") == name_key("construction  vehicle")
+    True
+    """
+    text = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).casefold())
+    text = unicodedata.normalize("NFKC", text.casefold())
+    return " ".join(text.replace("_", " ").split())
 
 
 class ClassInfo(BaseModel):
@@ -41,6 +59,7 @@ class Taxonomy(BaseModel):
         min_points: segments with fewer points are not evaluated.
         instance_divisor: raw label = instance_divisor * raw class + instance.
         raw_to_id: raw class to class id; raw classes not named are unlabelled.
+        submission: the format in which `ovps predict` writes these classes; None: plain arrays.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,20 +69,41 @@ class Taxonomy(BaseModel):
     instance_divisor: int = Field(gt=0)
     classes: tuple[ClassInfo, ...]
     raw_to_id: dict[NonNegativeInt, int]
+    submission: Submission | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Taxonomy:
-        for what, values in (("ids", [c.id for c in self.classes]), ("names", [c.name for c in self.classes])):
-            if len(set(values)) < len(values):
+        ids, names = [c.id for c in self.classes], [c.name for c in self.classes]
+        for what, values, keys in (("ids", ids, ids), ("names", names, [name_key(n) for n in names])):
+            if len(set(keys)) < len(keys):
                 raise ValueError(f"two classes share one of the {what} {values}")
+        self._check_synonyms()
+        if self.submission and max(ids, default=0) > LARGEST_SUBMITTED_ID:
+            raise ValueError(f"a {self.submission} submission holds class ids up to {LARGEST_SUBMITTED_ID}, not {ids}")
         unknown = sorted(set(self.raw_to_id.values()) - {c.id for c in self.classes})
         if unknown:
             raise ValueError(f"raw_to_id leads to the ids {unknown}, which no class has")
         return self
 
+    def _check_synonyms(self) -> None:
+        owner: dict[str, str] = {}
+        for c in self.classes:
+            for synonym in c.synonyms:
+                if not (key := name_key(synonym)):
+                    raise ValueError(f"{c.name} has a synonym without a letter, {synonym!r}")
+                if owner.setdefault(key, c.name) != c.name:
+                    raise ValueError(
+                        f"{synonym!r} is a synonym of both {owner[key]} and {c.name}: a text has one class"
+                    )
+
     @cached_property
     def by_name(self) -> dict[str, ClassInfo]:
         return {c.name: c for c in self.classes}
+
+    @cached_property
+    def by_key(self) -> dict[str, ClassInfo]:
+        """By `name_key`, in the order of the classes: whatever way somebody else spells their names."""
+        return {name_key(c.name): c for c in self.classes}
 
     @cached_property
     def by_id(self) -> dict[int, ClassInfo]:

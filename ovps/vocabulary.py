@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,19 +18,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ovps.errors import StorageError, VocabularyError
-from ovps.taxonomy import Kind, Taxonomy
+from ovps.entries import Entry
+from ovps.errors import VocabularyError
+from ovps.files import write_whole
+from ovps.taxonomy import Taxonomy
 
 _FORMAT = "ovps-vocabulary-1"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One class of a vocabulary: `name[:thing|stuff][=synonym|synonym]`, by default a thing, its own synonym."""
-
-    name: str
-    kind: Kind
-    synonyms: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,38 +87,6 @@ def digest(vocabulary: Vocabulary) -> str:
     return content.hexdigest()
 
 
-def parse_entries(text: str) -> tuple[Entry, ...]:
-    """Entries separated by commas or line ends; `#` starts a comment.
-
-    >>> parse_entries("car, road:stuff=road|street")[1]
-    Entry(name='road', kind='stuff', synonyms=('road', 'street'))
-
-    Raises:
-        VocabularyError: empty, a name twice, or a kind other than thing and stuff.
-    """
-    lines = [line.split("#", 1)[0] for line in text.splitlines()]
-    entries = tuple(_parse_entry(item) for line in lines for item in line.split(",") if item.strip())
-    names = [e.name for e in entries]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if not entries or twice:
-        raise VocabularyError(
-            f"{', '.join(twice)} named twice" if twice else "no class names given",
-            remedy='Write for example "car, bus, road:stuff=road|street"',
-        )
-    return entries
-
-
-def _parse_entry(item: str) -> Entry:
-    head, _, tail = item.partition("=")
-    name, _, kind = (part.strip() for part in head.partition(":"))
-    synonyms = tuple(s.strip() for s in tail.split("|") if s.strip()) or (name.replace("_", " "),)
-    if not name or kind not in ("", "thing", "stuff"):
-        raise VocabularyError(
-            f"cannot read the vocabulary entry {item.strip()!r}", remedy="Write name[:thing|stuff][=synonym|synonym]"
-        )
-    return Entry(name, "stuff" if kind == "stuff" else "thing", synonyms)
-
-
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     """Write the safetensors file, whole or not at all; the folder is made if missing.
 
@@ -146,16 +106,7 @@ def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
         },
         metadata={_FORMAT: json.dumps(about)},
     )
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write the vocabulary: {error.strerror}", path=path, remedy="Free space, or choose another folder"
-        ) from error
+    write_whole(path, content)
 
 
 def load_vocabulary(path: Path) -> Vocabulary:

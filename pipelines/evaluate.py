@@ -19,6 +19,7 @@ import torch
 import ovps
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.inference import Variant
+from ovps.evaluation.prediction import class_warnings
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
 from ovps.model.classify import ClassifierConfig
@@ -94,6 +95,7 @@ def evaluate(
         checkpoint_sha256=weights,
         vocabulary_sha256=digest(session.vocabulary),
         parameters=sum(p.numel() for p in session.run.network.parameters()),
+        warnings=class_warnings(session.vocabulary, taxonomy),
         **tally.summary(),
     )
     save_result(result, out or run / "eval", tally.frames)

@@ -14,15 +14,29 @@ from typing import Literal
 
 import numpy as np
 
-from ovps.errors import ConfigError, StorageError
-from ovps.evaluation.inference import variants_of
-from ovps.evaluation.prediction import PointLabels, class_ids
-from ovps.evaluation.submission import check_submission, encode, save_arrays, write_labels, write_meta
+from ovps.errors import ConfigError
+from ovps.evaluation.inference import reads_camera, variants_of
+from ovps.evaluation.prediction import PointLabels, class_ids, named_classes, unnamed_classes
+from ovps.evaluation.submission import (
+    DIVISOR,
+    check_submission,
+    encode,
+    leave_out,
+    save_arrays,
+    write_labels,
+    write_meta,
+)
+from ovps.files import refusals, write_whole
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
+from ovps.training.config import TrainConfig
+from ovps.vocabulary import digest
 from pipelines.inference import Session, frames_of, open_session, predictions
 
 ABOUT = "about.json"
+FRAMES_NAMED = 8  # in a warning
+
+Format = Literal["submission", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -31,20 +45,28 @@ class PredictSummary:
 
     Attributes:
         format: `submission` (`ovps.evaluation.submission`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
-            int16, row of the entries in about.json, -1 unlabelled, and `instance` (N,) int32, 0 for stuff.
-        unlabelled: points that no entry was given to.
+            int32, row of the entries in about.json, -1 unlabelled, and `instance` (N,) int32, 0 for stuff.
+        unlabelled: points that no entry was given to in the files.
+        left_out: by frame, instances that the submission format has no room for; their points are unlabelled.
+        unnamed_classes: of the data set, after which no entry is named.
         problems: of the submission, read back; empty is valid.
-        weights_random: the CLIP of the cache has random weights: the labels mean nothing.
+        encoder: the CLIP of the cache and of the vocabulary.
+        weights_random: it has random weights: labels that come from it mean nothing.
+        warnings: instances left out, random weights.
     """
 
     out: Path
-    format: Literal["submission", "arrays"]
+    format: Format
     frames: int
     points: int
     unlabelled: int
+    left_out: dict[str, int]
+    unnamed_classes: list[str]
     problems: list[str]
+    encoder: str
     weights_random: bool
     seconds: float
+    warnings: list[str]
 
 
 def predict(
@@ -59,21 +81,21 @@ def predict(
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
 ) -> PredictSummary:
-    """Write point labels of every frame of a subset.
+    """Write point labels of every frame of a subset, then OUT/about.json: a folder without it is not finished.
 
     Args:
         run: folder of a training run.
         cache: a store of the same CLIP; labels are not looked at.
         out: folder, made if missing.
-        vocabulary: None: the data set's own classes, in nuScenes' submission format; else plain arrays.
+        vocabulary: None: the data set's own classes, in the submission format that its taxonomy names, if it names one;
+            else plain arrays.
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
         merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, more instances than the submission format holds, or `fill` of a run without queries
-            or without text.
+        ConfigError: no such subset, or `fill` of a run without queries or without text.
         StorageError: the disk refuses.
     """
     session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
@@ -82,57 +104,104 @@ def predict(
             "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
         )
     frames = frames_of(session.store, subset)
+    taxonomy = session.run.taxonomy
+    form: Format = "submission" if session.own_vocabulary and taxonomy.submission else "arrays"
     begin = time.perf_counter()
+    with refusals(out):
+        (out / ABOUT).unlink(missing_ok=True)
     points, unlabelled = {}, 0
+    left_out: dict[str, int] = {}
     for frame, prediction in predictions(session, frames, ("filled",) if fill else ()):
         labels = prediction.variants["filled"] if fill else prediction.labels
-        _write(session, out, subset, frame.token, labels)
+        if form == "submission":
+            missed, instances = _submit(session, out, subset, frame.token, labels)
+            left_out |= {frame.token: instances} if instances else {}
+        else:
+            missed = _save(out, subset, frame.token, labels)
         points[frame.token] = len(labels.entry)
-        unlabelled += int((labels.entry < 0).sum())
-    _write_about(session, out, subset, fill)
+        unlabelled += missed
     problems = []
-    if session.own_vocabulary:
-        write_meta(out, subset, use_camera=True)
-        problems = check_submission(out, subset, points, session.run.taxonomy)
+    if form == "submission":
+        camera = reads_camera(session.run.network, session.classifier, filled=fill)
+        write_meta(out, subset, use_camera=camera, use_external=uses_clip(session.run.config))
+        problems = check_submission(out, subset, points, taxonomy)
+    content = json.dumps(_about(session, subset, fill, form, left_out), indent=2) + "\n"
+    write_whole(out / ABOUT, content.encode())
     return PredictSummary(
         out=out,
-        format="submission" if session.own_vocabulary else "arrays",
+        format=form,
         frames=len(frames),
         points=sum(points.values()),
         unlabelled=unlabelled,
+        left_out=left_out,
+        unnamed_classes=unnamed_classes(session.vocabulary, taxonomy),
         problems=problems,
+        encoder=session.vocabulary.encoder,
         weights_random=session.store.provenance.weights_random,
         seconds=time.perf_counter() - begin,
+        warnings=_warnings(session, left_out),
     )
 
 
-def _write(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> None:
-    if session.own_vocabulary:
-        semantic = class_ids(session.vocabulary, session.run.taxonomy)[labels.entry]
-        write_labels(out, subset, token, encode(semantic, labels.instance, session.run.taxonomy, frame=token))
-    else:
-        path = out / "labels" / subset / f"{token}.npz"
-        save_arrays(path, entry=labels.entry.astype(np.int16), instance=labels.instance.astype(np.int32))
+def uses_clip(config: TrainConfig) -> bool:
+    """Whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
+    loss = config.loss
+    return config.model.head != "learned" or config.model.fusion or loss.object_weight > 0 or loss.voxel_weight > 0
 
 
-def _write_about(session: Session, out: Path, subset: str, fill: bool) -> None:
-    """What the labels are and where they come from, beside them."""
-    about = {
-        "entries": [{"name": e.name, "kind": e.kind, "synonyms": e.synonyms} for e in session.vocabulary.entries],
-        "unlabelled": -1,
+def _submit(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> tuple[int, int]:
+    """Write a frame; points without a label, and instances left out of it."""
+    taxonomy = session.run.taxonomy
+    semantic, left_out = leave_out(class_ids(session.vocabulary, taxonomy)[labels.entry], labels.instance, taxonomy)
+    content = encode(semantic, labels.instance, taxonomy, frame=token)
+    write_labels(out, subset, token, content)
+    return int((content == 0).sum()), left_out
+
+
+def _save(out: Path, subset: str, token: str, labels: PointLabels) -> int:
+    """Write a frame; points without a label."""
+    path = out / "labels" / subset / f"{token}.npz"
+    save_arrays(path, entry=labels.entry.astype(np.int32), instance=labels.instance.astype(np.int32))
+    return int((labels.entry < 0).sum())
+
+
+def _about(session: Session, subset: str, fill: bool, form: Format, left_out: dict[str, int]) -> dict[str, object]:
+    """What the labels are and where they come from."""
+    taxonomy = session.run.taxonomy
+    classes = named_classes(session.vocabulary, taxonomy)
+    return {
+        "format": form,
+        "entries": [
+            {"name": e.name, "kind": e.kind, "synonyms": e.synonyms, "class": c.name if c else None}
+            for e, c in zip(session.vocabulary.entries, classes, strict=True)
+        ],
+        "unlabelled": -1 if form == "arrays" else 0,
+        "left_out": left_out,
+        "taxonomy": taxonomy.name,
+        "unnamed_classes": unnamed_classes(session.vocabulary, taxonomy),
         "subset": subset,
         "filled": fill,
-        "run": str(session.run.path),
+        "run": session.run.path.resolve().name,
         "step": session.run.step,
         "encoder": session.vocabulary.encoder,
         "weights_sha256": session.vocabulary.weights_sha256,
         "weights_random": session.store.provenance.weights_random,
+        "vocabulary_sha256": digest(session.vocabulary),
         "merge": session.merge.model_dump(mode="json"),
         "classifier": session.classifier.model_dump(mode="json"),
     }
-    try:
-        (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error}", path=out / ABOUT, remedy="Make room, or choose another --out"
-        ) from error
+
+
+def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
+    warnings = []
+    if left_out:
+        frames = [f"{token}: {count}" for token, count in left_out.items()]
+        more = f" and {len(frames) - FRAMES_NAMED} more frames" if len(frames) > FRAMES_NAMED else ""
+        warnings.append(
+            f"{sum(left_out.values())} instances are left unlabelled, the smallest of each class beyond the"
+            f" {DIVISOR - 1} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
+            " a vocabulary of your own writes plain arrays, which hold all"
+        )
+    if session.store.provenance.weights_random and uses_clip(session.run.config):
+        warnings.append("random CLIP weights: the labels mean nothing")
+    return warnings

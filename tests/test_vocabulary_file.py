@@ -7,8 +7,6 @@ import signal
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from ovps.errors import StorageError, VocabularyError
@@ -20,7 +18,6 @@ from ovps.vocabulary import (
     entries_of,
     first_synonyms,
     load_vocabulary,
-    parse_entries,
     save_vocabulary,
 )
 
@@ -70,42 +67,6 @@ def test_entries_of_a_taxonomy():
     assert [e.name for e in entries][:2] == ["barrier", "bicycle"]
     assert sum(e.kind == "stuff" for e in entries) == 6
     assert all(e.synonyms for e in entries)
-
-
-@pytest.mark.parametrize(
-    ("text", "entries"),
-    [
-        ("car", [("car", "thing", ("car",))]),
-        ("traffic_cone", [("traffic_cone", "thing", ("traffic cone",))]),
-        ("car, bus:thing", [("car", "thing", ("car",)), ("bus", "thing", ("bus",))]),
-        ("road:stuff = road | street", [("road", "stuff", ("road", "street"))]),
-        (
-            "# classes\ncar # a comment, with a comma\n\n bus ,",
-            [("car", "thing", ("car",)), ("bus", "thing", ("bus",))],
-        ),
-        ("fire engine:thing=fire truck|", [("fire engine", "thing", ("fire truck",))]),
-    ],
-)
-def test_entries_as_text(text, entries):
-    assert parse_entries(text) == tuple(Entry(*e) for e in entries)
-
-
-@pytest.mark.parametrize("text", ["", " ,, \n#x", "car, car", "car:animal", ":stuff", "=word", "car:stuff:thing"])
-def test_entries_that_cannot_be_read(text):
-    with pytest.raises(VocabularyError) as caught:
-        parse_entries(text)
-    assert caught.value.remedy
-    assert caught.value.exit_code != 0
-
-
-words = st.text("abc é_-", min_size=1).map(str.strip).filter(bool)
-
-
-@given(st.lists(st.tuples(words, st.sampled_from(["thing", "stuff"]), st.lists(words, min_size=1)), min_size=1))
-def test_any_entries_written_as_text_are_read_back(items):
-    entries = {name: Entry(name, kind, tuple(synonyms)) for name, kind, synonyms in items}
-    text = "\n".join(f"{e.name}:{e.kind}={'|'.join(e.synonyms)}" for e in entries.values())
-    assert parse_entries(text) == tuple(entries.values())
 
 
 def test_embeddings_that_do_not_fit_the_entries():

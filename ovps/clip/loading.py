@@ -31,7 +31,7 @@ class Clip:
     Attributes:
         name: open_clip's name of the architecture.
         model: open_clip's model; no parameter requires a gradient.
-        tokenizer: texts to (B, context) int64 tokens.
+        tokenizer: texts to (B, context) int64 tokens; `context_length` in place of the model's own.
         dim: C, of its embeddings.
         weights_sha256: over names, shapes and bytes of the state dict in sorted order, whatever file it came from.
         weights_random: nothing was learned: results mean chance.
@@ -40,7 +40,7 @@ class Clip:
 
     name: str
     model: Any  # open_clip.CLIP or CustomTextCLIP; open_clip has no types
-    tokenizer: Callable[[list[str]], torch.Tensor]
+    tokenizer: Callable[..., torch.Tensor]
     dim: int
     weights_sha256: str
     weights_random: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ovps.clip.loading import Clip
-from ovps.errors import ConfigError
-from ovps.vocabulary import Entry, Vocabulary
+from ovps.entries import Entry, shown
+from ovps.errors import ConfigError, VocabularyError
+from ovps.vocabulary import Vocabulary
 
 DEFAULT_TEMPLATES = "vild"
 BATCH = 256  # prompts through the text tower at once
@@ -51,12 +53,17 @@ def build_vocabulary(clip: Clip, entries: Sequence[Entry], templates: Sequence[s
     Args:
         entries: classes with their synonyms.
         templates: prompts with `{}` for the name; None takes ViLD's.
+
+    Raises:
+        ConfigError: templates without a place for the name.
+        VocabularyError: a name in which the tokenizer finds nothing to read.
     """
     templates = load_templates() if templates is None else tuple(templates)
     bad = [t for t in templates if "{}" not in t]
     if bad or not templates:
         raise ConfigError(f"prompt templates without {{}}: {bad}" if bad else "no prompt templates given")
     synonyms = [(index, synonym) for index, entry in enumerate(entries) for synonym in entry.synonyms]
+    _check_readable(clip, [synonym for _, synonym in synonyms])
     return Vocabulary(
         entries=tuple(entries),
         embeddings=embed_names(clip, [synonym for _, synonym in synonyms], templates),
@@ -64,6 +71,64 @@ def build_vocabulary(clip: Clip, entries: Sequence[Entry], templates: Sequence[s
         encoder=clip.name,
         weights_sha256=clip.weights_sha256,
     )
+
+
+def prompt_warnings(clip: Clip, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> list[str]:
+    """What of the entries CLIP does not get to see: prompts that are too long for it, texts that are equal to it.
+
+    Args:
+        entries, templates: as for `build_vocabulary`.
+
+    Returns:
+        One sentence per entry whose prompts are cut, and per group of entries with one text embedding.
+    """
+    templates = load_templates() if templates is None else tuple(templates)
+    cut: dict[int, str] = {}
+    owners: dict[bytes, dict[int, str]] = {}
+    for index, entry in enumerate(entries):
+        for synonym in entry.synonyms:
+            tokens, too_long = _tokens(clip, [fill(template, synonym) for template in templates])
+            if too_long:
+                cut.setdefault(index, synonym)
+            key = hashlib.sha256(tokens.numpy().tobytes()).digest()
+            owners.setdefault(key, {}).setdefault(index, synonym)
+    return [
+        *(f"{_said(entries[i], s)} is too long for {clip.name}: its prompts are cut" for i, s in cut.items()),
+        *(
+            f"{' and '.join(_said(entries[i], s) for i, s in group.items())} have the same text embedding: "
+            "which of them a point is called is arbitrary"
+            for group in owners.values()
+            if len(group) > 1
+        ),
+    ]
+
+
+def _said(entry: Entry, synonym: str) -> str:
+    return shown(entry.name) + (f" (as {shown(synonym)!r})" if synonym != entry.name else "")
+
+
+def _tokens(clip: Clip, prompts: list[str]) -> tuple[torch.Tensor, bool]:
+    """(P, L) int64 tokens, and whether one of the prompts did not fit into L.
+
+    Tokenizers cut in silence. With room for one token more, what was cut is not what it was, or goes on.
+    """
+    tokens = clip.tokenizer(prompts)
+    length = tokens.shape[1]
+    longer = clip.tokenizer([*prompts, ""], context_length=length + 1)
+    longer, padding = longer[:-1], longer[-1, -1]
+    return tokens, bool((longer[:, :length] != tokens).any() or (longer[:, length] != padding).any())
+
+
+def _check_readable(clip: Clip, names: Sequence[str]) -> None:
+    nothing = clip.tokenizer([""])[0]
+    for start in range(0, len(names), BATCH):
+        part = names[start : start + BATCH]
+        unread = (clip.tokenizer(list(part)) == nothing).all(dim=1)
+        if unread.any():
+            name = part[int(unread.nonzero()[0, 0])]
+            raise VocabularyError(
+                f"the tokenizer of {clip.name} reads nothing in the name {name!a}", remedy="Write a word"
+            )
 
 
 @torch.inference_mode()

@@ -22,6 +22,7 @@ from ovps.model.masks import MaskForm, mask_probability, reconstruct
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered, merge
 from ovps.model.proposals import add_proposals
+from ovps.taxonomy import name_key
 from ovps.vocabulary import Vocabulary
 
 MASK_THRESHOLD = 0.5  # of the masks that mask recall asks about
@@ -47,7 +48,8 @@ class Text:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, trained: Collection[str], device: torch.device | str = "cpu") -> Text:
-        is_base = np.array([name in trained for name in vocabulary.names])
+        keys = {name_key(name) for name in trained}
+        is_base = np.array([name_key(name) in keys for name in vocabulary.names])
         arrays = (vocabulary.embeddings, vocabulary.class_index, vocabulary.is_thing, is_base)
         return cls(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
@@ -58,13 +60,15 @@ class Text:
         Raises:
             VocabularyError: an entry that is not one of them.
         """
-        unknown = [name for name in vocabulary.names if name not in trained]
+        by_key = {name_key(name): name for name in trained}
+        unknown = [name for name in vocabulary.names if name_key(name) not in by_key]
         if unknown:
             raise VocabularyError(
                 f"a closed-set run cannot name {', '.join(unknown)}",
                 remedy=f"Use the classes it was trained on: {', '.join(trained)}",
             )
-        text, entries = closed_text(vocabulary.names, trained), len(vocabulary.names)
+        names = tuple(by_key[name_key(name)] for name in vocabulary.names)
+        text, entries = closed_text(names, trained), len(names)
         is_thing = torch.from_numpy(vocabulary.is_thing)
         tensors = (text, torch.arange(entries), is_thing, torch.ones(entries, dtype=torch.bool))
         return cls(*(t.to(device) for t in tensors))
@@ -171,6 +175,21 @@ def variants_of(network: Network | VoxelNetwork) -> tuple[Variant, ...]:
     if isinstance(network, VoxelNetwork):
         return ()
     return ("unsplit", "proposals", "filled") if isinstance(network.classifier, TextClassifier) else ("unsplit",)
+
+
+def reads_camera(network: Network | VoxelNetwork, classifier: ClassifierConfig | None, *, filled: bool) -> bool:
+    """Whether the labels of `predict_frame` depend on the CLIP features of the frame, and so on its images.
+
+    A LiDAR-only network that learned from such features of other frames does not read any.
+
+    Args:
+        network: as for `predict_frame`.
+        classifier: as for `predict_frame`.
+        filled: the labels are those of the variant `filled`.
+    """
+    if isinstance(network, VoxelNetwork):
+        return True  # its own feature or CLIP's, whichever is nearer to some text
+    return network.config.fusion or filled or (classifier is not None and classifier.classes == "ensemble")
 
 
 def _class_probability(

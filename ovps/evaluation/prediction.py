@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.entries import shown
 from ovps.errors import VocabularyError
-from ovps.taxonomy import UNLABELLED, Taxonomy
+from ovps.taxonomy import UNLABELLED, ClassInfo, Taxonomy, name_key
 from ovps.vocabulary import Vocabulary
 
 NO_ENTRY = -1
+LISTED = 20  # names in a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +53,39 @@ def class_ids(vocabulary: Vocabulary, taxonomy: Taxonomy) -> NDArray[np.int64]:
     Raises:
         VocabularyError: no entry is a class of the taxonomy.
     """
-    known = [taxonomy.by_name[n].id if n in taxonomy.by_name else UNLABELLED for n in vocabulary.names]
+    known = [UNLABELLED if c is None else c.id for c in named_classes(vocabulary, taxonomy)]
     if not any(known):
         raise VocabularyError(
-            f"none of {', '.join(vocabulary.names)} is a class of {taxonomy.name}",
+            f"none of {_listed(vocabulary.names)} is a class of {taxonomy.name}",
             remedy=f"Name entries after its classes ({', '.join(taxonomy.by_name)}), synonyms behind `=`",
         )
     return np.array([*known, UNLABELLED])
+
+
+def named_classes(vocabulary: Vocabulary, taxonomy: Taxonomy) -> tuple[ClassInfo | None, ...]:
+    """The class that each entry is named after, by `ovps.taxonomy.name_key`; None for distractors."""
+    return tuple(taxonomy.by_key.get(name_key(name)) for name in vocabulary.names)
+
+
+def unnamed_classes(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
+    """Names of the classes that no entry is named after: nothing is ever called that."""
+    named = {c.name for c in named_classes(vocabulary, taxonomy) if c}
+    return [c.name for c in taxonomy.classes if c.name not in named]
+
+
+def class_warnings(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
+    """What of a vocabulary does not fit the classes that it is scored on, a sentence each."""
+    pairs = list(zip(vocabulary.entries, named_classes(vocabulary, taxonomy), strict=True))
+    unnamed, distractors = unnamed_classes(vocabulary, taxonomy), [e.name for e, c in pairs if c is None]
+    other_kind = [f"{e.name}:{c.kind}" for e, c in pairs if c and c.kind != e.kind]
+    sentences = {
+        f"no entry of the vocabulary is named after {_listed(unnamed)}: nothing is predicted as these": unnamed,
+        f"{_listed(distractors)}: no class of {taxonomy.name}; what is called so counts as unlabelled": distractors,
+        f"things and stuff are mixed up, {taxonomy.name} has {_listed(other_kind)}": other_kind,
+    }
+    return [sentence for sentence, found in sentences.items() if found]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(shown(n) for n in names[:LISTED]) + more

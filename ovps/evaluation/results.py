@@ -226,6 +226,7 @@ class EvalResult(_Model):
         checkpoint_sha256, vocabulary_sha256: of the weights' file, and of the vocabulary
             (`ovps.vocabulary.digest`); None in evaluations of older versions, as is `parameters`.
         parameters: of the network.
+        warnings: what of the vocabulary does not fit the classes, a sentence each.
     """
 
     format: str = "ovps-eval-1"
@@ -253,6 +254,7 @@ class EvalResult(_Model):
     checkpoint_sha256: str | None = None
     vocabulary_sha256: str | None = None
     parameters: int | None = None
+    warnings: list[str] = []
 
     @property
     def novel(self) -> frozenset[int]:

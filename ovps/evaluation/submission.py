@@ -3,16 +3,16 @@
     FOLDER/panoptic/SUBSET/TOKEN_panoptic.npz   `data` (N,) uint16 = 1000 * challenge class + instance
     FOLDER/SUBSET/submission.json               what the predictions were made from
 
-Things count their instances from 1, per class and frame; stuff has instance 0. A point without a prediction is 0: the
-devkit's format shows such points and its panoptic evaluator takes them as missed (only the *lidarseg* challenge refuses
-class 0), so the devkit's scores of the files are those of the evaluation. The devkit has no validation of panoptic
-submissions; `check_submission` is ours.
+Things count their instances from 1 to 999, per class and frame; stuff has instance 0. A point without a prediction is
+0: the devkit's format shows such points and its panoptic evaluator takes them as missed (only the *lidarseg* challenge
+refuses class 0), so the devkit's scores of the files are those of the evaluation. The devkit has no validation of
+panoptic submissions; `check_submission` is ours.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +20,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.errors import ConfigError, StorageError
+from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import segments
+from ovps.files import write_whole
 from ovps.taxonomy import UNLABELLED, Taxonomy
 
 DIVISOR = 1000
 META_FLAGS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
+
+
+def leave_out(
+    semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy
+) -> tuple[NDArray[np.int64], int]:
+    """Class ids (N,) with what the format has no room for unlabelled, and the number of instances left out.
+
+    Of each class of things the 999 instances with most points stay; of equally large ones, those of lower number.
+    """
+    semantic = np.asarray(semantic, np.int64)
+    is_thing = np.isin(semantic, taxonomy.thing_ids)
+    keys, row, points = segments(semantic, np.where(is_thing, instance, 0).astype(np.int64))
+    order = np.lexsort((-points, keys[:, 0]))  # by class, then from large to small; stable
+    rank = np.empty(len(keys), np.int64)
+    rank[order] = np.arange(len(keys)) - np.searchsorted(keys[:, 0], keys[:, 0])
+    out = (rank >= DIVISOR - 1) & np.isin(keys[:, 0], taxonomy.thing_ids)
+    return np.where(out[row], UNLABELLED, semantic), int(out.sum())
 
 
 def encode(
@@ -34,7 +52,8 @@ def encode(
     """Class ids (N,) and instances (N,), any numbers, to submission labels (N,) uint16.
 
     Raises:
-        ConfigError: a class the format has no room for, or more than 999 instances of one class in a frame.
+        ConfigError: a class the format has no room for, or more than 999 instances of one class in a frame, of which
+            `leave_out` takes the smallest away.
     """
     semantic = np.asarray(semantic, np.int64)
     is_thing = np.isin(semantic, taxonomy.thing_ids)
@@ -47,7 +66,7 @@ def encode(
             f"the nuScenes format holds 999 instances per class and classes up to 64, not {int(number.max())} and"
             f" {int(semantic.max())}",
             frame=frame,
-            remedy="Raise the score threshold, or predict with another vocabulary, which writes plain arrays",
+            remedy="Predict with a vocabulary of your own, which writes plain arrays",
         )
     return label.astype(np.uint16)[row]
 
@@ -62,29 +81,23 @@ def write_labels(folder: Path, subset: str, token: str, labels: NDArray[np.uint1
 
 
 def save_arrays(path: Path, **arrays: NDArray) -> Path:
-    """A compressed npz, written beside its place and moved there.
+    """A compressed npz, whole or not at all.
 
     Raises:
         StorageError: the disk is full or read-only.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write: {error}", path=path, remedy="Free some space or choose another --out"
-        ) from error
-    return path
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return write_whole(path, content.getvalue())
 
 
-def write_meta(folder: Path, subset: str, *, use_camera: bool = True, use_external: bool = True) -> Path:
-    """submission.json. CLIP saw external data; a model that takes no CLIP feature as input uses no camera."""
-    path = folder / subset / "submission.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_meta(folder: Path, subset: str, *, use_camera: bool, use_external: bool) -> Path:
+    """submission.json.
+
+    Args:
+        use_camera: the predictions depend on images of the frames they are of.
+        use_external: on data beyond the data set: whatever learned from CLIP, or is named by it, does.
+    """
     meta = {
         "task": "segmentation",
         "use_camera": use_camera,
@@ -93,8 +106,8 @@ def write_meta(folder: Path, subset: str, *, use_camera: bool = True, use_extern
         "use_map": False,
         "use_external": use_external,
     }
-    path.write_text(json.dumps({"meta": meta}, indent=2), encoding="utf-8")
-    return path
+    content = json.dumps({"meta": meta}, indent=2).encode()
+    return write_whole(folder / subset / "submission.json", content)
 
 
 def check_submission(

@@ -6,10 +6,11 @@ import torch
 from torch.nn import functional as F
 
 from ovps.clip.loading import load_clip
-from ovps.clip.text import build_vocabulary, fill, load_templates
-from ovps.errors import ConfigError
+from ovps.clip.text import build_vocabulary, fill, load_templates, prompt_warnings
+from ovps.entries import Entry, parse_entries
+from ovps.errors import ConfigError, VocabularyError
 from ovps.taxonomy import load_taxonomy
-from ovps.vocabulary import entries_of, load_vocabulary, parse_entries, save_vocabulary
+from ovps.vocabulary import entries_of, load_vocabulary, save_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,56 @@ def test_templates_without_a_place_for_the_name_are_refused(clip):
         build_vocabulary(clip, parse_entries("car"), ["a photo"])
     with pytest.raises(ConfigError, match="no prompt templates"):
         build_vocabulary(clip, parse_entries("car"), [])
+
+
+@pytest.mark.parametrize("encoder", ["demo", "tiny-resnet"])  # 32 and 77 tokens
+def test_the_shipped_classes_are_read_whole_and_apart(encoder):
+    assert prompt_warnings(load_clip(encoder, "random"), entries_of(load_taxonomy("nuscenes"))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "car=sedan|van, bus=coach|van",  # a shared synonym
+        "van, car=car|Van",  # one that is another entry's name
+        'fruit="caf\N{LATIN SMALL LETTER E WITH ACUTE}", car="cafe\N{COMBINING ACUTE ACCENT}"',
+        'sign="give &amp; take", car="give & take"',  # what only the tokenizer knows to be equal
+    ],
+)
+def test_entries_with_one_embedding_are_warned_of_by_name(clip, text):
+    entries = parse_entries(text)
+    (warning,) = prompt_warnings(clip, entries)
+    assert all(e.name in warning for e in entries)
+    assert "same text embedding" in warning
+    vocabulary = build_vocabulary(clip, entries)
+    cosines = vocabulary.embeddings @ vocabulary.embeddings.T
+    assert cosines[np.not_equal.outer(vocabulary.class_index, vocabulary.class_index)].max() > 1 - 1e-6
+
+
+def test_synonyms_of_one_entry_may_be_equal(clip):
+    assert prompt_warnings(clip, parse_entries("car=car|Car, bus")) == []
+
+
+@pytest.mark.parametrize("encoder", ["demo", "tiny-resnet"])
+def test_a_prompt_is_called_cut_exactly_when_a_word_more_changes_nothing(encoder):
+    clip = load_clip(encoder, "random")
+    context, template = clip.tokenizer([""]).shape[1], ("the {}",)
+    lengths = range(context - 5, context + 2)
+    warned, lost = [], []
+    for words in lengths:  # each word is one token; start, "the" and end are three
+        name = "car " * (words - 1) + "car"
+        warned += [bool(prompt_warnings(clip, [Entry("long", "thing", (name,))], template))]
+        lost += [bool((clip.tokenizer([f"the {name} bus"]) == clip.tokenizer([f"the {name}"])).all())]
+    assert warned == [words + 3 > context for words in lengths]
+    assert lost == [words + 3 >= context for words in lengths]
+
+
+def test_a_warning_of_a_long_name_is_short(clip):
+    (warning,) = prompt_warnings(clip, parse_entries(f"{'very ' * 200}long:stuff, car"))
+    assert warning.startswith("very very")
+    assert len(warning) < 250
+
+
+def test_a_name_that_the_tokenizer_does_not_read_is_refused(clip):
+    with pytest.raises(VocabularyError, match="reads nothing in the name '&nbsp;'"):
+        build_vocabulary(clip, parse_entries('car, x="&nbsp;"'))

@@ -1,0 +1,178 @@
+"""The entries of a vocabulary, and how people write them: on a command line, or in a file."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps.errors import VocabularyError
+from ovps.taxonomy import Kind, name_key
+
+SHOWN = 60  # characters of a name in a message
+
+# UTF-32's mark begins with UTF-16's
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
+_JOINERS = "\u200c\u200d"
+# what people elsewhere separate, quote and list with: here it would silently become part of a name
+_SIGN = re.compile(
+    '["|:\t;\uff0c\uff1b\u3001\u060c\u061b\uff1a\uff1d\uff5c\u201c\u201d\u201e]'
+    "|^['\u2018\u2019\u00ab\\[{]"
+    "|^[-*\u2022] "
+)
+_FILE = re.compile(r"(\.{0,2}|~)/.*|[^,=|\"\n]*\S\.(txt|csv|tsv|names|list|ya?ml|json|safetensors)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One class of a vocabulary: `name[:thing|stuff][=synonym|synonym]`, by default a thing, its own synonym."""
+
+    name: str
+    kind: Kind
+    synonyms: tuple[str, ...]
+
+
+def read_entries(names: str) -> tuple[Entry, ...]:
+    """Entries as text, or the path of a file of them: UTF-8, or any Unicode encoding with a byte order mark.
+
+    Raises:
+        VocabularyError: no such file, not text, or not entries; see `parse_entries`.
+    """
+    path = Path(names)
+    if not _is_file(path):
+        if _FILE.fullmatch(names):  # it would become a class of its own
+            raise VocabularyError("no such file of class names", path=names, remedy="Mend the path, or give the names")
+        return parse_entries(names)
+    try:
+        return parse_entries(_decode(path.read_bytes()))
+    except OSError as error:
+        raise VocabularyError(f"cannot read: {error.strerror}", path=path, remedy="Make it readable") from error
+    except UnicodeDecodeError as error:
+        raise VocabularyError(
+            f"not {error.encoding} at byte {error.start}",
+            path=path,
+            remedy="Save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
+        ) from error
+    except VocabularyError as error:
+        raise VocabularyError(error.message, path=path, remedy=error.remedy) from error
+
+
+def parse_entries(text: str) -> tuple[Entry, ...]:
+    """Entries separated by commas or line ends; `#` starts a comment; in double quotes no sign means anything.
+
+    Names are taken as they are written, in Unicode's composed form (NFC) and without invisible characters. Two that
+    differ in nothing that `name_key` looks at are one name.
+
+    >>> parse_entries('car, road:stuff=road|"street, paved"')[1]
+    Entry(name='road', kind='stuff', synonyms=('road', 'street, paved'))
+
+    Raises:
+        VocabularyError: empty, a name twice, a kind other than thing and stuff, quotes that do not close, or signs
+            that separate nothing here.
+    """
+    entries: list[Entry] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            items = _split(_split(line, "#")[0], ",")
+            entries += [_parse_entry(item) for item in items if _visible(item)]
+        except VocabularyError as error:
+            raise VocabularyError(f"line {number}: {error.message}", remedy=error.remedy) from None
+    if not entries:
+        raise VocabularyError("no class names given", remedy='Write for example "car, bus, road:stuff=road|street"')
+    first: dict[str, str] = {}
+    for entry in entries:
+        if other := first.get(key := name_key(entry.name)):
+            twice = f"{shown(entry.name)} is named twice"
+            raise VocabularyError(
+                twice if other == entry.name else f"{shown(other)} and {shown(entry.name)} are one name",
+                remedy="Leave one out: case, underscores and the Unicode form of a name make no other class of it",
+            )
+        first[key] = entry.name
+    return tuple(entries)
+
+
+def shown(name: str) -> str:
+    """A name for a message: a long one is cut."""
+    return name if len(name) <= SHOWN else f"{name[: SHOWN - 3]}..."
+
+
+def _parse_entry(item: str) -> Entry:
+    if item.count('"') % 2:
+        raise _unreadable(item, "a quote that does not close")
+    head, *tail = _split(item, "=")
+    head, *kinds = _split(head, ":")
+    kind = kinds[0].strip().casefold() if kinds else "thing"
+    if len(tail) > 1 or len(kinds) > 1 or kind not in ("thing", "stuff"):
+        raise _unreadable(item, "more than one =" if len(tail) > 1 else "the kind is thing or stuff")
+    name = _word(head, item)
+    synonyms = tuple(_word(s, item) for t in tail for s in _split(t, "|") if _visible(s))
+    if not name_key(name) or not all(map(name_key, synonyms)):
+        raise _unreadable(item, "a name without a letter")
+    if tail and not synonyms:
+        raise _unreadable(item, "no synonyms behind =")
+    return Entry(name, "stuff" if kind == "stuff" else "thing", synonyms or (name.replace("_", " "),))
+
+
+def _split(text: str, sign: str) -> list[str]:
+    """Parts of a text between the signs that stand outside double quotes."""
+    if '"' not in text:
+        return text.split(sign)
+    parts, start, quoted = [], 0, False
+    for place, character in enumerate(text):
+        quoted ^= character == '"'
+        if character == sign and not quoted:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
+
+
+def _word(part: str, item: str) -> str:
+    """A name or synonym, out of its quotes."""
+    part = _visible(part)
+    inner = part[1:-1].replace('""', "")
+    if len(part) > 1 and part[0] == part[-1] == '"' and '"' not in inner:
+        part = _visible(part[1:-1].replace('""', '"'))
+    elif found := _SIGN.search(part):
+        raise _unreadable(item, f"{found[0]!r} in a name without quotes")
+    if odd := [c for c in part if unicodedata.category(c) in ("Cc", "Cs")]:
+        raise _unreadable(item, f"a character that is no text, {odd[0]!a}")
+    return part
+
+
+def _visible(text: str) -> str:
+    """NFC, trimmed, without the characters of no width; joiners stay, some scripts are spelt with them."""
+    kept = "".join(c for c in text if c in _JOINERS or unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", kept).strip()
+
+
+def _unreadable(item: str, reason: str) -> VocabularyError:
+    return VocabularyError(
+        f"cannot read the vocabulary entry {shown(item.strip())!r}: {reason}",
+        remedy='Write name[:thing|stuff][=synonym|synonym], and names with signs in straight double quotes ("a, b")',
+    )
+
+
+def _decode(content: bytes) -> str:
+    """Text of a file; a byte order mark says how it is encoded."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return content.decode(encoding)
+    if b"\0" in content:
+        raise VocabularyError(
+            "not UTF-8, perhaps UTF-16 without a byte order mark",
+            remedy="Save it as UTF-8, for example: iconv -f UTF-16LE -t UTF-8 OLD > NEW",
+        )
+    return content.decode("utf-8")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a long list of names is no file name
+        return False
