@@ -61,6 +61,8 @@ def test_help_shows_an_example(ovps, command):
         (("experiment", "run", "driveworld", "--splits", "b99"), 2, "config", "b12n4"),
         (("eval", "--run", "nowhere"), 6, "checkpoint", "ovps train"),
         (("vocab", "build", "--names", "car:bus", "--out", "v.safetensors"), 7, "vocabulary", "name[:thing|stuff]"),
+        (("vocab", "build", "--names", "car, Car", "--out", "v.safetensors"), 7, "vocabulary", "Leave one out"),
+        (("vocab", "build", "--names", "classes.txt", "--out", "v.safetensors"), 7, "vocabulary", "Mend the path"),
         (("world", "build", "--scenes", "0"), 2, "config", "scene"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -113,3 +115,28 @@ def test_vocab_build_writes_what_predict_reads(ovps, tmp_path):
     assert code == 0, stderr
     assert json.loads(stdout)["embeddings"] == 3
     assert load_vocabulary(path).names == ("fire truck", "road")
+
+
+def test_vocab_build_says_what_clip_does_not_see(ovps, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text(f'"car, red"=van\r\nbus=Van\r\n{"long " * 40}\r\n', encoding="utf-16")
+    arguments = ("vocab", "build", "--names", str(names), "--weights", "random", "--out", str(tmp_path / "v"))
+    code, stdout, stderr = ovps(*arguments, "--json")
+    assert code == 0, stderr
+    summary = json.loads(stdout)
+    cut, equal, random = summary["warnings"]
+    assert cut.startswith("long long")
+    assert "car, red (as 'van') and bus (as 'Van')" in equal
+    assert "random CLIP weights" in random
+    assert stderr.splitlines() == [f"warning: {w}" for w in summary["warnings"]]
+    assert summary["weights_random"] is True
+    code, stdout, again = ovps(*arguments)
+    assert (code, again) == (0, stderr)
+    assert "warning" not in stdout
+
+
+def test_of_many_warnings_the_first_are_printed(capsys):
+    cli.show({"warnings": [f"w{n}" for n in range(11)]}, False)
+    stdout, stderr = capsys.readouterr()
+    assert stdout.strip() == ""
+    assert stderr.splitlines() == [*(f"warning: w{n}" for n in range(8)), "warning: and 3 more, see --json"]

@@ -36,6 +36,7 @@ def test_nuscenes_equals_the_devkit(mini_nuscenes):
     assert {raw: taxonomy.raw_to_id.get(raw, 0) for raw in range(32)} == mapper.fine_idx_2_coarse_idx_mapping
     assert {c.name: c.color for c in taxonomy.classes} == {n: mapper.coarse_colormap[n] for n in taxonomy.by_name}
     assert (taxonomy.min_points, taxonomy.instance_divisor) == (15, 1000)
+    assert taxonomy.submission == "nuscenes"
 
 
 def test_no_synonym_means_two_classes():
@@ -89,6 +90,7 @@ def test_ones_own_files(tmp_path):
     path.write_text(yaml.safe_dump(SMALL))
     taxonomy = load_taxonomy(str(path))
     assert (taxonomy.thing_ids, taxonomy.stuff_ids) == ((3,), (200,))
+    assert taxonomy.submission is None
     (tmp_path / "split.yaml").write_text("{name: mine, taxonomy: small, novel: [road]}")
     split = load_split(str(tmp_path / "split.yaml"))
     assert (split.base_ids(taxonomy), split.novel_ids(taxonomy)) == ((3,), (200,))
@@ -138,6 +140,12 @@ def _class(**change):
         ({"classes": [_class(kind="tree")]}, "thing"),
         ({"classes": [_class(synonyms=[])]}, "at least 1"),
         ({"typo": 1}, "not permitted"),
+        ({"classes": [_class(), _class(id=4, name="Car", synonyms=["van"])]}, "share"),
+        ({"classes": [_class(name="fire_truck"), _class(id=4, name="Fire truck", synonyms=["x"])]}, "share"),
+        ({"classes": [_class(), _class(id=4, name="van", synonyms=["van", "Car"])]}, "synonym of both car and van"),
+        ({"classes": [_class(synonyms=["car", " "])]}, "without a letter"),
+        ({"submission": "kitti"}, "nuscenes"),
+        ({"submission": "nuscenes"}, "up to 64"),
     ],
 )
 def test_senseless_taxonomies(change, reason, tmp_path):

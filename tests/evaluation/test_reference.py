@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ovps.cache.reader import Store
 from ovps.errors import VocabularyError
-from ovps.evaluation.prediction import FramePrediction, PointLabels, class_ids
+from ovps.evaluation.inference import Text
+from ovps.evaluation.prediction import FramePrediction, PointLabels, class_ids, class_warnings
 from ovps.evaluation.reference import clip_argmax, nearest_entry, random_class, true_masks
 from ovps.evaluation.tally import Tally
 from ovps.taxonomy import load_split, load_taxonomy
-from ovps.vocabulary import Entry, Vocabulary
+from ovps.vocabulary import Entry, Vocabulary, entries_of
 from tests.helpers.synthetic_store import write_synthetic_store
 
 TAXONOMY = load_taxonomy("nuscenes")
@@ -98,6 +101,37 @@ def test_a_perfect_prediction_scores_one_and_chance_far_less(store):
     assert 0 < summary["mask_recall"]["queries"].groups["all"].recall < 1
     assert summary["miou"]["seen"]["all"] == summary["miou"]["unseen"]["all"] == 1
     assert 0.5 < summary["seen_points"] < 0.9
+
+
+def test_entries_that_do_not_fit_the_classes_are_told_of():
+    names = [
+        "Construction Vehicle",
+        *(c.name for c in TAXONOMY.classes if c.name not in ("construction_vehicle", "bus")),
+    ]
+    kinds = ["thing" if n in ("car", "terrain") else "stuff" for n in names]
+    entries = tuple(Entry(n, k, (n,)) for n, k in zip([*names, "unicorn"], [*kinds, "thing"], strict=True))
+    rows = np.eye(len(entries), dtype=np.float32)
+    vocabulary = Vocabulary(entries, rows, np.arange(len(entries)), "x", "y")
+    assert class_ids(vocabulary, TAXONOMY)[0] == TAXONOMY.by_name["construction_vehicle"].id
+    unnamed, distractors, kinds = class_warnings(vocabulary, TAXONOMY)
+    assert "named after bus:" in unnamed
+    assert distractors.startswith("unicorn: no class of nuscenes")
+    assert "Construction Vehicle:thing" in kinds
+    assert "terrain:stuff" in kinds
+    assert "car" not in kinds.replace("cargo", "")
+    own = Vocabulary(entries_of(TAXONOMY), np.eye(16, dtype=np.float32), np.arange(16), "x", "y")
+    assert class_warnings(own, TAXONOMY) == []
+
+
+def test_base_entries_are_known_however_they_are_spelt():
+    entries = tuple(Entry(n, "thing", (n,)) for n in ("Construction vehicle", "BUS", "unicorn"))
+    vocabulary = Vocabulary(entries, np.eye(3, dtype=np.float32), np.arange(3), "x", "y")
+    assert Text.of(vocabulary, ("bus", "construction_vehicle")).is_base.tolist() == [True, True, False]
+    closed = Text.closed(
+        replace(vocabulary, entries=entries[:2], embeddings=vocabulary.embeddings[:2], class_index=np.arange(2)),
+        ("bus", "construction_vehicle"),
+    )
+    assert closed.text.tolist() == [[0, 1], [1, 0]]
 
 
 def test_an_unseen_prediction_is_a_miss_and_distractors_are_no_class(store, frame):

@@ -18,7 +18,7 @@ from nuscenes.utils.data_io import load_bin_file
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
-from ovps.evaluation.submission import check_submission, encode, label_path, write_labels, write_meta
+from ovps.evaluation.submission import check_submission, encode, label_path, leave_out, write_labels, write_meta
 from ovps.taxonomy import load_taxonomy
 from ovps.world import build_world
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
@@ -55,7 +55,7 @@ def check_against_devkit(root: Path, version: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_bin_file(str(path), type="panoptic"), predicted)
         counts.add(semantic, instance, predicted // 1000, predicted, min_points=TAXONOMY.min_points)
         points[token] = len(raw)
-    write_meta(tmp_path / "sub", "val")
+    write_meta(tmp_path / "sub", "val", use_camera=True, use_external=True)
     assert check_submission(tmp_path / "sub", "val", points, TAXONOMY) == []
 
     theirs = devkit_scores(nusc, tmp_path / "sub", "val", [s["name"] for s in nusc.scene], tmp_path)
@@ -105,6 +105,21 @@ def test_too_many_instances_is_an_error():
         encode(np.full(1000, 4), np.arange(1000), TAXONOMY, frame="abc")
 
 
+@given(st.lists(st.tuples(st.sampled_from([0, 4, 7, 11]), st.integers(0, 8)), max_size=80), st.integers(2, 6))
+def test_what_does_not_fit_is_the_smallest_and_nothing_else(pairs, room):
+    semantic, instance = np.array(pairs, np.int64).reshape(-1, 2).T
+    with patch("ovps.evaluation.submission.DIVISOR", room):
+        kept, count = leave_out(semantic, instance, TAXONOMY)
+    sizes = {c: Counter(i for k, i in pairs if k == c) for c in (4, 7)}
+    assert count == sum(max(len(s) - (room - 1), 0) for s in sizes.values())
+    assert (kept[semantic == 11] == 11).all()
+    for c, size in sizes.items():
+        stays = {int(i) for i in instance[kept == c]}
+        assert {int(i) for i in instance[(semantic == c) & (kept == 0)]} == size.keys() - stays  # whole instances
+        assert len(stays) == min(len(size), room - 1)
+        assert all(size[i] >= size[o] for i in stays for o in size.keys() - stays)
+
+
 def test_every_fault_is_found(tmp_path):
     good = np.array([4001, 11000, 0], np.uint16)
     broken = {
@@ -126,7 +141,7 @@ def test_every_fault_is_found(tmp_path):
     assert Counter(p.split(":")[0] for p in problems) == Counter(
         ["submission.json", "count", "dtype", "class", "thing", "stuff", "void", "extra", "torn", "missing"]
     )
-    write_meta(tmp_path, "val")
+    write_meta(tmp_path, "val", use_camera=False, use_external=True)
     for token in (*broken, "torn"):
         if token != "good":
             label_path(tmp_path, "val", token).unlink()
@@ -141,7 +156,7 @@ def test_every_fault_is_found(tmp_path):
 
 def test_a_full_disk_leaves_no_half_written_file(tmp_path):
     with (
-        patch("ovps.evaluation.submission.np.savez_compressed", side_effect=OSError(28, "No space left on device")),
+        patch("ovps.files.os.replace", side_effect=OSError(28, "No space left on device")),
         pytest.raises(StorageError, match="No space"),
     ):
         write_labels(tmp_path, "val", "abc", np.zeros(3, np.uint16))

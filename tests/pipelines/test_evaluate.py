@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from ovps.cache.reader import Store
+from ovps.cli import app
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
@@ -120,6 +123,31 @@ def test_the_order_of_a_vocabulary_and_twin_synonyms_change_nothing(made, result
     assert again.system == result.system
     assert again.mask_recall == result.mask_recall
     assert load_result(run / "eval") == result
+
+
+def test_class_names_may_be_written_with_spaces_and_capitals(made, result, tmp_path):
+    run, cache = made
+    own = Store.open(cache).vocabulary
+    assert result.warnings == []
+    renamed = tuple(replace(e, name=e.name.replace("_", " ").title()) for e in own.entries)
+    save_vocabulary(replace(own, entries=renamed), tmp_path / "v.safetensors")
+    again = evaluate(run, cache, vocabulary=tmp_path / "v.safetensors", out=tmp_path / "eval", merge=LOOSE)
+    assert (again.system, again.warnings) == (result.system, [])
+
+
+def test_classes_that_nothing_is_named_after_are_told_of(made, tmp_path):
+    run, cache = made
+    own = Store.open(cache).vocabulary
+    renamed = tuple(replace(e, name={"bus": "coach"}.get(e.name, e.name)) for e in own.entries)
+    save_vocabulary(replace(own, entries=renamed), tmp_path / "v.safetensors")
+    arguments = ["eval", "--run", str(run), "--cache", str(cache), "--vocab", str(tmp_path / "v.safetensors")]
+    shown = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "eval"), "--json"])
+    assert shown.exit_code == 0, shown.output
+    unnamed, distractor = json.loads(shown.stdout)["warnings"]
+    assert "named after bus:" in unnamed
+    assert distractor.startswith("coach:")
+    assert all(f"warning: {w}" in shown.stderr for w in (unnamed, distractor))
+    assert load_result(tmp_path / "eval").warnings == [unnamed, distractor]
 
 
 def test_errors(made, tmp_path):

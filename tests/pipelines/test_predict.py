@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from nuscenes.utils.data_io import load_bin_file
 from typer.testing import CliRunner
 
+import pipelines.predict
 from ovps.cache.reader import Store
 from ovps.cli import app
-from ovps.errors import VocabularyError
+from ovps.errors import StorageError, VocabularyError
+from ovps.evaluation.prediction import PointLabels
 from ovps.evaluation.submission import check_submission
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
 from pipelines.predict import predict
-from tests.pipelines.untrained import LOOSE, untrained
+from pipelines.train import TrainOptions, train
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.untrained import LOOSE, TINY, untrained
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,8 @@ def test_the_data_sets_own_classes_become_a_submission(made, tmp_path):
     assert sum(int((x == 0).sum()) for x in labels) == summary.unlabelled
     about = json.loads((tmp_path / "about.json").read_text())
     assert about["weights_random"] is False
+    assert (about["format"], about["unnamed_classes"], about["left_out"]) == ("submission", [], {})
+    assert (summary.unnamed_classes, summary.left_out, summary.warnings) == ([], {}, [])
 
 
 def test_filling_labels_more_points(made, tmp_path):
@@ -76,11 +84,14 @@ def test_another_vocabulary_becomes_plain_arrays(made, tmp_path):
     for file in files:
         with np.load(file) as arrays:
             entry, instance = arrays["entry"], arrays["instance"]
-        assert (entry.dtype, instance.dtype, len(entry)) == (np.int16, np.int32, 600)
+        assert (entry.dtype, instance.dtype, len(entry)) == (np.int32, np.int32, 600)
         assert set(entry.tolist()) <= {-1, 0, 1}
         assert ((instance > 0) == (entry == 0)).all()
     about = json.loads((out / "about.json").read_text())
-    assert [e["name"] for e in about["entries"]] == ["vehicle", "plant"]
+    assert [(e["name"], e["class"]) for e in about["entries"]] == [("vehicle", None), ("plant", None)]
+    assert about["unlabelled"] == -1
+    assert summary.unnamed_classes == about["unnamed_classes"] == [c.name for c in load_taxonomy("nuscenes").classes]
+    assert summary.warnings == []  # an open vocabulary need not name the data set's classes
 
 
 def test_a_vocabulary_of_another_clip_is_refused(made, tmp_path):
@@ -90,3 +101,127 @@ def test_a_vocabulary_of_another_clip_is_refused(made, tmp_path):
     with pytest.raises(VocabularyError, match="another CLIP"):
         predict(*made, tmp_path / "out", vocabulary=tmp_path / "v.safetensors")
     assert not (tmp_path / "out").exists()
+
+
+def test_classes_are_found_however_they_are_spelt(made, tmp_path):
+    own = Store.open(made[1]).vocabulary
+    names = ["Construction Vehicle", "traffic  cone", "unicorn"]
+    entries = tuple(Entry(n, "thing", (n,)) for n in names)
+    rows = own.embeddings[[own.names.index(n) for n in ("construction_vehicle", "traffic_cone", "car")]]
+    vocabulary = Vocabulary(entries, rows, np.arange(3), own.encoder, own.weights_sha256)
+    save_vocabulary(vocabulary, tmp_path / "v.safetensors")
+    summary = predict(*made, tmp_path, vocabulary=tmp_path / "v.safetensors", merge=LOOSE)
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert [e["name"] for e in about["entries"]] == names
+    assert [e["class"] for e in about["entries"]] == ["construction_vehicle", "traffic_cone", None]
+    assert len(summary.unnamed_classes) == 14
+
+
+def test_a_taxonomy_without_a_submission_format_becomes_plain_arrays(made, tmp_path):
+    run, cache = made
+    own = shutil.copytree(run, tmp_path / "run")
+    info = json.loads((own / "run.json").read_text())
+    assert info["taxonomy"].pop("submission") == "nuscenes"
+    (own / "run.json").write_text(json.dumps(info | {"taxonomy": info["taxonomy"] | {"name": "mine"}}))
+    summary = predict(own, cache, tmp_path / "out", merge=LOOSE)
+    assert summary.format == "arrays"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["about.json", "labels"]
+    about = json.loads((tmp_path / "out" / "about.json").read_text())
+    assert [e["class"] for e in about["entries"]] == [c.name for c in load_taxonomy("nuscenes").classes]
+    assert about["taxonomy"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("system", "settings", "fill", "external"),
+    [
+        ("ovps", (), False, True),
+        ("minus_fusion", (), False, True),
+        ("minus_fusion", (), True, True),
+        ("pfc", ("model.mask_prior=0.6",), False, True),  # or no voxel is inside an untrained mask
+        ("openscene", (), False, True),
+        ("closed_set", (), False, False),
+        ("closed_set", ("model.fusion=true",), False, True),
+        ("closed_set", ("loss.object_weight=1",), False, True),
+    ],
+)
+def test_what_the_labels_depend_on_is_what_is_declared(stores, tmp_path, system, settings, fill, external):
+    """Two stores of the same points and other CLIP features: equal labels if and only if no camera is declared."""
+    clear, blurred = stores
+    overrides = (*TINY, "gradient_interval=0", *settings)
+    train(TrainOptions(cache=clear, out=tmp_path / "run", system=system, overrides=overrides))
+    files = []
+    for store in (clear, blurred):
+        out = tmp_path / store.name
+        merge = None if fill else LOOSE  # which leaves nothing to fill
+        assert predict(tmp_path / "run", store, out, fill=fill, merge=merge).problems == []
+        files.append([load_bin_file(str(p), type="panoptic") for p in sorted(out.glob("panoptic/val/*.npz"))])
+    meta = json.loads((out / "val" / "submission.json").read_text())["meta"]
+    assert meta["use_camera"] == any((a != b).any() for a, b in zip(*files, strict=True))
+    assert meta["use_external"] == external
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stores")
+    return [write_synthetic_store(folder / name, frames=2, noise=noise) for name, noise in (("a", 0.3), ("b", 3.0))]
+
+
+def test_a_crowded_frame_ends_nothing_and_is_told_of(made, tmp_path, monkeypatch):
+    """Every point of the second of three frames is a car of its own, but for one car of ten points."""
+    run, _ = made
+    cache = write_synthetic_store(tmp_path / "zarr", frames=3, points=1500)
+    whole = pipelines.predict.predictions
+
+    def crowded(session, frames, variants):
+        for number, (frame, prediction) in enumerate(whole(session, frames, variants)):
+            n = len(frame.xyz)
+            instance = np.where(np.arange(n) >= n - 10, n, np.arange(n)) + 1
+            cars = PointLabels(np.full(n, session.vocabulary.names.index("car")), instance)
+            yield frame, prediction if number != 1 else replace(prediction, labels=cars)
+
+    monkeypatch.setattr(pipelines.predict, "predictions", crowded)
+    arguments = ["predict", "--run", str(run), "--cache", str(cache), "--out", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert (summary["frames"], summary["problems"]) == (3, [])
+    tokens = [ref.token for ref in Store.open(cache).frames if ref.subset == "val"]
+    assert summary["left_out"] == {tokens[1]: 1491 - 999}
+    (warning,) = summary["warnings"]
+    assert f"{tokens[1]}: 492" in warning
+    assert warning in result.stderr.replace("\n", " ")
+    assert json.loads((tmp_path / "out" / "about.json").read_text())["left_out"] == summary["left_out"]
+    files = sorted((tmp_path / "out" / "panoptic" / "val").glob("*.npz"))
+    assert len(files) == 3
+    labels = load_bin_file(str(files[1]), type="panoptic")
+    assert len(set(labels[labels > 0])) == 999
+    assert (labels == 0).sum() == 492
+    assert len(set(labels[-10:])) == 1
+    assert labels[-1] > 0  # the largest stays, although its number is the highest
+
+
+def test_about_says_which_clip_and_names_no_place_on_this_machine(made, tmp_path):
+    run, cache = made
+    random = shutil.copytree(run, tmp_path / "run")
+    info = json.loads((random / "run.json").read_text())
+    info["clip"]["weights_random"] = True
+    (random / "run.json").write_text(json.dumps(info))
+    chance = shutil.copytree(cache, tmp_path / "zarr")
+    store = json.loads((chance / "store.json").read_text())
+    store["provenance"]["weights_random"] = True
+    (chance / "store.json").write_text(json.dumps(store))
+    summary = predict(random, chance, tmp_path / "out")
+    assert (summary.encoder, summary.weights_random) == ("synthetic", True)
+    assert summary.warnings == ["random CLIP weights: the labels mean nothing"]
+    text = (tmp_path / "out" / "about.json").read_text()
+    about = json.loads(text)
+    assert (about["encoder"], about["weights_sha256"], about["weights_random"]) == ("synthetic", "0" * 64, True)
+    assert about["run"] == "run"
+    assert str(tmp_path) not in text
+
+
+def test_a_folder_that_cannot_be_written_is_named(made, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as caught:
+        predict(*made, tmp_path / "file" / "out")
+    assert str(tmp_path / "file") in caught.value.path
