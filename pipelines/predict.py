@@ -146,7 +146,7 @@ def predict(
 def uses_clip(config: TrainConfig) -> bool:
     """Whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
     loss = config.loss
-    return config.model.head != "learned" or config.model.fusion or loss.object_weight > 0 or loss.voxel_weight > 0
+    return config.model.head != "learned" or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
 
 
 def _submit(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> tuple[int, int]:
