@@ -141,7 +141,7 @@ def test_a_taxonomy_without_a_submission_format_becomes_plain_arrays(made, tmp_p
         ("openscene", (), False, True),
         ("closed_set", (), False, False),
         ("closed_set", ("model.fusion=true",), False, True),
-        ("closed_set", ("loss.object_weight=1",), False, True),
+        ("closed_set", ("loss.terms=[object]",), False, True),
     ],
 )
 def test_what_the_labels_depend_on_is_what_is_declared(stores, tmp_path, system, settings, fill, external):
