@@ -4,10 +4,11 @@
       store.json                      StoreInfo: schema version, provenance, hash of the vocabulary
       vocabulary.safetensors          the data set's own classes as text embeddings
       manifest/PARTITION.parquet      MANIFEST, one row; a partition exists when this file does
-      partitions/PARTITION.zarr/      one Zarr v3 group per partition: ARRAYS
+      partitions/FOLDER/              the folder that a manifest names, a Zarr v3 group: ARRAYS
 
-Whatever else lies in `partitions/` (a folder without its manifest, a folder called `.tmp-*`) is the leftover of a
-run that did not finish, and nobody reads it.
+A folder is `PARTITION-<12 hex digits>.zarr`, made for one attempt to write the partition and never written to again.
+The manifest that names it is the commit; a partition is replaced by a manifest that names another folder. A folder that
+no manifest names is the leftover of a run that did not finish, or of a partition that was replaced: nobody reads it.
 
 A partition is at most `MAX_FRAMES` consecutive frames of one scene. Frames are concatenated along the first
 axis of every array; `offsets/*` tell where each begins. P points, V voxels, S objects, F frames, C CLIP channels;
@@ -22,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA_VERSION = 1
 MAX_FRAMES = 40
@@ -44,7 +45,6 @@ class Provenance(_Record):
     weights_sha256: str
     weights_random: bool
     clip_dim: int = Field(gt=0)
-    image_size: tuple[int, int]  # width, height in pixels, of the images
     upscale: float  # images are enlarged by this factor before they are encoded
     grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32"
     occlusion: dict[str, float] | None  # settings of the visibility test; None: every point in an image is seen
@@ -105,6 +105,14 @@ _COUNTED_BY = {"offsets/points": "P", "offsets/voxels": "V", "offsets/valid": "W
 _COUNTED_BY |= {"offsets/cells": "K", "offsets/weights": "Z"}
 
 
+class CameraRow(_Record):
+    """One camera of a frame."""
+
+    channel: str
+    width: int  # pixels, of the image
+    height: int
+
+
 class FrameRow(_Record):
     """One frame of a partition, in the order of its arrays."""
 
@@ -118,10 +126,13 @@ class FrameRow(_Record):
     objects: int
     labelled: bool
     global_from_lidar: tuple[float, ...] = Field(min_length=16, max_length=16)  # (4, 4), row by row, metres
+    cameras: tuple[CameraRow, ...]
+    codec_max_error: float  # largest |stored - computed| over the voxel features
+    codec_mean_error: float
 
 
 class SkippedRow(_Record):
-    """A quarantined frame."""
+    """A frame that could not be computed, or not with the labels that it has got since."""
 
     token: str
     kind: str
@@ -129,7 +140,7 @@ class SkippedRow(_Record):
 
 
 class FileRow(_Record):
-    """One file of a partition, below `partitions/PARTITION.zarr`."""
+    """One file of a partition, below its folder."""
 
     path: str
     bytes: int
@@ -148,12 +159,11 @@ class PartitionRow(_Record):
     """The manifest of one partition."""
 
     partition: str
+    folder: str
     scene: str
     frames: tuple[FrameRow, ...]
     skipped: tuple[SkippedRow, ...]
     files: tuple[FileRow, ...]
-    codec_max_error: float  # largest |stored - computed| over the voxel features
-    codec_mean_error: float
 
     @field_validator("partition")
     @classmethod
@@ -162,7 +172,14 @@ class PartitionRow(_Record):
             raise ValueError(f"{name!r} is not a partition name")
         return name
 
+    @model_validator(mode="after")
+    def _own_folder(self) -> PartitionRow:
+        if not re.fullmatch(re.escape(self.partition) + r"-[0-9a-f]{12}\.zarr", self.folder):
+            raise ValueError(f"{self.folder!r} is not a folder of partition {self.partition!r}")
+        return self
 
+
+CAMERA = pa.struct([("channel", pa.string()), ("width", pa.int32()), ("height", pa.int32())])
 FRAME = pa.struct(
     [
         ("token", pa.string()),
@@ -175,6 +192,9 @@ FRAME = pa.struct(
         ("objects", pa.int64()),
         ("labelled", pa.bool_()),
         ("global_from_lidar", pa.list_(pa.float64(), 16)),
+        ("cameras", pa.list_(CAMERA)),
+        ("codec_max_error", pa.float64()),
+        ("codec_mean_error", pa.float64()),
     ]
 )
 SKIPPED = pa.struct([("token", pa.string()), ("kind", pa.string()), ("reason", pa.string())])
@@ -183,12 +203,11 @@ FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.st
 MANIFEST = pa.schema(
     [
         ("partition", pa.string()),
+        ("folder", pa.string()),  # below partitions/
         ("scene", pa.string()),
         ("frames", pa.list_(FRAME)),
         ("skipped", pa.list_(SKIPPED)),  # quarantined frames and why
-        ("files", pa.list_(FILE)),  # every file below partitions/PARTITION.zarr
-        ("codec_max_error", pa.float64()),
-        ("codec_mean_error", pa.float64()),
+        ("files", pa.list_(FILE)),  # every file below the folder
     ],
     metadata={"ovps_schema_version": str(SCHEMA_VERSION)},
 )

@@ -175,7 +175,7 @@ def clip_facts(cache: Provenance) -> dict[str, str]:
     return {
         "encoder": cache.encoder,
         "weights": "random: features mean nothing" if cache.weights_random else f"SHA-256 {cache.weights_sha256[:16]}…",
-        "images": f"{cache.image_size[0]} x {cache.image_size[1]} px, enlarged {cache.upscale:g} times",
+        "images": f"enlarged {cache.upscale:g} times",
         "channels": str(cache.clip_dim),
         "grid": cache.grid,
         "codec": cache.codec,

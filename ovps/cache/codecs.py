@@ -8,7 +8,7 @@ loses nothing but the rounding of the cells to float16.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,6 @@ class VoxelFeatures:
     def dense(self) -> NDArray[np.float32]:
         """(V, C) float32; zeros where not valid."""
         return np.asarray(self.weights @ self.cells, dtype=np.float32)
-
-    @classmethod
-    def of_dense(cls, clip: NDArray[np.float32], valid: NDArray[np.bool_]) -> VoxelFeatures:
-        """Features (V, C) that were not made from cells: every valid voxel is its own cell."""
-        count = int(valid.sum())
-        indptr = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
-        weights = csr_array((np.ones(count, np.float32), np.arange(count, dtype=np.int32), indptr), (len(valid), count))
-        return cls(np.ascontiguousarray(clip[valid], dtype=np.float32), weights)
 
 
 def encode(features: VoxelFeatures, codec: Codec) -> Arrays:
@@ -86,25 +78,16 @@ def expected_bytes(weights: csr_array, clip_dim: int) -> dict[Codec, int]:
     return {"dense": 2 * valid * clip_dim, "cells": 2 * used * clip_dim + 8 * weights.nnz + 4 * (valid + 1)}
 
 
-@dataclass(frozen=True)
-class CodecError:
-    """|stored - computed| over `values` numbers of float32 voxel features."""
+class CodecError(NamedTuple):
+    """|stored - computed| over the float32 voxel features of a frame."""
 
-    largest: float = 0.0
-    total: float = 0.0
-    values: int = 0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.values if self.values else 0.0
-
-    def __add__(self, other: CodecError) -> CodecError:
-        return CodecError(max(self.largest, other.largest), self.total + other.total, self.values + other.values)
+    largest: float
+    mean: float
 
 
 def codec_error(arrays: Arrays, codec: Codec, valid: NDArray[np.bool_], computed: NDArray[np.float32]) -> CodecError:
     """Error of what would be read back, against the `computed` features (V, C) float32."""
     difference = np.abs(decode(arrays, codec, valid, computed.shape[1]) - computed)[valid]
     if difference.size == 0:
-        return CodecError()
-    return CodecError(float(difference.max()), float(difference.sum(dtype=np.float64)), difference.size)
+        return CodecError(0.0, 0.0)
+    return CodecError(float(difference.max()), float(difference.mean(dtype=np.float64)))

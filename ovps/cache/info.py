@@ -20,7 +20,8 @@ class StoreSummary(BaseModel):
     Attributes:
         subsets: frames of each subset.
         frames_by_scene: frames of each scene.
-        quarantined: frames that were skipped, and why.
+        image_sizes: images of each size, as "1600x900" pixels.
+        quarantined: frames that could not be computed, or not with their labels, and why.
         bytes: of all files of all partitions.
         bytes_by_array: of them, by array of the schema; what belongs to no array is `metadata`.
         clip_bytes: of the arrays `clip/*`, as compressed.
@@ -43,6 +44,7 @@ class StoreSummary(BaseModel):
     valid_voxels: int
     objects: int
     labelled_frames: int
+    image_sizes: dict[str, int]
     quarantined: tuple[SkippedRow, ...]
     bytes: int
     bytes_by_array: dict[str, int]
@@ -50,11 +52,6 @@ class StoreSummary(BaseModel):
     clip_bytes_dense_fp16: int
     codec_max_error: float
     codec_mean_error: float
-
-    @property
-    def weights_random(self) -> bool:
-        """The CLIP features mean nothing: show it wherever results are shown."""
-        return self.provenance.weights_random
 
 
 def store_info(path: Path) -> StoreSummary:
@@ -85,13 +82,14 @@ def store_info(path: Path) -> StoreSummary:
         valid_voxels=valid_voxels,
         objects=_sum(frames, "objects"),
         labelled_frames=_sum(frames, "labelled"),
+        image_sizes=dict(sorted(Counter(f"{c.width}x{c.height}" for frame in frames for c in frame.cameras).items())),
         quarantined=tuple(skipped for row in rows for skipped in row.skipped),
         bytes=sum(by_array.values()),
         bytes_by_array=dict(sorted(by_array.items())),
         clip_bytes=sum(size for name, size in by_array.items() if name.startswith("clip/")),
         clip_bytes_dense_fp16=valid_voxels * info.provenance.clip_dim * FLOAT16_BYTES,
-        codec_max_error=max((row.codec_max_error for row in rows), default=0.0),
-        codec_mean_error=_mean_error(rows, valid_voxels),
+        codec_max_error=max((frame.codec_max_error for frame in frames), default=0.0),
+        codec_mean_error=_mean_error(frames),
     )
 
 
@@ -111,6 +109,6 @@ def _frames_by_scene(rows: list[PartitionRow]) -> dict[str, int]:
     return dict(sorted(scenes.items()))
 
 
-def _mean_error(rows: list[PartitionRow], valid_voxels: int) -> float:
-    total = sum(row.codec_mean_error * _sum(list(row.frames), "valid_voxels") for row in rows)
-    return total / valid_voxels if valid_voxels else 0.0
+def _mean_error(frames: list[FrameRow]) -> float:
+    total = sum(frame.codec_mean_error * frame.valid_voxels for frame in frames)
+    return total / max(_sum(frames, "valid_voxels"), 1)

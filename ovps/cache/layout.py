@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 INFO = "store.json"
 VOCABULARY = "vocabulary.safetensors"
@@ -15,5 +16,11 @@ def manifest_path(store: Path, partition: str) -> Path:
     return store / MANIFESTS / f"{partition}.parquet"
 
 
-def partition_path(store: Path, partition: str) -> Path:
-    return store / PARTITIONS / f"{partition}.zarr"
+def partition_path(store: Path, folder: str) -> Path:
+    """Where the arrays of a partition lie, given the folder that its manifest names."""
+    return store / PARTITIONS / folder
+
+
+def new_folder(partition: str) -> str:
+    """A folder name that no other attempt to write the partition has: dask may run a task twice."""
+    return f"{partition}-{uuid4().hex[:12]}.zarr"

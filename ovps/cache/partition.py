@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
@@ -18,7 +20,7 @@ from ovps.cache.codecs import Arrays, decode
 from ovps.cache.files import hash_file
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import manifest_path, partition_path
-from ovps.cache.manifest import again, read_manifest
+from ovps.cache.manifest import again
 from ovps.errors import CorruptStoreError
 
 # by which offsets an array is divided into frames
@@ -33,9 +35,12 @@ _OFFSETS_OF = {
 }
 
 
+_NO_CHUNK = 2**64 - 1  # in the index of a shard
+
+
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """One partition, its files checked for presence and size, its arrays open."""
+    """One partition as one manifest names it, its files checked for presence and size, its arrays open."""
 
     folder: Path
     row: PartitionRow
@@ -45,11 +50,14 @@ class Partition:
     remedy: str
 
     @classmethod
-    def open(cls, store: Path, name: str, provenance: Provenance) -> Partition:
-        manifest = manifest_path(store, name)
-        row = read_manifest(manifest)
-        folder = partition_path(store, name)
-        remedy = again(manifest)
+    def open(cls, store: Path, row: PartitionRow, provenance: Provenance) -> Partition:
+        """Open the folder that a manifest names.
+
+        Raises:
+            CorruptStoreError: a file that is missing, of another size or not of the schema.
+        """
+        folder = partition_path(store, row.folder)
+        remedy = again(manifest_path(store, row.partition))
         for file in row.files:
             problem = quick_check(folder / file.path, file.bytes, file.sha256)
             if problem:
@@ -57,8 +65,11 @@ class Partition:
         labelled = any(f.labelled for f in row.frames)
         names = [a.name for a in arrays_of(provenance.codec, labelled=labelled)]
         try:
-            group = zarr.open_group(_StrictStore(folder, read_only=True), mode="r", zarr_format=3)
+            files = _StrictStore(folder, {file.path: file.bytes for file in row.files}, remedy)
+            group = zarr.open_group(files, mode="r", zarr_format=3)
             arrays = {n: _as_array(group[n]) for n in names}
+            for array in arrays.values():
+                files.expect_chunks_of(array)
             sizes = check_shapes(
                 {n: (a.shape, a.dtype) for n, a in arrays.items()},
                 provenance.codec,
@@ -71,10 +82,28 @@ class Partition:
             raise CorruptStoreError(f"damaged partition: {error}", path=folder, remedy=remedy) from error
         return cls(folder, row, provenance, arrays, offsets, remedy)
 
-    def read(self, position: int) -> CachedFrame:
-        frame = self.row.frames[position]
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where each frame's rows lie, by token."""
+        return {frame.token: position for position, frame in enumerate(self.row.frames)}
+
+    def encoded(self, token: str) -> Arrays:
+        """The arrays of one frame as they are stored, without the offsets.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        return {n: self._part(n, self.positions[token]) for n in self.arrays if not n.startswith("offsets/")}
+
+    def read(self, token: str) -> CachedFrame:
+        """One frame.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        frame = self.row.frames[self.positions[token]]
+        arrays = self.encoded(token)
         try:
-            arrays = {n: self._part(n, position) for n in self.arrays if not n.startswith("offsets/")}
             valid = arrays["voxels/valid"]
             clip = decode(arrays, self.provenance.codec, valid, self.provenance.clip_dim)
             return CachedFrame(
@@ -97,6 +126,7 @@ class Partition:
                 object_seen_points=arrays["objects/seen_points"],
                 object_embedding=arrays["objects/embedding"],
                 global_from_lidar=np.array(frame.global_from_lidar).reshape(4, 4),
+                cameras=frame.cameras,
             )
         except (ValueError, KeyError, IndexError, RuntimeError, OSError) as error:
             raise CorruptStoreError(
@@ -122,15 +152,59 @@ class Partition:
 
 
 class _StrictStore(LocalStore):
-    """Every chunk of a partition has been written, so a chunk that is not there is lost. Zarr would read zeros."""
+    """The files of a partition, each of the size that its manifest states, each shard with all of its chunks.
+
+    Every chunk of a partition has been written, so one that is not there is lost. Zarr would read zeros: of an absent
+    shard, of an empty one, and of one whose index lists no such chunk. Other damage is seen by the checksums.
+    """
+
+    def __init__(self, root: Path, sizes: Mapping[str, int], remedy: str) -> None:
+        super().__init__(root, read_only=True)
+        self._sizes, self._remedy = sizes, remedy
+        self._chunks: dict[str, tuple[int, int]] = {}  # of each shard: chunks written, chunks that would fit
+
+    def expect_chunks_of(self, array: zarr.Array) -> None:
+        """Check from now on that the shards of this array hold their chunks; both are cut along the first axis."""
+        assert array.shards is not None
+        rows, shard_rows = array.chunks[0], array.shards[0]
+        for number, start in enumerate(range(0, array.shape[0], shard_rows)):
+            key = "/".join([array.path, "c", str(number), *["0"] * (array.ndim - 1)])
+            self._chunks[key] = (ceil(min(array.shape[0] - start, shard_rows) / rows), shard_rows // rows)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         found = await super().get(key, prototype, byte_range)
-        if found is None:
-            raise FileNotFoundError(f"missing file {self.root / key}")
+        size = self._sizes.get(key)
+        if found is None or size is None:
+            raise self._corrupt(key, "missing file")
+        match byte_range:
+            case RangeByteRequest():
+                wanted = byte_range.end - byte_range.start
+            case SuffixByteRequest():
+                wanted = byte_range.suffix
+            case _:
+                wanted = size
+        actual = (self.root / key).stat().st_size
+        if actual != size or len(found) != wanted:
+            raise self._corrupt(key, f"{actual} bytes, expected {size}")
+        if key in self._chunks and not isinstance(byte_range, RangeByteRequest):
+            self._check_index(key, found.to_bytes())
         return found
+
+    def _check_index(self, key: str, tail: bytes) -> None:
+        """A shard ends with two uint64 per chunk, offset and length, and their CRC-32C; all ones: no such chunk.
+
+        https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
+        """
+        written, slots = self._chunks[key]
+        index = np.frombuffer(tail[-16 * slots - 4 : -4], "<u8").reshape(slots, 2)
+        lost = np.flatnonzero((index[:written] == _NO_CHUNK).any(axis=1))
+        if len(lost):
+            raise self._corrupt(key, f"a shard without its chunk {lost[0]}")
+
+    def _corrupt(self, key: str, message: str) -> CorruptStoreError:
+        return CorruptStoreError(message, path=self.root / key, remedy=self._remedy)
 
 
 def _as_array(node: Any) -> zarr.Array:
@@ -142,8 +216,8 @@ def _as_array(node: Any) -> zarr.Array:
 def quick_check(path: Path, size: int, sha256: str) -> str | None:
     """What is wrong with a file of a partition, without reading the large ones; None if nothing is.
 
-    Zarr reads an absent shard as zeros, so presence and size are checked here; flipped bytes inside a shard are
-    seen by its own checksums when it is read, but those of the small `zarr.json` have none.
+    Flipped bytes inside a shard are seen by its own checksums when it is read, but those of the small `zarr.json`
+    have none.
     """
     try:
         actual = path.stat().st_size

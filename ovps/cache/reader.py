@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from cache_schemas.v1 import SCHEMA_VERSION, PartitionRow, Provenance, StoreInfo
+from ovps.cache.files import hash_file
 from ovps.cache.frame_data import CachedFrame, FrameRef
-from ovps.cache.layout import INFO, VOCABULARY
+from ovps.cache.layout import INFO, VOCABULARY, manifest_path
 from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.partition import Partition
 from ovps.errors import CacheError, CorruptStoreError
@@ -40,9 +41,10 @@ def read_info(path: Path) -> StoreInfo:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError("no cache here", path=path, remedy="Make one: ovps precompute --dataset nuscenes") from error
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CorruptStoreError(
-            f"not a valid {INFO}: {error}", path=file, remedy="Restore it, or precompute into a new folder"
-        ) from error
+        raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST) from error
+
+
+LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
 
 
 @dataclass(eq=False)
@@ -87,19 +89,47 @@ class Store:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The data set's own classes."""
-        return load_vocabulary(self.path / VOCABULARY)
+        """The data set's own classes.
+
+        Raises:
+            CorruptStoreError: not the bytes that were written.
+        """
+        file = self.path / VOCABULARY
+        if not file.is_file() or hash_file(file) != self.info.vocabulary_sha256:
+            raise CorruptStoreError("not the vocabulary that was written", path=file, remedy=LOST)
+        return load_vocabulary(file)
 
     def read(self, ref: FrameRef) -> CachedFrame:
-        """Read one frame.
+        """Read one frame, also if its partition has been replaced since the store was opened.
 
         Raises:
             CorruptStoreError: a file that is missing, of another size, or whose checksum is wrong.
+            CacheError: the store does not hold the frame any more.
         """
-        if ref.partition not in self._open:
-            self._open[ref.partition] = Partition.open(self.path, ref.partition, self.provenance)
-        return self._open[ref.partition].read(ref.position)
+        opened = self._open.get(ref.partition)
+        row = opened.row if opened else self._manifest(ref)
+        while True:
+            try:
+                if opened is None:
+                    opened = self._open[ref.partition] = Partition.open(self.path, row, self.provenance)
+                return opened.read(ref.token)
+            except CorruptStoreError:
+                now = self._manifest(ref)
+                if now.folder == row.folder:
+                    raise
+                opened, row = None, now  # it was replaced meanwhile: what is lost was of the folder before
+
+    def _manifest(self, ref: FrameRef) -> PartitionRow:
+        row = read_manifest(manifest_path(self.path, ref.partition))
+        if all(frame.token != ref.token for frame in row.frames):
+            raise CacheError(
+                f"partition {ref.partition} holds the frame no longer",
+                path=self.path,
+                frame=ref.token,
+                remedy="Start the command again: it sees the store as it is now",
+            )
+        return row
 
 
 def _refs(row: PartitionRow) -> list[FrameRef]:
-    return [FrameRef(row.partition, i, f.token, row.scene, f.subset, f.index) for i, f in enumerate(row.frames)]
+    return [FrameRef(row.partition, f.token, row.scene, f.subset, f.index) for f in row.frames]

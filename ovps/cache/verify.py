@@ -14,7 +14,7 @@ from ovps.cache.files import TEMPORARY, files_below, hash_file
 from ovps.cache.layout import INFO, LOCK, MANIFESTS, PARTITIONS, VOCABULARY, manifest_path, partition_path
 from ovps.cache.manifest import again, manifest_files, read_manifest
 from ovps.cache.partition import Partition
-from ovps.cache.reader import read_info
+from ovps.cache.reader import LOST, read_info
 from ovps.errors import CorruptStoreError
 
 ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
@@ -37,7 +37,7 @@ class Problem(BaseModel):
 def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) -> list[Problem]:
     """Check every file of a store against its manifest: presence, size, hash, and nothing besides.
 
-    What a run left behind that did not finish (a partition without a manifest) is no problem: nobody reads it.
+    A folder that no manifest names, left by a run that did not finish, is no problem: nobody reads it.
 
     Args:
         on_partition: called with the name of each partition when it has been checked.
@@ -73,13 +73,12 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
 
 def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
     vocabulary = path / VOCABULARY
-    lost = "Precompute into a new folder, or restore the file"
     problems = []
     if not vocabulary.is_file():
-        problems.append(Problem(kind="missing", path=str(vocabulary), message="missing file", remedy=lost))
+        problems.append(Problem(kind="missing", path=str(vocabulary), message="missing file", remedy=LOST))
     elif hash_file(vocabulary) != info.vocabulary_sha256:
         message = "not the bytes that were written"
-        problems.append(Problem(kind="content", path=str(vocabulary), message=message, remedy=lost))
+        problems.append(Problem(kind="content", path=str(vocabulary), message=message, remedy=LOST))
     known = {path / name for name in (INFO, VOCABULARY, LOCK, MANIFESTS, PARTITIONS)}
     inside = [*path.iterdir(), *(p for p in (path / MANIFESTS).glob("*") if p.suffix != ".parquet")]
     problems += [_extra(p) for p in sorted(inside) if p not in known and not p.name.startswith(TEMPORARY)]
@@ -87,7 +86,7 @@ def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
 
 
 def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Problem]:
-    folder = partition_path(store, row.partition)
+    folder = partition_path(store, row.folder)
     remedy = again(manifest_path(store, row.partition))
     problems = []
 
@@ -106,7 +105,7 @@ def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Pr
     problems += [_extra(file) for file in files_below(folder) if file not in listed]
     if row.frames and not problems:
         try:
-            Partition.open(store, row.partition, info.provenance)
+            Partition.open(store, row, info.provenance)
         except CorruptStoreError as error:
             add("schema", folder, error.message)
     return problems

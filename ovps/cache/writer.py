@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,13 +25,23 @@ from cache_schemas.v1 import (
     arrays_of,
     check_arrays,
 )
-from ovps.cache.codecs import Arrays, CodecError, VoxelFeatures, codec_error, encode
+from ovps.cache.codecs import Arrays, VoxelFeatures, codec_error, encode
 from ovps.cache.files import TEMPORARY, files_below, hash_file, storage_errors, sync_folder, write_whole
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.layout import INFO, LOCK, MANIFESTS, PARTITIONS, VOCABULARY, partition_path
-from ovps.cache.manifest import write_manifest
+from ovps.cache.layout import (
+    INFO,
+    LOCK,
+    MANIFESTS,
+    PARTITIONS,
+    VOCABULARY,
+    manifest_path,
+    new_folder,
+    partition_path,
+)
+from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
-from ovps.errors import CacheError, ProvenanceError
+from ovps.errors import CacheError, CorruptStoreError, ProvenanceError
 from ovps.vocabulary import Vocabulary, save_vocabulary
 
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
@@ -47,7 +54,6 @@ class EncodedFrame:
 
     row: FrameRow
     arrays: Arrays
-    error: CodecError
 
 
 def create_store(path: Path, provenance: Provenance, vocabulary: Vocabulary) -> StoreInfo:
@@ -66,20 +72,12 @@ def create_store(path: Path, provenance: Provenance, vocabulary: Vocabulary) -> 
         (path / PARTITIONS).mkdir(parents=True, exist_ok=True)
         temporary = path / f"{TEMPORARY}{uuid4().hex}"
         save_vocabulary(vocabulary, temporary)
-        write_whole(path / VOCABULARY, _with_sorted_header(temporary.read_bytes()))
+        write_whole(path / VOCABULARY, temporary.read_bytes())
         temporary.unlink()
     digest = hash_file(path / VOCABULARY)
     info = StoreInfo(schema_version=SCHEMA_VERSION, provenance=provenance, vocabulary_sha256=digest)
     write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
     return info
-
-
-def _with_sorted_header(content: bytes) -> bytes:
-    """The same safetensors file with its metadata in a fixed order: the library writes it in a random one."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def is_store(path: Path) -> bool:
@@ -122,6 +120,7 @@ def _check_ours(path: Path) -> None:
 def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> EncodedFrame:
     """Bring a frame into the form it is stored in; `features` are `frame.clip` in factors."""
     clip = encode(features, codec)
+    error = codec_error(clip, codec, frame.valid, frame.clip)
     valid_voxels = int(frame.valid.sum())
     row = FrameRow(
         token=frame.token,
@@ -134,6 +133,9 @@ def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> E
         objects=len(frame.object_class),
         labelled=frame.label is not None,
         global_from_lidar=tuple(frame.global_from_lidar.astype(np.float64).ravel().tolist()),
+        cameras=frame.cameras,
+        codec_max_error=error.largest,
+        codec_mean_error=error.mean,
     )
     arrays: Arrays = {
         "points/xyz": frame.xyz,
@@ -151,13 +153,26 @@ def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> E
     }
     if frame.label is not None:
         arrays["points/label"] = frame.label
-    return EncodedFrame(row, arrays, codec_error(clip, codec, frame.valid, frame.clip))
+    return EncodedFrame(row, arrays)
+
+
+def stored_frames(path: Path, row: PartitionRow, tokens: Container[str]) -> list[EncodedFrame]:
+    """Some frames of a partition in the form they are stored in, to be written again.
+
+    Raises:
+        CorruptStoreError: bytes that are not those that were written.
+    """
+    frames = [frame for frame in row.frames if frame.token in tokens]
+    if not frames:
+        return []
+    partition = Partition.open(path, row, read_info(path).provenance)
+    return [EncodedFrame(frame, partition.encoded(frame.token)) for frame in frames]
 
 
 def write_partition(
     path: Path, name: str, scene: str, frames: Sequence[EncodedFrame], skipped: Sequence[SkippedRow] = ()
 ) -> PartitionRow:
-    """Write and commit one partition. Until the last step nobody sees it; a partition of that name is replaced.
+    """Write and commit one partition, in place of one of that name. Until it is committed nobody sees it.
 
     Args:
         path: of the store.
@@ -165,35 +180,49 @@ def write_partition(
         frames: at least one frame, or none if all are in `skipped`.
 
     Raises:
-        StorageError: the disk refuses; the store is as it was.
+        StorageError: the disk refuses; the store is as it was, unless it refused when the commit was done.
+        CorruptStoreError: a partition of that name has a manifest that cannot be read.
     """
     provenance = read_info(path).provenance
-    target = partition_path(path, name)
-    # of its own for every attempt: dask may run a task twice, and a killed run leaves its folder behind
-    work = target.with_name(f"{TEMPORARY}{uuid4().hex}")
+    before = _folder_of(path, name)
+    folder = new_folder(name)
+    work = partition_path(path, folder)
     try:
-        with storage_errors(target):
+        with storage_errors(work):
             work.mkdir(parents=True)
             if frames:
                 _write_arrays(work, _joined(frames, provenance), provenance)
             files = tuple(_listed(work))
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(work, target)
-            sync_folder(target.parent)
-            error = reduce(add, (f.error for f in frames), CodecError())
-            row = PartitionRow(
-                partition=name,
-                scene=scene,
-                frames=tuple(f.row for f in frames),
-                skipped=tuple(skipped),
-                files=files,
-                codec_max_error=error.largest,
-                codec_mean_error=error.mean,
-            )
-            write_manifest(path, row)
+            sync_folder(work.parent)
+        row = PartitionRow(
+            partition=name,
+            folder=folder,
+            scene=scene,
+            frames=tuple(f.row for f in frames),
+            skipped=tuple(skipped),
+            files=files,
+        )
+        write_manifest(path, row)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _remove_unnamed(path, name, {before, folder})
     return row
+
+
+def _remove_unnamed(path: Path, partition: str, folders: set[str | None]) -> None:
+    """Of these folders of a partition, delete those that its manifest does not name now.
+
+    What it names decides, not how far the writer came: a disk may refuse after the commit. Folders that stay because
+    the disk does not let go of them are leftovers.
+    """
+    with suppress(CorruptStoreError, OSError):
+        for folder in folders - {_folder_of(path, partition), None}:
+            shutil.rmtree(partition_path(path, str(folder)), ignore_errors=True)
+
+
+def _folder_of(path: Path, partition: str) -> str | None:
+    """The folder that the manifest of a partition names; None where there is no manifest."""
+    manifest = manifest_path(path, partition)
+    return read_manifest(manifest).folder if manifest.exists() else None
 
 
 def _joined(frames: Sequence[EncodedFrame], provenance: Provenance) -> Arrays:
@@ -258,10 +287,17 @@ def _listed(folder: Path) -> list[FileRow]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what runs that did not finish have left in a store. Only while no other run writes to it."""
-    for folder in (path, path / PARTITIONS, path / MANIFESTS):
-        for leftover in folder.glob(f"{TEMPORARY}*"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+    """Delete what no manifest names: of runs that did not finish, and of partitions that were replaced.
+
+    Only for the holder of the store's lock: what another run is writing looks the same.
+
+    Raises:
+        CorruptStoreError: a manifest that cannot be read; nothing was deleted.
+    """
+    named = {read_manifest(file).folder for file in manifest_files(path)}
+    for folder in (path / PARTITIONS).glob("*.zarr"):
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
+    for leftover in (*path.glob(f"{TEMPORARY}*"), *(path / MANIFESTS).glob(f"{TEMPORARY}*")):
+        with suppress(OSError):
+            leftover.unlink()

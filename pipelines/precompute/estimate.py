@@ -12,17 +12,19 @@ from ovps.clip.loading import RANDOM
 from ovps.errors import FrameError
 from ovps.frame import Frame
 from pipelines.precompute.frame import StageTimes, compute_frame
+from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import PrecomputeOptions
 from pipelines.precompute.partition import Job, forget_clip, one_thread, tools_of
 from pipelines.precompute.plan import plan
-from pipelines.precompute.run import committed_in, frames_of, prepare
+from pipelines.precompute.run import frames_of, prepare
 
 
 class PrecomputeEstimate(BaseModel):
     """A dry run. Nothing was written, nothing downloaded: the encoder was timed with random weights.
 
     Attributes:
-        frames: to compute; `frames_before` of those asked for are in the store already, or quarantined.
+        frames: to compute, quarantined ones and those with new labels too.
+        frames_before: of those asked for, in the store already.
         bytes: before compression, which takes off some 10 to 30 %.
         free_bytes: on the disk of the store.
         hours: as `workers` that do not slow each other down would need.
@@ -51,11 +53,9 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     """
     options = options.resolved()
     frames = frames_of(options)
-    present: set[str] = set()
-    if is_store(options.out):
-        committed, quarantined = committed_in(options.out)
-        present = committed | set(quarantined)
-    tasks = plan(frames, present, options.partition_frames)
+    held = held_in(options.out) if is_store(options.out) else {}
+    check_scenes(frames, held, options.out)
+    tasks = plan(frames, held, options.partition_frames)
     missing = [frame for task in tasks for frame in task.frames]
     workers = options.workers or 1
     times = StageTimes()

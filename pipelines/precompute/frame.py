@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from cache_schemas.v1 import Codec
+from cache_schemas.v1 import CameraRow, Codec
 from ovps.cache.codecs import VoxelFeatures, expected_bytes
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.objects import find_objects, no_objects
@@ -123,6 +123,7 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             object_seen_points=objects.seen_points,
             object_embedding=objects.embedding,
             global_from_lidar=frame.global_from_lidar,
+            cameras=tuple(CameraRow(channel=c.channel, width=c.width, height=c.height) for c in frame.cameras),
         )
         return encode_frame(cached, features, tools.codec)
 

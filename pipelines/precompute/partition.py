@@ -14,7 +14,9 @@ import torch
 
 from cache_schemas.v1 import Codec, SkippedRow
 from ovps import datasets
-from ovps.cache.writer import EncodedFrame, write_partition
+from ovps.cache.layout import manifest_path
+from ovps.cache.manifest import read_manifest, write_manifest
+from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
 from ovps.clip.dense import DenseEncoder, dense_encoder
 from ovps.clip.loading import Clip, load_clip
 from ovps.errors import FrameError, WeightsError
@@ -48,8 +50,8 @@ class Done:
     """What a task has done.
 
     Attributes:
-        images: of the frames computed.
-        skipped: quarantined frames.
+        frames: computed.
+        images: of these.
         bytes: written.
         seconds: by stage.
         peak_bytes: resident memory of the process at its highest so far.
@@ -58,7 +60,6 @@ class Done:
     partition: str
     frames: int
     images: int
-    skipped: tuple[SkippedRow, ...]
     bytes: int
     seconds: dict[str, float]
     peak_bytes: int
@@ -68,7 +69,7 @@ OnFrame = Callable[[int], None]  # called after each frame with its number of im
 
 
 def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
-    """Compute and commit one partition.
+    """Compute frames and commit them to their partition, beside what it holds already.
 
     Raises:
         FrameError: of the first bad frame, unless the job skips those; then nothing of the partition is committed.
@@ -90,16 +91,37 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
                 skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
             on_frame(len(frame.cameras))
     with times.stage("write"):
-        row = write_partition(job.out, task.name, task.scene, frames, skipped)
+        written = _commit(job.out, task, frames, skipped)
     return Done(
         partition=task.name,
         frames=len(frames),
         images=images,
-        skipped=row.skipped,
-        bytes=sum(file.bytes for file in row.files),
+        bytes=written,
         seconds=times.seconds,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[SkippedRow]) -> int:
+    """Put a task's frames into its partition, which keeps what else it holds; return the bytes of the files written.
+
+    A frame that is in the store without labels stays so if its labels cannot be read; that it is `skipped` is noted.
+    """
+    manifest = manifest_path(out, task.name)
+    if not manifest.exists():
+        row = write_partition(out, task.name, task.scene, frames, skipped)
+        return sum(file.bytes for file in row.files)
+    before = read_manifest(manifest)
+    tried = {frame.token for frame in task.frames}
+    skipped = [record for record in before.skipped if record.token not in tried] + skipped
+    if not frames:
+        if tuple(skipped) != before.skipped:
+            write_manifest(out, before.model_copy(update={"skipped": tuple(skipped)}))
+        return 0
+    others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
+    together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
+    row = write_partition(out, task.name, task.scene, together, skipped)
+    return sum(file.bytes for file in row.files)
 
 
 def _compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
+from ovps.errors import DatasetError
 from ovps.frame import Frame
+from pipelines.precompute.held import Held
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One partition to make: consecutive frames of one scene."""
+    """Frames of one scene to compute, and the partition they belong to: a new one, or one that holds others already."""
 
     name: str
     scene: str
@@ -31,33 +34,60 @@ def limited(frames: Iterable[Frame], limit: int | None) -> list[Frame]:
     return kept
 
 
-def plan(frames: Sequence[Frame], committed: set[str], partition_frames: int) -> list[Task]:
-    """Tasks for the frames whose tokens are not `committed`.
+def check_unique(frames: Sequence[Frame]) -> None:
+    """A store knows frames by token and tells drives apart by name.
 
-    The cut depends on the frames alone, not on workers or on who was killed when; a partition is named after its
-    first frame, so that it never has the name of another one in the store.
+    Raises:
+        DatasetError: a token that occurs twice, or two scenes of one name.
+    """
+    token, count = Counter(frame.token for frame in frames).most_common(1)[0] if frames else ("", 0)
+    if count > 1:
+        raise DatasetError(
+            f"{count} frames have one and the same token",
+            frame=token,
+            remedy="Give every frame of the data set a token of its own, or download its tables again",
+        )
+    drives = [(scene, list(drive)) for scene, drive in groupby(frames, key=lambda frame: frame.scene)]
+    names = Counter(scene for scene, _ in drives)
+    for scene, drive in drives:
+        if names[scene] > 1 or any(b.index <= a.index for a, b in pairwise(drive)):
+            raise DatasetError(
+                f"two scenes are called {scene!r}",
+                frame=drive[0].token,
+                remedy="Give every scene of the data set a name of its own, or download its tables again",
+            )
+
+
+def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: int) -> list[Task]:
+    """Tasks for the frames that the store lacks, or holds in a state that can be bettered (see `Held.lacks`).
+
+    Frames that it has never seen come first, in partitions of their own. The cut depends on the frames alone, not on
+    workers or on who was killed when. Frames that it knows go back to their partition, which keeps its other frames.
 
     Args:
         frames: scene after scene, each in order of time.
+        held: what the store knows of frames, by token.
+        partition_frames: frames of a new partition at most.
     """
     tasks = []
     for (scene, _), group in groupby(frames, key=lambda frame: (frame.scene, frame.subset)):
-        for run in _runs(list(group), committed):
-            for start in range(0, len(run), partition_frames):
-                part = tuple(run[start : start + partition_frames])
-                tasks.append(Task(f"{_plain(scene)}.{part[0].index:06d}", scene, part))
-    return tasks
+        for new, run in groupby(group, key=lambda frame: frame.token not in held):
+            stretch = tuple(run) if new else ()
+            for start in range(0, len(stretch), partition_frames):
+                part = stretch[start : start + partition_frames]
+                tasks.append(Task(partition_name(part[0]), scene, part))
+    again: dict[str, list[Frame]] = {}
+    for frame in frames:
+        if frame.token in held and held[frame.token].lacks(frame):
+            again.setdefault(held[frame.token].partition, []).append(frame)
+    return tasks + [Task(name, part[0].scene, tuple(part)) for name, part in again.items()]
 
 
-def _runs(frames: list[Frame], committed: set[str]) -> list[list[Frame]]:
-    """Stretches of consecutive missing frames."""
-    return [
-        list(group) for missing, group in groupby(frames, key=lambda frame: frame.token not in committed) if missing
-    ]
+def partition_name(first: Frame) -> str:
+    """Of a new partition, after its first frame: for people its scene and index, and a hash of its token.
 
-
-def _plain(scene: str) -> str:
-    """A scene's name as part of a file name; one that is not plain keeps apart from others by its hash."""
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", scene):
-        return scene
-    return "_" + re.sub(r"[^A-Za-z0-9_-]", "_", scene) + "-" + hashlib.sha256(scene.encode()).hexdigest()[:8]
+    The hash keeps partitions apart whose scenes differ in signs that no file name has, or in upper and lower case
+    alone, and those that began at one index when the data set had other frames.
+    """
+    scene = re.sub(r"[^A-Za-z0-9_-]", "_", first.scene)[:64].lstrip("-") or "_"
+    return f"{scene}.{first.index:06d}.{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"

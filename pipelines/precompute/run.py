@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +14,6 @@ import ovps
 from cache_schemas.v1 import Codec, Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.lock import exclusive
-from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.reader import read_info
 from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
 from ovps.clip.text import build_vocabulary
@@ -26,18 +25,24 @@ from ovps.vocabulary import entries_of
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.frame import smaller_codec
+from pipelines.precompute.held import Held, check_scenes, held_in, move
 from pipelines.precompute.options import PrecomputeOptions
 from pipelines.precompute.partition import Done, Job, clip_of, forget_clip, tools_of
-from pipelines.precompute.plan import Task, limited, plan
+from pipelines.precompute.plan import Task, check_unique, limited, plan
 
 
 class PrecomputeSummary(BaseModel):
     """What a run has done.
 
     Attributes:
+        partitions: written in this run, new or with frames added.
         frames: computed and committed in this run.
-        frames_before: of those asked for, already in the store.
-        quarantined: of those asked for, left out, in this run or an earlier one, and why.
+        frames_before: of those asked for, already in the store, where nothing was missing.
+        relabelled: of `frames`, in the store before, but without the labels that the data set has now.
+        mended: of `frames`, quarantined before.
+        moved: of those asked for, in another subset or at another place in the scene than before; not computed again.
+        unlabelled: of those asked for, in the store without labels.
+        quarantined: of those asked for, not computed, or not with their labels, and why.
         bytes_written: of this run's partitions.
         seconds: wall clock of computing, from the first task to the last.
         stage_seconds: summed over workers.
@@ -51,6 +56,10 @@ class PrecomputeSummary(BaseModel):
     partitions: int
     frames: int
     frames_before: int
+    relabelled: int
+    mended: int
+    moved: int
+    unlabelled: int
     quarantined: tuple[SkippedRow, ...]
     images: int
     bytes_written: int
@@ -66,6 +75,9 @@ class PrecomputeSummary(BaseModel):
 def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
     """Compute what the store lacks of the frames asked for.
 
+    That is frames that it has never seen, quarantined frames, and frames that had no labels and have some now. What has
+    changed inside a file of a committed frame is not noticed, and what the data set does not have any more stays.
+
     Raises:
         DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
             Whatever was committed before stays, and the store verifies.
@@ -78,8 +90,10 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         if options.scheduler or options.workers:
             forget_clip()  # the workers have their own
         remove_leftovers(options.out)
-        committed, quarantined = committed_in(options.out)
-        tasks = plan(frames, committed | set(quarantined), options.partition_frames)
+        before = held_in(options.out)
+        check_scenes(frames, before, options.out)
+        moved = move(frames, options.out)
+        tasks = plan(frames, before, options.partition_frames)
         start = perf_counter()
         results = []
         with display(sum(len(task.frames) for task in tasks)) as shown:
@@ -87,16 +101,25 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
                 shown.partition_done(done)
                 results.append(done)
         seconds = perf_counter() - start
-        _, quarantined = committed_in(options.out)
+        after = held_in(options.out)
 
+    tried = [frame for task in tasks for frame in task.frames]
+    _check_outcome(frames, tried, before, after)
+    complete = [frame for frame in tried if not after[frame.token].lacks(frame)]
+    known = [before[frame.token] for frame in complete if frame.token in before]
+    asked = [after[frame.token] for frame in frames]
     images = sum(done.images for done in results)
     computed = sum(done.frames for done in results)
     return PrecomputeSummary(
         out=options.out,
-        partitions=len(results),
+        partitions=sum(done.frames > 0 for done in results),
         frames=computed,
-        frames_before=sum(frame.token in committed for frame in frames),
-        quarantined=tuple(quarantined[frame.token] for frame in frames if frame.token in quarantined),
+        frames_before=len(frames) - len(tried),
+        relabelled=sum(held.row is not None for held in known),
+        mended=sum(held.row is None for held in known),
+        moved=moved,
+        unlabelled=sum(held.row is not None and not held.row.labelled for held in asked),
+        quarantined=tuple(held.skipped for held in asked if held.skipped is not None),
         images=images,
         bytes_written=sum(done.bytes for done in results),
         seconds=seconds,
@@ -113,10 +136,11 @@ def frames_of(options: PrecomputeOptions) -> list[Frame]:
     """The frames asked for; `options` are resolved.
 
     Raises:
-        DatasetError: none, or whatever the data set finds wrong.
+        DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
     """
     assert options.dataroot is not None
     frames = datasets.get(options.dataset).load_frames(options.dataroot, options.version, options.subsets)
+    check_unique(frames)
     frames = limited(frames, options.limit)
     if not frames:
         raise DatasetError(
@@ -128,6 +152,33 @@ def frames_of(options: PrecomputeOptions) -> list[Frame]:
     if without is not None:
         raise DatasetError("a frame without cameras", path=options.dataroot, frame=without.token)
     return frames
+
+
+def _check_outcome(
+    frames: Sequence[Frame], tried: Sequence[Frame], before: Mapping[str, Held], after: Mapping[str, Held]
+) -> None:
+    """A run that has nothing to show is no success, whatever may be skipped.
+
+    Frames that were quarantined before and still cannot be computed are no news, as long as there are others.
+
+    Raises:
+        DatasetError: nothing of what was tried for the first time could be computed, or nothing of a whole subset.
+    """
+    failed = [frame for frame in tried if after[frame.token].lacks(frame)]
+    news = any(frame.token not in before or before[frame.token].skipped is None for frame in failed)
+    nothing = failed if news and len(failed) == len(tried) else []
+    for subset in dict.fromkeys(frame.subset for frame in frames):
+        of_subset = [frame for frame in frames if frame.subset == subset]
+        if all(after[frame.token].row is None for frame in of_subset):
+            nothing = nothing or of_subset
+    if not nothing:
+        return
+    record = after[nothing[0].token].skipped
+    reason = record.reason.rstrip(".") if record else "no reason is known"
+    raise DatasetError(
+        f"none of {len(nothing)} frames could be computed, all are quarantined. The first one: {reason}",
+        remedy="Mend what it names and run the same command again: it tries quarantined frames again",
+    )
 
 
 def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Provenance]:
@@ -153,7 +204,6 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
         # val has no say in how the features that are trained on are rounded
         first = [frame for frame in frames if frame.subset == options.subsets[0]]
         job = replace(job, codec=_choose_codec(job, first))
-    camera = frames[0].cameras[0]
     provenance = Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
@@ -162,7 +212,6 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
         weights_sha256=clip.weights_sha256,
         weights_random=clip.weights_random,
         clip_dim=clip.dim,
-        image_size=(camera.width, camera.height),
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
@@ -192,13 +241,6 @@ def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) ->
         return
     clip = clip_of(job.encoder, job.weights, job.device)
     create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
-
-
-def committed_in(store: Path) -> tuple[set[str], dict[str, SkippedRow]]:
-    """Tokens of the frames in a store, and its quarantined frames by token."""
-    rows = [read_manifest(file) for file in manifest_files(store)]
-    tokens = {frame.token for row in rows for frame in row.frames}
-    return tokens, {skipped.token: skipped for row in rows for skipped in row.skipped}
 
 
 def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:

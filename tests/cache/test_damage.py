@@ -11,13 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from cache_schemas.v1 import MANIFEST
-from ovps.cache.layout import manifest_path, partition_path
+from ovps.cache.layout import manifest_path, new_folder, partition_path
+from ovps.cache.manifest import read_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.errors import CacheError, CorruptStoreError
 from tests.helpers.synthetic_store import write_synthetic_store
 
 PARTITION = "synthetic-0000.000000"
+
+
+def folder(store):
+    """Where the arrays of PARTITION lie."""
+    return partition_path(store, read_manifest(manifest_path(store, PARTITION)).folder)
 
 
 def read_all(path):
@@ -34,7 +40,7 @@ def flip(file, position):
 @pytest.mark.parametrize("codec", ["dense", "cells"])
 def test_a_flipped_byte_anywhere_is_seen(tmp_path, codec):
     store = write_synthetic_store(tmp_path / "s", frames=1, points=120, subsets=("train",), codec=codec)
-    files = sorted(p for p in partition_path(store, PARTITION).rglob("*") if p.is_file())
+    files = sorted(p for p in folder(store).rglob("*") if p.is_file())
     assert len(files) > 30
     for number, file in enumerate(files):
         size = file.stat().st_size
@@ -51,7 +57,7 @@ def test_a_flipped_byte_anywhere_is_seen(tmp_path, codec):
 
 def test_a_missing_file_is_seen(tmp_path):
     store = write_synthetic_store(tmp_path / "s", frames=1, points=120, subsets=("train",))
-    for file in sorted(p for p in partition_path(store, PARTITION).rglob("*") if p.is_file()):
+    for file in sorted(p for p in folder(store).rglob("*") if p.is_file()):
         away = tmp_path / "away"
         file.rename(away)
         with pytest.raises(CorruptStoreError, match="missing file") as caught:
@@ -64,7 +70,7 @@ def test_a_missing_file_is_seen(tmp_path):
 
 
 def test_a_cut_off_file_is_seen(store):
-    file = partition_path(store, PARTITION) / "clip/cells/c/0/0"
+    file = folder(store) / "clip/cells/c/0/0"
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(CorruptStoreError, match="bytes, expected"):
         read_all(store)
@@ -74,21 +80,21 @@ def test_a_cut_off_file_is_seen(store):
 def test_a_shard_lost_after_the_partition_was_opened_is_not_read_as_zeros(store):
     opened = Store.open(store)
     opened.read(opened.frames[0])
-    (partition_path(store, PARTITION) / "voxels/coords/c/0/0").unlink()
+    (folder(store) / "voxels/coords/c/0/0").unlink()
     with pytest.raises(CorruptStoreError, match="missing file"):
         opened.read(opened.frames[1])
 
 
 def test_files_that_no_manifest_lists(store):
-    for place in ("partitions/synthetic-0000.000000.zarr/points/notes.txt", "notes.txt", "manifest/notes.txt"):
-        (store / place).write_text("hello")
+    for place in (folder(store) / "points/notes.txt", store / "notes.txt", store / "manifest/notes.txt"):
+        place.write_text("hello")
         (problem,) = verify_store(store)
-        assert (problem.kind, problem.path) == ("extra", str(store / place))
-        (store / place).unlink()
+        assert (problem.kind, problem.path) == ("extra", str(place))
+        place.unlink()
 
 
 def test_what_an_unfinished_run_left_is_no_problem(store):
-    shutil.copytree(partition_path(store, PARTITION), store / "partitions/.tmp-1234")
+    shutil.copytree(folder(store), partition_path(store, new_folder(PARTITION)))
     manifest_path(store, PARTITION).unlink()
     assert verify_store(store) == []
     assert {ref.scene for ref in Store.open(store).frames} == {"synthetic-0001"}
@@ -123,8 +129,18 @@ def test_a_manifest_under_another_name(store):
     change_manifest(store, lambda row: row.update(partition="../synthetic-0001.000000"))
     with pytest.raises(CorruptStoreError, match="not a partition name"):
         Store.open(store)
-    change_manifest(store, lambda row: row.update(partition="synthetic-0001.000000"))
+    other = "synthetic-0001.000000"
+    change_manifest(store, lambda row: row.update(partition=other, folder=new_folder(other)))
     with pytest.raises(CorruptStoreError, match="by its content"):
+        Store.open(store)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "synthetic-0001.000000-0123456789ab.zarr", "synthetic-0000.000000.zarr", f"{PARTITION}-../ab.zarr"]
+)
+def test_a_manifest_that_names_a_folder_of_another_partition(store, name):
+    change_manifest(store, lambda row: row.update(folder=name))
+    with pytest.raises(CorruptStoreError, match="not a folder of partition"):
         Store.open(store)
 
 
@@ -143,7 +159,7 @@ def change_manifest(store, change):
 
 def test_arrays_that_are_not_of_the_schema(store):
     # sizes and hashes agree, because the manifest was made to: the schema itself is checked
-    group = partition_path(store, PARTITION)
+    group = folder(store)
     meta = group / "points/views/zarr.json"
     content = meta.read_text().replace('"uint8"', '"int8"')
     meta.write_text(content)

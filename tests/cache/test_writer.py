@@ -8,12 +8,13 @@ import sys
 import pytest
 
 from ovps.cache.info import store_info
+from ovps.cache.layout import new_folder
 from ovps.cache.lock import exclusive
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.writer import create_store, remove_leftovers, write_partition
 from ovps.errors import CacheError, ProvenanceError, StorageError
-from tests.cache.test_round_trip import contents
+from tests.helpers.stores import contents
 from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store
 
 
@@ -49,7 +50,8 @@ def test_one_run_at_a_time(store):
 
 def test_leftovers_go(store):
     before = contents(store)
-    for place in ("partitions/.tmp-1/points/xyz", "manifest/.tmp-2", ".tmp-3"):
+    unnamed = f"partitions/{new_folder('synthetic-0000.000000')}"  # of a partition that is there
+    for place in (f"{unnamed}/points/xyz", "manifest/.tmp-2", ".tmp-3"):
         (store / place).parent.mkdir(parents=True, exist_ok=True)
         (store / place).write_text("half")
     remove_leftovers(store)
@@ -112,4 +114,4 @@ def test_info(tmp_path):
     assert 0 < info.codec_mean_error < info.codec_max_error < 2**-10
     assert info.clip_bytes_dense_fp16 == info.valid_voxels * 16 * 2
     assert info.model_dump_json()
-    assert not info.weights_random
+    assert info.image_sizes == {"32x24": 6, "64x48": 6}

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array
 
-from cache_schemas.v1 import Codec, Provenance
+from cache_schemas.v1 import CameraRow, Codec, Provenance
 from ovps.cache.codecs import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.objects import find_objects, no_objects
@@ -51,7 +52,9 @@ def write_synthetic_store(
     labelled: bool = True,
     partition_frames: int = 2,
 ) -> Path:
-    """Write a store of one scene per subset and return its path. The same arguments give the same bytes.
+    """Write a store of one scene per subset and return its path.
+
+    The same arguments give the same bytes, but for the names of the partitions' folders.
 
     Args:
         frames: per subset.
@@ -80,7 +83,7 @@ def write_synthetic_store(
                 )
                 for f in range(start, min(start + partition_frames, frames))
             ]
-            encoded = [encode_frame(frame, VoxelFeatures.of_dense(frame.clip, frame.valid), codec) for frame in made]
+            encoded = [encode_frame(frame, of_dense(frame.clip, frame.valid), codec) for frame in made]
             write_partition(path, f"{scene}.{start:06d}", scene, encoded)
     return path
 
@@ -95,7 +98,6 @@ def provenance(*, clip_dim: int = 16, grid: str = "cylinder:60x45x8", codec: Cod
         "weights_sha256": "0" * 64,
         "weights_random": False,
         "clip_dim": clip_dim,
-        "image_size": (1, 1),
         "upscale": 1.0,
         "grid": grid,
         "occlusion": None,
@@ -120,6 +122,14 @@ def vocabulary(*, clip_dim: int = 16, seed: int = 0) -> Vocabulary:
     return Vocabulary(entries, vectors, np.arange(len(entries)), "synthetic", "0" * 64)
 
 
+def of_dense(clip: np.ndarray, valid: np.ndarray) -> VoxelFeatures:
+    """Features (V, C) that were not made from cells: every valid voxel is its own cell."""
+    count = int(valid.sum())
+    indptr = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
+    weights = csr_array((np.ones(count, np.float32), np.arange(count, dtype=np.int32), indptr), (len(valid), count))
+    return VoxelFeatures(np.ascontiguousarray(clip[valid], dtype=np.float32), weights)
+
+
 def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, labelled) -> CachedFrame:
     xyz, raw, classes = _scene_points(rng, points)
     coords, point_voxel = _voxelise(xyz, grid)
@@ -137,7 +147,7 @@ def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, la
     np.add.at(clip, point_voxel[seen], feature[seen])
     clip /= np.maximum(counts, 1)[:, None].astype(np.float32)
 
-    of_points = VoxelFeatures.of_dense(feature, seen)  # every seen point is a cell of its own
+    of_points = of_dense(feature, seen)  # every seen point is a cell of its own
     objects = no_objects(feature.shape[1])
     if labelled:
         objects = find_objects(raw, taxonomy, of_points.weights, views, of_points.cells)
@@ -163,6 +173,7 @@ def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, la
         object_seen_points=objects.seen_points,
         object_embedding=objects.embedding,
         global_from_lidar=pose,
+        cameras=(CameraRow(channel="FRONT", width=64, height=48), CameraRow(channel="BACK", width=32, height=24)),
     )
 
 

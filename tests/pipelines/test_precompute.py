@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache_schemas.v1 import FrameRow
 from ovps import datasets
 from ovps.cache.codecs import expected_bytes
 from ovps.cache.info import store_info
@@ -26,11 +28,13 @@ from ovps.frame import Frame
 from ovps.taxonomy import load_split, load_taxonomy
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
 from pipelines.precompute.frame import StageTimes, compute_frame, lift_frame
+from pipelines.precompute.held import Held
 from pipelines.precompute.options import DEFAULT_WEIGHTS
 from pipelines.precompute.partition import run_task, tools_of
 from pipelines.precompute.plan import Task, limited, plan
 from pipelines.precompute.run import frames_of, prepare
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.stores import contents, written
 
 SCENES, FRAMES = 2, 3
 
@@ -67,10 +71,6 @@ def whole(dataroot, tmp_path_factory):
     return out
 
 
-def contents(store: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
-
-
 def test_a_store_is_self_contained(dataroot, whole):
     assert verify_store(whole) == []
     store = Store.open(whole)
@@ -96,7 +96,7 @@ def test_a_store_is_self_contained(dataroot, whole):
 
 def test_two_workers_make_the_same_bytes_as_none(dataroot, whole, tmp_path):
     summary = precompute(options_for(dataroot, tmp_path / "zarr", workers=2))
-    assert contents(tmp_path / "zarr") == contents(whole)
+    assert written(tmp_path / "zarr") == written(whole)
     assert (summary.frames, summary.images, summary.partitions) == (SCENES * FRAMES, SCENES * FRAMES * 6, 4)
     assert summary.bytes_written == store_info(whole).bytes
     assert set(summary.stage_seconds) == {"read", "encode", "lift", "write"}
@@ -128,7 +128,7 @@ def test_a_second_run_does_only_what_is_missing(dataroot, whole, tmp_path):
     times = {p: p.stat().st_mtime_ns for p in (store / "partitions").rglob("*") if gone.stem not in str(p)}
     summary = precompute(options_for(dataroot, store))
     assert (summary.partitions, summary.frames, summary.frames_before) == (1, 1, SCENES * FRAMES - 1)
-    assert contents(store) == contents(whole)
+    assert written(store) == written(whole)
     times.pop(store / "partitions", None)
     assert all(p.stat().st_mtime_ns == time for p, time in times.items() if p.is_file())
     assert precompute(options_for(dataroot, store)).partitions == 0
@@ -178,7 +178,7 @@ precompute(options_for(Path(sys.argv[1]), Path(sys.argv[2])))
     assert len(Store.open(out).frames) == 2
     assert len(list((out / "partitions").iterdir())) == 2, "the half-made partition lies there"
     precompute(options_for(dataroot, out))
-    assert contents(out) == contents(whole)
+    assert written(out) == written(whole)
 
 
 def test_a_full_disk(dataroot, tmp_path):
@@ -257,8 +257,13 @@ def test_bad_files_stop_or_are_quarantined(tmp_path, what, fault):
     assert verify_store(store) == []
     assert [s.token for s in store_info(store).quarantined] == [bad.token]
 
+    before = contents(store)
     again = precompute(one_scene(dataroot, store, partition_frames=1, on_error="skip"))
     assert (again.partitions, again.frames_before, len(again.quarantined)) == (0, 2, 1), "still told of"
+    assert contents(store) == before
+    with pytest.raises(FrameError) as caught:
+        precompute(one_scene(dataroot, store, partition_frames=1))
+    assert caught.value.path == path
 
 
 def test_a_camera_that_sees_no_point(dataroot, tmp_path):
@@ -367,7 +372,7 @@ def test_other_weights_at_a_worker_are_refused(dataroot, tmp_path):
 def test_a_scheduler_of_ones_own(dataroot, whole, tmp_path):
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         precompute(options_for(dataroot, tmp_path / "zarr", scheduler=cluster.scheduler_address))
-    assert contents(tmp_path / "zarr") == contents(whole)
+    assert written(tmp_path / "zarr") == written(whole)
 
 
 def test_no_scheduler(dataroot, tmp_path, monkeypatch):
@@ -386,9 +391,9 @@ def test_plan_covers_exactly_what_is_missing(drives, partition_frames):
         replace(base, scene=f"scene {scene}", index=i, token=str(i), subset="train")
         for i, (scene, _) in enumerate(sorted(drives))
     ]
-    committed = {frame.token for frame, (_, done) in zip(frames, sorted(drives), strict=True) if done}
-    tasks = plan(frames, committed, partition_frames)
-    assert [f.token for t in tasks for f in t.frames] == [f.token for f in frames if f.token not in committed]
+    done = {frame.token for frame, (_, done) in zip(frames, sorted(drives), strict=True) if done}
+    tasks = plan(frames, {token: Held("p", "s", A_ROW) for token in done}, partition_frames)
+    assert [f.token for t in tasks for f in t.frames] == [f.token for f in frames if f.token not in done]
     assert len({t.name for t in tasks}) == len(tasks)
     for task in tasks:
         assert 1 <= len(task.frames) <= partition_frames
@@ -397,16 +402,34 @@ def test_plan_covers_exactly_what_is_missing(drives, partition_frames):
         assert indices == list(range(indices[0], indices[0] + len(indices))), "consecutive"
 
 
+A_ROW = FrameRow(
+    token="t",
+    subset="train",
+    index=0,
+    timestamp_us=0,
+    points=1,
+    voxels=1,
+    valid_voxels=1,
+    objects=0,
+    labelled=True,
+    global_from_lidar=(0.0,) * 16,
+    cameras=(),
+    codec_max_error=0.0,
+    codec_mean_error=0.0,
+)
+
+
 def _a_frame():
     return Frame("nuscenes", "v", "train", "scene", "token", 0, 0, "points", None, (), np.eye(4))
 
 
-def test_scene_names_cannot_leave_the_store():
-    names = ["../../etc", "/abs", "a b", "a/b", "ä", "..", ".", "-x", "", "scene-0061"]
-    tasks = [plan([replace(_a_frame(), scene=name)], set(), 40)[0] for name in names]
-    assert len({t.name for t in tasks}) == len(names)
-    assert all(not {"/", "\\", " "} & set(t.name) and not t.name.startswith((".", "-")) for t in tasks)
-    assert tasks[-1].name == "scene-0061.000000"
+def test_scene_names_cannot_leave_the_store_nor_each_other():
+    scenes = ["../../etc", "/abs", "a b", "a/b", "A B", "a_b", "ä", "..", ".", "-x", "", "x" * 300, "scene-0061"]
+    frames = [replace(_a_frame(), scene=scene, token=str(i)) for i, scene in enumerate(scenes)]
+    names = [task.name for task in plan(frames, {}, 40)]
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{,90}", name) for name in names)
+    assert names[-1].startswith("scene-0061.000000.")
 
 
 def test_limit_counts_each_subset():

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ovps.cache.codecs import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.objects import find_objects
 from ovps.cache.reader import Store
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.taxonomy import load_taxonomy
+from tests.helpers.synthetic_store import of_dense
 
 # (raw labels (N,), class ids (N,), generator) -> raw labels (N,)
 Relabel = Callable[[NDArray[np.uint32], NDArray[np.uint8], np.random.Generator], NDArray[np.integer]]
@@ -31,7 +31,7 @@ def relabelled_store(source: Path, out: Path, relabel: Relabel, seed: int = 0) -
     create_store(out, store.provenance, store.vocabulary)
     for partition, refs in groupby(store.frames, key=lambda ref: ref.partition):
         frames = [_relabelled(store.read(ref), relabel, seed) for ref in refs]
-        encoded = [encode_frame(f, VoxelFeatures.of_dense(f.clip, f.valid), store.provenance.codec) for f in frames]
+        encoded = [encode_frame(f, of_dense(f.clip, f.valid), store.provenance.codec) for f in frames]
         write_partition(out, partition, frames[0].scene, encoded)
     return out
 

@@ -1,0 +1,82 @@
+"""What a store knows of the data set's frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache_schemas.v1 import FrameRow, SkippedRow
+from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.errors import DatasetError
+from ovps.frame import Frame
+
+
+@dataclass(frozen=True)
+class Held:
+    """A frame in a store.
+
+    Attributes:
+        row: its record; None if it was never computed.
+        skipped: why it could not be computed, or not with its labels; None if it could.
+    """
+
+    partition: str
+    scene: str
+    row: FrameRow | None = None
+    skipped: SkippedRow | None = None
+
+    def lacks(self, frame: Frame) -> bool:
+        """Is there more to this frame of the data set: the frame itself, or labels?"""
+        return self.row is None or (not self.row.labelled and frame.labels_path is not None)
+
+
+def held_in(store: Path) -> dict[str, Held]:
+    """Every frame of a store by token.
+
+    Raises:
+        CorruptStoreError: a manifest that cannot be read.
+    """
+    held: dict[str, Held] = {}
+    for row in map(read_manifest, manifest_files(store)):
+        skipped = {record.token: record for record in row.skipped}
+        for token, record in skipped.items():
+            held.setdefault(token, Held(row.partition, row.scene, None, record))
+        for frame in row.frames:
+            held[frame.token] = Held(row.partition, row.scene, frame, skipped.get(frame.token))
+    return held
+
+
+def check_scenes(frames: Sequence[Frame], held: dict[str, Held], store: Path) -> None:
+    """The same token in another drive is another frame.
+
+    Raises:
+        DatasetError: the store holds a frame of this token in another scene.
+    """
+    for frame in frames:
+        there = held[frame.token].scene if frame.token in held else frame.scene
+        if there != frame.scene:
+            raise DatasetError(
+                f"the data set has the frame in scene {frame.scene!r}, the store {store} in {there!r}",
+                frame=frame.token,
+                remedy="Tokens must differ between scenes; if the scene was renamed, precompute into a new folder",
+            )
+
+
+def move(frames: Sequence[Frame], store: Path) -> int:
+    """Bring subset and place in the scene of the store's frames up to what the data set says now.
+
+    Nothing is computed, only manifests are written. Returns the number of frames that were moved.
+
+    Raises:
+        StorageError: the disk refuses; each partition is as it was, or done.
+    """
+    now = {frame.token: {"subset": frame.subset, "index": frame.index} for frame in frames}
+    moved = 0
+    for row in map(read_manifest, manifest_files(store)):
+        placed = [frame.model_copy(update=now.get(frame.token, {})) for frame in row.frames]
+        count = sum(a != b for a, b in zip(row.frames, placed, strict=True))
+        if count:
+            write_manifest(store, row.model_copy(update={"frames": tuple(placed)}))
+            moved += count
+    return moved
