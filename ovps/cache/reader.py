@@ -106,29 +106,26 @@ class Store:
             CorruptStoreError: a file that is missing, of another size, or whose checksum is wrong.
             CacheError: the store does not hold the frame any more.
         """
+        manifest = manifest_path(self.path, ref.partition)
         opened = self._open.get(ref.partition)
-        row = opened.row if opened else self._manifest(ref)
+        row = opened.row if opened else read_manifest(manifest)
         while True:
             try:
                 if opened is None:
                     opened = self._open[ref.partition] = Partition.open(self.path, row, self.provenance)
+                if ref.token not in opened.positions:
+                    raise CacheError(
+                        f"partition {ref.partition} does not hold the frame any more",
+                        path=self.path,
+                        frame=ref.token,
+                        remedy="Start the command again: it sees the store as it is now",
+                    )
                 return opened.read(ref.token)
             except CorruptStoreError:
-                now = self._manifest(ref)
+                now = read_manifest(manifest)
                 if now.folder == row.folder:
                     raise
                 opened, row = None, now  # it was replaced meanwhile: what is lost was of the folder before
-
-    def _manifest(self, ref: FrameRef) -> PartitionRow:
-        row = read_manifest(manifest_path(self.path, ref.partition))
-        if all(frame.token != ref.token for frame in row.frames):
-            raise CacheError(
-                f"partition {ref.partition} holds the frame no longer",
-                path=self.path,
-                frame=ref.token,
-                remedy="Start the command again: it sees the store as it is now",
-            )
-        return row
 
 
 def _refs(row: PartitionRow) -> list[FrameRef]:
