@@ -166,11 +166,8 @@ def _check_outcome(
     """
     failed = [frame for frame in tried if after[frame.token].lacks(frame)]
     news = any(frame.token not in before or before[frame.token].skipped is None for frame in failed)
-    nothing = failed if news and len(failed) == len(tried) else []
-    for subset in dict.fromkeys(frame.subset for frame in frames):
-        of_subset = [frame for frame in frames if frame.subset == subset]
-        if all(after[frame.token].row is None for frame in of_subset):
-            nothing = nothing or of_subset
+    there = {frame.subset for frame in frames if after[frame.token].row is not None}
+    nothing = failed if news and len(failed) == len(tried) else [f for f in frames if f.subset not in there]
     if not nothing:
         return
     record = after[nothing[0].token].skipped

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import MANIFESTS, PARTITIONS, partition_path
 from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -24,3 +29,20 @@ def written(store: Path) -> dict[str, object]:
         for name, content in contents(partition_path(store, row.folder)).items():
             found[f"{row.partition}/{name}"] = content
     return found
+
+
+def read_all(store: Path) -> dict[str, CachedFrame]:
+    """Every frame by token, in the order of the store."""
+    opened = Store.open(store)
+    return {ref.token: opened.read(ref) for ref in opened.frames}
+
+
+def same_frames(one: Path, other: Path) -> bool:
+    """Do two stores hold the same frames, in the same order, whatever their partitions are?"""
+    a, b = read_all(one), read_all(other)
+    assert verify_store(one) == verify_store(other) == []
+    assert list(a) == list(b)
+    for token in a:
+        for name, value in vars(a[token]).items():
+            assert np.array_equal(value, getattr(b[token], name)), (token, name)
+    return True

@@ -1,0 +1,283 @@
+"""Running stage 1 again: on a data set that has changed since, on a store that knows some of it already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovps.cache.info import store_info
+from ovps.cache.manifest import manifest_files
+from ovps.cache.verify import verify_store
+from ovps.errors import DatasetError, FrameError
+from pipelines.precompute import estimate, precompute
+from pipelines.precompute.run import frames_of
+from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
+from tests.helpers.stores import contents, read_all, same_frames
+from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture
+
+
+def table(root: Path, name: str, change) -> None:
+    """Change the rows of a table."""
+    file = root / VERSION / f"{name}.json"
+    rows = json.loads(file.read_text())
+    file.write_text(json.dumps(change(rows) or rows))
+
+
+def take_labels(root: Path, away: Path) -> None:
+    """As if lidarseg and panoptic had not been unpacked yet."""
+    for name in ("lidarseg", "panoptic"):
+        shutil.move(root / VERSION / f"{name}.json", away / f"{name}.json")
+
+
+def bring_labels(root: Path, away: Path) -> None:
+    for name in ("lidarseg", "panoptic"):
+        shutil.move(away / f"{name}.json", root / VERSION / f"{name}.json")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A drive of three frames, and the store of it that was made in one go. Read only."""
+    folder = tmp_path_factory.mktemp("whole")
+    root = write_mini_nuscenes(folder / "world", scenes=1, frames=3, points=100)
+    precompute(one_scene(root, folder / "zarr"))
+    return folder
+
+
+@pytest.fixture
+def root(whole, tmp_path):
+    """The same drive, to be changed."""
+    return Path(shutil.copytree(whole / "world", tmp_path / "world"))
+
+
+def test_labels_that_come_late(root, whole, tmp_path):
+    take_labels(root, tmp_path)
+    first = precompute(one_scene(root, tmp_path / "zarr"))
+    assert (first.frames, first.unlabelled, first.relabelled) == (3, 3, 0)
+    assert store_info(tmp_path / "zarr").labelled_frames == 0
+
+    bring_labels(root, tmp_path)
+    assert estimate(one_scene(root, tmp_path / "zarr")).frames == 3
+    then = precompute(one_scene(root, tmp_path / "zarr"))
+    assert (then.frames, then.relabelled, then.unlabelled, then.frames_before) == (3, 3, 0, 0)
+    assert same_frames(tmp_path / "zarr", whole / "zarr")
+    before = contents(tmp_path / "zarr")
+    assert precompute(one_scene(root, tmp_path / "zarr")).frames == 0
+    assert contents(tmp_path / "zarr") == before
+
+    # labels that go again: what is committed stays
+    take_labels(root, tmp_path)
+    assert precompute(one_scene(root, tmp_path / "zarr")).frames == 0
+    assert contents(tmp_path / "zarr") == before
+
+
+def test_labels_of_some_frames_come_late_and_one_cannot_be_read(root, whole, tmp_path):
+    take_labels(root, tmp_path)
+    precompute(one_scene(root, tmp_path / "zarr", partition_frames=3))
+    unlabelled = read_all(tmp_path / "zarr")
+    bring_labels(root, tmp_path)
+    frames = frames_of(one_scene(root, tmp_path).resolved())
+    good = Path(frames[1].labels_path).read_bytes()
+    truncate(frames[1].labels_path)
+
+    with pytest.raises(FrameError, match="label file") as caught:
+        precompute(one_scene(root, tmp_path / "zarr"))
+    assert caught.value.frame == frames[1].token
+    summary = precompute(one_scene(root, tmp_path / "zarr", on_error="skip"))
+    assert (summary.frames, summary.relabelled, summary.unlabelled) == (2, 2, 1)
+    assert [record.token for record in summary.quarantined] == [frames[1].token]
+    assert verify_store(tmp_path / "zarr") == []
+    found = read_all(tmp_path / "zarr")
+    assert [found[frame.token].label is None for frame in frames] == [False, True, False]
+    assert found[frames[1].token].clip.tobytes() == unlabelled[frames[1].token].clip.tobytes(), "it is kept as it was"
+
+    Path(frames[1].labels_path).write_bytes(good)
+    summary = precompute(one_scene(root, tmp_path / "zarr"))
+    assert (summary.frames, summary.frames_before, summary.relabelled, summary.quarantined) == (1, 2, 1, ())
+    assert same_frames(tmp_path / "zarr", whole / "zarr")
+
+
+@pytest.mark.parametrize("bad", [0, 1])  # the frame that its partition is called after, and another one
+def test_a_quarantined_frame_that_was_mended(root, whole, tmp_path, bad):
+    frame = frames_of(one_scene(root, tmp_path).resolved())[bad]
+    image = Path(frame.cameras[2].image_path)
+    content = image.read_bytes()
+    truncate(image)
+    summary = precompute(one_scene(root, tmp_path / "zarr", partition_frames=3, on_error="skip"))
+    assert (summary.frames, len(summary.quarantined)) == (2, 1)
+
+    image.write_bytes(content)
+    summary = precompute(one_scene(root, tmp_path / "zarr", partition_frames=3))
+    assert (summary.frames, summary.frames_before, summary.mended, summary.quarantined) == (1, 2, 1, ())
+    assert store_info(tmp_path / "zarr").quarantined == ()
+    assert same_frames(tmp_path / "zarr", whole / "zarr")
+
+
+def test_nothing_but_quarantined_frames_is_no_success(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
+    frames = frames_of(options_for(root, tmp_path).resolved())
+    good = {frame.points_path: Path(frame.points_path).read_bytes() for frame in frames}
+    for frame in frames:
+        truncate(frame.points_path)
+    for _ in range(2):  # no less the second time, when all of it is known
+        with pytest.raises(DatasetError, match=r"none of 4 frames could be computed.*cut off.*run the same") as caught:
+            precompute(options_for(root, tmp_path / "zarr", on_error="skip"))
+        assert caught.value.exit_code == 3
+        assert [record.token for record in store_info(tmp_path / "zarr").quarantined] == [f.token for f in frames]
+        assert verify_store(tmp_path / "zarr") == []
+
+    # a whole subset without a frame is none either, whatever there is of others
+    for frame in frames[:2]:
+        Path(frame.points_path).write_bytes(good[frame.points_path])
+    for _ in range(2):
+        with pytest.raises(DatasetError, match="none of 2 frames"):
+            precompute(options_for(root, tmp_path / "zarr", on_error="skip"))
+        assert len(read_all(tmp_path / "zarr")) == 2
+    # one bad frame beside a good one is
+    Path(frames[2].points_path).write_bytes(good[frames[2].points_path])
+    for _ in range(2):
+        assert len(precompute(options_for(root, tmp_path / "zarr", on_error="skip")).quarantined) == 1
+    Path(frames[3].points_path).write_bytes(good[frames[3].points_path])
+    assert precompute(options_for(root, tmp_path / "zarr")).quarantined == ()
+    precompute(options_for(root, tmp_path / "in one go"))
+    assert same_frames(tmp_path / "zarr", tmp_path / "in one go")
+
+
+def rename_scene(root: Path, old: str, new: str) -> None:
+    def change(rows):
+        for row in rows:
+            row["name"] = new if row["name"] == old else row["name"]
+
+    table(root, "scene", change)
+    splits = root / VERSION / "splits.json"
+    splits.write_text(splits.read_text().replace(old, new))
+
+
+def test_two_scenes_of_one_name(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=3, frames=2, points=100)
+    rename_scene(root, "mini-0002", "mini-0001")
+    for use in (precompute, estimate):
+        with pytest.raises(DatasetError, match=r"two scenes are called 'mini-0001'.*a name of its own"):
+            use(options_for(root, tmp_path / "zarr"))
+    assert not (tmp_path / "zarr").exists()
+    table(root, "scene", lambda rows: rows[1].update(name="mini-0002"))  # the remedy
+    splits = root / VERSION / "splits.json"
+    splits.write_text(json.dumps({"train": ["mini-0001", "mini-0002"], "val": ["mini-0003"]}))
+    assert precompute(options_for(root, tmp_path / "zarr")).frames == 6
+
+
+def test_scenes_that_differ_in_case_or_in_signs_alone(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=3, frames=1, points=100)
+    rename_scene(root, "mini-0001", "a drive")
+    rename_scene(root, "mini-0002", "A_drive")
+    assert precompute(options_for(root, tmp_path / "zarr")).frames == 3
+    assert precompute(options_for(root, tmp_path / "zarr")).frames == 0
+    assert verify_store(tmp_path / "zarr") == []
+    manifests = [file.name.lower() for file in manifest_files(tmp_path / "zarr")]
+    assert len(set(manifests)) == 3, "on any file system"
+    assert {frame.scene for frame in read_all(tmp_path / "zarr").values()} == {"a drive", "A_drive", "mini-0003"}
+
+
+def test_a_token_twice(tmp_path, monkeypatch):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
+    frames = frames_of(options_for(root, tmp_path).resolved())
+    twice = [*frames[:3], replace(frames[3], token=frames[0].token)]
+    monkeypatch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: twice)
+    with pytest.raises(DatasetError, match="2 frames have one and the same token") as caught:
+        precompute(options_for(root, tmp_path / "zarr"))
+    assert caught.value.frame == frames[0].token
+    assert not (tmp_path / "zarr").exists()
+
+
+def test_a_token_that_the_store_knows_from_another_scene(tmp_path, monkeypatch):
+    """As of a data set that counts its frames anew in each drive, computed drive by drive."""
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=100)
+    frames = frames_of(options_for(root, tmp_path).resolved())
+    precompute(options_for(root, tmp_path / "zarr", subsets=("train",)))
+    before = contents(tmp_path / "zarr")
+    other = replace(frames[1], token=frames[0].token)
+    monkeypatch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: [other])
+    for use in (precompute, estimate):
+        with pytest.raises(DatasetError, match=r"in scene 'mini-0002'.*in 'mini-0001'.*into a new folder"):
+            use(options_for(root, tmp_path / "zarr", subsets=("val",)))
+    assert contents(tmp_path / "zarr") == before
+
+
+def test_frames_that_moved_to_another_subset(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
+    precompute(options_for(root, tmp_path / "zarr"))
+    arrays = {name: c for name, c in contents(tmp_path / "zarr").items() if name.startswith("partitions")}
+    (root / VERSION / "splits.json").write_text(json.dumps({"train": ["mini-0002"], "val": ["mini-0001"]}))
+    summary = precompute(options_for(root, tmp_path / "zarr"))
+    assert (summary.moved, summary.frames, summary.frames_before) == (4, 0, 4)
+    assert {name: c for name, c in contents(tmp_path / "zarr").items() if name.startswith("partitions")} == arrays
+    precompute(options_for(root, tmp_path / "in one go"))
+    assert same_frames(tmp_path / "zarr", tmp_path / "in one go")
+    assert precompute(options_for(root, tmp_path / "zarr")).moved == 0
+
+
+def test_what_the_data_set_does_not_have_any_more_stays(root, whole, tmp_path):
+    take_labels(root, tmp_path)
+    precompute(one_scene(root, tmp_path / "zarr", partition_frames=3))
+    bring_labels(root, tmp_path)
+    # a partition is written again for the labels of the first two of its frames
+    summary = precompute(one_scene(root, tmp_path / "zarr", limit=2))
+    assert (summary.frames, summary.relabelled) == (2, 2)
+    found = list(read_all(tmp_path / "zarr").values())
+    assert [frame.label is None for frame in found] == [False, False, True]
+    assert precompute(one_scene(root, tmp_path / "zarr")).relabelled == 1
+    assert same_frames(tmp_path / "zarr", whole / "zarr")
+
+
+def resize_images(root: Path, wanted, size: tuple[int, int]) -> None:
+    """Give some images another size, and their cameras the intrinsics that go with it."""
+
+    def images(rows):
+        for row in rows:
+            if row["filename"].endswith(".jpg") and wanted(row["filename"]):
+                factor = size[0] / row["width"]
+                scaled[row["calibrated_sensor_token"]] = factor
+                Image.open(root / row["filename"]).resize(size).save(root / row["filename"])
+                row.update(width=size[0], height=size[1])
+
+    def cameras(rows):
+        for row in rows:
+            if row["token"] in scaled:
+                x, y, one = (np.array(r) for r in row["camera_intrinsic"])
+                row["camera_intrinsic"] = [
+                    (x * scaled[row["token"]]).tolist(),
+                    (y * scaled[row["token"]]).tolist(),
+                    [*one],
+                ]
+
+    scaled: dict[str, float] = {}
+    table(root, "sample_data", images)
+    table(root, "calibrated_sensor", cameras)
+
+
+def test_drives_of_other_image_sizes(tmp_path):
+    """As in KITTI, whose images are of four sizes, drive by drive."""
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=300)
+    resize_images(root, lambda name: "mini-0002" in name, (160, 90))
+    precompute(options_for(root, tmp_path / "zarr", subsets=("train",)))
+    precompute(options_for(root, tmp_path / "zarr", subsets=("val",)))
+    assert store_info(tmp_path / "zarr").image_sizes == {"128x72": 6, "160x90": 6}
+    precompute(options_for(root, tmp_path / "in one go"))
+    assert same_frames(tmp_path / "zarr", tmp_path / "in one go")
+
+
+def test_a_rig_of_two_kinds_of_cameras(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=1, points=300)
+    resize_images(root, lambda name: "CAM_FRONT/" in name, (192, 108))
+    precompute(one_scene(root, tmp_path / "zarr"))
+    (frame,) = read_all(tmp_path / "zarr").values()
+    sizes = {camera.channel: (camera.width, camera.height) for camera in frame.cameras}
+    assert sizes.pop("CAM_FRONT") == (192, 108)
+    assert len(sizes) == 5
+    assert set(sizes.values()) == {(128, 72)}
+    assert store_info(tmp_path / "zarr").image_sizes == {"128x72": 5, "192x108": 1}

@@ -1,0 +1,154 @@
+"""Any sequence of runs of stage 1 over a changing data set ends where one run over the whole ends.
+
+Frames are computed in no time here: by a stand-in that knows the token alone. Everything else is the real run.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.cache.writer import EncodedFrame, create_store, encode_frame
+from ovps.errors import DatasetError, FrameError
+from ovps.frame import Camera, Frame
+from pipelines.precompute import PrecomputeOptions, precompute
+from pipelines.precompute import partition as partition_module
+from pipelines.precompute import run as run_module
+from pipelines.precompute.partition import Job
+from tests.cache.test_round_trip import CLIP_DIM, ragged_frame
+from tests.helpers.stores import same_frames
+from tests.helpers.synthetic_store import provenance, vocabulary
+
+SCENES = {"a": 4, "b": 2}
+TOKENS = [f"{scene}{i}" for scene, count in SCENES.items() for i in range(count)]
+CAMERA = Camera("FRONT", "image", 1, 1, np.eye(3), np.eye(4), 0)
+
+
+@dataclass(frozen=True)
+class World:
+    """The data set as one run finds it.
+
+    Attributes:
+        frames: of each token: is it there, has it labels, can it be read.
+        swapped: which subset the scenes belong to.
+    """
+
+    frames: dict[str, str]
+    swapped: bool = False
+    skip: bool = True
+    partition_frames: int = 2
+
+    def listed(self) -> list[Frame]:
+        found: list[Frame] = []
+        for scene in SCENES:
+            there = [token for token in TOKENS if token[0] == scene and self.frames[token] != "absent"]
+            subset = "train" if (scene == "a") != self.swapped else "val"
+            for index, token in enumerate(there):
+                state = self.frames[token]
+                labels = None if state == "unlabelled" else "labels"
+                path = "broken" if state == "broken" else "points"
+                found.append(Frame("d", "v", subset, scene, token, index, 0, path, labels, (CAMERA,), np.eye(4)))
+        return found
+
+
+ALL_GOOD = World(dict.fromkeys(TOKENS, "good"))
+worlds = st.builds(
+    World,
+    frames=st.fixed_dictionaries(
+        {token: st.sampled_from(["good", "good", "unlabelled", "broken", "absent"]) for token in TOKENS}
+    ),
+    swapped=st.booleans(),
+    skip=st.booleans(),
+    partition_frames=st.integers(1, 3),
+)
+
+
+def stand_in(frame: Frame, tools, times) -> EncodedFrame:
+    if frame.points_path == "broken":
+        raise FrameError("cut off", path=frame.points_path, frame=frame.token)
+    seed = TOKENS.index(frame.token)
+    cached, features = ragged_frame(seed, seed, 9, 4, 2, 1.0, frame.labels_path is not None)
+    cached = replace(cached, token=frame.token, scene=frame.scene, subset=frame.subset, index=frame.index)
+    return encode_frame(cached, features, "dense")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_clip():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(partition_module, "tools_of", lambda job: None)
+        patch.setattr(partition_module, "compute_frame", stand_in)
+        patch.setattr(
+            run_module,
+            "prepare",
+            lambda options, frames: (
+                Job(options.out, "d", "e", None, "0", "cpu", 1.0, "g", None, "dense", options.on_error == "skip"),
+                provenance(clip_dim=CLIP_DIM, codec="dense"),
+            ),
+        )
+        patch.setattr(
+            run_module,
+            "_open_store",
+            lambda options, job, provenance: create_store(options.out, provenance, vocabulary(clip_dim=CLIP_DIM)),
+        )
+        yield
+
+
+def precompute_world(world: World, out: Path) -> bool:
+    """Run stage 1; False if it ended with an error that it may end with."""
+    options = PrecomputeOptions(
+        out=out, workers=0, on_error="skip" if world.skip else "stop", partition_frames=world.partition_frames
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "frames_of", lambda options: world.listed())
+        try:
+            summary = precompute(options)
+        except DatasetError:
+            assert "broken" in world.frames.values()
+            return False
+        assert {record.token for record in summary.quarantined} <= {t for t, s in world.frames.items() if s == "broken"}
+        return True
+
+
+@pytest.fixture(scope="module")
+def in_one_go(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "zarr"
+    assert precompute_world(ALL_GOOD, out)
+    return out
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(worlds, min_size=1, max_size=3))
+def test_any_sequence_of_runs_ends_as_one_run(in_one_go, sequence):
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "zarr"
+        before: dict[str, bool] = {}
+        for world in sequence:
+            listed = world.listed()
+            if not listed:
+                continue
+            ended_well = precompute_world(world, out)
+            assert verify_store(out) == []
+            store = Store.open(out)
+            now = {ref.token: store.read(ref) for ref in store.frames}
+            labelled = {token: frame.label is not None for token, frame in now.items()}
+            assert all(labelled.get(token, False) >= had for token, had in before.items()), "labels are kept"
+            assert set(before) <= set(now), "no committed frame is dropped"
+            if ended_well or world.skip:
+                for frame in listed:
+                    if world.frames[frame.token] != "broken":
+                        assert (now[frame.token].subset, now[frame.token].index) == (frame.subset, frame.index)
+                        assert labelled[frame.token] >= (frame.labels_path is not None)
+            before = labelled
+        assert precompute_world(ALL_GOOD, out)
+        assert same_frames(out, in_one_go)
+        assert precompute_world(ALL_GOOD, out)
