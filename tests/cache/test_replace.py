@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cache_schemas.v1 import PartitionRow
+from ovps.cache import writer
 from ovps.cache.files import files_below
 from ovps.cache.layout import PARTITIONS, manifest_path, partition_path
 from ovps.cache.manifest import read_manifest, write_manifest
@@ -106,6 +107,25 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
 
 def test_a_replaced_partition_leaves_nothing_behind(store):
     write_partition(store, PARTITION, SCENE, changed(store, 2))
+    assert verify_store(store) == []
+    assert len(list((store / PARTITIONS).iterdir())) == 2
+
+
+def test_a_task_that_runs_twice_at_once(store, monkeypatch):
+    """dask may do so: the last commit counts, and neither takes the other's folder away."""
+    twice = changed(store, 2)
+    real = writer.write_manifest
+
+    def other_first(path, row):
+        monkeypatch.setattr(writer, "write_manifest", real)
+        write_partition(path, PARTITION, SCENE, changed(store, 1))
+        real(path, row)
+
+    monkeypatch.setattr(writer, "write_manifest", other_first)
+    row = write_partition(store, PARTITION, SCENE, twice)
+    assert verify_store(store) == []
+    assert read_manifest(manifest_path(store, PARTITION)) == row
+    remove_leftovers(store)
     assert verify_store(store) == []
     assert len(list((store / PARTITIONS).iterdir())) == 2
 

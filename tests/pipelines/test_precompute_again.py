@@ -173,14 +173,14 @@ def test_two_scenes_of_one_name(tmp_path):
 
 def test_scenes_that_differ_in_case_or_in_signs_alone(tmp_path):
     root = write_mini_nuscenes(tmp_path / "world", scenes=3, frames=1, points=100)
-    rename_scene(root, "mini-0001", "a drive")
-    rename_scene(root, "mini-0002", "A_drive")
+    for old, new in (("mini-0001", "a drive"), ("mini-0002", "a_drive"), ("mini-0003", "A_drive")):
+        rename_scene(root, old, new)
     assert precompute(options_for(root, tmp_path / "zarr")).frames == 3
     assert precompute(options_for(root, tmp_path / "zarr")).frames == 0
     assert verify_store(tmp_path / "zarr") == []
     manifests = [file.name.lower() for file in manifest_files(tmp_path / "zarr")]
     assert len(set(manifests)) == 3, "on any file system"
-    assert {frame.scene for frame in read_all(tmp_path / "zarr").values()} == {"a drive", "A_drive", "mini-0003"}
+    assert {frame.scene for frame in read_all(tmp_path / "zarr").values()} == {"a drive", "a_drive", "A_drive"}
 
 
 def test_a_token_twice(tmp_path, monkeypatch):
@@ -231,6 +231,18 @@ def test_what_the_data_set_does_not_have_any_more_stays(root, whole, tmp_path):
     found = list(read_all(tmp_path / "zarr").values())
     assert [frame.label is None for frame in found] == [False, False, True]
     assert precompute(one_scene(root, tmp_path / "zarr")).relabelled == 1
+    assert same_frames(tmp_path / "zarr", whole / "zarr")
+
+
+def test_a_frame_that_comes_late_where_another_one_was(root, whole, tmp_path, monkeypatch):
+    """The first frame of a drive is missing at first; then every frame has another index."""
+    frames = frames_of(one_scene(root, tmp_path).resolved())
+    first = [replace(frame, index=index) for index, frame in enumerate(frames[1:])]
+    with monkeypatch.context() as patch:
+        patch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: first)
+        precompute(one_scene(root, tmp_path / "zarr"))
+    summary = precompute(one_scene(root, tmp_path / "zarr"))
+    assert (summary.frames, summary.frames_before, summary.moved) == (1, 2, 2)
     assert same_frames(tmp_path / "zarr", whole / "zarr")
 
 

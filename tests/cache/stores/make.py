@@ -1,6 +1,6 @@
-"""How `v1` was made: `python -m tests.cache.stores.make FOLDER`. It is never made again: it stands for old stores.
+"""How `v1` was made: `python -m tests.cache.stores.make FOLDER`. From the first release on it is never made again.
 
-A change of the code that cannot read it is a change of the schema, and needs a new version of it.
+It stands for old stores: a change of the code that cannot read it is a change of the schema, and needs a new version.
 """
 
 from __future__ import annotations
