@@ -68,14 +68,14 @@ class Partition:
             files = _StrictStore(folder, {file.path: file.bytes for file in row.files}, remedy)
             group = zarr.open_group(files, mode="r", zarr_format=3)
             arrays = {n: _as_array(group[n]) for n in names}
-            for array in arrays.values():
-                files.expect_chunks_of(array)
             sizes = check_shapes(
                 {n: (a.shape, a.dtype) for n, a in arrays.items()},
                 provenance.codec,
                 labelled=labelled,
                 clip_dim=provenance.clip_dim,
             )
+            for array in arrays.values():
+                files.expect_chunks_of(array)
             offsets = {n: np.asarray(arrays[n][:]) for n in names if n.startswith("offsets/")}
             check_offsets(offsets, sizes)
         except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
@@ -165,7 +165,8 @@ class _StrictStore(LocalStore):
 
     def expect_chunks_of(self, array: zarr.Array) -> None:
         """Check from now on that the shards of this array hold their chunks; both are cut along the first axis."""
-        assert array.shards is not None
+        if array.shards is None:
+            raise ValueError(f"{array.path} has no shards")
         rows, shard_rows = array.chunks[0], array.shards[0]
         for number, start in enumerate(range(0, array.shape[0], shard_rows)):
             key = "/".join([array.path, "c", str(number), *["0"] * (array.ndim - 1)])
@@ -189,16 +190,16 @@ class _StrictStore(LocalStore):
         if actual != size or len(found) != wanted:
             raise self._corrupt(key, f"{actual} bytes, expected {size}")
         if key in self._chunks and not isinstance(byte_range, RangeByteRequest):
-            self._check_index(key, found.to_bytes())
+            self._check_index(key, found)
         return found
 
-    def _check_index(self, key: str, tail: bytes) -> None:
+    def _check_index(self, key: str, tail: Buffer) -> None:
         """A shard ends with two uint64 per chunk, offset and length, and their CRC-32C; all ones: no such chunk.
 
         https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
         """
         written, slots = self._chunks[key]
-        index = np.frombuffer(tail[-16 * slots - 4 : -4], "<u8").reshape(slots, 2)
+        index = np.frombuffer(tail[-16 * slots - 4 : -4].to_bytes(), "<u8").reshape(slots, 2)
         lost = np.flatnonzero((index[:written] == _NO_CHUNK).any(axis=1))
         if len(lost):
             raise self._corrupt(key, f"a shard without its chunk {lost[0]}")
