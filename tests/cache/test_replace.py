@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,6 +27,20 @@ from tests.helpers.synthetic_store import write_synthetic_store
 PARTITION, SCENE = "synthetic-0000.000000", "synthetic-0000"
 
 
+def never(seen: list[str]) -> bool:
+    return False
+
+
+def the(number: int) -> Callable[[list[str]], bool]:
+    """The call of this number."""
+    return lambda seen: len(seen) == number
+
+
+def after_commit(number: int) -> Callable[[list[str]], bool]:
+    """The call so many calls after the one that gives the manifest its name."""
+    return lambda seen: len(seen) > number and "rename" in seen[-1 - number] and ".parquet" in seen[-1 - number]
+
+
 class Calls:
     """Sees the calls by which Python changes a disk, and makes one of them fail.
 
@@ -35,8 +49,9 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        self.watching, self.failing = False, -1
+        self.watching = False
         self.seen: list[str] = []
+        self.fails: Callable[[list[str]], bool] = never
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple) -> None:
@@ -48,12 +63,12 @@ class Calls:
 
     def step(self, call: str) -> None:
         self.seen.append(call)
-        if len(self.seen) - 1 == self.failing:
+        if self.fails(self.seen):
             raise OSError(errno.EIO, "the disk gave up")
 
     @contextmanager
-    def watch(self, failing: int = -1) -> Iterator[None]:
-        self.seen, self.failing, self.watching = [], failing, True
+    def watch(self, fails: Callable[[list[str]], bool]) -> Iterator[None]:
+        self.seen, self.fails, self.watching = [], fails, True
         try:
             yield
         finally:
@@ -80,12 +95,14 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
     store = Store.open(path)
     states = [changed(path, 1), changed(path, 2)]
     now = 1
-    with CALLS.watch():
+    with CALLS.watch(never):
         write_partition(path, PARTITION, SCENE, states[now])
-    (commit,) = (i for i, call in enumerate(CALLS.seen) if call.startswith("os.rename") and ".parquet" in call)
+    commit = next(n for n in range(len(CALLS.seen)) if after_commit(0)(CALLS.seen[: n + 1]))
     kinds = set()
     # the files of arrays are written alike, and deleted alike: some of them, and every call around the commit
-    for failing in sorted({*range(0, len(CALLS.seen), 21), *range(commit - 5, commit + 6)}):
+    moments = [the(n) for n in (*range(1, commit - 5, 21), *range(commit - 5, commit + 1))]
+    moments += [after_commit(n) for n in (*range(6), *range(6, len(CALLS.seen) - commit, 21))]
+    for failing in moments:
         told = None
         try:
             with CALLS.watch(failing):
@@ -93,7 +110,7 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
         except StorageError as error:
             told = str(error)
         assert told is None or "the disk gave up" in told
-        assert verify_store(path) == [], CALLS.seen[failing]
+        assert verify_store(path) == [], CALLS.seen[-1]
         found = store.read(store.frames[0]).intensity  # opened before
         np.testing.assert_array_equal(Store.open(path).read(store.frames[0]).intensity, found)
         (done,) = (i for i in (0, 1) if np.array_equal(found, states[i][0].arrays["points/intensity"]))
