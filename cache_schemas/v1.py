@@ -31,7 +31,7 @@ Codec = Literal["dense", "cells"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Provenance(_Record):
@@ -105,6 +105,15 @@ _COUNTED_BY = {"offsets/points": "P", "offsets/voxels": "V", "offsets/valid": "W
 _COUNTED_BY |= {"offsets/cells": "K", "offsets/weights": "Z"}
 
 
+class CameraRow(_Record):
+    """One camera of a frame."""
+
+    channel: str
+    width: int  # pixels
+    height: int
+    seen: int  # points that it sees
+
+
 class FrameRow(_Record):
     """One frame of a partition, in the order of its arrays."""
 
@@ -117,6 +126,8 @@ class FrameRow(_Record):
     valid_voxels: int
     objects: int
     labelled: bool
+    beyond_range: int  # points outside the grid's range, in its border cells
+    cameras: tuple[CameraRow, ...]
     global_from_lidar: tuple[float, ...] = Field(min_length=16, max_length=16)  # (4, 4), row by row, metres
 
 
@@ -163,6 +174,7 @@ class PartitionRow(_Record):
         return name
 
 
+CAMERA = pa.struct([("channel", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("seen", pa.int64())])
 FRAME = pa.struct(
     [
         ("token", pa.string()),
@@ -174,6 +186,8 @@ FRAME = pa.struct(
         ("valid_voxels", pa.int64()),
         ("objects", pa.int64()),
         ("labelled", pa.bool_()),
+        ("beyond_range", pa.int64()),
+        ("cameras", pa.list_(CAMERA)),
         ("global_from_lidar", pa.list_(pa.float64(), 16)),
     ]
 )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from cache_schemas.v1 import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.reader import read_info
+from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 
 FLOAT16_BYTES = 2
 
@@ -27,6 +28,8 @@ class StoreSummary(BaseModel):
         clip_bytes_dense_fp16: of the same features as plain float16, uncompressed: what codecs are compared with.
         codec_max_error: largest |stored - computed| over all voxel features.
         codec_mean_error: mean of the same.
+        sweeps: points a frame, and which of them cameras and grid hold; None without frames.
+        warnings: what in them should be looked into.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +53,8 @@ class StoreSummary(BaseModel):
     clip_bytes_dense_fp16: int
     codec_max_error: float
     codec_mean_error: float
+    sweeps: SweepStatistics | None
+    warnings: tuple[str, ...]
 
     @property
     def weights_random(self) -> bool:
@@ -92,6 +97,8 @@ def store_info(path: Path) -> StoreSummary:
         clip_bytes_dense_fp16=valid_voxels * info.provenance.clip_dim * FLOAT16_BYTES,
         codec_max_error=max((row.codec_max_error for row in rows), default=0.0),
         codec_mean_error=_mean_error(rows, valid_voxels),
+        sweeps=sweep_statistics(frames),
+        warnings=sweep_warnings(frames),
     )
 
 

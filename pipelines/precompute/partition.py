@@ -82,7 +82,7 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     with one_thread():
         for frame in task.frames:
             try:
-                frames.append(_compute(frame, tools, times))
+                frames.append(compute(frame, tools, times))
                 images += len(frame.cameras)
             except FrameError as error:
                 if not job.skip_bad_frames:
@@ -102,7 +102,8 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     )
 
 
-def _compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
+def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
+    """Compute one frame; every FrameError names it."""
     try:
         return compute_frame(frame, tools, times)
     except FrameError as error:

@@ -11,11 +11,12 @@ from time import perf_counter
 from pydantic import BaseModel, ConfigDict
 
 import ovps
-from cache_schemas.v1 import Codec, Provenance, SkippedRow
+from cache_schemas.v1 import Codec, FrameRow, Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.lock import exclusive
 from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.reader import read_info
+from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
@@ -43,6 +44,8 @@ class PrecomputeSummary(BaseModel):
         stage_seconds: summed over workers.
         peak_worker_bytes: resident memory of the largest worker at its highest.
         weights_random: the CLIP features mean nothing: show it wherever results are shown.
+        sweeps: of the frames asked for that are in the store now; None if none is.
+        warnings: what in them should be looked into.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +64,8 @@ class PrecomputeSummary(BaseModel):
     peak_worker_bytes: int
     workers: int
     weights_random: bool
+    sweeps: SweepStatistics | None
+    warnings: tuple[str, ...]
 
 
 def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
@@ -91,6 +96,7 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
 
     images = sum(done.images for done in results)
     computed = sum(done.frames for done in results)
+    rows = rows_of(options.out, {frame.token for frame in frames})
     return PrecomputeSummary(
         out=options.out,
         partitions=len(results),
@@ -106,6 +112,8 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         peak_worker_bytes=max((done.peak_bytes for done in results), default=0),
         workers=options.workers or 1,
         weights_random=provenance.weights_random,
+        sweeps=sweep_statistics(rows),
+        warnings=sweep_warnings(rows),
     )
 
 
@@ -199,6 +207,11 @@ def committed_in(store: Path) -> tuple[set[str], dict[str, SkippedRow]]:
     rows = [read_manifest(file) for file in manifest_files(store)]
     tokens = {frame.token for row in rows for frame in row.frames}
     return tokens, {skipped.token: skipped for row in rows for skipped in row.skipped}
+
+
+def rows_of(store: Path, tokens: set[str]) -> list[FrameRow]:
+    """What the store says of some frames; those it lacks are left out."""
+    return [f for file in manifest_files(store) for f in read_manifest(file).frames if f.token in tokens]
 
 
 def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:
