@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from cache_schemas.v1 import PartitionRow
+from cache_schemas.v1 import MANIFEST, PartitionRow
 from ovps import cli, strict_json
+from ovps.cache.manifest import read_manifest
+from ovps.errors import CorruptStoreError
 from ovps.training.metrics import METRICS, MetricsLog, read_metrics
 
 values = st.recursive(
@@ -60,8 +64,13 @@ def test_curves_of_a_training(tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_manifest_holds_none(value):
-    """Neither when it is written, nor when one of before is read."""
-    row = {"partition": "p", "scene": "s", "frames": (), "skipped": (), "files": (), "codec_mean_error": 0.0}
+def test_a_manifest_holds_none(tmp_path, value):
+    """Neither when it is written, nor when one of before is read: its features are NaN too."""
+    row = {"partition": "p", "scene": "s", "frames": [], "skipped": [], "files": []}
+    row |= {"codec_max_error": value, "codec_mean_error": 0.0}
     with pytest.raises(ValidationError, match="finite"):
-        PartitionRow(**row, codec_max_error=value)
+        PartitionRow.model_validate(row)
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.Table.from_pylist([row], schema=MANIFEST), path)
+    with pytest.raises(CorruptStoreError, match=r"codec_max_error(.|\n)*finite(.|\n)*ovps precompute"):
+        read_manifest(path)

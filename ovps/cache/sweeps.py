@@ -39,7 +39,6 @@ class SweepStatistics(BaseModel):
         points_least_frame: the token of the frame with the least.
         seen_share: of all points of the frames with that camera, the share that it sees, by channel.
         beyond_range_share: of all points, those beyond the grid's range, which stand in its border cells.
-        blind: frames in which a camera sees no point, by channel; cameras that always see one are left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,19 +49,17 @@ class SweepStatistics(BaseModel):
     points_least_frame: str
     seen_share: dict[str, float]
     beyond_range_share: float
-    blind: dict[str, int]
 
 
 def sweep_statistics(sweeps: Sequence[Sweep]) -> SweepStatistics | None:
     """The numbers of some sweeps; None of none."""
     if not sweeps:
         return None
-    points, seen, blind = Counter[str](), Counter[str](), Counter[str]()
+    points, seen = Counter[str](), Counter[str]()
     for sweep in sweeps:
         for camera in sweep.cameras:
             points[camera.channel] += sweep.points
             seen[camera.channel] += camera.seen
-            blind[camera.channel] += camera.seen == 0
     least = min(sweeps, key=lambda sweep: sweep.points)
     return SweepStatistics(
         frames=len(sweeps),
@@ -71,7 +68,6 @@ def sweep_statistics(sweeps: Sequence[Sweep]) -> SweepStatistics | None:
         points_least_frame=least.token,
         seen_share={channel: seen[channel] / total if total else 0.0 for channel, total in points.items()},
         beyond_range_share=sum(sweep.beyond_range for sweep in sweeps) / max(sum(s.points for s in sweeps), 1),
-        blind={channel: count for channel, count in blind.items() if count},
     )
 
 
@@ -80,10 +76,11 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     found = sweep_statistics(sweeps)
     if found is None:
         return ()
+    blind = Counter(camera.channel for sweep in sweeps for camera in sweep.cameras if camera.seen == 0)
     warnings = [
         f"{channel} sees no point in {count} of {found.frames} frames: its calibration may be wrong, or it looks where"
         " the LiDAR does not"
-        for channel, count in found.blind.items()
+        for channel, count in blind.items()
     ]
     counts = np.array([sweep.points for sweep in sweeps])
     spread = max(_OUTLIER * float(np.median(np.abs(counts - np.median(counts)))), _LEAST_LOSS * found.points_median)

@@ -41,7 +41,6 @@ def test_shares_are_of_the_points_of_the_frames_with_that_camera():
     found = sweep_statistics(sweeps)
     assert found.seen_share == {"LEFT": 0.2, "RIGHT": 0.0}
     assert found.beyond_range_share == 10 / 400
-    assert found.blind == {"RIGHT": 1}
     assert (found.points_least, found.points_least_frame, found.points_median) == (100, "a", 200)
 
 
