@@ -25,7 +25,9 @@ _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # what it would clip at 2
 _LABELS_BYTES = 2**26  # of the labels of a sweep, unpacked: fifty times the largest
 _ZEROS = 4096  # bytes at the end of a file: a block that was never filled
 
-_NO_LABELS = (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# zipfile: RuntimeError for what it cannot unpack, encrypted or of another method
+_NO_LABELS = (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError)
+_NO_LABELS += (zipfile.BadZipFile, zlib.error)
 
 # what else lies where a file should be, by its first bytes
 _STARTS = {

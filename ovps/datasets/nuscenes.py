@@ -227,7 +227,7 @@ def _rigid(tables: Any, record: dict, table: str) -> NDArray[np.float64]:
 def _floats(tables: Any, row: dict, table: str, column: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     try:
         values = np.array(row.get(column), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.zeros(0)
     if values.shape != shape or not np.isfinite(values).all():
         raise _unusable(tables, row, table, column, f"finite numbers of shape {shape}")

@@ -114,7 +114,7 @@ def scenes_of_subset(tables: Any, subset: str) -> list[str]:
     file = Path(tables.table_root) / "splits.json"
     official = create_splits_scenes()
     custom = _load(file, 'Write {"train": ["scene-0001"], ...}') if file.is_file() else {}
-    if not isinstance(custom, dict) or not all(isinstance(scenes, list) for scenes in custom.values()):
+    if not isinstance(custom, dict) or not all(_is_names(scenes) for scenes in custom.values()):
         raise DatasetError(
             "splits.json is not an object of lists of scenes",
             path=file,
@@ -202,11 +202,12 @@ def _check_references(folder: Path, tables: dict[str, Rows]) -> None:
     tokens = {target: {row["token"] for row in tables[target]} for _, _, target in _REFERENCES}
     for table, column, target in _REFERENCES:
         for row in tables[table]:
-            if row.get(column) not in tokens[target]:
+            token = row.get(column)
+            if not isinstance(token, str) or token not in tokens[target]:
                 where = f" of {row['filename']}" if "filename" in row else ""
                 path = folder / f"{target}.json"
                 raise DatasetError(
-                    f"{target} {row.get(column)}, which {table} {row['token']}{where} needs, is missing",
+                    f"{target} {token}, which {table} {row['token']}{where} needs, is missing",
                     path=path,
                     remedy=f"{take_again(path)}; if it still is, {table}.json is of another version: take that again",
                 )
@@ -215,7 +216,7 @@ def _check_references(folder: Path, tables: dict[str, Rows]) -> None:
 def _check_maps(folder: Path, tables: dict[str, Rows]) -> None:
     """The devkit opens no dataroot without a map for each log."""
     path = folder / "map.json"
-    mapped = {token for row in tables["map"] for token in row["log_tokens"]}
+    mapped = {token for row in tables["map"] for token in row["log_tokens"] if isinstance(token, str)}
     without = next((row["token"] for row in tables["log"] if row["token"] not in mapped), None)
     if without is not None or not tables["map"]:
         raise DatasetError(f"no map names log {without}", path=path, remedy=take_again(path))
@@ -236,7 +237,7 @@ def _check_categories(folder: Path, rows: Rows) -> None:
     from nuscenes.utils.color_map import get_colormap
 
     path = folder / "category.json"
-    without = [row["name"] for row in rows if "index" not in row]
+    without = [row["name"] for row in rows if not isinstance(row.get("index"), int)]
     if without:
         raise DatasetError(
             f"{len(without)} of {len(rows)} categories have no index: this is the category.json of the metadata"
@@ -275,6 +276,10 @@ def _check_label_files(dataroot: Path, version: str, kind: str, rows: Rows) -> N
         if names:
             count = f"{len(names)} of {len(named | there)}, the first is {names[0]}"
             raise DatasetError(f"the folder of {kind} labels {message}: {count}", path=folder, remedy=remedy)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _has_labels(folder: Path) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ovps.datasets import nuscenes
@@ -184,6 +187,24 @@ def test_a_flipped_byte_in_a_png(camera, picture):
     content[len(content) // 2] ^= 0xFF
     Path(camera.image_path).write_bytes(content)
     refused(camera)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's own
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "GIF", "WEBP"])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_damage_is_refused_or_read_in_shape(camera, picture, kind, seed):
+    """Headers, EXIF and pixels: nothing that a decoder raises gets past."""
+    rng = np.random.default_rng(seed)
+    exif = Image.Exif()
+    exif[0x010E] = "a street"
+    save(camera, Image.fromarray(picture), kind, **({"exif": exif} if kind in ("JPEG", "PNG", "WEBP") else {}))
+    content = np.frombuffer(Path(camera.image_path).read_bytes(), np.uint8).copy()
+    hit = rng.integers(0, rng.choice([64, 300, len(content)]), rng.integers(1, 9))
+    content[hit] = rng.integers(0, 256, len(hit))
+    Path(camera.image_path).write_bytes(content[: rng.integers(len(content) // 2, 2 * len(content))].tobytes())
+    with suppress(FrameError):
+        assert nuscenes.read_image(camera).shape == (HEIGHT, WIDTH, 3)
 
 
 def _png16(pixels):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,19 @@ def test_a_token_that_occurs_twice(root, table):
     assert f"1 tokens twice, the first is {rows[0]['token']}" in message
 
 
+@pytest.mark.parametrize("value", [None, [], {"a": 1}, 10**400, "x"], ids=["null", "list", "object", "huge", "text"])
+def test_no_value_of_any_column_ends_in_a_traceback(root, value):
+    """What is not read may be anything; the rest is refused."""
+    for path in sorted((root / VERSION).glob("*.json")):
+        text = path.read_text()
+        rows = json.loads(text)
+        for column in rows[0] if isinstance(rows, list) and rows else ():
+            path.write_text(json.dumps([rows[0] | {column: value}, *rows[1:]]))
+            with suppress(DatasetError):
+                nuscenes.load_frames(root, VERSION, ("train",))
+        path.write_text(text)
+
+
 def test_byte_order_marks_and_line_ends_of_windows(root, mini_nuscenes):
     for path in (root / VERSION).glob("*.json"):
         text = json.dumps(json.loads(path.read_text()), indent=1).replace("\n", "\r\n")
@@ -182,7 +196,7 @@ def test_split_without_a_present_scene(root):
     assert "none of the 0 scenes of split 'train'" in _refused_tables(root, splits)
 
 
-@pytest.mark.parametrize("text", ["[]", '{"train": "mini-0001"}', "{"])
+@pytest.mark.parametrize("text", ["[]", '{"train": "mini-0001"}', '{"train": [["mini-0001"]]}', "{"])
 def test_senseless_splits_json(root, text):
     splits = root / VERSION / "splits.json"
     splits.write_text(text)
