@@ -108,6 +108,15 @@ def test_any_entries_written_as_text_are_read_back(items):
     assert parse_entries(text) == tuple(entries.values())
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_no_numbers_are_refused(value):
+    """As damaged weights make them: every score would be NaN."""
+    embeddings = _vocabulary().embeddings.copy()
+    embeddings[1, 3] = value
+    with pytest.raises(VocabularyError, match="text embeddings of RN50 hold NaN"):
+        Vocabulary(ENTRIES, embeddings, np.array([0, 0, 1]), "RN50", "random-0")
+
+
 def test_embeddings_that_do_not_fit_the_entries():
     with pytest.raises(VocabularyError, match="disagree"):
         Vocabulary(ENTRIES, np.zeros((2, 8), np.float32), np.zeros(3, np.int64), "RN50", "x")
