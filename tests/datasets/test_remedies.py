@@ -12,6 +12,7 @@ import pytest
 
 from ovps.datasets import nuscenes
 from ovps.errors import DatasetError, OvpsError
+from ovps.world import build_world
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
 
 
@@ -20,8 +21,8 @@ def root(mini_nuscenes, tmp_path) -> Path:
     return Path(shutil.copytree(mini_nuscenes, tmp_path / "nuscenes"))
 
 
-def read_all(root):
-    for frame in nuscenes.load_frames(root, VERSION, ("train", "val")):
+def read_all(root, subsets=("train", "val")):
+    for frame in nuscenes.load_frames(root, VERSION, subsets):
         nuscenes.read_points(frame)
         nuscenes.read_labels(frame)
         for camera in frame.cameras:
@@ -178,8 +179,15 @@ def test_a_missing_version_names_its_archive(tmp_path):
         nuscenes.load_frames(tmp_path, "v1.0-mini", ("mini_train",))
 
 
-def test_a_drive_world_is_built_again(root):
-    (root / ".scenes").mkdir()
+def test_a_drive_world_is_built_again(tmp_path):
+    """Nothing of it comes from an archive of nuScenes."""
+    root = tmp_path / "world"
+    settings = {"scenes": 1, "frames": 1, "seed": 0, "image_size": (64, 36), "azimuth_steps": 64, "workers": 1}
+    build_world(root, **settings)
     (root / VERSION / "scene.json").unlink()
-    with pytest.raises(DatasetError, match="ovps world build"):
-        nuscenes.load_frames(root, VERSION, ("train",))
+    with pytest.raises(DatasetError) as caught:
+        read_all(root, ("train",))
+    assert caught.value.remedy == "Delete this drive world and build it again: ovps world build"
+    shutil.rmtree(root)
+    build_world(root, **settings)
+    read_all(root, ("train",))
