@@ -32,7 +32,7 @@ Codec = Literal["dense", "cells"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Provenance(_Record):
@@ -111,6 +111,7 @@ class CameraRow(_Record):
     channel: str
     width: int  # pixels, of the image
     height: int
+    seen: int  # points that it sees
 
 
 class FrameRow(_Record):
@@ -125,6 +126,7 @@ class FrameRow(_Record):
     valid_voxels: int
     objects: int
     labelled: bool
+    beyond_range: int  # points outside the grid's range, in its border cells
     global_from_lidar: tuple[float, ...] = Field(min_length=16, max_length=16)  # (4, 4), row by row, metres
     cameras: tuple[CameraRow, ...]
     codec_max_error: float  # largest |stored - computed| over the voxel features
@@ -179,7 +181,7 @@ class PartitionRow(_Record):
         return self
 
 
-CAMERA = pa.struct([("channel", pa.string()), ("width", pa.int32()), ("height", pa.int32())])
+CAMERA = pa.struct([("channel", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("seen", pa.int64())])
 FRAME = pa.struct(
     [
         ("token", pa.string()),
@@ -191,6 +193,7 @@ FRAME = pa.struct(
         ("valid_voxels", pa.int64()),
         ("objects", pa.int64()),
         ("labelled", pa.bool_()),
+        ("beyond_range", pa.int64()),
         ("global_from_lidar", pa.list_(pa.float64(), 16)),
         ("cameras", pa.list_(CAMERA)),
         ("codec_max_error", pa.float64()),

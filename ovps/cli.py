@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ovps import __version__
+from ovps import __version__, strict_json
 from ovps.errors import OvpsError
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
@@ -178,7 +177,7 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
         task = bar.add_task("partitions", total=len(manifest_files(path)), note="")
         problems = verify_store(path, lambda name: bar.update(task, advance=1, note=name))
     if as_json:
-        print(json.dumps([p.model_dump() for p in problems], indent=2))
+        print(strict_json.dumps([p.model_dump() for p in problems], indent=2))
     else:
         for problem in problems:
             out.print(str(problem), style="red", highlight=False)
@@ -425,13 +424,12 @@ def experiment_table(
 def show(summary: Any, as_json: bool) -> None:
     """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value; its warnings on stderr."""
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
+    warn(record.get("warnings", []))
     if as_json:
-        warn(record.get("warnings", []))
-        print(json.dumps(record, indent=2))
+        print(strict_json.dumps(record, indent=2))
         return
-    warn(record.pop("warnings", []))
     table = Table(show_header=False, box=None)
-    for name, value in _flat(record):
+    for name, value in _flat({name: value for name, value in record.items() if name != "warnings"}):
         table.add_row(name.replace("_", " "), _text(value))
     out.print(table)
 
@@ -477,7 +475,7 @@ def main(*command: str) -> None:
     except OvpsError as error:
         if "--json" in sys.argv:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
-            print(json.dumps(record | {"remedy": error.remedy}))
+            print(strict_json.dumps(record | {"remedy": error.remedy}))
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(Text(f"{error.kind} error: ", "red") + Text(str(error), "default"))
         sys.exit(error.exit_code)

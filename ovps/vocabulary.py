@@ -50,6 +50,10 @@ class Vocabulary:
             raise VocabularyError(f"embeddings {self.embeddings.shape}, class index {self.class_index.shape} disagree")
         if set(self.class_index.tolist()) != set(range(len(self.entries))):
             raise VocabularyError("every entry of a vocabulary needs at least one text embedding")
+        if not np.isfinite(self.embeddings).all():
+            raise VocabularyError(
+                f"text embeddings of {self.encoder} hold NaN or infinity", remedy="Give other weights (--weights)"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,8 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+
+settings.register_profile("ovps", deadline=None)  # a slow machine is no fault
+settings.load_profile("ovps")
 
 REAL_DATA = "OVPS_REAL_DATA"
 REAL_FIXTURES = {"real_nuscenes"}

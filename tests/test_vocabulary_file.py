@@ -69,6 +69,15 @@ def test_entries_of_a_taxonomy():
     assert all(e.synonyms for e in entries)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_no_numbers_are_refused(value):
+    """As damaged weights make them: every score would be NaN."""
+    embeddings = _vocabulary().embeddings.copy()
+    embeddings[1, 3] = value
+    with pytest.raises(VocabularyError, match="text embeddings of RN50 hold NaN"):
+        Vocabulary(ENTRIES, embeddings, np.array([0, 0, 1]), "RN50", "random-0")
+
+
 def test_embeddings_that_do_not_fit_the_entries():
     with pytest.raises(VocabularyError, match="disagree"):
         Vocabulary(ENTRIES, np.zeros((2, 8), np.float32), np.zeros(3, np.int64), "RN50", "x")

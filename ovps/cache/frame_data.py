@@ -41,7 +41,8 @@ class CachedFrame:
         object_seen_points: (S,) int32, those with a CLIP feature.
         object_embedding: (S, C) float32, their mean CLIP feature; zeros where there is none.
         global_from_lidar: (4, 4) float64, metres.
-        cameras: their names and image sizes.
+        cameras: their names and image sizes, and how many points each sees.
+        beyond_range: points outside the grid's range, which stand in its border cells.
     """
 
     token: str
@@ -64,6 +65,7 @@ class CachedFrame:
     object_embedding: NDArray[np.float32]
     global_from_lidar: NDArray[np.float64]
     cameras: tuple[CameraRow, ...]
+    beyond_range: int
 
     def __post_init__(self) -> None:
         n, v, s = len(self.xyz), len(self.coords), len(self.object_class)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from cache_schemas.v1 import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.reader import read_info
+from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 
 FLOAT16_BYTES = 2
 
@@ -28,6 +29,8 @@ class StoreSummary(BaseModel):
         clip_bytes_dense_fp16: of the same features as plain float16, uncompressed: what codecs are compared with.
         codec_max_error: largest |stored - computed| over all voxel features.
         codec_mean_error: mean of the same.
+        sweeps: points a frame, and which of them cameras and grid hold; None without frames.
+        warnings: what in them should be looked into.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +55,8 @@ class StoreSummary(BaseModel):
     clip_bytes_dense_fp16: int
     codec_max_error: float
     codec_mean_error: float
+    sweeps: SweepStatistics | None
+    warnings: tuple[str, ...]
 
 
 def store_info(path: Path) -> StoreSummary:
@@ -90,6 +95,8 @@ def store_info(path: Path) -> StoreSummary:
         clip_bytes_dense_fp16=valid_voxels * info.provenance.clip_dim * FLOAT16_BYTES,
         codec_max_error=max((frame.codec_max_error for frame in frames), default=0.0),
         codec_mean_error=_mean_error(frames),
+        sweeps=sweep_statistics(frames),
+        warnings=sweep_warnings(frames),
     )
 
 

@@ -132,6 +132,7 @@ def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> E
         valid_voxels=valid_voxels,
         objects=len(frame.object_class),
         labelled=frame.label is not None,
+        beyond_range=frame.beyond_range,
         global_from_lidar=tuple(frame.global_from_lidar.astype(np.float64).ravel().tolist()),
         cameras=frame.cameras,
         codec_max_error=error.largest,

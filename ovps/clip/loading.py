@@ -59,7 +59,7 @@ def load_clip(encoder: str, weights: str | None = None, seed: int = 0) -> Clip:
 
     Raises:
         ConfigError: no such encoder.
-        WeightsError: weights not named, not found, not downloadable, damaged, or of another architecture.
+        WeightsError: weights not named, not found, not downloadable, damaged, not finite, or of another architecture.
     """
     demo.register()
     if encoder not in open_clip.list_models():
@@ -70,6 +70,7 @@ def load_clip(encoder: str, weights: str | None = None, seed: int = 0) -> Clip:
 
     model = _create_random(encoder, seed) if weights == RANDOM else _create_with_weights(encoder, weights)
     model = model.float().eval().requires_grad_(False)
+    _check_finite(encoder, weights, model.state_dict())
     preprocess = model.visual.preprocess_cfg
     with _without_logging():  # open_clip builds the tokenizer from the same config; the BPE table is in its package
         tokenizer = open_clip.get_tokenizer(encoder)
@@ -93,6 +94,16 @@ def state_sha256(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _check_finite(encoder: str, weights: str, state: dict[str, torch.Tensor]) -> None:
+    bad = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if bad:
+        raise WeightsError(
+            f"the weights of {encoder} hold NaN or infinity in {len(bad)} tensors, the first is {bad[0]}",
+            path=weights if Path(weights).is_file() else None,
+            remedy=f"They are damaged, or were trained to nothing. {_ways(encoder)}",
+        )
 
 
 def _default_weights(encoder: str) -> str:

@@ -1,102 +1,210 @@
-"""Reading one frame's files: every fault becomes a FrameError that names the file. Shared by the data sets."""
+"""Reading one frame's files: every fault becomes a FrameError that names the file. Shared by the data sets.
+
+`again` is what a data set says of files that are missing or damaged: where a whole one comes from.
+"""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ovps.errors import FrameError
 from ovps.frame import Camera
 
-AGAIN = "Download or copy the file again, or leave the frame out with --on-error skip"
+SKIP = ", or leave the frame out with --on-error skip"
+_AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited" + SKIP
+_EIGHT_BITS = "Save the images with 8 bits a channel, as grey or RGB" + SKIP
+_COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what PIL brings to RGB without loss
+_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # what it would clip at 255
+_LABELS_BYTES = 2**26  # of the labels of a sweep, unpacked: fifty times the largest
+_ZEROS = 4096  # bytes at the end of a file: a block that was never filled
+
+# zipfile: RuntimeError for what it cannot unpack, encrypted or of another method
+_NO_LABELS = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+# what else lies where a file should be, by its first bytes
+_STARTS = {
+    b"version https://git-lfs": "a pointer of Git LFS, fetch it with `git lfs pull`",
+    b"\x00\x05\x16\x07": "a `._` file of macOS",
+    b"# .PCD": "a PCD file with a header, not plain float32",
+    b"\x93NUMPY": "an .npy file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+}
 
 
-def read_float32_rows(path: str, columns: int, token: str) -> NDArray[np.float32]:
-    """A headless binary of float32 rows, (N, columns), N > 0, all finite.
+def read_float32_rows(path: str, columns: int, token: str, again: str) -> NDArray[np.float32]:
+    """A headless binary of float32 rows, (N, columns), N > 0, all finite: no NaN is tolerated or dropped.
 
     Raises:
-        FrameError: missing, unreadable, cut off, empty, or with NaN or infinity.
+        FrameError: missing, unreadable, something else, cut off, empty, unfinished, or with NaN or infinity.
     """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise _unreadable("point file", path, token, error) from error
+    raw = _read("point file", path, token, again)
     row_bytes = 4 * columns
-    if not raw:
-        raise FrameError("the point file is empty", path=path, frame=token, remedy=AGAIN)
+
+    def refused(message: str, remedy: str = again) -> FrameError:
+        return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
+
+    found = _recognised(raw)
+    if found:
+        raise refused(f"is {found}")
     if len(raw) % row_bytes:
-        raise FrameError(
-            f"the point file is cut off: {len(raw)} bytes are not a multiple of {row_bytes}",
-            path=path,
-            frame=token,
-            remedy=AGAIN,
-        )
+        if len(raw) % 16 == 0 and is_kitti_scan(np.frombuffer(raw, "<f4")):
+            raise refused(f"looks like 4 columns of float32, a KITTI scan; expected {columns}", _other_set(columns))
+        raise refused(f"is cut off: {len(raw)} bytes are not a multiple of {row_bytes}")
     rows = np.frombuffer(raw, "<f4").reshape(-1, columns)
+    if not rows[-_ZEROS // row_bytes :].any() and len(raw) >= _ZEROS:
+        raise refused("ends in zeros: it was not copied to its end")
     broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
-        raise FrameError(
-            f"{broken.sum()} of {len(rows)} points hold NaN or infinity, the first is point {broken.argmax()}",
-            path=path,
-            frame=token,
-            remedy=AGAIN,
+        raise refused(
+            f"has {broken.sum()} of {len(rows)} points with NaN or infinity, the first is point {broken.argmax()}",
+            again + "; in recordings of your own, leave such points and their labels out",
         )
     return rows
 
 
-def read_npz_uint16(path: str, token: str) -> NDArray[np.uint16]:
+def is_kitti_scan(values: NDArray[np.float32]) -> bool:
+    """Do these float32, read in fours, look like x, y, z in metres and a reflectance of 0..1?"""
+    if values.size % 4:
+        return False
+    rows = values.reshape(-1, 4)
+    sensible = (np.abs(rows[:, :3]) < 1000).all() and ((rows[:, 3] >= 0) & (rows[:, 3] <= 1)).all()
+    return bool(sensible) and bool(rows[:, 3].any())
+
+
+def _other_set(columns: int) -> str:
+    return f"Bring the scans into {columns} columns of float32, as this data set has them" + SKIP
+
+
+def read_npz_uint16(path: str, token: str, again: str) -> NDArray[np.uint16]:
     """The array `data` of an npz file, (N,) uint16; never unpickles.
 
     Raises:
-        FrameError: missing, unreadable, damaged, without `data`, or of another shape or type.
+        FrameError: missing, unreadable, damaged, without `data`, too large, or of another shape or type.
     """
+    raw = _read("label file", path, token, again)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(BytesIO(raw), allow_pickle=False) as archive:
+            size = archive.zip.getinfo("data.npy").file_size
+            if size > _LABELS_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes, no sweep has so many labels")
             labels = archive["data"]
-    except OSError as error:
-        raise _unreadable("label file", path, token, error) from error
-    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FrameError(f"the label file cannot be read: {error}", path=path, frame=token, remedy=AGAIN) from error
+    except _NO_LABELS as error:
+        found = _recognised(raw)
+        reason = f"it is {found}" if found and not found.startswith("a zip") else str(error).strip("'\"")
+        raise FrameError(f"the label file cannot be read: {reason}", path=path, frame=token, remedy=again) from error
     if labels.dtype != np.uint16 or labels.ndim != 1:
         raise FrameError(
             f"labels are {labels.dtype} of shape {labels.shape}, expected uint16 (N,)",
             path=path,
             frame=token,
-            remedy=AGAIN,
+            remedy=again,
         )
     return labels
 
 
-def read_rgb(camera: Camera) -> NDArray[np.uint8]:
+def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
     """The image of a camera as RGB (height, width, 3) uint8.
 
+    Grey, palettes and opaque alpha become RGB. Whatever has no one right reading is refused rather than guessed.
+
     Raises:
-        FrameError: missing, unreadable, cut off, or of another size than the calibration is for.
+        FrameError: missing, unreadable, cut off, of another size than the calibration is for, of more than 8 bits, with
+            colours that are neither grey nor RGB, transparent, turned by its EXIF, or of several pictures.
     """
-    path = camera.image_path
+    path, what = camera.image_path, f"image of {camera.channel}"
+    raw = _read(what, path, None, again)
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FrameError(f"the image of {camera.channel} cannot be read: {error}", path=path, remedy=AGAIN) from error
-    except OSError as error:  # also what PIL raises for a truncated image
-        raise _unreadable(f"image of {camera.channel}", path, None, error) from error
-    if pixels.shape[:2] != (camera.height, camera.width):
-        raise FrameError(
-            f"the image of {camera.channel} is {pixels.shape[1]}x{pixels.shape[0]} pixels, its calibration is for"
-            f" {camera.width}x{camera.height}",
-            path=path,
-            remedy="Use the image as the data set ships it, not a resized copy",
-        )
+        with Image.open(BytesIO(raw)) as image:
+            _check_picture(image, camera)  # before anything is decoded
+            pixels = np.asarray(_opaque(image, camera).convert("RGB"))
+            unfinished = image.format == "JPEG" and _ends_in_zeros(raw)
+    except Image.DecompressionBombError as error:
+        raise FrameError(f"the {what} is too large: {error}", path=path, remedy=_AS_SHIPPED) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # OSError: also a truncated image
+        found = _recognised(raw)
+        reason = f"it is {found}" if found else str(error)
+        raise FrameError(f"the {what} is damaged: {reason}", path=path, remedy=again) from error
+    if unfinished:  # the decoder fills the rest with grey
+        raise FrameError(f"the {what} ends in zeros: it was not copied to its end", path=path, remedy=again)
     return pixels
 
 
-def _unreadable(what: str, path: str, token: str | None, error: OSError) -> FrameError:
-    message = (
-        f"the {what} does not exist" if isinstance(error, FileNotFoundError) else f"the {what} is damaged: {error}"
-    )
-    return FrameError(message, path=path, frame=token, remedy=AGAIN)
+def _check_picture(image: Image.Image, camera: Camera) -> None:
+    """Refuse what would become wrong pixels, by the header alone."""
+
+    def refused(message: str, remedy: str) -> FrameError:
+        return FrameError(f"the image of {camera.channel} {message}", path=camera.image_path, remedy=remedy)
+
+    if image.mode in _DEEP:
+        raise refused(f"has more than 8 bits a pixel (mode {image.mode})", _EIGHT_BITS)
+    if image.mode not in _COLOURS:
+        raise refused(f"has the colours {image.mode}, expected grey or RGB", _EIGHT_BITS)
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a JPEG with previews behind it
+        raise refused(f"holds {getattr(image, 'n_frames', 1)} pictures", "Save one picture a file" + SKIP)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if turned != 1:
+        raise refused(
+            f"is to be turned by its EXIF (orientation {turned}), and whether the calibration is for the turned one"
+            " nobody knows",
+            "Turn the pixels so that they fit the calibration, and remove the tag" + SKIP,
+        )
+    if image.size != (camera.width, camera.height):
+        raise refused(
+            f"is {image.width}x{image.height} pixels, its calibration is for {camera.width}x{camera.height}",
+            _AS_SHIPPED,
+        )
+
+
+def _opaque(image: Image.Image, camera: Camera) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise FrameError(
+                f"the image of {camera.channel} is transparent in places, its colours there mean nothing",
+                path=camera.image_path,
+                remedy="Save it without alpha" + SKIP,
+            )
+    return image
+
+
+def _ends_in_zeros(raw: bytes) -> bool:
+    """Zeros instead of the marker that ends a JPEG; zeros after it are padding."""
+    content = raw.rstrip(b"\0")
+    return len(content) < len(raw) and not content.endswith(b"\xff\xd9")
+
+
+def _read(what: str, path: str, token: str | None, again: str) -> bytes:
+    try:
+        raw = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FrameError(f"the {what} does not exist", path=path, frame=token, remedy=again) from error
+    except IsADirectoryError as error:
+        remedy = f"Move the folder away. {again}"
+        raise FrameError(f"a folder lies where the {what} should be", path=path, frame=token, remedy=remedy) from error
+    except PermissionError as error:
+        remedy = f"Give yourself the right to read it: chmod u+r '{path}'"
+        raise FrameError(f"the {what} may not be read", path=path, frame=token, remedy=remedy) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FrameError(f"the {what} cannot be read: {reason}", path=path, frame=token, remedy=again) from error
+    if not raw:
+        raise FrameError(f"the {what} is empty", path=path, frame=token, remedy=again)
+    return raw
+
+
+def _recognised(raw: bytes) -> str | None:
+    """What a file is, where it is none of ours."""
+    return next((name for start, name in _STARTS.items() if raw.startswith(start)), None)

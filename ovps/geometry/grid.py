@@ -112,6 +112,23 @@ class Grid(BaseModel):
         Raises:
             ValueError: `xyz` is not (N, 3), or holds NaN or infinity.
         """
+        cells = np.floor((self._positions(xyz) - self.low) / self.cell)
+        return np.clip(cells, 0, np.array(self.shape) - 1).astype(np.int32)
+
+    def beyond(self, xyz: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which points (N, 3), metres, lie outside the grid's range, (N,) bool: `index` clamps those.
+
+        Raises:
+            ValueError: `xyz` is not (N, 3), or holds NaN or infinity.
+        """
+        positions = self._positions(xyz)
+        outside = (positions < self.low) | (positions > self.high)
+        if self.kind == "cylinder":
+            outside[:, 1] = False  # an angle is never outside, whatever its last digit
+        return outside.any(axis=1)
+
+    def _positions(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Points (N, 3) along the axes of the grid."""
         if xyz.ndim != 2 or xyz.shape[1] != 3:
             raise ValueError(f"points of shape {xyz.shape}, expected (N, 3)")
         points = xyz.astype(np.float64)
@@ -120,8 +137,7 @@ class Grid(BaseModel):
         if self.kind == "cylinder":
             x, y, z = points.T
             points = np.stack([np.hypot(x, y), np.arctan2(y, x), z], axis=1)
-        cells = np.floor((points - self.low) / self.cell)
-        return np.clip(cells, 0, np.array(self.shape) - 1).astype(np.int32)
+        return points
 
 
 def voxelise(xyz: NDArray[np.floating], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -28,10 +28,12 @@ class LiftedPoints:
     Attributes:
         weights: (N, K) CSR float32; a row sums to 1, rows of points that no camera sees are empty.
         views: (N,) uint8, cameras that see the point.
+        seen: of each camera, the number of points that it sees.
     """
 
     weights: csr_array
     views: NDArray[np.uint8]
+    seen: tuple[int, ...]
 
 
 def lift_points(
@@ -54,6 +56,7 @@ def lift_points(
         raise ValueError(f"{len(cameras)} cameras and {len(cell_grids)} cell grids")
     points, cells, shares = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     views = np.zeros(len(xyz), np.uint8)
+    counts = []
     first_cell = 0
     for camera, grid in zip(cameras, cell_grids, strict=True):
         projection = project(xyz, camera)
@@ -64,11 +67,12 @@ def lift_points(
         cells.append(first_cell + corner.ravel())
         shares.append(share.ravel())
         views[seen] += 1
+        counts.append(len(seen))
         first_cell += len(grid)
     row = np.concatenate(points)
     share = np.concatenate(shares) / views[row]
     weights = csr_array((share, (row, np.concatenate(cells))), shape=(len(xyz), first_cell))
-    return LiftedPoints(_tidy(weights), views)
+    return LiftedPoints(_tidy(weights), views, tuple(counts))
 
 
 def lift_voxels(points: LiftedPoints, point_voxel: NDArray[np.int64], voxels: int) -> csr_array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
+from ovps import strict_json
 from ovps.errors import CheckpointError
 from ovps.training.files import full_disk, write_whole
 
@@ -22,14 +24,14 @@ class MetricsLog:
 
     def __init__(self, run: Path, start: int) -> None:
         kept = [line for line in read_metrics(run) if line["step"] <= start]
-        write_whole(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        write_whole(run / METRICS, "".join(strict_json.dumps(line) + "\n" for line in kept).encode())
         self._path = run / METRICS
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         with full_disk(self._path):
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.write(strict_json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
@@ -57,6 +59,8 @@ def last_step(run: Path) -> int:
 def read_metrics(run: Path) -> list[dict[str, float]]:
     """The lines of `metrics.jsonl`, oldest first; a last line cut short by a killed run is left out.
 
+    What was NaN or infinity when it was written, and is null there, is NaN.
+
     Raises:
         CheckpointError: another line is damaged.
     """
@@ -65,7 +69,7 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     result = []
     for number, line in enumerate(lines):
         try:
-            result.append(json.loads(line))
+            result.append({name: math.nan if x is None else x for name, x in json.loads(line).items()})
         except json.JSONDecodeError as error:
             if number + 1 < len(lines):
                 raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ovps import strict_json
 from ovps.clip import demo
 from ovps.clip.loading import load_clip
 from ovps.taxonomy import load_split
@@ -62,7 +62,7 @@ def evaluate_command(
     dense, confusion = evaluation.dense_accuracy(clip, vocabulary, scored)
     if as_json:
         result = {"weights_sha256": clip.weights_sha256, "crops": crops.as_json(), "dense": dense.as_json()}
-        typer.echo(json.dumps({**result, "confusion": confusion.tolist()}, indent=2))
+        typer.echo(strict_json.dumps({**result, "confusion": confusion.tolist()}, indent=2))
         return
     novel = load_split("b12n4").novel
     table = Table(title=f"Demo CLIP, zero-shot, {len(pictures)} held-out pictures")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from cache_schemas.v1 import CameraRow
+from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.loading import RANDOM
 from ovps.errors import FrameError
 from ovps.frame import Frame
-from pipelines.precompute.frame import StageTimes, compute_frame
+from pipelines.precompute.frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import PrecomputeOptions
-from pipelines.precompute.partition import Job, forget_clip, one_thread, tools_of
+from pipelines.precompute.partition import Job, compute, forget_clip, one_thread, tools_of
 from pipelines.precompute.plan import plan
 from pipelines.precompute.run import frames_of, prepare
+
+SAMPLED = 16  # a tenth of a second each
 
 
 class PrecomputeEstimate(BaseModel):
@@ -29,6 +35,8 @@ class PrecomputeEstimate(BaseModel):
         free_bytes: on the disk of the store.
         hours: as `workers` that do not slow each other down would need.
         stage_seconds: of the one frame, on one thread.
+        sweeps: of some frames all over the data set, and of the one with the smallest file; None if none is missing.
+        warnings: what in them should be looked into.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +51,18 @@ class PrecomputeEstimate(BaseModel):
     hours: float
     workers: int
     stage_seconds: dict[str, float]
+    sweeps: SweepStatistics | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A frame's geometry in numbers, without its images."""
+
+    token: str
+    points: int
+    beyond_range: int
+    cameras: tuple[CameraRow, ...]
 
 
 def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
@@ -60,11 +80,13 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     workers = options.workers or 1
     times = StageTimes()
     size, seconds = 0, 0.0
+    sweeps: list[_Sweep] = []
     if missing:
         job, _ = prepare(options.model_copy(update={"weights": RANDOM}), frames)
         first = _first_good(job, missing, times)
         seconds = sum(times.seconds.values())
         size = sum(array.nbytes for array in first.arrays.values())
+        sweeps = _sweeps(job, sample(missing))
         forget_clip()
     return PrecomputeEstimate(
         out=options.out,
@@ -77,7 +99,44 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
         hours=seconds * len(missing) / workers / 3600,
         workers=workers,
         stage_seconds=times.seconds,
+        sweeps=sweep_statistics(sweeps),
+        warnings=sweep_warnings(sweeps),
     )
+
+
+def sample(frames: Sequence[Frame]) -> list[Frame]:
+    """At most `SAMPLED` frames, evenly spread, and the one whose point file is the smallest: it may be cut off."""
+    count = min(SAMPLED, len(frames))
+    spread = {number * len(frames) // count for number in range(count)}
+    smallest = min(range(len(frames)), key=lambda number: _file_bytes(frames[number].points_path))
+    return [frames[number] for number in sorted(spread | {smallest})]
+
+
+def _file_bytes(path: str) -> int:
+    """Size of a file; a missing one is smaller than any, so that it is noticed first."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return -1
+
+
+def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
+    """Geometry of some frames. A bad one stops the dry run, or is passed over, as in the run itself."""
+    tools = tools_of(job)
+    found = []
+    for frame in frames:
+        try:
+            found.append(_sweep(frame, tools))
+        except FrameError:
+            if not job.skip_bad_frames:
+                raise
+    return found
+
+
+def _sweep(frame: Frame, tools: Tools) -> _Sweep:
+    cloud = read_cloud(frame, tools)
+    lifted = lift_frame(frame, cloud, tools)
+    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted))
 
 
 def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:
@@ -87,7 +146,7 @@ def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFram
         times.seconds.clear()
         try:
             with one_thread():
-                return compute_frame(frame, tools, times)
+                return compute(frame, tools, times)
         except FrameError:
             if not job.skip_bad_frames or number == len(frames) - 1:
                 raise

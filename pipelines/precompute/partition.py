@@ -83,7 +83,7 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     with one_thread():
         for frame in task.frames:
             try:
-                frames.append(_compute(frame, tools, times))
+                frames.append(compute(frame, tools, times))
                 images += len(frame.cameras)
             except FrameError as error:
                 if not job.skip_bad_frames:
@@ -124,7 +124,8 @@ def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[Ski
     return sum(file.bytes for file in row.files)
 
 
-def _compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
+def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
+    """Compute one frame; every FrameError names it."""
     try:
         return compute_frame(frame, tools, times)
     except FrameError as error:

@@ -15,6 +15,7 @@ from cache_schemas.v1 import Codec, Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.lock import exclusive
 from ovps.cache.reader import read_info
+from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
@@ -48,6 +49,8 @@ class PrecomputeSummary(BaseModel):
         stage_seconds: summed over workers.
         peak_worker_bytes: resident memory of the largest worker at its highest.
         weights_random: the CLIP features mean nothing: show it wherever results are shown.
+        sweeps: of the frames asked for that are in the store now; None if none is.
+        warnings: what in them should be looked into.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +73,8 @@ class PrecomputeSummary(BaseModel):
     peak_worker_bytes: int
     workers: int
     weights_random: bool
+    sweeps: SweepStatistics | None
+    warnings: tuple[str, ...]
 
 
 def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
@@ -110,6 +115,7 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
     asked = [after[frame.token] for frame in frames]
     images = sum(done.images for done in results)
     computed = sum(done.frames for done in results)
+    rows = [held.row for held in asked if held.row is not None]
     return PrecomputeSummary(
         out=options.out,
         partitions=sum(done.frames > 0 for done in results),
@@ -129,6 +135,8 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         peak_worker_bytes=max((done.peak_bytes for done in results), default=0),
         workers=options.workers or 1,
         weights_random=provenance.weights_random,
+        sweeps=sweep_statistics(rows),
+        warnings=sweep_warnings(rows),
     )
 
 

@@ -54,7 +54,8 @@ def ragged_frame(seed: int, index: int, points: int, voxels: int, objects: int, 
         object_seen_points=rng.integers(0, 9, objects).astype(np.int32),
         object_embedding=rng.normal(size=(objects, CLIP_DIM)).astype(np.float32),
         global_from_lidar=rng.normal(size=(4, 4)),
-        cameras=(CameraRow(channel="FRONT", width=1241, height=376),) * (seed % 3),
+        cameras=(CameraRow(channel="FRONT", width=1241, height=376, seen=seed % 7),) * (seed % 3),
+        beyond_range=seed % 5,
     )
     return frame, features
 

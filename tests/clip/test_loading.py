@@ -104,6 +104,20 @@ def test_another_architecture_is_refused(tmp_path, clip):
         load_clip("tiny-vit", str(path))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, clip, value):
+    """Every feature would be NaN, and the store would tell of it frames later."""
+    state = {name: tensor.clone() for name, tensor in clip.model.state_dict().items()}
+    name = next(name for name in state if name.startswith("visual") and state[name].ndim == 4)
+    state[name].view(-1)[5] = value
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=f"NaN or infinity in 1 tensors, the first is {name}") as caught:
+        load_clip("tiny-convnext-linear", str(path))
+    assert caught.value.path == str(path)
+    assert "--weights PATH" in caught.value.remedy
+
+
 def test_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(_Evil()))

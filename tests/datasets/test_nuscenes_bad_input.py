@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ovps.datasets import nuscenes
 from ovps.errors import DatasetError, FrameError
@@ -77,16 +78,6 @@ def test_table_that_is_not_json(root):
     assert "not JSON" in _refused_tables(root, path)
 
 
-def test_missing_map_and_label_file_are_refused_by_the_devkit(root):
-    (root / "maps" / "blank.png").rename(root / "map.png")
-    assert "map mask" in _refused_tables(root, root / VERSION)
-    (root / "map.png").rename(root / "maps" / "blank.png")
-    next((root / "panoptic" / VERSION).glob("*.npz")).unlink()
-    assert "3 label files but 4 panoptic records" in _refused_tables(root, root / VERSION)
-    shutil.rmtree(root / "panoptic")
-    _refused_tables(root, root / "panoptic" / VERSION)
-
-
 @pytest.mark.parametrize("table", ["calibrated_sensor", "ego_pose"])
 def test_missing_calibration_of_one_camera(root, table):
     rows = json.loads((root / VERSION / "sample_data.json").read_text())
@@ -101,7 +92,7 @@ def test_missing_calibration_of_one_camera(root, table):
     ("column", "value"),
     [
         *(("camera_intrinsic", v) for v in ([], [[1.0, 0.0], [0.0, 1.0]], None, [[float("nan")] * 3] * 3)),
-        *(("rotation", v) for v in ([0, 0, 0, 0], [1, 0, 0], "north", [float("nan")] * 4)),
+        *(("rotation", v) for v in ([0, 0, 0, 0], [1, 0, 0], "north", [float("nan")] * 4, [2, 0, 0, 0])),
         *(("translation", v) for v in ([], [0, 0], [float("inf"), 0, 0])),
     ],
 )
@@ -125,7 +116,66 @@ def test_sample_without_a_sensor(root, channel):
 @pytest.mark.parametrize("table", ["sample_data", "panoptic"])
 def test_file_names_stay_inside_the_dataroot(root, table, name):
     _change(root, table, lambda rows: [r | {"filename": name} for r in rows])
-    assert "outside the dataroot" in _refused_tables(root, name)
+    assert f"outside the dataroot: {name!r}" in _refused_tables(root, root / VERSION / f"{table}.json")
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+@pytest.mark.parametrize("value", [0, -900, None, "900"])
+def test_senseless_image_size(root, side, value):
+    _change(root, "sample_data", lambda rows: [r | {side: value} if r["fileformat"] == "jpg" else r for r in rows])
+    assert f"no usable {side}" in _refused_tables(root, root / VERSION / "sample_data.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "null", '[{"name": "x"}]', '[{"token": ["a"]}]'])
+@pytest.mark.parametrize("table", ["scene", "visibility", "panoptic"])
+def test_a_table_that_is_not_rows_with_tokens(root, table, text):
+    (root / VERSION / f"{table}.json").write_text(text)
+    _refused_tables(root, root / VERSION / f"{table}.json")
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("scene", "name"), ("sample", "timestamp"), ("sample_data", "filename"), ("map", "log_tokens")],
+)
+def test_a_table_without_a_column_that_is_read(root, table, column):
+    _change(root, table, lambda rows: [*rows[:-1], {k: v for k, v in rows[-1].items() if k != column}])
+    assert f"no usable {column}" in _refused_tables(root, root / VERSION / f"{table}.json")
+
+
+@pytest.mark.parametrize("table", ["sample_data", "ego_pose", "scene", "panoptic", "visibility"])
+def test_a_token_that_occurs_twice(root, table):
+    """As in tables that were joined; the devkit silently takes the last."""
+    _change(root, table, lambda rows: [*rows, rows[0] | {"note": "another"}])
+    rows = json.loads((root / VERSION / f"{table}.json").read_text())
+    message = _refused_tables(root, root / VERSION / f"{table}.json")
+    assert f"1 tokens twice, the first is {rows[0]['token']}" in message
+
+
+@pytest.mark.parametrize("value", [None, [], {"a": 1}, 10**400, "x"], ids=["null", "list", "object", "huge", "text"])
+def test_no_value_of_any_column_ends_in_a_traceback(root, value):
+    """What is not read may be anything; the rest is refused."""
+    for path in sorted((root / VERSION).glob("*.json")):
+        text = path.read_text()
+        rows = json.loads(text)
+        for column in rows[0] if isinstance(rows, list) and rows else ():
+            path.write_text(json.dumps([rows[0] | {column: value}, *rows[1:]]))
+            with suppress(DatasetError):
+                nuscenes.load_frames(root, VERSION, ("train",))
+        path.write_text(text)
+
+
+def test_byte_order_marks_and_line_ends_of_windows(root, mini_nuscenes):
+    for path in (root / VERSION).glob("*.json"):
+        text = json.dumps(json.loads(path.read_text()), indent=1).replace("\n", "\r\n")
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    read, plain = (nuscenes.load_frames(r, VERSION, ("train", "val")) for r in (root, mini_nuscenes))
+    assert [frame.token for frame in read] == [frame.token for frame in plain]
+
+
+def test_a_table_in_utf_16(root):
+    path = root / VERSION / "scene.json"
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert "not UTF-8" in _refused_tables(root, path)
 
 
 # splits
@@ -146,7 +196,7 @@ def test_split_without_a_present_scene(root):
     assert "none of the 0 scenes of split 'train'" in _refused_tables(root, splits)
 
 
-@pytest.mark.parametrize("text", ["[]", '{"train": "mini-0001"}', "{"])
+@pytest.mark.parametrize("text", ["[]", '{"train": "mini-0001"}', '{"train": [["mini-0001"]]}', "{"])
 def test_senseless_splits_json(root, text):
     splits = root / VERSION / "splits.json"
     splits.write_text(text)
@@ -194,6 +244,86 @@ def test_points_that_are_not_finite(frame, column, value):
     message = _refused_frame(frame, frame.points_path, nuscenes.read_points)
     assert "2 of 400 points" in message
     assert "point 17" in message
+
+
+def _scan(points, columns):
+    """As KITTI writes one: x, y, z, reflectance 0..1, and whatever else."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.uniform(-70, 70, (points, 3)), rng.integers(0, 100, points) / 100])
+    return np.pad(rows, ((0, 0), (0, columns - 4))).astype(np.float32)
+
+
+@pytest.mark.parametrize("points", [400, 401, 402, 403, 404])  # 400: also a whole number of rows of five
+def test_a_kitti_scan(frame, points):
+    _scan(points, 4).tofile(frame.points_path)
+    message = _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert "4 columns of float32, a KITTI scan" in message
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        (4, 3.5, "no ring in their last column, but 3.5"),
+        (4, -1, "no ring"),
+        (4, 1.6e9, "no ring"),
+        (3, -2, "intensities outside 0..255: -2 to"),
+        (3, 4095, "intensities outside 0..255: 0 to 4095"),
+    ],
+)
+def test_rows_that_are_not_those_of_nuscenes(frame, column, value, words):
+    def change(rows):
+        rows[7, column] = value
+        return rows
+
+    _write_points(frame, change)
+    message = _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert words in message
+    assert "1 of 400 points" in message
+
+
+def test_intensities_of_another_scale(frame):
+    _scan(400, 5).tofile(frame.points_path)
+    assert "they are of 0..1, expected 0..255" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+
+
+def test_a_dark_sweep_and_one_without_rings_are_read(frame):
+    """Zeros are what recordings without the column have."""
+    _write_points(frame, lambda rows: rows * np.float32([1, 1, 1, 0, 0]))
+    assert nuscenes.read_points(frame).intensity.max() == 0
+
+
+def test_a_download_that_never_got_to_its_end(frame):
+    """Some tools make the file in full length first and fill it then."""
+    rows = np.fromfile(frame.points_path, np.float32).reshape(-1, 5)
+    np.concatenate([rows, np.zeros((205, 5), np.float32)]).tofile(frame.points_path)
+    assert "ends in zeros" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8000\n", "git lfs pull"),
+        (b"# .PCD v0.7 - Point Cloud Data file format\n", "a PCD file"),
+        (b"<!DOCTYPE html><html>403</html>", "a web page"),
+        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ", "a `._` file of macOS"),
+    ],
+)
+def test_something_else_where_a_file_should_be(frame, content, words):
+    camera = frame.cameras[0]
+    for path in (frame.points_path, frame.labels_path, camera.image_path):
+        Path(path).write_bytes(content)
+    assert words in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert words in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert words in _refused(FrameError, camera.image_path, nuscenes.read_image, camera)
+
+
+def test_real_sweeps_are_not_mistaken(real_nuscenes):
+    """Nor a real KITTI scan for one of nuScenes, whatever its length."""
+    (frame,) = nuscenes.load_frames(real_nuscenes, VERSION, ("train",))
+    assert len(nuscenes.read_points(frame)) == 34_688
+    for scan in sorted(real_nuscenes.parent.glob("*/sequences/*/velodyne/*.bin"))[:4]:
+        with pytest.raises(FrameError, match="a KITTI scan"):
+            nuscenes.read_points(replace(frame, points_path=str(scan)))
 
 
 def test_a_folder_where_points_should_be(frame):
@@ -244,7 +374,21 @@ def test_labels_under_another_key_or_of_another_type(frame):
 
 def test_more_labels_than_points(frame):
     np.savez(frame.labels_path, data=np.zeros(401, np.uint16))
-    assert "401 labels for 400 points" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    message = _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert "401 labels for 400 points" in message
+    assert frame.points_path in message
+
+
+def test_labels_that_unpack_to_a_giant(frame):
+    with (
+        zipfile.ZipFile(frame.labels_path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("data.npy", "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, {"descr": "<u2", "fortran_order": False, "shape": (40_000_000,)})
+        for _ in range(80):
+            file.write(bytes(1_000_000))
+    assert Path(frame.labels_path).stat().st_size < 200_000
+    assert "no sweep has so many labels" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
 
 
 def test_label_of_no_class(frame):
@@ -252,37 +396,6 @@ def test_label_of_no_class(frame):
     assert "class 32" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
     np.savez(frame.labels_path, data=np.full(400, 31_999, np.uint16))
     assert nuscenes.read_labels(frame).max() == 31_999
-
-
-# images
-
-
-def _refused_image(camera):
-    return _refused(FrameError, camera.image_path, nuscenes.read_image, camera)
-
-
-def test_missing_image(frame):
-    Path(frame.cameras[2].image_path).unlink()
-    assert "CAM_BACK_RIGHT does not exist" in _refused_image(frame.cameras[2])
-
-
-@pytest.mark.parametrize("keep", [0, 10, 300, 1200])
-def test_truncated_image(frame, keep):
-    path = Path(frame.cameras[0].image_path)
-    path.write_bytes(path.read_bytes()[:keep])
-    _refused_image(frame.cameras[0])
-
-
-def test_image_of_another_size(frame):
-    Image.new("RGB", (64, 36)).save(frame.cameras[0].image_path)
-    assert "64x36 pixels, its calibration is for 128x72" in _refused_image(frame.cameras[0])
-
-
-def test_grey_image_becomes_rgb(frame):
-    Image.new("L", (128, 72), 77).save(frame.cameras[0].image_path)
-    pixels = nuscenes.read_image(frame.cameras[0])
-    assert pixels.shape == (72, 128, 3)
-    assert pixels.dtype == np.uint8
 
 
 def test_frame_error_does_not_need_the_tables(frame):

@@ -63,6 +63,23 @@ def test_every_point_has_a_voxel_inside_the_grid(name, xyz):
     assert (np.diff(flat) > 0).all()  # sorted and unique
 
 
+@pytest.mark.parametrize("name", GRIDS)
+@given(xyz=clouds)
+@settings(max_examples=40, deadline=None)
+def test_points_beyond_the_range_are_those_outside_every_cell(name, xyz):
+    grid = Grid.parse(name)
+    for point, beyond in zip(xyz, grid.beyond(xyz), strict=True):
+        x, y, z = (float(c) for c in point)
+        values = {0: math.hypot(x, y), 2: z} if grid.kind == "cylinder" else {0: x, 1: y, 2: z}
+        assert beyond == any(not grid.low[i] <= value <= grid.high[i] for i, value in values.items())
+
+
+def test_the_seam_and_the_rim_are_in_range():
+    grid = Grid.parse("cylinder")
+    assert not grid.beyond(np.array([[-10, 0.0, 0], [-10, -0.0, 0], [50, 0, 3], [0, 0, -5]])).any()
+    assert grid.beyond(np.array([[50.1, 0, 0], [0, 0, 3.1], [0, 0, -5.1]])).all()
+
+
 def test_default_cylinder_is_p3formers():
     grid = Grid.parse("cylinder")
     assert grid.shape == (480, 360, 32)

@@ -73,6 +73,8 @@ def test_points_equal_the_obvious_loop(xyz, seed):
     features, views = _slow_lift(xyz, maps)
     np.testing.assert_array_equal(lifted.views, views)
     np.testing.assert_allclose(lifted.weights @ _flat(maps), features, atol=1e-5)
+    assert lifted.seen == tuple(project(xyz, camera).inside.sum() for camera in RIG)
+    assert sum(lifted.seen) == views.sum()
 
 
 @given(xyz=clouds, seed=st.integers(0, 100))
@@ -165,7 +167,7 @@ def test_no_points_no_cameras_and_what_does_not_fit():
     with pytest.raises(ValueError, match="3 cameras and 1"):
         lift_points(np.zeros((4, 3)), RIG, GRIDS[:1])
     with pytest.raises(ValueError, match="disagree"):
-        lift_voxels(LiftedPoints(blind.weights, blind.views), np.zeros(2, np.int64), 1)
+        lift_voxels(LiftedPoints(blind.weights, blind.views, blind.seen), np.zeros(2, np.int64), 1)
 
 
 def test_figures_of_a_real_frame(real_nuscenes):

@@ -16,6 +16,7 @@ def make_camera(
     width: int = 1600,
     height: int = 900,
     focal: float = 1266.0,
+    image_path: str = "none.jpg",
 ) -> Camera:
     """A pinhole camera at `position` in the LiDAR frame, looking `yaw_deg` to the left of y (front)."""
     c, s = np.cos(np.deg2rad(yaw_deg)), np.sin(np.deg2rad(yaw_deg))
@@ -24,4 +25,4 @@ def make_camera(
     matrix[:3, :3] = LOOKING_AHEAD @ lidar_from_yawed.T
     matrix[:3, 3] = -matrix[:3, :3] @ np.array(position)
     intrinsics = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
-    return Camera("CAM_FRONT", "none.jpg", width, height, intrinsics, matrix, 0)
+    return Camera("CAM_FRONT", image_path, width, height, intrinsics, matrix, 0)

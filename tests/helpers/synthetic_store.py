@@ -173,7 +173,11 @@ def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, la
         object_seen_points=objects.seen_points,
         object_embedding=objects.embedding,
         global_from_lidar=pose,
-        cameras=(CameraRow(channel="FRONT", width=64, height=48), CameraRow(channel="BACK", width=32, height=24)),
+        cameras=(
+            CameraRow(channel="FRONT", width=64, height=48, seen=int((views > 0).sum())),
+            CameraRow(channel="BACK", width=32, height=24, seen=0),
+        ),
+        beyond_range=0,
     )
 
 

@@ -30,8 +30,8 @@ from pipelines.precompute import PrecomputeOptions, estimate, precompute
 from pipelines.precompute.frame import StageTimes, compute_frame, lift_frame
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import DEFAULT_WEIGHTS
-from pipelines.precompute.partition import run_task, tools_of
-from pipelines.precompute.plan import Task, limited, plan
+from pipelines.precompute.partition import tools_of
+from pipelines.precompute.plan import limited, plan
 from pipelines.precompute.run import frames_of, prepare
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import contents, written
@@ -266,19 +266,6 @@ def test_bad_files_stop_or_are_quarantined(tmp_path, what, fault):
     assert caught.value.path == path
 
 
-def test_a_camera_that_sees_no_point(dataroot, tmp_path):
-    options = options_for(dataroot, tmp_path / "zarr").resolved()
-    frames = frames_of(options)
-    job, _ = prepare(options, frames)
-    far = np.eye(4)
-    far[2, 3] = -1e4  # everything lies behind it
-    camera = replace(frames[0].cameras[3], camera_from_lidar=far)
-    frame = replace(frames[0], cameras=(*frames[0].cameras[:3], camera))
-    with pytest.raises(FrameError, match=f"camera {camera.channel} sees no point.*calibration") as caught:
-        run_task(job, Task("scene.000000", "scene", (frame,)), lambda images: None)
-    assert (caught.value.path, caught.value.frame) == (camera.image_path, frame.token)
-
-
 def test_labels_decide_nothing_but_labels_and_objects(tmp_path):
     """Novel labels permuted or deleted: every other byte of the store is the same, base objects included."""
     roots = [write_mini_nuscenes(tmp_path / name, scenes=1, frames=2) for name in ("as is", "permuted", "deleted")]
@@ -414,6 +401,7 @@ A_ROW = FrameRow(
     labelled=True,
     global_from_lidar=(0.0,) * 16,
     cameras=(),
+    beyond_range=0,
     codec_max_error=0.0,
     codec_mean_error=0.0,
 )

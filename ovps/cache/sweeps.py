@@ -1,0 +1,98 @@
+"""What the sweeps of a store are like, and what about them should make one look twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from cache_schemas.v1 import CameraRow
+
+_ENOUGH = 5  # frames from which a spread can be told
+_OUTLIER = 9.0  # median absolute deviations, six standard deviations of a normal distribution
+_LEAST_LOSS = 0.02  # of the median
+_FAR = 0.25  # of the points beyond the grid's range
+
+
+class Sweep(Protocol):
+    """What is looked at of a frame; a `FrameRow` is one."""
+
+    @property
+    def token(self) -> str: ...
+    @property
+    def points(self) -> int: ...
+    @property
+    def beyond_range(self) -> int: ...
+    @property
+    def cameras(self) -> tuple[CameraRow, ...]: ...
+
+
+class SweepStatistics(BaseModel):
+    """Some sweeps in numbers.
+
+    Attributes:
+        frames: that the numbers are of.
+        points_least, points_median: points a frame.
+        points_least_frame: the token of the frame with the least.
+        seen_share: of all points of the frames with that camera, the share that it sees, by channel.
+        beyond_range_share: of all points, those beyond the grid's range, which stand in its border cells.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    frames: int
+    points_least: int
+    points_median: int
+    points_least_frame: str
+    seen_share: dict[str, float]
+    beyond_range_share: float
+
+
+def sweep_statistics(sweeps: Sequence[Sweep]) -> SweepStatistics | None:
+    """The numbers of some sweeps; None of none."""
+    if not sweeps:
+        return None
+    points, seen = Counter[str](), Counter[str]()
+    for sweep in sweeps:
+        for camera in sweep.cameras:
+            points[camera.channel] += sweep.points
+            seen[camera.channel] += camera.seen
+    least = min(sweeps, key=lambda sweep: sweep.points)
+    return SweepStatistics(
+        frames=len(sweeps),
+        points_least=least.points,
+        points_median=int(np.median([sweep.points for sweep in sweeps])),
+        points_least_frame=least.token,
+        seen_share={channel: seen[channel] / total if total else 0.0 for channel, total in points.items()},
+        beyond_range_share=sum(sweep.beyond_range for sweep in sweeps) / max(sum(s.points for s in sweeps), 1),
+    )
+
+
+def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
+    """What should be looked into, one sentence for each kind, however many frames it is of."""
+    found = sweep_statistics(sweeps)
+    if found is None:
+        return ()
+    blind = Counter(camera.channel for sweep in sweeps for camera in sweep.cameras if camera.seen == 0)
+    warnings = [
+        f"{channel} sees no point in {count} of {found.frames} frames: its calibration may be wrong, or it looks where"
+        " the LiDAR does not"
+        for channel, count in blind.items()
+    ]
+    counts = np.array([sweep.points for sweep in sweeps])
+    spread = max(_OUTLIER * float(np.median(np.abs(counts - np.median(counts)))), _LEAST_LOSS * found.points_median)
+    few = int((counts < found.points_median - spread).sum())
+    if few and len(sweeps) >= _ENOUGH:
+        warnings.append(
+            f"{few} of {found.frames} frames have clearly fewer points than the median of {found.points_median:,}, the"
+            f" least has {found.points_least:,} (frame {found.points_least_frame}): is its point file cut off?"
+        )
+    if found.beyond_range_share > _FAR:
+        warnings.append(
+            f"{found.beyond_range_share:.0%} of the points lie beyond the grid's range and stand in its border cells:"
+            " give a wider one (--grid), if the points are in metres"
+        )
+    return tuple(warnings)

@@ -1,0 +1,24 @@
+"""JSON as the standard has it. Python's own writer puts NaN and Infinity into it, which most readers refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """Numbers, strings, lists and dicts as JSON; NaN and infinity are null.
+
+    >>> dumps({"mean": float("nan"), "rows": (1, 2.5)})
+    '{"mean": null, "rows": [1, 2.5]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,79 @@
+"""Which sweeps are told of, and which are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache_schemas.v1 import CameraRow
+from ovps.cache.sweeps import sweep_statistics, sweep_warnings
+
+
+@dataclass
+class Sweep:
+    token: str
+    points: int
+    beyond_range: int = 0
+    cameras: tuple[CameraRow, ...] = field(default=())
+
+
+def camera(channel, seen):
+    return CameraRow(channel=channel, width=1600, height=900, seen=seen)
+
+
+def sweeps_of(counts):
+    return [Sweep(f"frame-{number}", int(count)) for number, count in enumerate(counts)]
+
+
+def test_none():
+    assert sweep_statistics([]) is None
+    assert sweep_warnings([]) == ()
+
+
+def test_shares_are_of_the_points_of_the_frames_with_that_camera():
+    sweeps = [
+        Sweep("a", 100, 10, (camera("LEFT", 50), camera("RIGHT", 0))),
+        Sweep("b", 300, 0, (camera("LEFT", 30),)),
+    ]
+    found = sweep_statistics(sweeps)
+    assert found.seen_share == {"LEFT": 0.2, "RIGHT": 0.0}
+    assert found.beyond_range_share == 10 / 400
+    assert (found.points_least, found.points_least_frame, found.points_median) == (100, "a", 200)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(10, 200), st.floats(0, 0.1))
+def test_a_spread_of_its_own_is_no_outlier_but_half_a_sweep_is(seed, frames, spread):
+    """From the constant sweeps of one LiDAR to the varying ones of another."""
+    counts = 100_000 * (1 + spread * np.random.default_rng(seed).uniform(-1, 1, frames))
+    assert sweep_warnings(sweeps_of(counts)) == ()
+    counts[3] = min(counts) / 4
+    (warning,) = sweep_warnings(sweeps_of(counts))
+    assert "frame-3" in warning
+    assert f"1 of {frames} frames" in warning
+
+
+def test_five_percent_are_told_where_sweeps_are_alike():
+    """As those of nuScenes are: 34,688 and 34,720 points are its two real ones at hand."""
+    counts = [34_688, 34_720, 34_688, 34_752, 34_656, 34_720]
+    assert sweep_warnings(sweeps_of(counts)) == ()
+    (warning,) = sweep_warnings(sweeps_of([*counts, 0.95 * 34_688]))
+    assert "32,953 (frame frame-6)" in warning
+
+
+def test_too_few_frames_say_nothing_of_a_spread():
+    assert sweep_warnings(sweeps_of([100, 100, 100, 50])) == ()
+
+
+def test_one_sentence_a_camera_however_many_frames():
+    sweeps = [Sweep(str(n), 100, 0, (camera("UP", 0), camera("FRONT", 30))) for n in range(50)]
+    (warning,) = sweep_warnings(sweeps)
+    assert warning.startswith("UP sees no point in 50 of 50 frames")
+
+
+def test_points_beyond_the_range_are_told_when_they_are_many():
+    assert sweep_warnings([Sweep("a", 100, 16)]) == (), "as in a recording with returns to 231 m"
+    (warning,) = sweep_warnings([Sweep("a", 100, 60)])
+    assert warning.startswith("60% of the points")

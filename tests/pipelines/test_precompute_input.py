@@ -1,0 +1,253 @@
+"""Senseless input is refused at the first frame with its cause; what is odd but usable is told once, in numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyquaternion import Quaternion
+from safetensors.torch import load_file, save_file
+
+from ovps import cli, datasets
+from ovps.cache.info import store_info
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.clip import demo
+from ovps.errors import FrameError
+from ovps.geometry.projection import project
+from pipelines.precompute import PrecomputeOptions, estimate, precompute
+from pipelines.precompute.run import frames_of
+from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
+
+FRAMES = 6
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch):
+    """As in the tests of the cache: nobody pulls the plug."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Without labels: a sweep that is cut off would be told by their number."""
+    return write_mini_nuscenes(tmp_path / "world", scenes=1, frames=FRAMES, points=300, labelled=False)
+
+
+def options_for(root: Path, **changes) -> PrecomputeOptions:
+    values = {"grid": "cylinder:60x45x8", "encoder": "demo", "weights": "random", "subsets": ("train",)}
+    values |= {"workers": 0, "codec": "cells", "dataroot": root, "out": root.parent / "zarr"}
+    return PrecomputeOptions.model_validate(values | changes)
+
+
+def calibrate(root: Path, channel: str, **columns) -> None:
+    """Other values in the calibration of one camera."""
+    folder = root / VERSION
+    sensors = {row["token"]: row["channel"] for row in json.loads((folder / "sensor.json").read_text())}
+    rows = json.loads((folder / "calibrated_sensor.json").read_text())
+    rows = [row | columns if sensors[row["sensor_token"]] == channel else row for row in rows]
+    (folder / "calibrated_sensor.json").write_text(json.dumps(rows))
+
+
+def edit_points(root: Path, change, number: int = 0) -> str:
+    """Rewrite the sweep of one frame; its path."""
+    path = frames_of(options_for(root).resolved())[number].points_path
+    change(np.fromfile(path, np.float32).reshape(-1, 5)).tofile(path)
+    return path
+
+
+def strict(text: str):
+    """Parsed as JSON is defined: no NaN, no Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# senseless
+
+
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory) -> Path:
+    """Weights of the demo CLIP, all finite, whose image tower ends in NaN; the text tower is as it was."""
+    state = {name: tensor.float() for name, tensor in load_file(demo.weights_path()).items()}
+    for name, tensor in state.items():
+        if name.startswith("visual") and tensor.ndim == 4:
+            tensor.fill_(1e25)
+    path = tmp_path_factory.mktemp("weights") / "overflowing.safetensors"
+    save_file(state, path)
+    return path
+
+
+def test_features_that_are_no_numbers_are_never_stored(root, overflowing):
+    options = options_for(root, weights=str(overflowing))
+    with pytest.raises(FrameError, match=r"demo gives 144 of 144 cells of CAM_FRONT .* NaN") as caught:
+        precompute(options)
+    first = frames_of(options.resolved())[0]
+    assert (caught.value.frame, caught.value.path) == (first.token, first.cameras[0].image_path)
+    assert "--weights" in caught.value.remedy
+    assert verify_store(options.out) == []
+    assert Store.open(options.out).frames == ()
+
+    summary = precompute(options.model_copy(update={"on_error": "skip"}))
+    assert (summary.frames, len(summary.quarantined)) == (0, FRAMES)
+    assert strict(store_info(options.out).model_dump_json())["frames"] == 0
+
+
+FX0 = [[0.0, 0.0, 64.0], [0.0, 102.4, 36.0], [0.0, 0.0, 1.0]]
+CALIBRATIONS = {
+    "the identity": (np.eye(3).tolist(), "identity matrix"),
+    "transposed": ([[102.4, 0, 0], [0, 102.4, 0], [64, 36, 1]], "transposed"),
+    "0 to 1": ([[0.8, 0, 0.5], [0, 1.42, 0.5], [0, 0, 1]], "normalised"),
+    "no focal length": (FX0, "focal length of 0"),
+    "mirrored": ([[-102.4, 0, 64], [0, 102.4, 36], [0, 0, 1]], "negative focal length"),
+    "1600 x 900": ([[1266, 0, 816], [0, 1266, 491], [0, 0, 1]], "another resolution"),
+}
+
+
+@pytest.mark.parametrize("what", CALIBRATIONS)
+def test_calibrations_of_no_camera_are_refused_at_the_first_frame(root, what):
+    intrinsics, words = CALIBRATIONS[what]
+    calibrate(root, "CAM_BACK_LEFT", camera_intrinsic=intrinsics)
+    options = options_for(root, codec=None)
+    first = frames_of(options.resolved())[0]
+    for run in (estimate, precompute):
+        with pytest.raises(FrameError, match=f"{words}.*CAM_BACK_LEFT") as caught:
+            run(options)
+        assert (caught.value.frame, caught.value.path) == (first.token, first.cameras[4].image_path)
+    assert len(precompute(options.model_copy(update={"on_error": "skip"})).quarantined) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows * np.float32([1000, 1000, 1000, 1, 1]), "farther than 1000 m away"),
+        (lambda rows: rows + np.float32([411, 1180, 0, 0, 0]), "farther than 1000 m away, the first at"),
+        (lambda rows: rows * np.float32([0, 0, 0, 1, 1]) - np.float32([0, 0, 9, 0, 0]), "none of the 6 cameras sees a"),
+    ],
+    ids=["millimetres", "another frame of coordinates", "all in one spot"],
+)
+def test_sweeps_that_no_lidar_gives(root, change, words):
+    path = edit_points(root, change)
+    for run in (estimate, precompute):
+        with pytest.raises(FrameError, match=words) as caught:
+            run(options_for(root))
+        assert caught.value.path == path
+
+
+def test_a_dry_run_names_the_frame_of_a_bad_image(root):
+    frame = frames_of(options_for(root).resolved())[0]
+    Path(frame.cameras[1].image_path).unlink()
+    with pytest.raises(FrameError, match="CAM_FRONT_RIGHT does not exist") as caught:
+        estimate(options_for(root))
+    assert caught.value.frame == frame.token
+
+
+# odd
+
+
+UP = list(Quaternion(axis=(0, 1, 0), degrees=0))  # the camera's z is the vehicle's z
+
+
+def test_a_camera_that_sees_no_point_is_told_once(root, monkeypatch, capsys):
+    calibrate(root, "CAM_BACK", rotation=UP)
+    options = options_for(root, partition_frames=2)
+    dry = estimate(options)
+    summary = precompute(options)
+    assert (summary.frames, summary.quarantined) == (FRAMES, ())
+    (warning,) = summary.warnings
+    assert f"CAM_BACK sees no point in {FRAMES} of {FRAMES} frames" in warning
+    assert dry.warnings == store_info(options.out).warnings == summary.warnings
+    assert (
+        summary.sweeps.seen_share["CAM_BACK"]
+        == 0
+        < min(share for channel, share in summary.sweeps.seen_share.items() if channel != "CAM_BACK")
+    )
+    store = Store.open(options.out)
+    assert all(store.read(ref).valid.any() for ref in store.frames)
+
+    for json_asked in ([], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["ovps", "cache", "info", str(options.out), *json_asked])
+        with pytest.raises(SystemExit):
+            cli.main()
+        shown = capsys.readouterr()
+        assert shown.err.count("CAM_BACK sees no point") == 1
+        if json_asked:
+            assert strict(shown.out)["warnings"] == list(summary.warnings)
+        else:
+            assert "sees no point" not in shown.out
+            assert "seen share / CAM FRONT LEFT" in shown.out
+
+
+def test_a_frame_that_no_camera_sees_is_refused(root):
+    for channel in CAMERA_YAW_DEG:
+        calibrate(root, channel, rotation=UP)
+    options = options_for(root)
+    with pytest.raises(FrameError, match="none of the 6 cameras sees a point") as caught:
+        precompute(options)
+    assert caught.value.frame == frames_of(options.resolved())[0].token
+
+
+def test_the_numbers_are_those_of_the_frames(root):
+    edit_points(root, lambda rows: rows[:120], 4)
+    options = options_for(root, occlusion=False)
+    summary = precompute(options)
+    frames, dataset = frames_of(options.resolved()), datasets.get("nuscenes")
+    clouds = [dataset.read_points(frame).xyz.astype(np.float64) for frame in frames]
+    total = 300 * (FRAMES - 1) + 120
+    far = sum(((np.hypot(x, y) > 50) | (z < -5) | (z > 3)).sum() for x, y, z in (cloud.T for cloud in clouds))
+    assert 0 < far < total / 10
+    sweeps = summary.sweeps
+    assert sweeps.beyond_range_share == pytest.approx(far / total)
+    assert (sweeps.points_least, sweeps.points_median, sweeps.frames) == (120, 300, FRAMES)
+    assert sweeps.points_least_frame == frames[4].token
+    for number, channel in enumerate(c.channel for c in frames[0].cameras):
+        seen = sum(
+            project(cloud, frame.cameras[number]).inside.sum() for cloud, frame in zip(clouds, frames, strict=True)
+        )
+        assert sweeps.seen_share[channel] == pytest.approx(seen / total)
+    info = store_info(options.out)
+    assert (info.sweeps, info.warnings) == (sweeps, summary.warnings)
+    assert precompute(options).sweeps == sweeps, "of what is asked for, whoever computed it"
+
+
+def test_a_sweep_cut_to_95_percent_is_noticed(root, monkeypatch):
+    monkeypatch.setattr(import_module("pipelines.precompute.estimate"), "SAMPLED", 5)
+    path = edit_points(root, lambda rows: rows[: int(0.95 * len(rows))], 5)
+    options = options_for(root)
+    cut = next(frame for frame in frames_of(options.resolved()) if frame.points_path == path)
+    dry, summary = estimate(options), precompute(options)
+    for result in (dry, summary, store_info(options.out)):
+        assert (result.sweeps.points_least, result.sweeps.points_median) == (285, 300)
+        assert result.sweeps.points_least_frame == cut.token
+        assert any("1 of 6 frames have clearly fewer points" in w and cut.token in w for w in result.warnings)
+
+
+def test_a_grid_that_is_too_small_is_told(root):
+    summary = precompute(options_for(root, grid="cylinder:60x45x8:rho=0..10"))
+    (warning,) = summary.warnings
+    assert "lie beyond the grid's range" in warning
+    assert summary.sweeps.beyond_range_share > 0.25
+
+
+def test_nothing_is_told_of_frames_in_order(root):
+    options = options_for(root)
+    assert (estimate(options).warnings, precompute(options).warnings) == ((), ())
+    assert store_info(options.out).warnings == ()
+    assert estimate(options).sweeps is None, "nothing is missing"
+
+
+def test_a_real_frame_in_numbers(real_nuscenes, tmp_path):
+    options = options_for(
+        real_nuscenes, grid="cylinder", version="v1.0-mini", subsets=("mini_train",), out=tmp_path / "zarr"
+    )
+    summary = precompute(options)
+    assert summary.warnings == ()
+    assert summary.sweeps.points_least == summary.sweeps.points_median == 34_688
+    assert 0.03 < min(summary.sweeps.seen_share.values()) < max(summary.sweeps.seen_share.values()) < 0.2
+    assert 0.05 < summary.sweeps.beyond_range_share < 0.1
