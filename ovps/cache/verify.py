@@ -50,12 +50,12 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
     tokens: Counter[str] = Counter()
     for file in manifest_files(path):
         try:
-            row = read_manifest(file)
+            row, found = _check_manifest(path, file, info)
         except CorruptStoreError as error:
             problems.append(Problem(kind="manifest", path=str(file), message=error.message, remedy=error.remedy or ""))
             continue
         tokens.update(frame.token for frame in row.frames)
-        problems += _check_partition(path, row, info)
+        problems += found
         if on_partition is not None:
             on_partition(row.partition)
     twice = sorted(token for token, count in tokens.items() if count > 1)
@@ -85,6 +85,14 @@ def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
     return problems
 
 
+def _check_manifest(store: Path, file: Path, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:
+    row = read_manifest(file)
+    problems = _check_partition(store, row, info)
+    if problems and read_manifest(file).folder != row.folder:  # replaced by a run that writes meanwhile
+        return _check_manifest(store, file, info)
+    return row, problems
+
+
 def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Problem]:
     folder = partition_path(store, row.folder)
     remedy = again(manifest_path(store, row.partition))
@@ -95,12 +103,16 @@ def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Pr
 
     for entry in row.files:
         file = folder / entry.path
-        if not file.is_file():
+        try:
+            size = file.stat().st_size
+            if size != entry.bytes:
+                add("size", file, f"{size} bytes, expected {entry.bytes}")
+            elif hash_file(file) != entry.sha256:
+                add("content", file, "not the bytes that were written")
+        except FileNotFoundError:
             add("missing", file, "missing file")
-        elif file.stat().st_size != entry.bytes:
-            add("size", file, f"{file.stat().st_size} bytes, expected {entry.bytes}")
-        elif hash_file(file) != entry.sha256:
-            add("content", file, "not the bytes that were written")
+        except OSError as error:
+            add("missing", file, f"cannot be read: {error.strerror}")
     listed = {folder / entry.path for entry in row.files}
     problems += [_extra(file) for file in files_below(folder) if file not in listed]
     if row.frames and not problems:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cache_schemas.v1 import PartitionRow
-from ovps.cache import writer
-from ovps.cache.files import files_below
+from ovps.cache import verify, writer
+from ovps.cache.files import files_below, hash_file
 from ovps.cache.layout import PARTITIONS, manifest_path, partition_path
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.partition import Partition
@@ -192,6 +192,20 @@ def test_a_partition_replaced_while_it_is_read(store, monkeypatch):
             found = opened.read(ref).intensity
         assert calls > moment
         assert any(np.array_equal(found, state[0].arrays["points/intensity"]) for state in states)
+
+
+def test_a_partition_replaced_while_it_is_verified(store, monkeypatch):
+    frames = changed(store, 2)
+
+    def replaced_first(path):
+        if path.is_relative_to(store / PARTITIONS):
+            monkeypatch.setattr(verify, "hash_file", hash_file)
+            write_partition(store, PARTITION, SCENE, frames)
+        return hash_file(path)
+
+    monkeypatch.setattr(verify, "hash_file", replaced_first)
+    assert verify_store(store) == []
+    assert verify.hash_file is hash_file, "it was replaced"
 
 
 def test_a_frame_that_is_gone_from_the_store(store):
