@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas.v1 import CameraRow
+
 
 @dataclass(frozen=True, eq=False)
 class FrameRef:
@@ -40,6 +42,8 @@ class CachedFrame:
         object_seen_points: (S,) int32, those with a CLIP feature.
         object_embedding: (S, C) float32, their mean CLIP feature; zeros where there is none.
         global_from_lidar: (4, 4) float64, metres.
+        cameras: their names, their image sizes and how many points each sees.
+        beyond_range: points outside the grid's range.
     """
 
     token: str
@@ -61,6 +65,8 @@ class CachedFrame:
     object_seen_points: NDArray[np.int32]
     object_embedding: NDArray[np.float32]
     global_from_lidar: NDArray[np.float64]
+    cameras: tuple[CameraRow, ...]
+    beyond_range: int
 
     def __post_init__(self) -> None:
         n, v, s = len(self.xyz), len(self.coords), len(self.object_class)

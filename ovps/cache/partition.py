@@ -97,6 +97,8 @@ class Partition:
                 object_seen_points=arrays["objects/seen_points"],
                 object_embedding=arrays["objects/embedding"],
                 global_from_lidar=np.array(frame.global_from_lidar).reshape(4, 4),
+                cameras=frame.cameras,
+                beyond_range=frame.beyond_range,
             )
         except (ValueError, KeyError, IndexError, RuntimeError, OSError) as error:
             raise CorruptStoreError(

@@ -18,7 +18,6 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from cache_schemas.v1 import (
     SCHEMA_VERSION,
-    CameraRow,
     Codec,
     FileRow,
     FrameRow,
@@ -120,21 +119,8 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def encode_frame(
-    frame: CachedFrame,
-    features: VoxelFeatures,
-    codec: Codec,
-    *,
-    cameras: tuple[CameraRow, ...] = (),
-    beyond_range: int = 0,
-) -> EncodedFrame:
-    """Bring a frame into the form it is stored in.
-
-    Args:
-        features: `frame.clip` in factors.
-        cameras: the frame's, in their order.
-        beyond_range: points outside the grid's range.
-    """
+def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> EncodedFrame:
+    """Bring a frame into the form it is stored in; `features` are `frame.clip` in factors."""
     clip = encode(features, codec)
     valid_voxels = int(frame.valid.sum())
     row = FrameRow(
@@ -147,8 +133,8 @@ def encode_frame(
         valid_voxels=valid_voxels,
         objects=len(frame.object_class),
         labelled=frame.label is not None,
-        beyond_range=beyond_range,
-        cameras=cameras,
+        beyond_range=frame.beyond_range,
+        cameras=frame.cameras,
         global_from_lidar=tuple(frame.global_from_lidar.astype(np.float64).ravel().tolist()),
     )
     arrays: Arrays = {

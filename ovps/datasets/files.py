@@ -26,8 +26,10 @@ _LABELS_BYTES = 2**26  # of the labels of a sweep, unpacked: fifty times the lar
 _ZEROS = 4096  # bytes at the end of a file: a block that was never filled
 
 # zipfile: RuntimeError for what it cannot unpack, encrypted or of another method
-_NO_LABELS = (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError)
-_NO_LABELS += (zipfile.BadZipFile, zlib.error)
+_NO_LABELS = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 # what else lies where a file should be, by its first bytes
 _STARTS = {

@@ -130,9 +130,10 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             object_seen_points=objects.seen_points,
             object_embedding=objects.embedding,
             global_from_lidar=frame.global_from_lidar,
+            cameras=camera_rows(frame, lifted),
+            beyond_range=lifted.beyond_range,
         )
-        cameras = camera_rows(frame, lifted)
-        return encode_frame(cached, features, tools.codec, cameras=cameras, beyond_range=lifted.beyond_range)
+        return encode_frame(cached, features, tools.codec)
 
 
 def read_cloud(frame: Frame, tools: Tools) -> PointCloud:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import random_array
 
-from cache_schemas.v1 import SkippedRow
+from cache_schemas.v1 import CameraRow, SkippedRow
 from ovps.cache.codecs import VoxelFeatures, codec_error, decode, encode
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
@@ -53,6 +53,8 @@ def ragged_frame(seed: int, index: int, points: int, voxels: int, objects: int, 
         object_seen_points=rng.integers(0, 9, objects).astype(np.int32),
         object_embedding=rng.normal(size=(objects, CLIP_DIM)).astype(np.float32),
         global_from_lidar=rng.normal(size=(4, 4)),
+        cameras=(CameraRow(channel="FRONT", width=1241, height=376, seen=index),) * (seed % 3),
+        beyond_range=seed % 7,
     )
     return frame, features
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache_schemas.v1 import Codec, Provenance
+from cache_schemas.v1 import CameraRow, Codec, Provenance
 from ovps.cache.codecs import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.objects import find_objects, no_objects
@@ -163,6 +163,11 @@ def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, la
         object_seen_points=objects.seen_points,
         object_embedding=objects.embedding,
         global_from_lidar=pose,
+        cameras=(
+            CameraRow(channel="FRONT", width=64, height=48, seen=int((views > 0).sum())),
+            CameraRow(channel="BACK", width=32, height=24, seen=int((views > 1).sum())),
+        ),
+        beyond_range=int((np.hypot(xyz[:, 0], xyz[:, 1]) > 50).sum()),
     )
 
 
