@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ovps import __version__, strict_json
 from ovps.errors import OvpsError
+from ovps.progress import show_warnings
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
@@ -432,13 +433,13 @@ def _is_file(path: Path) -> bool:
 def show(summary: Any, as_json: bool) -> None:
     """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value; its warnings to stderr."""
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
-    for warning in record.get("warnings", ()):
-        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("warning: ", "yellow") + Text(warning))
+    show_warnings(record.get("warnings", ()))
     if as_json:
         print(strict_json.dumps(record, indent=2))
         return
+    record.pop("warnings", None)
     table = Table(show_header=False, box=None)
-    for name, value in _flat({name: value for name, value in record.items() if name != "warnings"}):
+    for name, value in _flat(record):
         table.add_row(name.replace("_", " "), _text(value))
     out.print(table)
 

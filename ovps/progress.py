@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -12,8 +14,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
+from rich.text import Text
 
 console = Console(stderr=True)
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """Each in a line of its own, to stderr."""
+    for warning in warnings:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("warning: ", "yellow") + Text(warning))
 
 
 def progress_bar(speed_over: float = 30.0) -> Progress:
