@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ovps import __version__, strict_json
 from ovps.errors import OvpsError
+from ovps.progress import LISTED, show_warnings
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
@@ -35,7 +36,6 @@ app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
 
 out = Console()
-LISTED = 8  # items of a list in a summary for people
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 InferenceSettings = Annotated[
     list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
@@ -279,7 +279,7 @@ def evaluate(
     result = score(
         run, cache, subset=subset, vocabulary=vocab, split=split, merge=merge, classifier=classifier, out=path
     )
-    warn(result.warnings)
+    show_warnings(result.warnings)
     if as_json:
         print(result.model_dump_json(indent=2))
     else:
@@ -424,22 +424,15 @@ def experiment_table(
 def show(summary: Any, as_json: bool) -> None:
     """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value; its warnings on stderr."""
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
-    warn(record.get("warnings", []))
+    show_warnings(record.get("warnings", []))
     if as_json:
         print(strict_json.dumps(record, indent=2))
         return
+    record.pop("warnings", None)
     table = Table(show_header=False, box=None)
-    for name, value in _flat({name: value for name, value in record.items() if name != "warnings"}):
+    for name, value in _flat(record):
         table.add_row(name.replace("_", " "), _text(value))
     out.print(table)
-
-
-def warn(warnings: list[str]) -> None:
-    """On stderr, one a line; of many the first, and how many more there are."""
-    more = [f"and {len(warnings) - LISTED} more, see --json"] if len(warnings) > LISTED else []
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for text in warnings[:LISTED] + more:
-        console.print(Text("warning: ", "yellow") + Text(text, "default"))
 
 
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -12,8 +14,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
+from rich.text import Text
 
 console = Console(stderr=True)
+LISTED = 8  # of many, those that are named to people
+
+
+def show_warnings(warnings: Sequence[str]) -> None:
+    """On stderr, one a line; of many the first, and how many more there are."""
+    more = [f"and {len(warnings) - LISTED} more, see --json"] if len(warnings) > LISTED else []
+    for text in [*warnings[:LISTED], *more]:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("warning: ", "yellow") + Text(text, "default"))
 
 
 def progress_bar(speed_over: float = 30.0) -> Progress:

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from cache_schemas.v1 import MANIFEST, PartitionRow
 from ovps import cli, strict_json
-from ovps.cache.manifest import read_manifest
+from ovps.cache.info import store_info
+from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.errors import CorruptStoreError
 from ovps.training.metrics import METRICS, MetricsLog, read_metrics
+from tests.helpers.synthetic_store import write_synthetic_store
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -65,12 +66,18 @@ def test_curves_of_a_training(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_manifest_holds_none(tmp_path, value):
-    """Neither when it is written, nor when one of before is read: its features are NaN too."""
-    row = {"partition": "p", "scene": "s", "frames": [], "skipped": [], "files": []}
-    row |= {"codec_max_error": value, "codec_mean_error": 0.0}
-    with pytest.raises(ValidationError, match="finite"):
-        PartitionRow.model_validate(row)
-    path = tmp_path / "p.parquet"
-    pq.write_table(pa.Table.from_pylist([row], schema=MANIFEST), path)
-    with pytest.raises(CorruptStoreError, match=r"codec_max_error(.|\n)*finite(.|\n)*ovps precompute"):
-        read_manifest(path)
+    """Nor is one of before read: where the codec's error is NaN, features are."""
+    store = write_synthetic_store(tmp_path / "store", frames=1, points=60, subsets=("train",))
+    (path,) = manifest_files(store)
+    table = pq.read_table(pa.BufferReader(path.read_bytes()))
+
+    def spoil(record):
+        if isinstance(record, dict):
+            return {k: value if k == "codec_max_error" else spoil(v) for k, v in record.items()}
+        return [spoil(r) for r in record] if isinstance(record, list) else record
+
+    pq.write_table(pa.Table.from_pylist(spoil(table.to_pylist()), schema=table.schema), path)
+    for read in (read_manifest, lambda _: store_info(store)):
+        with pytest.raises(CorruptStoreError, match=r"codec_max_error(.|\n)*finite(.|\n)*ovps precompute") as caught:
+            read(path)
+        assert caught.value.path == str(path)

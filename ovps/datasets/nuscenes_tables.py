@@ -271,7 +271,11 @@ def _check_label_files(dataroot: Path, version: str, kind: str, rows: Rows) -> N
         )
     for message, names, remedy in (
         ("has no file", sorted(named - there), labels),
-        ("has files that its table does not name", sorted(there - named), f"Move them elsewhere, or {labels.lower()}"),
+        (
+            "has files that its table does not name",
+            sorted(there - named),
+            f"Move them elsewhere. If they do belong there: {take_again(table)}",
+        ),
     ):
         if names:
             count = f"{len(names)} of {len(named | there)}, the first is {names[0]}"

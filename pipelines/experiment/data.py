@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ovps.progress import show_warnings
 from ovps.world import build_world
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages
@@ -34,4 +35,5 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
         command += f" --weights {clip.weights}" if clip.weights else ""
         command += "" if clip.occlusion else " --no-occlusion"
         with stages.stage(command):
-            precompute(PrecomputeOptions(**data.model_dump(), **clip.model_dump(), out=cache))
+            summary = precompute(PrecomputeOptions(**data.model_dump(), **clip.model_dump(), out=cache))
+        show_warnings(summary.warnings)

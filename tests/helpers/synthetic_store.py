@@ -175,9 +175,9 @@ def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, la
         global_from_lidar=pose,
         cameras=(
             CameraRow(channel="FRONT", width=64, height=48, seen=int((views > 0).sum())),
-            CameraRow(channel="BACK", width=32, height=24, seen=0),
+            CameraRow(channel="BACK", width=32, height=24, seen=int((views > 1).sum())),
         ),
-        beyond_range=0,
+        beyond_range=int((np.hypot(xyz[:, 0], xyz[:, 1]) > 50).sum()),
     )
 
 
