@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,27 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from ovps import __version__
-from ovps.errors import OvpsError
+from ovps.errors import Interrupted, OvpsError
+from ovps.interrupt import interrupted, launched, listening
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
+
+class Commands(TyperGroup):
+    """The commands; one that is stopped by Ctrl-C or SIGTERM ends with `Interrupted`."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise interrupted(stop) from stop
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -471,13 +486,17 @@ def main(*command: str) -> None:
         command: what is called with the arguments of the process; by default they name it.
     """
     try:
-        app([*command, *sys.argv[1:]])
+        with listening(insist=not launched()):
+            app([*command, *sys.argv[1:]])
     except OvpsError as error:
+        if isinstance(error, Interrupted) and os.environ.get("RANK", "0") != "0" and launched():
+            sys.exit(error.exit_code)  # the first process speaks for all
         if "--json" in sys.argv:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
             print(json.dumps(record | {"remedy": error.remedy}))
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(Text(f"{error.kind} error: ", "red") + Text(str(error), "default"))
+        label = Text("interrupted: ", "yellow") if isinstance(error, Interrupted) else Text(f"{error.kind} error: ", "red")
+        console.print(label + Text(str(error), "default"))
         sys.exit(error.exit_code)
 
 

@@ -23,6 +23,7 @@ from ovps.evaluation.inference import Variant
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
 from ovps.model.panoptic import MergeConfig
+from ovps.parquet import read_parquet
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
 from pipelines.inference import check_labelled, frames_of, open_session, predictions
@@ -147,7 +148,7 @@ def load_result(folder: Path) -> EvalResult:
 def load_frame_scores(folder: Path) -> list[FrameScore]:
     """The system's scores frame by frame; empty where an older version evaluated."""
     path = folder / FRAMES
-    return [FrameScore(**line) for line in pq.read_table(path).to_pylist()] if path.is_file() else []
+    return [FrameScore(**line) for line in read_parquet(path).to_pylist()] if path.is_file() else []
 
 
 def machine(device: torch.device) -> str:

@@ -25,6 +25,7 @@ import ovps
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
+from ovps.interrupt import finishing, kept
 from ovps.progress import progress_bar
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
@@ -130,7 +131,9 @@ def train(options: TrainOptions) -> TrainSummary:
         ConfigError: settings that cannot be used, or that differ from those the run was begun with.
         CacheError: no cache, a damaged one, or one without labels.
         CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
-        TrainingError: a loss that is not finite; another process has gone.
+        TrainingError: a loss that is not finite; another process has gone; a loader process fails.
+        KeyboardInterrupt: from within a step, where the signal is listened to (`ovps.interrupt`), only after it, with a
+            checkpoint.
     """
     begin = time.perf_counter()
     config = resolve(options)
@@ -178,17 +181,22 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
 
     stop = min(total, options.stop_after or total)
     objective = make_objective(config, base.to(device), statistics.mean_l1, processes.mean)
-    steps = train_steps(
+    every = train_steps(
         network, optimiser, batches, objective, config, start=start, stop=stop, total=total, processes=processes
     )
 
     def save(name: str, step: int) -> None:
         save_checkpoint(run / name, architecture(config, info), step, network, optimiser)
 
-    if processes.first:
-        last = _record(steps, run, config, start, stop, total, save)
-    else:
-        last = next(iter(deque(steps, maxlen=1)), None)
+    with finishing("this step") as asked:
+        steps = _until(every, lambda: processes.any(asked()))
+        if processes.first:
+            last = _record(steps, run, config, start, stop, total, save)
+        else:
+            last = next(iter(deque(steps, maxlen=1)), None)
+    if last is not None and last.step < stop:
+        with kept(lambda: f"run {run} is kept at step {last.step} of {total}"):
+            raise KeyboardInterrupt
     return TrainSummary(
         run=run,
         frames=len(batches.frames),
@@ -201,6 +209,14 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
     )
 
 
+def _until(steps: Iterator[StepReport], asked: Callable[[], bool]) -> Iterator[StepReport]:
+    """The steps up to the first after which one is asked to stop."""
+    for report in steps:
+        yield report
+        if asked():
+            return
+
+
 def _record(
     steps: Iterator[StepReport],
     run: Path,
@@ -210,16 +226,23 @@ def _record(
     total: int,
     save: Callable[[str, int], None],
 ) -> StepReport | None:
-    """Let the steps happen, with metrics, checkpoints and progress; the last one, if there was any."""
+    """Let the steps happen, with metrics, checkpoints and progress; the last one, if there was any.
+
+    The last one has a checkpoint, whether it is step number `stop` or the steps ended before.
+    """
     last: StepReport | None = None
+    saved: list[str] = []
     with MetricsLog(run, start) as metrics, progress_bar() as bar:
         task = bar.add_task("steps", total=total, completed=start, note="")
         for last in steps:
             bar.update(task, completed=last.step, note=_note(last))
             if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
                 metrics.write(last.step, last.scalars())
-            for name in _checkpoints_due(config, last.step, stop):
+            saved = _checkpoints_due(config, last.step, stop)
+            for name in saved:
                 save(name, last.step)
+        if last is not None and LAST not in saved:
+            save(LAST, last.step)
     return last
 
 

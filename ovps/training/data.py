@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
@@ -18,6 +17,7 @@ from ovps.training.labels import ClassSplit
 from ovps.training.memory import Keep
 from ovps.training.order import draws, share
 from ovps.training.sample import Batch, join, make_sample
+from ovps.training.workers import from_workers
 
 
 def training_frames(store: Store, subsets: tuple[str, ...]) -> list[FrameRef]:
@@ -76,21 +76,16 @@ class Batches(Dataset[Batch]):
 def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: int = 1) -> Iterator[Batch]:
     """The batches of process `rank` of `count` in forward passes start..stop-1, in order, for any number of workers.
 
-    Which these are says `ovps.training.order`; alone, pass i sees batch i. Workers are spawned: forking a process that
-    has read Zarr can deadlock.
+    Which these are says `ovps.training.order`; alone, pass i sees batch i.
+
+    Raises:
+        OvpsError: of reading a frame, in whatever process.
+        TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
-    workers = batches.config.data.workers
-    loader: DataLoader[Batch] = DataLoader(
-        batches,
-        sampler=share(start, stop, rank, count),
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        # the loader draws a seed for its workers: from torch's own generator, that would change the dropout of a
-        # resumed run
-        generator=torch.Generator(),
-    )
-    return iter(loader)
+    numbers = share(start, stop, rank, count)
+    if batches.config.data.workers:
+        return from_workers(batches, numbers, batches.config.data.workers)
+    return (batches[number] for number in numbers)
 
 
 def _bytes(frame: CachedFrame) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -21,6 +22,7 @@ from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.visibility import Occlusion
+from ovps.interrupt import kept
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import entries_of
 from pipelines.precompute.display import Display, display
@@ -81,8 +83,9 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         committed, quarantined = committed_in(options.out)
         tasks = plan(frames, committed | set(quarantined), options.partition_frames)
         start = perf_counter()
-        results = []
-        with display(sum(len(task.frames) for task in tasks)) as shown:
+        results: list[Done] = []
+        todo = sum(len(task.frames) for task in tasks)
+        with kept(partial(_kept, options.out, results, todo)), display(todo) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
                 results.append(done)
@@ -199,6 +202,10 @@ def committed_in(store: Path) -> tuple[set[str], dict[str, SkippedRow]]:
     rows = [read_manifest(file) for file in manifest_files(store)]
     tokens = {frame.token for row in rows for frame in row.frames}
     return tokens, {skipped.token: skipped for row in rows for skipped in row.skipped}
+
+
+def _kept(store: Path, results: list[Done], todo: int) -> str:
+    return f"{sum(done.frames for done in results)} of {todo} frames are committed in {store} and stay"
 
 
 def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:
