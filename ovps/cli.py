@@ -50,8 +50,9 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
 
-out = Console()
-LISTED = 8  # items of a list in a summary for people
+WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
+out = Console(width=None if sys.stdout.isatty() else WIDE)
+LISTED = 8  # items of a list in a summary on a terminal
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 InferenceSettings = Annotated[
     list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
@@ -187,11 +188,10 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
     from ovps.cache.manifest import manifest_files
     from ovps.cache.verify import verify_store
     from ovps.errors import CorruptStoreError
-    from ovps.progress import progress_bar
+    from ovps.progress import progress
 
-    with progress_bar() as bar:
-        task = bar.add_task("partitions", total=len(manifest_files(path)), note="")
-        problems = verify_store(path, lambda name: bar.update(task, advance=1, note=name))
+    with progress("verify", "partitions", len(manifest_files(path))) as counter:
+        problems = verify_store(path, counter.advance)
     if as_json:
         print(json.dumps([p.model_dump() for p in problems], indent=2))
     else:
@@ -403,8 +403,12 @@ def experiment_run(
 ) -> None:
     """Data set, CLIP features, trainings, evaluations, one table and one page. What is done is not done again."""
     from pipelines.experiment.commands import run
+    from pipelines.experiment.table import tables
 
-    show(run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes), as_json)
+    summary = run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes)
+    if not as_json and summary.done:
+        print(tables(summary.results.parent), end="\n\n")
+    show(summary, as_json)
 
 
 @experiment_app.command(
@@ -446,14 +450,21 @@ def _is_file(path: Path) -> bool:
 
 
 def show(summary: Any, as_json: bool) -> None:
-    """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value."""
+    """A summary (dataclass, pydantic model or dict) as JSON, a table, or where there is no terminal as whole lines."""
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
     if as_json:
         print(json.dumps(record, indent=2))
         return
+    if not out.is_terminal:
+        for name, value in _flat(record):
+            for item in value if isinstance(value, list) and value else [value]:
+                out.print(f"{name.replace('_', ' ')}: {_text(item)}", markup=False, highlight=False, soft_wrap=True)
+        return
     table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in _flat(record):
-        table.add_row(name.replace("_", " "), _text(value))
+        table.add_row(name.replace("_", " "), Text(_text(value)))
     out.print(table)
 
 
@@ -468,8 +479,10 @@ def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list):
-        return _listed([str(item) for item in value])
+        return _listed([_text(item) for item in value]) or "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -495,8 +508,8 @@ def main(*command: str) -> None:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
             print(json.dumps(record | {"remedy": error.remedy}))
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        label = Text("interrupted: ", "yellow") if isinstance(error, Interrupted) else Text(f"{error.kind} error: ", "red")
-        console.print(label + Text(str(error), "default"))
+        label = f"{error.kind}: " if isinstance(error, Interrupted) else f"{error.kind} error: "
+        console.print(Text(label, "red") + Text(str(error), "default"))
         sys.exit(error.exit_code)
 
 

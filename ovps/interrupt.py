@@ -5,6 +5,7 @@ What is kept is told by notes on the KeyboardInterrupt (`kept`); the command lin
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shlex
 import shutil
@@ -101,10 +102,31 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def end_with_parent() -> None:
+    """From now on this process ends as soon as the one that started it has, however that ended.
+
+    Else what a killed command has begun would go on unseen.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is not a worker"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_children() -> None:
+    """Send SIGTERM to the processes that this one has started by multiprocessing."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
 def interrupted(stop: KeyboardInterrupt) -> Interrupted:
     """What the command line says about it: what is kept, and the command to go on with."""
     notes = getattr(stop, "__notes__", ()) or ("what was finished is kept",)
-    return Interrupted('; '.join(notes), remedy=f"Go on with: {command_line()}")
+    return Interrupted("; ".join(notes), remedy=f"Go on with: {command_line()}")
 
 
 def command_line() -> str:

@@ -16,7 +16,7 @@ from ovps.evaluation.inference import Text, Variant, predict_frame
 from ovps.evaluation.prediction import FramePrediction
 from ovps.evaluation.results import EvalResult
 from ovps.model.panoptic import MergeConfig
-from ovps.progress import progress_bar
+from ovps.progress import progress
 from ovps.taxonomy import Split, load_split
 from ovps.training.config import load_config
 from ovps.training.labels import ClassSplit
@@ -153,10 +153,9 @@ def predictions(
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:
     """Each frame and what the run says about it, with a progress bar."""
     text = session.text
-    with progress_bar() as bar:
-        task = bar.add_task("frames", total=len(frames), note="")
+    with progress("inference", "frames", len(frames)) as counter:
         for ref in frames:
             frame = session.store.read(ref)
             batch = frame_batch(frame, session.run.grid).to(session.device)
             yield frame, predict_frame(session.run.network, batch, text, session.merge, session.classifier, variants)
-            bar.update(task, advance=1)
+            counter.advance()

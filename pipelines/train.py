@@ -26,7 +26,7 @@ from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
-from ovps.progress import progress_bar
+from ovps.progress import progress
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
@@ -232,10 +232,9 @@ def _record(
     """
     last: StepReport | None = None
     saved: list[str] = []
-    with MetricsLog(run, start) as metrics, progress_bar() as bar:
-        task = bar.add_task("steps", total=total, completed=start, note="")
+    with MetricsLog(run, start) as metrics, progress("train", "steps", total, done=start) as counter:
         for last in steps:
-            bar.update(task, completed=last.step, note=_note(last))
+            counter.show(last.step, _note(last))
             if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
                 metrics.write(last.step, last.scalars())
             saved = _checkpoints_due(config, last.step, stop)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -144,5 +145,5 @@ def _end_when_parent_says() -> None:
     os._exit(0)
 
 
-def _as_it_is(parcel: bytes | OvpsError) -> bytes | OvpsError:
+def _as_it_is(parcel: Any) -> Any:
     return parcel

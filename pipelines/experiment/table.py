@@ -58,6 +58,16 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
     return "\n".join([*head, *(_line(key, rows[key], score, key[0] in random, most) for key in order)])
 
 
+def tables(folder: Path, score: str = "pq") -> str:
+    """`markdown` of every split, each under its name.
+
+    Raises:
+        ConfigError: no results, or no such score.
+    """
+    splits = dict.fromkeys(read_part(folder).rows["split"].to_pylist())
+    return "\n\n".join(f"{score}, %, split {split}\n\n{markdown(folder, score, split)}" for split in splits)
+
+
 def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, random: bool, most: int) -> str:
     system, row = key
     kind, seeds = lines[0]["kind"], len(_seeds(lines))
