@@ -22,6 +22,7 @@ from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.inference import Variant
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
+from ovps.machine import cores
 from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
 from ovps.training.run import LAST
@@ -154,4 +155,4 @@ def load_frame_scores(folder: Path) -> list[FrameScore]:
 def machine(device: torch.device) -> str:
     """Where this runs, in a few words."""
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads{gpu}"

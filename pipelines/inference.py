@@ -15,6 +15,7 @@ from ovps.errors import ConfigError
 from ovps.evaluation.inference import Text, Variant, predict_frame
 from ovps.evaluation.prediction import FramePrediction
 from ovps.evaluation.results import EvalResult
+from ovps.machine import use_own_cores
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.taxonomy import Split, load_split
@@ -77,6 +78,7 @@ def open_session(
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
     """
+    use_own_cores()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, store = load_run(run, place), Store.open(cache)
     loaded.check_cache(store.provenance, cache)

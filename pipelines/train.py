@@ -26,6 +26,7 @@ from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
+from ovps.machine import use_own_cores
 from ovps.progress import progress
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
@@ -139,6 +140,8 @@ def train(options: TrainOptions) -> TrainSummary:
     config = resolve(options)
     if config.threads:
         torch.set_num_threads(config.threads)
+    else:
+        use_own_cores()
     device = _device(options.device)
     with join(device) as processes, _deterministic():
         batches, info = plan(Store.open(options.cache), config, processes.count)

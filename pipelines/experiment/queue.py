@@ -42,9 +42,7 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
     with watched(jobs) as look, _one_thread_each(), _pool(processes) as pool:
         with deaf_children():
             waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
-        with kept(
-            lambda: f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done, the others kept as far as they are"
-        ):
+        with kept(lambda: f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done, those begun are kept"):
             try:
                 _gather(waiting, logs, stages, look)
             except KeyboardInterrupt:

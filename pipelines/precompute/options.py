@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
-import psutil  # type: ignore[import-untyped]  # comes with distributed
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from cache_schemas.v1 import MAX_FRAMES, Codec
-from ovps import datasets
+from ovps import datasets, machine
 from ovps.clip import demo
 from ovps.geometry.grid import Grid
 
@@ -19,6 +17,7 @@ DEFAULT_ENCODER = "convnext_large_d_320"
 DEFAULT_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # open_clip's tag for it; open_clip downloads them once
 _GPU_WORKERS = 4
 _WORKER_BYTES = 3.5 * 2**30  # what the default encoder takes at 1600 x 900, measured on a CPU, with some room
+_DEMO_WORKER_BYTES = 1.5 * 2**30
 
 
 class PrecomputeOptions(BaseModel):
@@ -86,10 +85,10 @@ class PrecomputeOptions(BaseModel):
 
 
 def default_workers(encoder: str, device: str) -> int:
-    """One worker per core, unless memory allows fewer; on a GPU enough to keep it busy while others read."""
-    cores = len(os.sched_getaffinity(0))
-    if device != "cpu":
-        cores = min(cores, _GPU_WORKERS)
-    if encoder == demo.NAME:
-        return cores
-    return max(1, min(cores, int(psutil.virtual_memory().available // _WORKER_BYTES)))
+    """One worker per core, unless memory allows fewer; on a GPU enough to keep it busy while others read.
+
+    Of a container it is its cores and its memory that count.
+    """
+    cores = machine.cores() if device == "cpu" else min(machine.cores(), _GPU_WORKERS)
+    each = _DEMO_WORKER_BYTES if encoder == demo.NAME else _WORKER_BYTES
+    return max(1, min(cores, int(machine.free_memory() // each)))
