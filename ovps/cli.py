@@ -17,7 +17,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from ovps import __version__
-from ovps.errors import Interrupted, OvpsError
+from ovps.errors import ConfigError, Interrupted, OvpsError
 from ovps.interrupt import interrupted, launched, listening
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
@@ -31,6 +31,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise interrupted(stop) from stop
+        except OSError as error:
+            if error.filename is None:
+                raise
+            remedy = "Check what the command names, and the rights to it"
+            raise ConfigError(f"cannot be used: {error.strerror}", path=error.filename, remedy=remedy) from error
 
 
 app = typer.Typer(
@@ -156,7 +161,7 @@ def precompute(
     from pipelines.precompute import PrecomputeOptions, estimate
     from pipelines.precompute import precompute as run
 
-    options = PrecomputeOptions(
+    options = PrecomputeOptions.asked(
         dataset=dataset,
         dataroot=dataroot,
         version=version,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,7 +153,8 @@ def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
         part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no folder, there is no part
+            part.unlink()
         raise StorageError(
             f"cannot write the vocabulary: {error.strerror}", path=path, remedy="Free space, or choose another folder"
         ) from error

@@ -27,7 +27,7 @@ from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
-from pipelines.inference import check_labelled, frames_of, open_session, predictions
+from pipelines.inference import labelled_frames_of, open_session, predictions
 
 METRICS = "metrics.json"
 VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")
@@ -70,12 +70,11 @@ def evaluate(
     session = open_session(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, split=split, device=device
     )
-    frames = frames_of(session.store, subset)
+    frames = labelled_frames_of(session.store, subset)
     taxonomy = session.run.taxonomy
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, VARIANTS)):
-        check_labelled(frame, cache)
         tally.add(frame, prediction, number)
 
     result = EvalResult(

@@ -82,7 +82,7 @@ def open_session(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, store = load_run(run, place), Store.open(cache)
     loaded.check_cache(store.provenance, cache)
-    chosen = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
+    chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)
     return Session(
         run=loaded,
@@ -91,7 +91,7 @@ def open_session(
         own_vocabulary=vocabulary is None,
         merge=merge or loaded.config.merge,
         classifier=classifier or loaded.config.classifier,
-        split=load_split(split) if split else loaded.split,
+        split=load_split(split) if split is not None else loaded.split,
         device=place,
     )
 
@@ -139,15 +139,23 @@ def frames_of(store: Store, subset: str) -> list[FrameRef]:
     return found
 
 
-def check_labelled(frame: CachedFrame, cache: Path) -> None:
-    """Raise a ConfigError if a frame that is to be scored has no labels."""
-    if frame.label is None:
+def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
+    """The frames of a subset, to be scored.
+
+    Raises:
+        ConfigError: there are none, or some have no labels.
+    """
+    frames = frames_of(store, subset)
+    without = [ref for ref in frames if not ref.labelled]
+    if without:
         raise ConfigError(
-            "the frames have no labels to score against",
-            path=str(cache),
-            frame=frame.token,
-            remedy="Choose another --subset, or write predictions with `ovps predict`",
+            f"{len(without)} of {len(frames)} frames of {subset} have no labels to score against",
+            path=str(store.path),
+            frame=without[0].token,
+            remedy="Add their labels to the data set and run `ovps precompute` again, choose another --subset, "
+            "or write predictions with `ovps predict`",
         )
+    return frames
 
 
 def predictions(

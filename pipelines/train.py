@@ -61,6 +61,7 @@ from ovps.vocabulary import save_vocabulary
 FREE = (
     "data.workers",
     "data.keep_mb",
+    "data.unlabelled_frames",
     "threads",
     "log_interval",
     "gradient_interval",
@@ -105,6 +106,7 @@ class TrainSummary:
     Attributes:
         run: its folder.
         frames: trained on.
+        unlabelled_frames: left out.
         parameters: of the network.
         resumed_from: step that this call began at.
         step, total_steps: where it stopped, and where the run ends.
@@ -114,6 +116,7 @@ class TrainSummary:
 
     run: Path
     frames: int
+    unlabelled_frames: int
     parameters: int
     resumed_from: int
     step: int
@@ -129,8 +132,9 @@ def train(options: TrainOptions) -> TrainSummary:
     writes it. A summary comes back in each.
 
     Raises:
-        ConfigError: settings that cannot be used, or that differ from those the run was begun with.
-        CacheError: no cache, a damaged one, or one without labels.
+        ConfigError: settings that cannot be used, or that differ from those the run was begun with; frames without
+            labels.
+        CacheError: no cache, or a damaged one.
         CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
         TrainingError: a loss that is not finite; another process has gone; a loader process fails.
         KeyboardInterrupt: from within a step, where the signal is listened to (`ovps.interrupt`), only after it, with a
@@ -155,10 +159,10 @@ def resolve(options: TrainOptions) -> TrainConfig:
         ConfigError: no such config or system, or settings that cannot be used.
     """
     system = load_system(options.system)
-    split = options.split or system.train_split
+    split = system.train_split if options.split is None else options.split
     return load_config(
         options.config,
-        (*system.overrides, *((f"split={split}",) if split else ()), *options.overrides),
+        (*system.overrides, *(() if split is None else (f"split={split}",)), *options.overrides),
     )
 
 
@@ -203,6 +207,7 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
     return TrainSummary(
         run=run,
         frames=len(batches.frames),
+        unlabelled_frames=info.unlabelled_frames,
         parameters=sum(p.numel() for p in network.parameters()),
         resumed_from=start,
         step=last.step if last else start,
@@ -267,7 +272,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")
     if not classes.names:
         raise ConfigError(f"split {split.name} leaves no base class to train on")
-    frames = training_frames(store, config.data.subsets)
+    frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if config.uses_labels else "use")
     grid = Grid.parse(config.data.grid or provenance.grid)
     info = RunInfo(
         ovps_version=ovps.__version__,
@@ -281,6 +286,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         vocabulary_sha256=store.info.vocabulary_sha256,
         frames=len(frames),
         frames_sha256=hash_tokens(ref.token for ref in frames),
+        unlabelled_frames=sum(ref.subset in config.data.subsets for ref in store.frames) - len(frames),
         total_steps=config.total_steps(len(frames), processes),
         threads=torch.get_num_threads(),
         processes=processes,

@@ -21,7 +21,7 @@ from ovps.evaluation.results import panoptic_result
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.training.voxels import frame_batch
-from pipelines.inference import check_labelled, frames_of, open_session
+from pipelines.inference import labelled_frames_of, open_session
 
 # of a network with queries: which masks are kept, and where they end; of one without: what parts two things
 QUERY_SETTINGS = {"score": (0.1, 0.2, 0.3, 0.4), "mask": (0.2, 0.3, 0.5)}
@@ -69,11 +69,10 @@ def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val
     base = [c for c in taxonomy.classes if c.id not in session.novel]
     settings = list(_settings(VOXEL_SETTINGS if isinstance(network, VoxelNetwork) else QUERY_SETTINGS))
     counts = [PanopticCounts.empty() for _ in settings]
-    class_of, frames = class_ids(session.vocabulary, taxonomy), frames_of(session.store, subset)
+    class_of, frames = class_ids(session.vocabulary, taxonomy), labelled_frames_of(session.store, subset)
     with progress("tune", "frames", len(frames), note=f"{len(settings)} settings") as counter:
         for ref in frames:
             frame = session.store.read(ref)
-            check_labelled(frame, cache)
             assert frame.label is not None
             batch = frame_batch(frame, session.run.grid).to(session.device)
             answer = ask(network, batch, session.text, session.merge.masks, session.classifier)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class FrameRef:
-    """Where a frame lies in a store."""
+    """Where a frame lies in a store, and whether it has labels."""
 
     partition: str
     position: int
@@ -18,6 +18,7 @@ class FrameRef:
     scene: str
     subset: str
     index: int
+    labelled: bool
 
 
 @dataclass(frozen=True, eq=False)

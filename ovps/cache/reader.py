@@ -102,4 +102,6 @@ class Store:
 
 
 def _refs(row: PartitionRow) -> list[FrameRef]:
-    return [FrameRef(row.partition, i, f.token, row.scene, f.subset, f.index) for i, f in enumerate(row.frames)]
+    return [
+        FrameRef(row.partition, i, f.token, row.scene, f.subset, f.index, f.labelled) for i, f in enumerate(row.frames)
+    ]

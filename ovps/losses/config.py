@@ -36,7 +36,7 @@ class LossConfig(BaseModel):
         voxel_layers: where L_V applies; `last` saves time.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     class_weight: float = Field(1.0, ge=0)
     mask_weight: float = Field(1.0, ge=0)

@@ -36,7 +36,7 @@ class MergeConfig(BaseModel):
             points do: one phi cell of the default cylinder is 0.0175 m wide per metre. 0: `split_gap` everywhere.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     score: float = Field(0.4, ge=0, le=1)
     mask: float = Field(0.5, ge=0, le=1)

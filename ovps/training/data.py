@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -20,11 +20,16 @@ from ovps.training.sample import Batch, join, make_sample
 from ovps.training.workers import from_workers
 
 
-def training_frames(store: Store, subsets: tuple[str, ...]) -> list[FrameRef]:
+def training_frames(
+    store: Store, subsets: tuple[str, ...], unlabelled: Literal["error", "skip", "use"] = "error"
+) -> list[FrameRef]:
     """The frames to train on, in the store's order.
 
+    Args:
+        unlabelled: what is done with frames without labels.
+
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or some have no labels.
     """
     frames = [ref for ref in store.frames if ref.subset in subsets]
     if not frames:
@@ -34,7 +39,18 @@ def training_frames(store: Store, subsets: tuple[str, ...]) -> list[FrameRef]:
             path=str(store.path),
             remedy="Name its subsets with --set data.subsets=[...], or precompute the missing ones",
         )
-    return frames
+    labelled = [ref for ref in frames if ref.labelled]
+    if unlabelled == "use" or len(labelled) == len(frames):
+        return frames
+    if unlabelled == "error" or not labelled:
+        others = "" if not labelled else ", or train on the others: --set data.unlabelled_frames=skip"
+        raise ConfigError(
+            f"{len(frames) - len(labelled)} of {len(frames)} frames of {', '.join(subsets)} have no labels",
+            path=str(store.path),
+            frame=next(ref.token for ref in frames if not ref.labelled),
+            remedy=f"Add their labels to the data set and run `ovps precompute` again{others}",
+        )
+    return labelled
 
 
 @dataclass
@@ -57,7 +73,7 @@ class Batches(Dataset[Batch]):
                 seed=self.config.seed,
                 grid=self.grid,
                 augmentation=self.config.augmentation,
-                base=self.base,
+                base=self.base if self.config.uses_labels else None,
                 proposals=self.config.loss.proposal_weight > 0,
             )
             for draw in draws(self.config.seed, len(self.frames), number * size, size)

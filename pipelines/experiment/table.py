@@ -39,7 +39,7 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
     part = read_part(folder)
     lines = part.rows.to_pylist()
     splits = list(dict.fromkeys(line["split"] for line in lines))
-    chosen = split or splits[0]
+    chosen = splits[0] if split is None else split
     if score not in SCORES or chosen not in splits:
         raise ConfigError(
             f"no score {score!r}" if score not in SCORES else f"no split {chosen!r}",

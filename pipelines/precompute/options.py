@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache_schemas.v1 import MAX_FRAMES, Codec
 from ovps import datasets, machine
 from ovps.clip import demo
+from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 
 DEFAULT_ENCODER = "convnext_large_d_320"
@@ -43,7 +44,7 @@ class PrecomputeOptions(BaseModel):
         device: `cpu`, `cuda`, or None for a GPU where there is one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: str = "nuscenes"
     dataroot: Path | None = None
@@ -62,6 +63,19 @@ class PrecomputeOptions(BaseModel):
     partition_frames: int = Field(default=MAX_FRAMES, ge=1, le=MAX_FRAMES)
     limit: int | None = Field(default=None, ge=1)
     device: str | None = None
+
+    @classmethod
+    def asked(cls, **values: Any) -> PrecomputeOptions:
+        """Options as a person gave them.
+
+        Raises:
+            ConfigError: a value that cannot be used.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise ConfigError("; ".join(problems), remedy="See `ovps precompute --help`") from error
 
     def resolved(self) -> PrecomputeOptions:
         """Every default filled in and every path absolute, so that a worker elsewhere reads the same."""
