@@ -60,6 +60,7 @@ def listening(*, insist: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
+        _State.signals = 0
         for number, handler in before.items():
             signal.signal(number, handler)
 

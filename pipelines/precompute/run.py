@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -85,7 +84,7 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         start = perf_counter()
         results: list[Done] = []
         todo = sum(len(task.frames) for task in tasks)
-        with kept(partial(_kept, options.out, results, todo)), display(todo) as shown:
+        with kept(lambda: _kept(options.out, committed, todo)), display(todo) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
                 results.append(done)
@@ -204,8 +203,9 @@ def committed_in(store: Path) -> tuple[set[str], dict[str, SkippedRow]]:
     return tokens, {skipped.token: skipped for row in rows for skipped in row.skipped}
 
 
-def _kept(store: Path, results: list[Done], todo: int) -> str:
-    return f"{sum(done.frames for done in results)} of {todo} frames are committed in {store} and stay"
+def _kept(store: Path, before: set[str], todo: int) -> str:
+    new = committed_in(store)[0] - before
+    return f"{len(new)} of {todo} frames are committed in {store} and stay"
 
 
 def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:
