@@ -21,11 +21,11 @@ setup:  ## make .venv: pinned packages and MinkowskiEngine built from source
 	@PYTHON=$(PYTHON) tools/setup.sh
 
 reproduce: setup  ## data set, CLIP features, trainings, evaluations, report; only what is missing
-	$(BIN)/python -m pipelines.experiment --config $(CONFIG) --jobs $(JOBS) $(if $(SYSTEMS),--systems $(SYSTEMS))
+	$(BIN)/ovps experiment run $(CONFIG) --jobs $(JOBS) $(if $(SYSTEMS),--systems $(SYSTEMS))
 
 reproduce-full: setup  ## the paper's table and the ablation, three seeds: hours; stopped, it goes on where it was
-	$(BIN)/python -m pipelines.experiment --config table1 --jobs $(JOBS) --yes
-	$(BIN)/python -m pipelines.experiment --config ablation --jobs $(JOBS) --yes
+	$(BIN)/ovps experiment run table1 --jobs $(JOBS) --yes
+	$(BIN)/ovps experiment run ablation --jobs $(JOBS) --yes
 
 test: setup  ## the default test suite, under 15 minutes on 2 cores
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,33 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from ovps import __version__, strict_json
-from ovps.errors import OvpsError
+from ovps.errors import ConfigError, Interrupted, OvpsError
+from ovps.interrupt import interrupted, launched, listening
 from ovps.progress import LISTED, show_warnings
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
+
+class Commands(TyperGroup):
+    """The commands; one that is stopped by Ctrl-C or SIGTERM ends with `Interrupted`."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise interrupted(stop) from stop
+        except OSError as error:
+            if error.filename is None:
+                raise
+            remedy = "Check what the command names, and the rights to it"
+            raise ConfigError(f"cannot be used: {error.strerror}", path=error.filename, remedy=remedy) from error
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -35,7 +55,8 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
 
-out = Console()
+WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
+out = Console(width=None if sys.stdout.isatty() else WIDE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 InferenceSettings = Annotated[
     list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
@@ -139,7 +160,7 @@ def precompute(
     from pipelines.precompute import PrecomputeOptions, estimate
     from pipelines.precompute import precompute as run
 
-    options = PrecomputeOptions(
+    options = PrecomputeOptions.asked(
         dataset=dataset,
         dataroot=dataroot,
         version=version,
@@ -171,11 +192,10 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
     from ovps.cache.manifest import manifest_files
     from ovps.cache.verify import verify_store
     from ovps.errors import CorruptStoreError
-    from ovps.progress import progress_bar
+    from ovps.progress import progress
 
-    with progress_bar() as bar:
-        task = bar.add_task("partitions", total=len(manifest_files(path)), note="")
-        problems = verify_store(path, lambda name: bar.update(task, advance=1, note=name))
+    with progress("verify", "partitions", len(manifest_files(path))) as counter:
+        problems = verify_store(path, counter.advance)
     if as_json:
         print(strict_json.dumps([p.model_dump() for p in problems], indent=2))
     else:
@@ -386,8 +406,12 @@ def experiment_run(
 ) -> None:
     """Data set, CLIP features, trainings, evaluations, one table and one page. What is done is not done again."""
     from pipelines.experiment.commands import run
+    from pipelines.experiment.table import tables
 
-    show(run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes), as_json)
+    summary = run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes)
+    if not as_json and summary.done:
+        print(tables(summary.results.parent), end="\n\n")
+    show(summary, as_json)
 
 
 @experiment_app.command(
@@ -422,16 +446,26 @@ def experiment_table(
 
 
 def show(summary: Any, as_json: bool) -> None:
-    """A summary (dataclass, pydantic model or dict) as JSON, or as lines of name and value; its warnings on stderr."""
+    """A summary (dataclass, pydantic model or dict) as JSON, a table, or where there is no terminal as whole lines.
+
+    Its warnings go to stderr.
+    """
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
     show_warnings(record.get("warnings", []))
     if as_json:
         print(strict_json.dumps(record, indent=2))
         return
     record.pop("warnings", None)
+    if not out.is_terminal:
+        for name, value in _flat(record):
+            for item in value if isinstance(value, list) and value else [value]:
+                out.print(f"{name.replace('_', ' ')}: {_text(item)}", markup=False, highlight=False, soft_wrap=True)
+        return
     table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in _flat(record):
-        table.add_row(name.replace("_", " "), _text(value))
+        table.add_row(name.replace("_", " "), Text(_text(value)))
     out.print(table)
 
 
@@ -446,8 +480,10 @@ def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list):
-        return _listed([str(item) for item in value])
+        return _listed([_text(item) for item in value]) or "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -464,13 +500,17 @@ def main(*command: str) -> None:
         command: what is called with the arguments of the process; by default they name it.
     """
     try:
-        app([*command, *sys.argv[1:]])
+        with listening(insist=not launched()):
+            app([*command, *sys.argv[1:]])
     except OvpsError as error:
+        if isinstance(error, Interrupted) and os.environ.get("RANK", "0") != "0" and launched():
+            sys.exit(error.exit_code)  # the first process speaks for all
         if "--json" in sys.argv:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
             print(strict_json.dumps(record | {"remedy": error.remedy}))
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(Text(f"{error.kind} error: ", "red") + Text(str(error), "default"))
+        label = f"{error.kind}: " if isinstance(error, Interrupted) else f"{error.kind} error: "
+        console.print(Text(label, "red") + Text(str(error), "default"))
         sys.exit(error.exit_code)
 
 

@@ -14,9 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 from pydantic import BaseModel
+
+from ovps import machine
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
@@ -145,10 +148,17 @@ def _writable(folder: Path) -> Check:
 
 
 def _machine() -> Check:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    status: Status = "ok" if memory > 7.5 else "warning"
+    """What this process may use of it: affinity, and the limits of a container."""
+    usable, there = machine.memory() / GIB, psutil.virtual_memory().total / GIB
+    cores = _part(f"{machine.cores()}", f"{os.cpu_count()}", "cores")
+    memory = _part(f"{usable:.1f}", f"{there:.1f}", "GiB")
+    status: Status = "ok" if usable > 7.5 else "warning"
     remedy = "" if status == "ok" else "make reproduce is sized for 8 GB"
-    return Check(name="machine", status=status, found=f"{os.cpu_count()} cores, {memory:.0f} GiB", remedy=remedy)
+    return Check(name="machine", status=status, found=f"{cores}, {memory}", remedy=remedy)
+
+
+def _part(usable: str, there: str, unit: str) -> str:
+    return f"{usable} {unit}" if usable == there else f"{usable} of {there} {unit}"
 
 
 def _failure(action: Callable[[], object]) -> str:

@@ -128,3 +128,10 @@ class TrainingError(OvpsError):
 
     kind = "training"
     exit_code = 9
+
+
+class Interrupted(OvpsError):
+    """Ctrl-C or SIGTERM: the command ended before its work did, in order."""
+
+    kind = "interrupted"
+    exit_code = 130

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ovps.errors import StorageError
@@ -38,5 +38,6 @@ def write_whole(path: Path, content: bytes) -> Path:
             part.write_bytes(content)
             os.replace(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # where there is no folder, there is no part
+                part.unlink()
     return path

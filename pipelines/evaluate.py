@@ -22,11 +22,13 @@ from ovps.evaluation.inference import Variant
 from ovps.evaluation.prediction import class_warnings
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
+from ovps.machine import cores
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
+from ovps.parquet import read_parquet
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
-from pipelines.inference import check_labelled, frames_of, open_session, predictions
+from pipelines.inference import labelled_frames_of, open_session, predictions
 
 METRICS = "metrics.json"
 VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")
@@ -69,12 +71,11 @@ def evaluate(
     session = open_session(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, split=split, device=device
     )
-    frames = frames_of(session.store, subset)
+    frames = labelled_frames_of(session.store, subset)
     taxonomy = session.run.taxonomy
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, VARIANTS)):
-        check_labelled(frame, cache)
         tally.add(frame, prediction, number)
 
     result = EvalResult(
@@ -149,10 +150,10 @@ def load_result(folder: Path) -> EvalResult:
 def load_frame_scores(folder: Path) -> list[FrameScore]:
     """The system's scores frame by frame; empty where an older version evaluated."""
     path = folder / FRAMES
-    return [FrameScore(**line) for line in pq.read_table(path).to_pylist()] if path.is_file() else []
+    return [FrameScore(**line) for line in read_parquet(path).to_pylist()] if path.is_file() else []
 
 
 def machine(device: torch.device) -> str:
     """Where this runs, in a few words."""
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads{gpu}"

@@ -14,9 +14,10 @@ from ovps.errors import ConfigError
 from ovps.evaluation.inference import Text, Variant, predict_frame
 from ovps.evaluation.prediction import FramePrediction
 from ovps.evaluation.results import EvalResult
+from ovps.machine import use_own_cores
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
-from ovps.progress import progress_bar
+from ovps.progress import progress
 from ovps.taxonomy import Split, load_split
 from ovps.training.config import load_config
 from ovps.training.labels import ClassSplit
@@ -77,10 +78,11 @@ def open_session(
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
     """
+    use_own_cores()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, store = load_run(run, place), Store.open(cache)
     loaded.check_cache(store.provenance, cache)
-    chosen = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
+    chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)
     return Session(
         run=loaded,
@@ -89,7 +91,7 @@ def open_session(
         own_vocabulary=vocabulary is None,
         merge=merge or loaded.config.merge,
         classifier=classifier or loaded.config.classifier,
-        split=load_split(split) if split else loaded.split,
+        split=load_split(split) if split is not None else loaded.split,
         device=place,
     )
 
@@ -142,15 +144,23 @@ def frames_of(store: Store, subset: str) -> list[FrameRef]:
     return found
 
 
-def check_labelled(frame: CachedFrame, cache: Path) -> None:
-    """Raise a ConfigError if a frame that is to be scored has no labels."""
-    if frame.label is None:
+def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
+    """The frames of a subset, to be scored.
+
+    Raises:
+        ConfigError: there are none, or some have no labels.
+    """
+    frames = frames_of(store, subset)
+    without = [ref for ref in frames if not ref.labelled]
+    if without:
         raise ConfigError(
-            "the frames have no labels to score against",
-            path=str(cache),
-            frame=frame.token,
-            remedy="Choose another --subset, or write predictions with `ovps predict`",
+            f"{len(without)} of {len(frames)} frames of {subset} have no labels to score against",
+            path=str(store.path),
+            frame=without[0].token,
+            remedy="Add their labels to the data set and run `ovps precompute` again, choose another --subset, "
+            "or write predictions with `ovps predict`",
         )
+    return frames
 
 
 def predictions(
@@ -158,10 +168,9 @@ def predictions(
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:
     """Each frame and what the run says about it, with a progress bar."""
     text = session.text
-    with progress_bar() as bar:
-        task = bar.add_task("frames", total=len(frames), note="")
+    with progress("inference", "frames", len(frames)) as counter:
         for ref in frames:
             frame = session.store.read(ref)
             batch = frame_batch(frame, session.run.grid).to(session.device)
             yield frame, predict_frame(session.run.network, batch, text, session.merge, session.classifier, variants)
-            bar.update(task, advance=1)
+            counter.advance()

@@ -25,7 +25,9 @@ import ovps
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
-from ovps.progress import progress_bar
+from ovps.interrupt import finishing, kept
+from ovps.machine import use_own_cores
+from ovps.progress import progress
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
@@ -59,6 +61,7 @@ from ovps.vocabulary import save_vocabulary
 FREE = (
     "data.workers",
     "data.keep_mb",
+    "data.unlabelled_frames",
     "threads",
     "log_interval",
     "gradient_interval",
@@ -103,6 +106,7 @@ class TrainSummary:
     Attributes:
         run: its folder.
         frames: trained on.
+        unlabelled_frames: left out.
         parameters: of the network.
         resumed_from: step that this call began at.
         step, total_steps: where it stopped, and where the run ends.
@@ -112,6 +116,7 @@ class TrainSummary:
 
     run: Path
     frames: int
+    unlabelled_frames: int
     parameters: int
     resumed_from: int
     step: int
@@ -127,15 +132,20 @@ def train(options: TrainOptions) -> TrainSummary:
     writes it. A summary comes back in each.
 
     Raises:
-        ConfigError: settings that cannot be used, or that differ from those the run was begun with.
-        CacheError: no cache, a damaged one, or one without labels.
+        ConfigError: settings that cannot be used, or that differ from those the run was begun with; frames without
+            labels.
+        CacheError: no cache, or a damaged one.
         CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
-        TrainingError: a loss that is not finite; another process has gone.
+        TrainingError: a loss that is not finite; another process has gone; a loader process fails.
+        KeyboardInterrupt: from within a step, where the signal is listened to (`ovps.interrupt`), only after it, with a
+            checkpoint.
     """
     begin = time.perf_counter()
     config = resolve(options)
     if config.threads:
         torch.set_num_threads(config.threads)
+    else:
+        use_own_cores()
     device = _device(options.device)
     with join(device) as processes, _deterministic():
         batches, info = plan(Store.open(options.cache), config, processes.count)
@@ -150,10 +160,10 @@ def resolve(options: TrainOptions) -> TrainConfig:
     """
     system = load_system(options.system)
     check_config(options.config, system)
-    split = options.split or system.train_split
+    split = system.train_split if options.split is None else options.split
     return load_config(
         options.config,
-        (*system.overrides, *((f"split={split}",) if split else ()), *options.overrides),
+        (*system.overrides, *(() if split is None else (f"split={split}",)), *options.overrides),
     )
 
 
@@ -179,20 +189,26 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
 
     stop = min(total, options.stop_after or total)
     objective = make_objective(config, base.to(device), statistics.mean_l1, processes.mean)
-    steps = train_steps(
+    every = train_steps(
         network, optimiser, batches, objective, config, start=start, stop=stop, total=total, processes=processes
     )
 
     def save(name: str, step: int) -> None:
         save_checkpoint(run / name, architecture(config, info), step, network, optimiser)
 
-    if processes.first:
-        last = _record(steps, run, config, start, stop, total, save)
-    else:
-        last = next(iter(deque(steps, maxlen=1)), None)
+    with finishing("this step") as asked:
+        steps = _until(every, lambda: processes.any(asked()))
+        if processes.first:
+            last = _record(steps, run, config, start, stop, total, save)
+        else:
+            last = next(iter(deque(steps, maxlen=1)), None)
+    if last is not None and last.step < stop:
+        with kept(lambda: f"run {run} is kept at step {last.step} of {total}"):
+            raise KeyboardInterrupt
     return TrainSummary(
         run=run,
         frames=len(batches.frames),
+        unlabelled_frames=info.unlabelled_frames,
         parameters=sum(p.numel() for p in network.parameters()),
         resumed_from=start,
         step=last.step if last else start,
@@ -200,6 +216,14 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
         seconds=time.perf_counter() - begin,
         losses=last.losses if last else {},
     )
+
+
+def _until(steps: Iterator[StepReport], asked: Callable[[], bool]) -> Iterator[StepReport]:
+    """The steps up to the first after which one is asked to stop."""
+    for report in steps:
+        yield report
+        if asked():
+            return
 
 
 def _record(
@@ -211,16 +235,22 @@ def _record(
     total: int,
     save: Callable[[str, int], None],
 ) -> StepReport | None:
-    """Let the steps happen, with metrics, checkpoints and progress; the last one, if there was any."""
+    """Let the steps happen, with metrics, checkpoints and progress; the last one, if there was any.
+
+    The last one has a checkpoint, whether it is step number `stop` or the steps ended before.
+    """
     last: StepReport | None = None
-    with MetricsLog(run, start) as metrics, progress_bar() as bar:
-        task = bar.add_task("steps", total=total, completed=start, note="")
+    saved: list[str] = []
+    with MetricsLog(run, start) as metrics, progress("train", "steps", total, done=start) as counter:
         for last in steps:
-            bar.update(task, completed=last.step, note=_note(last))
+            counter.show(last.step, _note(last))
             if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
                 metrics.write(last.step, last.scalars())
-            for name in _checkpoints_due(config, last.step, stop):
+            saved = _checkpoints_due(config, last.step, stop)
+            for name in saved:
                 save(name, last.step)
+        if last is not None and LAST not in saved:
+            save(LAST, last.step)
     return last
 
 
@@ -243,7 +273,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")
     if not classes.names:
         raise ConfigError(f"split {split.name} leaves no base class to train on")
-    frames = training_frames(store, config.data.subsets)
+    frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if config.uses_labels else "use")
     grid = Grid.parse(config.data.grid or provenance.grid)
     info = RunInfo(
         ovps_version=ovps.__version__,
@@ -257,6 +287,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         vocabulary_sha256=store.info.vocabulary_sha256,
         frames=len(frames),
         frames_sha256=hash_tokens(ref.token for ref in frames),
+        unlabelled_frames=sum(ref.subset in config.data.subsets for ref in store.frames) - len(frames),
         total_steps=config.total_steps(len(frames), processes),
         threads=torch.get_num_threads(),
         processes=processes,

@@ -19,9 +19,9 @@ from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.prediction import class_ids
 from ovps.evaluation.results import panoptic_result
 from ovps.model.panoptic import MergeConfig
-from ovps.progress import progress_bar
+from ovps.progress import progress
 from ovps.training.voxels import frame_batch
-from pipelines.inference import check_labelled, frames_of, open_session
+from pipelines.inference import labelled_frames_of, open_session
 
 # of a network with queries: which masks are kept, and where they end; of one without: what parts two things
 QUERY_SETTINGS = {"score": (0.1, 0.2, 0.3, 0.4), "mask": (0.2, 0.3, 0.5)}
@@ -69,12 +69,10 @@ def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val
     base = [c for c in taxonomy.classes if c.id not in session.novel]
     settings = list(_settings(VOXEL_SETTINGS if isinstance(network, VoxelNetwork) else QUERY_SETTINGS))
     counts = [PanopticCounts.empty() for _ in settings]
-    class_of, frames = class_ids(session.vocabulary, taxonomy), frames_of(session.store, subset)
-    with progress_bar() as bar:
-        task = bar.add_task("frames", total=len(frames), note=f"{len(settings)} settings")
+    class_of, frames = class_ids(session.vocabulary, taxonomy), labelled_frames_of(session.store, subset)
+    with progress("tune", "frames", len(frames), note=f"{len(settings)} settings") as counter:
         for ref in frames:
             frame = session.store.read(ref)
-            check_labelled(frame, cache)
             assert frame.label is not None
             batch = frame_batch(frame, session.run.grid).to(session.device)
             answer = ask(network, batch, session.text, session.merge.masks, session.classifier)
@@ -84,7 +82,7 @@ def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val
                 merged = answer.segment(_with(session.merge, setting))
                 entry, number = (x.cpu().numpy()[points] for x in (merged.voxel_class, merged.voxel_instance))
                 count.add(semantic, instance, class_of[entry], number, min_points=taxonomy.min_points)
-            bar.update(task, advance=1)
+            counter.advance()
     scores = [panoptic_result(c, taxonomy, session.novel).groups["base"].pq for c in counts]
     trials = [Trial(setting, pq) for setting, pq in zip(settings, scores, strict=True)]
     trials.sort(key=lambda trial: -trial.base_pq)

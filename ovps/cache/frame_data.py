@@ -12,13 +12,14 @@ from cache_schemas.v1 import CameraRow
 
 @dataclass(frozen=True, eq=False)
 class FrameRef:
-    """Where a frame lies in a store."""
+    """Where a frame lies in a store, and whether it has labels."""
 
     partition: str
     token: str
     scene: str
     subset: str
     index: int
+    labelled: bool
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from cache_schemas.v1 import MANIFEST, SCHEMA_VERSION, PartitionRow
 from ovps.cache.files import TEMPORARY, write_whole
 from ovps.cache.layout import MANIFESTS, manifest_path
 from ovps.errors import CorruptStoreError
+from ovps.parquet import read_parquet
 
 
 def write_manifest(store: Path, row: PartitionRow) -> None:
@@ -29,8 +30,7 @@ def read_manifest(path: Path) -> PartitionRow:
     """
     remedy = again(path)
     try:
-        # read as bytes: given a path, pyarrow takes folder names of the form key=value for extra columns
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        table = read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise CorruptStoreError(f"unreadable manifest: {error}", path=path, remedy=remedy) from error
     if not table.schema.equals(MANIFEST) or table.num_rows != 1:

@@ -129,4 +129,4 @@ class Store:
 
 
 def _refs(row: PartitionRow) -> list[FrameRef]:
-    return [FrameRef(row.partition, f.token, row.scene, f.subset, f.index) for f in row.frames]
+    return [FrameRef(row.partition, f.token, row.scene, f.subset, f.index, f.labelled) for f in row.frames]

@@ -44,7 +44,7 @@ class LossConfig(BaseModel):
         proposals: the clusters that are proposed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     terms: tuple[Term, ...] = ("object", "voxel", "coverage", "exclusion", "proposal")
     class_weight: float = Field(1.0, ge=0)

@@ -24,7 +24,7 @@ class ClassifierConfig(BaseModel):
         clip_tau: of the ensemble: temperature of the softmax over pooled CLIP; CLIP's own logit scale is 100.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     classes: Literal["unified", "ensemble"] = "unified"
     base_weight: float = Field(0.4, ge=0, le=1)

@@ -24,7 +24,7 @@ class ClusterConfig(BaseModel):
         smallest: voxels that a cluster has at least.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gap: float = Field(0.5, gt=0)
     gap_per_metre: float = Field(0.02, ge=0)

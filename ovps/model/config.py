@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Norm = Literal["batch", "layer"]
 Head = Literal["text", "learned", "voxel"]
@@ -20,9 +20,9 @@ class EncoderConfig(BaseModel):
         norm: `batch`, or `layer`, which depends on no other voxel and so on no other frame or process.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1)
+    channels: tuple[PositiveInt, ...] = Field((32, 64, 128, 256), min_length=1)
     blocks: int = Field(2, ge=1)
     kernel: int = Field(3, ge=1)
     norm: Norm = "batch"
@@ -54,7 +54,7 @@ class ModelConfig(BaseModel):
         class_prior: class probability before training where the cosine is 0; sets the initial bias (ours).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     encoder: EncoderConfig = EncoderConfig()
     fusion: bool = True

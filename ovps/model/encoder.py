@@ -7,6 +7,7 @@ from itertools import pairwise
 import MinkowskiEngine as ME
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ovps.model.config import EncoderConfig, Norm
 
@@ -89,8 +90,17 @@ def _with_features(x: ME.SparseTensor, features: Tensor) -> ME.SparseTensor:
     return ME.SparseTensor(features, coordinate_map_key=x.coordinate_map_key, coordinate_manager=x.coordinate_manager)
 
 
+class _BatchNorm(nn.BatchNorm1d):
+    """Over the voxels of a batch. One voxel alone has no spread, and is normalised as at inference."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
 def _norm(channels: int, norm: Norm) -> nn.Module:
-    return nn.BatchNorm1d(channels) if norm == "batch" else nn.LayerNorm(channels)
+    return _BatchNorm(channels) if norm == "batch" else nn.LayerNorm(channels)
 
 
 def _convolution(inputs: int, outputs: int, config: EncoderConfig, activate: bool = True) -> nn.Sequential:

@@ -34,7 +34,7 @@ class MergeConfig(BaseModel):
         proposals: the clusters that `ovps.model.proposals` makes of what no mask claims (ours).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     score: float = Field(0.4, ge=0, le=1)
     mask: float = Field(0.5, ge=0, le=1)

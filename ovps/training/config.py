@@ -38,15 +38,15 @@ class TrainConfig(BaseModel):
         merge, classifier: of inference, stored with the run so that every evaluation uses the same.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     split: str = "b12n4"
     epochs: float | None = Field(default=None, gt=0)
     steps: PositiveInt | None = None
     accumulate: PositiveInt = 1
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["float32", "bf16"] = "float32"
-    threads: PositiveInt | None = None
+    threads: int | None = Field(default=None, ge=1, le=1024)
     statistics_frames: PositiveInt = 256
     log_interval: PositiveInt = 10
     gradient_interval: int = Field(default=0, ge=0)
@@ -68,6 +68,11 @@ class TrainConfig(BaseModel):
         if self.merge.masks != self.loss.voxel_form:
             raise ValueError(f"merge.masks {self.merge.masks} and loss.voxel_form {self.loss.voxel_form} must be equal")
         return self
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether anything is learned from labels."""
+        return self.model.head != "voxel"
 
     def total_steps(self, frames: int, processes: int = 1) -> int:
         """Updates in the whole run over `frames` training frames."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
@@ -18,13 +17,19 @@ from ovps.training.labels import ClassSplit
 from ovps.training.memory import Keep
 from ovps.training.order import draws, share
 from ovps.training.sample import Batch, join, make_sample
+from ovps.training.workers import from_workers
 
 
-def training_frames(store: Store, subsets: tuple[str, ...]) -> list[FrameRef]:
+def training_frames(
+    store: Store, subsets: tuple[str, ...], unlabelled: Literal["error", "skip", "use"] = "error"
+) -> list[FrameRef]:
     """The frames to train on, in the store's order.
 
+    Args:
+        unlabelled: what is done with frames without labels.
+
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or some have no labels.
     """
     frames = [ref for ref in store.frames if ref.subset in subsets]
     if not frames:
@@ -34,7 +39,18 @@ def training_frames(store: Store, subsets: tuple[str, ...]) -> list[FrameRef]:
             path=str(store.path),
             remedy="Name its subsets with --set data.subsets=[...], or precompute the missing ones",
         )
-    return frames
+    labelled = [ref for ref in frames if ref.labelled]
+    if unlabelled == "use" or len(labelled) == len(frames):
+        return frames
+    if unlabelled == "error" or not labelled:
+        others = "" if not labelled else ", or train on the others: --set data.unlabelled_frames=skip"
+        raise ConfigError(
+            f"{len(frames) - len(labelled)} of {len(frames)} frames of {', '.join(subsets)} have no labels",
+            path=str(store.path),
+            frame=next(ref.token for ref in frames if not ref.labelled),
+            remedy=f"Add their labels to the data set and run `ovps precompute` again{others}",
+        )
+    return labelled
 
 
 @dataclass
@@ -57,7 +73,7 @@ class Batches(Dataset[Batch]):
                 seed=self.config.seed,
                 grid=self.grid,
                 augmentation=self.config.augmentation,
-                base=self.base,
+                base=self.base if self.config.uses_labels else None,
                 proposals=loss.proposals if loss.weight("proposal") > 0 else None,
             )
             for draw in draws(self.config.seed, len(self.frames), number * size, size)
@@ -76,21 +92,16 @@ class Batches(Dataset[Batch]):
 def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: int = 1) -> Iterator[Batch]:
     """The batches of process `rank` of `count` in forward passes start..stop-1, in order, for any number of workers.
 
-    Which these are says `ovps.training.order`; alone, pass i sees batch i. Workers are spawned: forking a process that
-    has read Zarr can deadlock.
+    Which these are says `ovps.training.order`; alone, pass i sees batch i.
+
+    Raises:
+        OvpsError: of reading a frame, in whatever process.
+        TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
-    workers = batches.config.data.workers
-    loader: DataLoader[Batch] = DataLoader(
-        batches,
-        sampler=share(start, stop, rank, count),
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        # the loader draws a seed for its workers: from torch's own generator, that would change the dropout of a
-        # resumed run
-        generator=torch.Generator(),
-    )
-    return iter(loader)
+    numbers = share(start, stop, rank, count)
+    if batches.config.data.workers:
+        return from_workers(batches, numbers, batches.config.data.workers)
+    return (batches[number] for number in numbers)
 
 
 def _bytes(frame: CachedFrame) -> int:

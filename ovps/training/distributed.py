@@ -59,6 +59,14 @@ class Processes:
             dist.all_reduce(total)
         return (total / self.count).to(value.device)
 
+    def any(self, answer: bool) -> bool:
+        """Whether any process answers yes.
+
+        Raises:
+            TrainingError: another process has gone.
+        """
+        return bool(self.mean(torch.tensor(float(answer), device=self.device)) > 0)
+
     def as_first(self, answer: bool) -> bool:
         """What the first process answers; the others wait for it, and so for what it did before.
 

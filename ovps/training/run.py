@@ -61,6 +61,8 @@ class RunInfo(BaseModel):
     """`run.json`. Taxonomy and split are whole, so that a run needs no file of its user's.
 
     Attributes:
+        frames: trained on.
+        unlabelled_frames: of its subsets, left out; a run.json without the number is of none.
         processes: that train it together; a run.json without the number is of one.
     """
 
@@ -78,6 +80,7 @@ class RunInfo(BaseModel):
     vocabulary_sha256: str
     frames: int
     frames_sha256: str
+    unlabelled_frames: int = 0
     total_steps: int
     threads: int
     processes: int = 1

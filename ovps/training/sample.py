@@ -25,7 +25,7 @@ class Batch:
 
     Attributes:
         voxels: B frames.
-        targets: of each.
+        targets: of each; none where nothing is learned from labels.
         tokens: of the frames, for messages.
     """
 
@@ -44,12 +44,19 @@ def make_sample(
     seed: int,
     grid: Grid,
     augmentation: AugmentationConfig,
-    base: ClassSplit,
+    base: ClassSplit | None,
     proposals: ClusterConfig | None = None,
 ) -> Batch:
-    """A batch of one frame, augmented by (seed, epoch, frame); with such proposals among the targets if asked for."""
+    """A batch of one frame, augmented by (seed, epoch, frame).
+
+    Args:
+        base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
+        proposals: such clusters are among the targets; None: none are.
+    """
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
     voxels = frame_batch(frame, grid, transform)
+    if base is None:
+        return Batch(voxels, [], (frame.token,))
     targets = make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
     if proposals is not None:
         targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment, proposals))

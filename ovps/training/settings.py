@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class OptimiserConfig(_Settings):
@@ -54,6 +54,8 @@ class DataConfig(_Settings):
 
     Attributes:
         subsets: the data set's own splits to train on.
+        unlabelled_frames: of a system that learns from labels: `error` refuses subsets that have some, `skip` leaves
+            them out.
         grid: voxel grid of training (`ovps.geometry.grid`); None: the cache's.
         batch_size: frames per forward pass, of each training process.
         workers: loader processes of each training process; 0 loads in the training process.
@@ -61,6 +63,7 @@ class DataConfig(_Settings):
     """
 
     subsets: tuple[str, ...] = Field(default=("train",), min_length=1)
+    unlabelled_frames: Literal["error", "skip"] = "error"
     grid: str | None = None
     batch_size: PositiveInt = 2
     workers: int = Field(default=0, ge=0)

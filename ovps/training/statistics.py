@@ -15,6 +15,7 @@ from torch import Tensor
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError
+from ovps.progress import progress
 from ovps.training.files import write_whole
 
 
@@ -40,20 +41,22 @@ def measure(store: Store, frames: Sequence[FrameRef], limit: int) -> ClipStatist
     chosen = [
         frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int))
     ]
-    total, voxels = np.zeros(store.provenance.clip_dim), 0
-    for ref in chosen:
-        frame = store.read(ref)
-        total += frame.clip[frame.valid].sum(axis=0, dtype=np.float64)
-        voxels += int(frame.valid.sum())
-    if voxels == 0:
-        raise CacheError(
-            "no voxel of the training frames has a CLIP feature", path=store.path, remedy="Precompute again"
-        )
-    mean = (total / voxels).astype(np.float32)
-    distance = 0.0
-    for ref in chosen:
-        frame = store.read(ref)
-        distance += float(np.abs(frame.clip[frame.valid] - mean).sum(dtype=np.float64))
+    total, voxels, distance = np.zeros(store.provenance.clip_dim), 0, 0.0
+    with progress("statistics", "frames", 2 * len(chosen)) as counter:
+        for ref in chosen:
+            frame = store.read(ref)
+            total += frame.clip[frame.valid].sum(axis=0, dtype=np.float64)
+            voxels += int(frame.valid.sum())
+            counter.advance()
+        if voxels == 0:
+            raise CacheError(
+                "no voxel of the training frames has a CLIP feature", path=store.path, remedy="Precompute again"
+            )
+        mean = (total / voxels).astype(np.float32)
+        for ref in chosen:
+            frame = store.read(ref)
+            distance += float(np.abs(frame.clip[frame.valid] - mean).sum(dtype=np.float64))
+            counter.advance()
     return ClipStatistics(torch.from_numpy(mean), distance / voxels)
 
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovps.errors import ConfigError, StorageError
-from ovps.progress import progress_bar
+from ovps.errors import ConfigError, OvpsError, StorageError
+from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
+from ovps.progress import progress
 from ovps.world.drive import DriveSpec, write_scene
 from ovps.world.labels import CLASSES
 from ovps.world.tables import MAP_FILE, VERSION, assemble
@@ -90,11 +92,15 @@ def build_world(
         DriveSpec(str(out), i, frames, seed, image_size, azimuth_steps, write_camera_labels) for i in range(scenes)
     ]
     missing = [spec for spec in specs if not spec.record.exists()]
-    with progress_bar() as bar:
-        task = bar.add_task("scenes", total=scenes, completed=scenes - len(missing), note="")
-        for done, _ in enumerate(_run(missing, workers), start=1):
-            rate = done * frames / (time.perf_counter() - start)
-            bar.update(task, advance=1, note=f"{rate:.1f} frames/s")
+    before = scenes - len(missing)
+    done = before
+    with (
+        kept(lambda: f"{done} of {scenes} scenes are written in {out} and stay"),
+        progress("world", "scenes", scenes, done=before) as counter,
+    ):
+        for _ in _run(missing, workers):
+            done += 1
+            counter.advance(f"{(done - before) * frames / (time.perf_counter() - start):.1f} frames/s")
     records = [json.loads(spec.record.read_text(encoding="utf-8")) for spec in specs]
     names = [spec.name for spec in specs]
     val = max(1, round(scenes * val_fraction)) if scenes >= 2 else 0
@@ -162,14 +168,23 @@ def _run(specs: list[DriveSpec], workers: int) -> Iterator[Path]:
         yield from map(write_scene, specs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(specs)), mp_context=context) as pool:
-        futures = [pool.submit(write_scene, spec) for spec in specs]
+    with ProcessPoolExecutor(min(workers, len(specs)), mp_context=context, initializer=end_with_parent) as pool:
+        with deaf_children():
+            futures = [pool.submit(write_scene, spec) for spec in specs]
         try:
             for future in as_completed(futures):
                 yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BrokenProcessPool as error:
+            raise OvpsError(
+                "a process that writes scenes has died, most likely for want of memory",
+                path=specs[0].out,
+                remedy="Use fewer --workers; the same command goes on, scenes that are written stay",
+            ) from error
+        except KeyboardInterrupt:
+            end_children()  # a scene takes half a minute, and half a scene is no use
             raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write_dataset(out: Path, records: Iterable[dict[str, Any]], splits: dict[str, list[str]]) -> None:

@@ -20,7 +20,7 @@ from ovps.clip.dense import DenseEncoder, dense_encoder
 from ovps.clip.loading import Clip
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError
-from ovps.progress import progress_bar
+from ovps.progress import progress
 from ovps.taxonomy import Taxonomy, load_taxonomy
 from ovps.vocabulary import Vocabulary, entries_of
 from ovps.world.labels import FLAT
@@ -93,8 +93,7 @@ class Accuracy:
 def world_pictures(scenes: int, times: tuple[float, ...] = (0.0, 4.0)) -> list[tuple[Picture, NDArray[np.uint8]]]:
     """All six cameras of the rig on held-out streets, each with the class id of every object of its street."""
     pictures = []
-    with progress_bar() as bar:
-        task = bar.add_task("held-out pictures", total=scenes * len(times) * len(CAMERAS), note="")
+    with progress("held-out streets", "pictures", scenes * len(times) * len(CAMERAS)) as counter:
         for number in range(scenes):
             rng = np.random.default_rng((SEED, number))
             scene = make_scene(rng)
@@ -104,7 +103,7 @@ def world_pictures(scenes: int, times: tuple[float, ...] = (0.0, 4.0)) -> list[t
                 for sensor in CAMERAS:
                     pose = drive.scene_from_ego(time) @ sensor.ego_from_sensor
                     pictures.append((render(scene, caster, sensor.intrinsics(SIZE), pose, SIZE, rng), scene.class_ids))
-                    bar.update(task, advance=1)
+                    counter.advance()
     return pictures
 
 
@@ -194,14 +193,13 @@ def dense_accuracy(
     height, width = pictures[0].classes.shape
     encoder = dense_encoder(clip, (width, height))
     confusion = np.zeros((17, 17), np.int64)
-    with progress_bar() as bar:
-        task = bar.add_task("dense features", total=len(pictures), note="")
+    with progress("dense features", "pictures", len(pictures)) as counter:
         for picture in pictures:
             features = sampled_features(encoder, picture.rgb)
             answer = best_class(features.reshape(-1, clip.dim), vocabulary).numpy()
             truth = picture.classes[::PIXEL_STEP, ::PIXEL_STEP].ravel()
             np.add.at(confusion, (truth, answer), 1)
-            bar.update(task, advance=1)
+            counter.advance()
     names = {c.id: c.name for c in taxonomy.classes}
     correct = {n: int(confusion[i, i]) for i, n in names.items()}
     return Accuracy(correct, {n: int(confusion[i].sum()) for i, n in names.items()}), confusion

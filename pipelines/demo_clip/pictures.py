@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.progress import progress_bar
+from ovps.progress import progress
 from ovps.world.paint import coat
 from ovps.world.raycast import Caster
 from ovps.world.render import Picture, render
@@ -127,8 +127,7 @@ def render_pictures(out: Path, scenes: int, per_scene: int, first_seed: int = 0)
     rgb = np.lib.format.open_memmap(partial["rgb"], "w+", np.uint8, (count, height, width, 3))
     concept = np.lib.format.open_memmap(partial["concept"], "w+", np.uint8, (count, height, width))
     regions: list[Region] = []
-    with progress_bar() as bar:
-        task = bar.add_task("pictures", total=count, note="")
+    with progress("render", "pictures", count) as counter:
         for number in range(scenes):
             for k, (picture, scene, ids) in enumerate(render_scene(first_seed + number, per_scene)):
                 index = number * per_scene + k
@@ -136,7 +135,7 @@ def render_pictures(out: Path, scenes: int, per_scene: int, first_seed: int = 0)
                 concept[index] = np.where(picture.objects < 0, 0, ids[picture.objects])
                 rng = np.random.default_rng((SEED, first_seed + number, k))
                 regions += regions_of(picture, scene, ids, index, rng)
-                bar.update(task, advance=1)
+                counter.advance()
     rgb.flush()
     concept.flush()
     for name, path in partial.items():

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ovps.clip import demo
 from ovps.clip.loading import Clip, load_clip
 from ovps.clip.towers import convnext_map
-from ovps.progress import console, progress_bar
+from ovps.progress import progress
 from pipelines.demo_clip.captions import Caption, matches, write_caption
 from pipelines.demo_clip.concepts import concepts
 from pipelines.demo_clip.crops import BATCHES, WINDOW, WINDOWS, Crops, CropSampler, Windows, augment
@@ -168,8 +168,7 @@ def train(
     sizes, shares = list(BATCHES), np.array([share for _, share in BATCHES.values()])
     losses: list[float] = []
     images, begin = 0, time.perf_counter()
-    with progress_bar() as bar:
-        task = bar.add_task("training steps", total=steps, note="")
+    with progress("training", "steps", steps) as counter:
         for _ in range(steps):
             if rng.random() < DENSE_SHARE:
                 windows = sampler.windows(rng, WINDOW, max(2, int(WINDOWS * batch_share)))
@@ -188,10 +187,8 @@ def train(
             with torch.no_grad():
                 model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
             losses.append(loss.item())
-            note = f"loss {np.mean(losses[-50:]):.3f}, {images / (time.perf_counter() - begin):.0f} images/s"
-            bar.update(task, advance=1, note=note)
-            if not console.is_terminal and len(losses) % 100 == 0:  # a log file shows no bar
-                console.print(f"step {len(losses)} of {steps}: {note}", highlight=False)
+            rate = images / (time.perf_counter() - begin)
+            counter.advance(f"loss {np.mean(losses[-50:]):.3f}, {rate:.0f} images/s")
     save_weights(model, out)
     return float(np.mean(losses[-max(1, steps // 10) :]))
 

@@ -99,7 +99,10 @@ def measure(job: Job) -> float:
         extra = ("log_interval=1", "gradient_interval=0", "data.workers=0")
         planned = job.as_trained.options
         options = replace(planned, out=Path(folder), overrides=(*planned.overrides, *extra))
-        train(replace(options, stop_after=STEPS))
+        try:
+            train(replace(options, stop_after=STEPS))
+        except KeyboardInterrupt:  # says that a run is kept, and this one is not
+            raise KeyboardInterrupt from None
         seconds = [line["seconds/step"] for line in read_metrics(Path(folder))]
     return median(seconds[WARM_UP:] or seconds)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow.compute import field
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import main_system
+from ovps.parquet import read_parquet
 from ovps.training.config import flat
 from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, write
 from pipelines.experiment.provenance import command_line
@@ -64,7 +64,7 @@ def read_part(folder: Path) -> Part:
     """
     try:
         results = Results.model_validate_json((folder / JSON).read_bytes())
-        return Part(folder, results, pq.read_table(folder / PARQUET).cast(SCHEMA))
+        return Part(folder, results, read_parquet(folder / PARQUET).cast(SCHEMA))
     except (OSError, ValidationError, pa.ArrowException, ValueError) as error:
         raise ConfigError(
             f"no results of an experiment: {error}",
@@ -134,10 +134,11 @@ def _distinct(labels: list[str]) -> list[str]:
 
 
 def _rows(part: Part, cell: Cell, references: bool = False) -> pa.Table:
-    system, split, seed = cell
-    here = (field("system") == system) & (field("split") == split) & (field("seed") == seed)
-    kind = field("kind") == "reference"
-    return part.rows.filter(here & (kind if references else ~kind))
+    # masks, not an expression: that would be evaluated by threads, see `ovps.parquet`
+    mask = pc.equal(pc.equal(part.rows["kind"], "reference"), references)
+    for name, value in zip(("system", "split", "seed"), cell, strict=True):
+        mask = pc.and_(mask, pc.equal(part.rows[name], value))
+    return part.rows.filter(mask)
 
 
 def _references(chosen: Mapping[Cell, tuple[Part, RunRecord]]) -> Iterator[pa.Table]:

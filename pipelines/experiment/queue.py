@@ -5,15 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
 from ovps.errors import OvpsError, TrainingError
+from ovps.interrupt import deaf_children, end_children, end_with_parent, kept, listening
 from ovps.progress import console
 from pipelines.experiment.one import Job, do
 from pipelines.experiment.stages import Stages, announce, duration
@@ -40,8 +40,14 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
             do(job, stages.stage)
         return
     with watched(jobs) as look, _one_thread_each(), _pool(processes) as pool:
-        waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
-        _gather(waiting, logs, stages, look)
+        with deaf_children():
+            waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
+        with kept(lambda: f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done, those begun are kept"):
+            try:
+                _gather(waiting, logs, stages, look)
+            except KeyboardInterrupt:
+                _stop(waiting)
+                raise
 
 
 def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callable[[str], None]) -> None:
@@ -71,6 +77,15 @@ def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callab
         raise failure
 
 
+def _stop(waiting: Iterable[Future]) -> None:
+    """Let those under way come to the end of a step and write a checkpoint; none is begun any more."""
+    for future in waiting:
+        future.cancel()
+    end_children()
+    while wait(waiting, timeout=1.0).not_done:
+        end_children()  # the pool may have begun another one
+
+
 def _about(job: Job) -> str:
     return "; ".join(e.label for e in job.training.evaluations)
 
@@ -91,27 +106,12 @@ def _in_process(job: Job, log: Path) -> dict[str, float]:
     """In a worker: like `do`, with everything that would be printed in a file."""
     end_with_parent()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
+    with log.open("a", encoding="utf-8") as file, listening(insist=False):
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
         took: dict[str, float] = {}
         do(job, lambda command: _timed(command, took))
         return took
-
-
-def end_with_parent() -> None:
-    """From now on this process ends as soon as the one that started it has, however that ended.
-
-    Else a killed experiment would go on training unseen. What is lost is what came after the last checkpoint.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "this is not a worker"
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

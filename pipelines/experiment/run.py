@@ -67,7 +67,7 @@ def run_experiment(
     confirm(expected, ASK_ABOVE_HOURS, yes, sys.stdin.isatty)
     try:
         run_all(todo, jobs, experiment.out / "logs", stages)
-    except OvpsError:
+    except (OvpsError, KeyboardInterrupt):
         _results(experiment, whole, stages, report=False)  # what is done is not lost on anyone
         raise
     return _results(experiment, whole, stages)

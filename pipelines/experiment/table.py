@@ -39,7 +39,7 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
     part = read_part(folder)
     lines = part.rows.to_pylist()
     splits = list(dict.fromkeys(line["split"] for line in lines))
-    chosen = split or splits[0]
+    chosen = splits[0] if split is None else split
     if score not in SCORES or chosen not in splits:
         raise ConfigError(
             f"no score {score!r}" if score not in SCORES else f"no split {chosen!r}",
@@ -56,6 +56,16 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
     most = max(len(_seeds(found)) for found in rows.values())
     head = [f"| | {' | '.join(g.replace('/', ' ') for g in GROUPS)} |", f"|---|{'---|' * len(GROUPS)}"]
     return "\n".join([*head, *(_line(key, rows[key], score, key[0] in random, most) for key in order)])
+
+
+def tables(folder: Path, score: str = "pq") -> str:
+    """`markdown` of every split, each under its name.
+
+    Raises:
+        ConfigError: no results, or no such score.
+    """
+    splits = dict.fromkeys(read_part(folder).rows["split"].to_pylist())
+    return "\n\n".join(f"{score}, %, split {split}\n\n{markdown(folder, score, split)}" for split in splits)
 
 
 def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, random: bool, most: int) -> str:

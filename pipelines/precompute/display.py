@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from rich.progress import Progress, TaskID
-
-from ovps.progress import progress_bar
+from ovps.progress import Counter, progress
 from pipelines.precompute.partition import Done
 
 
@@ -18,8 +16,8 @@ class Display:
     Frames are counted as workers report them, bytes as partitions are committed.
     """
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
         self._start = perf_counter()
         self._frames = self._images = self._bytes = 0
 
@@ -35,13 +33,13 @@ class Display:
     def _show(self) -> None:
         seconds = max(perf_counter() - self._start, 1e-6)
         note = f"{self._images / seconds:.2f} images/s  {self._frames / seconds:.2f} frames/s  {size(self._bytes)}"
-        self._bar.update(self._task, completed=self._frames, note=note)
+        self._counter.show(self._frames, note)
 
 
 @contextmanager
 def display(frames: int) -> Iterator[Display]:
-    with progress_bar() as bar:
-        yield Display(bar, bar.add_task("precompute", total=frames, note=""))
+    with progress("precompute", "frames", frames) as counter:
+        yield Display(counter)
 
 
 def size(count: float) -> str:

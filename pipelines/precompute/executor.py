@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
+from time import monotonic
 from uuid import uuid4
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
 
 from ovps.errors import ConfigError, OvpsError
+from ovps.interrupt import deaf_children
 from pipelines.precompute.partition import Done, Job, OnFrame, run_task
 from pipelines.precompute.plan import Task
 
-CONNECT_TIMEOUT = "20s"
+CONNECT_SECONDS = 12  # for each of: a scheduler that answers, a worker that joins
+LOOK_EVERY = 3  # seconds
 _AHEAD = 2  # tasks per worker that wait at the scheduler, frame records and all
 
 # dask makes its workers return memory to the system at once, which also fixes glibc's threshold for mapping memory at
 # 128 kB: every activation map of the encoder would be mapped, filled with zeros page by page, and unmapped again.
-_ALLOCATOR = {
+_SETTINGS = {
+    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**29,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
 }
@@ -52,17 +59,22 @@ def run_on_dask(
                 for task in islice(waiting, count)
             ]
 
-        at_work = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        running = as_completed(submit(_AHEAD * at_work), loop=client.loop)
-        for future in running:
-            try:
-                yield future.result()
-            except KilledWorker as error:
-                raise OvpsError(
-                    "a worker process died again and again, most likely for want of memory",
-                    remedy="Use fewer --workers; what is committed is kept",
-                ) from error
-            running.update(submit(1))
+        running = as_completed(submit(_AHEAD * _workers(client)), loop=client.loop)
+        with _cancelled_without_workers(client, running):
+            for future in running:
+                try:
+                    yield future.result()
+                except KilledWorker as error:
+                    raise OvpsError(
+                        "a worker process died again and again, most likely for want of memory",
+                        remedy="Use fewer --workers; what is committed is kept",
+                    ) from error
+                except CancelledError as error:
+                    raise OvpsError(
+                        "the dask scheduler or all its workers have gone",
+                        remedy="See their own messages; the same command goes on, what is committed is kept",
+                    ) from error
+                running.update(submit(1))
 
 
 def _run_in_worker(job: Job, task: Task, topic: str) -> Done:
@@ -70,20 +82,76 @@ def _run_in_worker(job: Job, task: Task, topic: str) -> Done:
     return run_task(job, task, lambda images: worker.log_event(topic, images))
 
 
+def _workers(client: Client) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+@contextmanager
+def _cancelled_without_workers(client: Client, running: as_completed) -> Iterator[None]:
+    """Cancel what waits once there has been no worker for a while: dask would wait for ever."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        last = monotonic()
+        while not ended.wait(LOOK_EVERY):
+            with suppress(Exception):  # of a scheduler that has gone: dask cancels by itself
+                if _workers(client):
+                    last = monotonic()
+                elif monotonic() - last > CONNECT_SECONDS:
+                    client.cancel(list(running.futures), force=True)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no dask scheduler at {scheduler}: {error}", remedy="Start one: dask scheduler, dask worker ADDRESS"
-            ) from error
-        with client:
-            yield client
-        return
+    """A client of a cluster with at least one worker.
+
+    Raises:
+        ConfigError: no scheduler there, no worker of it, or a cluster of our own that cannot start.
+    """
+    with ExitStack() as opened:
+        if scheduler is None:
+            remedy = "Compute in this process: --workers 0"
+            with _told("dask cannot start workers on this machine", remedy):
+                _check_loopback()
+                with deaf_children():
+                    cluster = opened.enter_context(_own_cluster(workers))
+                client = opened.enter_context(Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False))
+        else:
+            remedy = f"Start one: dask scheduler, dask worker {scheduler}"
+            with _told(f"no dask scheduler at {scheduler}", remedy):
+                client = opened.enter_context(Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False))
+            with _told(f"no worker has joined the dask scheduler at {scheduler}", remedy):
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        yield client
+
+
+@contextmanager
+def _told(message: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
+        raise ConfigError(f"{message}: {_root(error)}", remedy=remedy) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What began it: dask says "failed to start" about everything."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def _own_cluster(workers: int) -> Iterator[LocalCluster]:
     with (
-        dask.config.set(_ALLOCATOR),
+        dask.config.set(_SETTINGS),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -92,6 +160,14 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             dashboard_address="127.0.0.1:0",  # None takes a fixed port, which another run may hold
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
     ):
-        yield client
+        yield cluster
+
+
+def _check_loopback() -> None:
+    """Raise OSError unless processes of this machine reach each other by TCP: dask would try for a minute."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS),
+    ):
+        pass

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import psutil  # type: ignore[import-untyped]  # comes with distributed
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache_schemas.v1 import MAX_FRAMES, Codec
-from ovps import datasets
+from ovps import datasets, machine
 from ovps.clip import demo
+from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 
 DEFAULT_ENCODER = "convnext_large_d_320"
 DEFAULT_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # open_clip's tag for it; open_clip downloads them once
 _GPU_WORKERS = 4
 _WORKER_BYTES = 3.5 * 2**30  # what the default encoder takes at 1600 x 900, measured on a CPU, with some room
+_DEMO_WORKER_BYTES = 1.5 * 2**30
 
 
 class PrecomputeOptions(BaseModel):
@@ -44,7 +44,7 @@ class PrecomputeOptions(BaseModel):
         device: `cpu`, `cuda`, or None for a GPU where there is one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: str = "nuscenes"
     dataroot: Path | None = None
@@ -63,6 +63,19 @@ class PrecomputeOptions(BaseModel):
     partition_frames: int = Field(default=MAX_FRAMES, ge=1, le=MAX_FRAMES)
     limit: int | None = Field(default=None, ge=1)
     device: str | None = None
+
+    @classmethod
+    def asked(cls, **values: Any) -> PrecomputeOptions:
+        """Options as a person gave them.
+
+        Raises:
+            ConfigError: a value that cannot be used.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise ConfigError("; ".join(problems), remedy="See `ovps precompute --help`") from error
 
     def resolved(self) -> PrecomputeOptions:
         """Every default filled in and every path absolute, so that a worker elsewhere reads the same."""
@@ -86,10 +99,10 @@ class PrecomputeOptions(BaseModel):
 
 
 def default_workers(encoder: str, device: str) -> int:
-    """One worker per core, unless memory allows fewer; on a GPU enough to keep it busy while others read."""
-    cores = len(os.sched_getaffinity(0))
-    if device != "cpu":
-        cores = min(cores, _GPU_WORKERS)
-    if encoder == demo.NAME:
-        return cores
-    return max(1, min(cores, int(psutil.virtual_memory().available // _WORKER_BYTES)))
+    """One worker per core, unless memory allows fewer; on a GPU enough to keep it busy while others read.
+
+    Of a container it is its cores and its memory that count.
+    """
+    cores = machine.cores() if device == "cpu" else min(machine.cores(), _GPU_WORKERS)
+    each = _DEMO_WORKER_BYTES if encoder == demo.NAME else _WORKER_BYTES
+    return max(1, min(cores, int(machine.free_memory() // each)))

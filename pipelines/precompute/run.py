@@ -21,6 +21,7 @@ from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.visibility import Occlusion
+from ovps.interrupt import kept
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import entries_of
 from pipelines.precompute.display import Display, display
@@ -100,8 +101,9 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         moved = move(frames, options.out)
         tasks = plan(frames, before, options.partition_frames)
         start = perf_counter()
-        results = []
-        with display(sum(len(task.frames) for task in tasks)) as shown:
+        results: list[Done] = []
+        todo = sum(len(task.frames) for task in tasks)
+        with kept(lambda: _kept(options.out, before, todo)), display(todo) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
                 results.append(done)
@@ -246,6 +248,11 @@ def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) ->
         return
     clip = clip_of(job.encoder, job.weights, job.device)
     create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
+
+
+def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
+    new = sum(held.row is not None and before.get(token) != held for token, held in held_in(store).items())
+    return f"{new} of {todo} frames are committed in {store} and stay"
 
 
 def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:

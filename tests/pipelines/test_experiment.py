@@ -509,7 +509,7 @@ def test_processes_a_failure_cancels_those_that_wait(made, tmp_path, monkeypatch
 
 PARENT_AND_WORKER = """
 import multiprocessing, os, time
-from pipelines.experiment.queue import end_with_parent
+from ovps.interrupt import end_with_parent
 
 def work(pid):
     end_with_parent()

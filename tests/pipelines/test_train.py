@@ -279,8 +279,9 @@ def test_caches_that_cannot_be_trained_on(store, tmp_path):
         small_run(tmp_path / "none", tmp_path / "run")
     with pytest.raises(ConfigError, match=r"no frames of test; it has train, val"):
         small_run(store, tmp_path / "run", "data.subsets=[test]")
-    with pytest.raises(CacheError, match="without labels"):
+    with pytest.raises(ConfigError, match=r"1 of 1 frames of train have no labels .*`ovps precompute` again$"):
         small_run(write_synthetic_store(tmp_path / "unlabelled", labelled=False, frames=1), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_splits_that_cannot_be_trained_on(store, tmp_path):

@@ -48,10 +48,10 @@ def lopsided(batch: Batch) -> Batch:
     for b, token in enumerate(batch.tokens):
         number = int(token[-3:])
         segments, part = ((1, 0.1), (2, 0.3), (3, 0.5), (99, 1.0))[number % 4]
-        target = batch.targets[b]
-        target.voxel_segment[target.voxel_segment >= segments] = -1
-        for name in ("segment_class", "segment_is_thing", "object_embedding", "object_valid"):
-            setattr(target, name, getattr(target, name)[:segments])
+        for target in batch.targets[b : b + 1]:  # a system that uses no labels has none
+            target.voxel_segment[target.voxel_segment >= segments] = -1
+            for name in ("segment_class", "segment_is_thing", "object_embedding", "object_valid"):
+                setattr(target, name, getattr(target, name)[:segments])
         valid = batch.voxels.clip_valid[batch.voxels.voxels_of(b)]
         valid[round(part * len(valid)) :] = False
     return batch

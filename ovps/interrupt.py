@@ -1,0 +1,155 @@
+"""Ctrl-C (SIGINT) and SIGTERM: the first ends a command in order, a second one at once.
+
+What is kept is told by notes on the KeyboardInterrupt (`kept`); the command line turns it into one message.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
+from types import FrameType
+
+from ovps.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _State:
+    signals = 0  # so far
+    finishing: str | None = None  # what is brought to its end before anything stops
+
+
+@contextmanager
+def listening(*, insist: bool = True) -> Iterator[None]:
+    """In here the first SIGINT or SIGTERM raises KeyboardInterrupt, unless something is `finishing`.
+
+    A signal that is ignored already stays so, and off the main thread nothing is changed.
+
+    Args:
+        insist: a second signal ends the process at once. Off, it is ignored: for processes whose parent repeats
+            signals, and ends them itself when it has waited long enough.
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        _State.signals += 1
+        if _State.signals == 1:
+            if _State.finishing is None:
+                raise KeyboardInterrupt
+            _tell(f"stopping after {_State.finishing}; once more ends at once" if insist else "")
+        elif insist:
+            _tell("\x1b[?25h" if sys.stderr.isatty() else "")  # a progress bar hides the cursor
+            os._exit(Interrupted.exit_code)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _State.signals = 0
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        _State.signals = 0
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def finishing(what: str) -> Iterator[Callable[[], bool]]:
+    """In here a first signal interrupts nothing: ask what is yielded whether to stop, where that is possible.
+
+    Args:
+        what: is brought to its end first, for people: "this step".
+    """
+    _State.finishing = what
+    try:
+        yield lambda: _State.signals > 0
+    finally:
+        _State.finishing = None
+
+
+@contextmanager
+def kept(note: Callable[[], str]) -> Iterator[None]:
+    """Let a KeyboardInterrupt that leaves the block say what of its work is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(note())
+        raise
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started in here, and by threads started in here, never see SIGINT: it is their parent that ends them.
+
+    A terminal sends Ctrl-C to all of them, and each would print a traceback.
+    """
+    resource_tracker.ensure_running()  # to be started later, it would listen again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """From now on this process ends as soon as the one that started it has, however that ended.
+
+    Else what a killed command has begun would go on unseen.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is not a worker"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_children() -> None:
+    """Send SIGTERM to the processes that this one has started by multiprocessing."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+def interrupted(stop: KeyboardInterrupt) -> Interrupted:
+    """What the command line says about it: what is kept, and the command to go on with."""
+    notes = getattr(stop, "__notes__", ()) or ("what was finished is kept",)
+    return Interrupted("; ".join(notes), remedy=f"Go on with: {command_line()}")
+
+
+def command_line() -> str:
+    """The command of this process as a shell takes it, but without --restart: it goes on."""
+    program = Path(sys.argv[0])
+    words = [str(program)]
+    if launched():
+        words = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "pipelines.train"]
+    elif program.suffix == ".py" and program.is_file():
+        python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"
+        words = [python, "-m", f"{program.parent.name}.{program.stem}"]
+    elif shutil.which(program.name) == str(program.absolute()):
+        words = [program.name]
+    return shlex.join([*words, *(word for word in sys.argv[1:] if word != "--restart")])
+
+
+def launched() -> bool:
+    """Whether torchrun started this process: it passes signals on that the process may have had already."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _tell(text: str) -> None:
+    """A line on stderr, from a signal handler: a stream's own buffer may be in use."""
+    if text:
+        os.write(2, f"\n{text}\n".encode())

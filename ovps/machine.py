@@ -1,0 +1,88 @@
+"""Cores and memory that this process may use: of the machine, within the limits of its container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+ROOT = Path("/")
+_UNLIMITED = 2**60  # cgroup v1 writes a number of about 2**63 for no limit
+
+
+def cores(root: Path = ROOT) -> int:
+    """Cores this process may run on, no more than its CPU quota pays for; at least one.
+
+    Args:
+        root: of the file system that /proc and /sys are read from.
+    """
+    quotas = [quota for folder in _groups("cpu", root) if (quota := _quota(folder)) is not None]
+    return max(1, min(len(os.sched_getaffinity(0)), *(int(quota) for quota in quotas), 2**16))
+
+
+def memory(root: Path = ROOT) -> int:
+    """Bytes of memory in all: the machine's, or the least limit that this process is under."""
+    limits = (_limit(folder) for folder in _groups("memory", root))
+    return min(psutil.virtual_memory().total, *(limit for limit in limits if limit is not None), 2**62)
+
+
+def free_memory(root: Path = ROOT) -> int:
+    """Bytes of memory that may still be used; what only caches files counts as free."""
+    rooms = [max(0, limit - _used(folder)) for folder in _groups("memory", root) if (limit := _limit(folder))]
+    return min(psutil.virtual_memory().available, *rooms, 2**62)
+
+
+def use_own_cores() -> None:
+    """Let torch have no more threads than `cores`: by itself it takes all of the machine, whatever the quota."""
+    import torch
+
+    if torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """Folders of the cgroups of this process that may limit it, of version 2 and 1, innermost first.
+
+    A container may see the paths of its host, where there is nothing: what limits it is at the root of the mount.
+    """
+    mounts = root / "sys/fs/cgroup"
+    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+        number, names, path = line.split(":", 2)
+        if number == "0" and not names:
+            mount = mounts / "unified" if (mounts / "unified").is_dir() else mounts
+        elif controller in names.split(","):
+            mount = mounts / controller
+        else:
+            continue
+        inner = mount / path.strip("/")
+        yield from (folder for folder in (inner, *inner.parents) if folder == mount or mount in folder.parents)
+
+
+def _limit(folder: Path) -> int | None:
+    text = _text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes")
+    return int(text) if text and text.isdigit() and int(text) < _UNLIMITED else None
+
+
+def _used(folder: Path) -> int:
+    used = int(_text(folder / "memory.current") or _text(folder / "memory.usage_in_bytes") or 0)
+    stat = dict(line.split() for line in (_text(folder / "memory.stat") or "").splitlines())
+    return used - int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+
+
+def _quota(folder: Path) -> float | None:
+    """In cores."""
+    text = _text(folder / "cpu.max")
+    if text:
+        quota, period = text.split()
+    else:
+        quota, period = (_text(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
