@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
-from tools.gpu_check.record import RESULTS, read_lines
+from tools.gpu_check.record import LOG, RESULTS, read_lines
 from tools.gpu_check.runner import STAGES, run_stages
 from tools.gpu_check.setting import ROOT, Setting
 from tools.gpu_check.stand_ins import missing
@@ -35,10 +35,9 @@ def main(
     setting = Setting(device, device == "cpu", out.resolve(), work.resolve(), wheels.resolve())
     for folder in (setting.out, setting.work, setting.site):
         folder.mkdir(parents=True, exist_ok=True)
-    (setting.out / RESULTS).unlink(missing_ok=True)
+    for name in (RESULTS, LOG):
+        (setting.out / name).unlink(missing_ok=True)
     _set_path(setting)
-    # cuBLAS is deterministic with this, as the exact resume needs; it is read when CUDA begins
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     run_stages(setting, names, minutes)
     lines = read_lines(setting.out)
     show(lines, Console(width=None if os.isatty(1) else 120))

@@ -137,13 +137,13 @@ def strided_convolution(ME: Any, setting: Setting, recorder: Recorder) -> None:
 
 def row_order(ME: Any, setting: Setting, recorder: Recorder) -> None:
     """The network relies on it: unique coordinates come out in the order they went in."""
-    coords = cloud(20000, 60).to(setting.device)
+    coords = cloud(*(2000, 30) if setting.tiny else (40000, 80)).to(setting.device)
     x = ME.SparseTensor(torch.zeros(len(coords), 1, device=setting.device), coordinates=coords)
     recorder.add("ME: rows keep their order", ok=torch.equal(x.C, coords), note=f"{len(coords)} voxels")
 
 
 def whole_net(ME: Any, setting: Setting, recorder: Recorder) -> None:
-    one, two = (_net(ME, device)() for device in ("cpu", setting.device))
+    one, two = (_net(ME, device, setting.tiny)() for device in ("cpu", setting.device))
     names = ("output", "gradient of the input", "of the first kernel", "of the last kernel")
     for name, reference, ours in zip(names, one, two, strict=True):
         recorder.add(f"ME: small U-Net against the CPU, {name}", apart(ours, reference), tolerance=10 * TOLERANCE)
@@ -151,7 +151,7 @@ def whole_net(ME: Any, setting: Setting, recorder: Recorder) -> None:
 
 def repeated(ME: Any, setting: Setting, recorder: Recorder) -> None:
     """Not a check: whether the same twice gives the same bits, and how far apart if not."""
-    net = _net(ME, setting.device)
+    net = _net(ME, setting.device, setting.tiny)
     one, two = net(), net()
     same = all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     far = max(apart(a, b) for a, b in zip(one, two, strict=True))
@@ -177,7 +177,7 @@ def gradients(ME: Any, setting: Setting, recorder: Recorder) -> None:
 def memory_growth(ME: Any, setting: Setting, recorder: Recorder) -> None:
     if not setting.on_gpu:
         return
-    net = _net(ME, setting.device)
+    net = _net(ME, setting.device, setting.tiny)
     net()
     before = torch.cuda.memory_allocated()
     for _ in range(20):
@@ -186,7 +186,7 @@ def memory_growth(ME: Any, setting: Setting, recorder: Recorder) -> None:
     recorder.add("ME: memory held after 20 more steps", grown / 2**20, "MiB", tolerance=1.0)
 
 
-def _net(ME: Any, device: str) -> Callable[[], list[Tensor]]:
+def _net(ME: Any, device: str, tiny: bool) -> Callable[[], list[Tensor]]:
     """A small U-Net, forward and backward: always the same weights and input; output and gradients, on the CPU."""
     torch.manual_seed(0)
     conv = ME.MinkowskiConvolution
@@ -195,7 +195,7 @@ def _net(ME: Any, device: str) -> Callable[[], list[Tensor]]:
     fourth = ME.MinkowskiConvolutionTranspose(32, 16, kernel_size=2, stride=2, dimension=3)
     last = conv(32, 5, kernel_size=1, dimension=3, bias=True)
     net = nn.ModuleList([first, ME.MinkowskiBatchNorm(16), second, third, fourth, last]).to(device)
-    coords = cloud(4000, 40)
+    coords = cloud(500, 16) if tiny else cloud(20000, 60)
     features = torch.randn(len(coords), 4).to(device).requires_grad_()
     coords = coords.to(device)
 
@@ -211,7 +211,7 @@ def _net(ME: Any, device: str) -> Callable[[], list[Tensor]]:
 
 
 def _convolved(ME: Any, device: str, layer: nn.Module, coords: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    moved = features.to(device).requires_grad_()
+    moved = features.to(device, copy=True).requires_grad_()
     out = layer.to(device)(ME.SparseTensor(moved, coordinates=coords.to(device))).F
     out.square().sum().backward()
     assert moved.grad is not None

@@ -7,7 +7,7 @@ outputs of each operation, as if nothing stayed in a cache and nothing were fuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,10 +43,13 @@ class Cost(TorchDispatchMode):
     """Counts what happens inside: `with Cost() as cost: ...`.
 
     Attributes:
+        device: type of the device whose waits count.
         operations: FLOPs and bytes of each operation that computes something.
-        waits: how often the host waits for the device.
+        waits: how often the host waits for the device: it reads a number of it, or a size that only it knows. On a CPU
+            numbers that a GPU run would keep on the CPU count as well.
     """
 
+    device: str = "cpu"
     operations: list[tuple[float, float]] = field(default_factory=list)
     waits: int = 0
 
@@ -59,10 +62,10 @@ class Cost(TorchDispatchMode):
         packet = func._overloadpacket
         name = packet.__name__
         inputs, outputs = _tensors((args, kwargs)), _tensors(result)
+        there = any(t.device.type == self.device for t in inputs)
         chosen = packet is torch.ops.aten.index and any(t.dtype == torch.bool for t in inputs)
-        leaves = any(t.device.type == "cpu" for t in outputs) != all(t.device.type == "cpu" for t in inputs)
-        if name in WAITING or chosen or (name in ("_to_copy", "copy_") and leaves):
-            self.waits += 1
+        fetched = name == "_to_copy" and any(t.device.type != self.device for t in outputs)
+        self.waits += there and (name in WAITING or chosen or fetched)
         if not getattr(func, "is_view", False) and outputs:
             flops = flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
             self.operations.append((float(flops), float(sum(map(_bytes, inputs + outputs)))))
@@ -133,13 +136,9 @@ def _pairs(layer: Any, x: ME.SparseTensor, y: ME.SparseTensor) -> int:
     return sum(pair.shape[1] for pair in found.values())
 
 
-def count(action: Callable[[], object], networks: Iterable[nn.Module] = ()) -> Cost:
-    """The cost of an action, run once; MinkowskiEngine's part is that of training."""
-    cost = Cost()
-    with cost:
-        for network in networks:
-            with convolutions_counted(network, cost):
-                action()
-                return cost
+def count(action: Callable[[], object], network: nn.Module) -> Cost:
+    """The cost of an action that trains the network, run once."""
+    cost = Cost(next(network.parameters()).device.type)
+    with cost, convolutions_counted(network, cost):
         action()
     return cost
