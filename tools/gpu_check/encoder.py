@@ -149,7 +149,11 @@ def precisions(setting: Setting, recorder: Recorder, encoder: DenseEncoder, imag
     for precision in ("tf32", "bf16"):
         with prepared(encoder, Way(precision, 1), setting) as encode:
             cosine = F.cosine_similarity(encode(batch).float(), reference, dim=-1)
-        recorder.add(f"1 - cosine of features, {precision} to fp32", float(1 - cosine.mean()), note=f"worst {float(1 - cosine.min()):.2g}")
+        recorder.add(
+            f"1 - cosine of features, {precision} to fp32",
+            float(1 - cosine.mean()),
+            note=f"worst {float(1 - cosine.min()):.2g}",
+        )
 
 
 def whole_stage(setting: Setting, recorder: Recorder, bare: float | None) -> None:
@@ -157,7 +161,9 @@ def whole_stage(setting: Setting, recorder: Recorder, bare: float | None) -> Non
     shutil.rmtree(full_store(setting), ignore_errors=True)
     summary = precompute(full_options(setting, full_store(setting)))
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stage_seconds.items())
-    recorder.add("whole stage", summary.images_per_second, "images/s", predicted=bare, note=f"{summary.frames} frames: {parts}")
+    recorder.add(
+        "whole stage", summary.images_per_second, "images/s", predicted=bare, note=f"{summary.frames} frames: {parts}"
+    )
 
 
 def workers(setting: Setting, recorder: Recorder) -> None:

@@ -224,7 +224,9 @@ def merging(case: Case, recorder: Recorder) -> None:
     reference, ours = case.both(compute)
     segments = len(torch.unique(reference[:2], dim=1).T)
     different = float((reference != ours).any(dim=0).double().mean())
-    recorder.add("merge and proposals, share of voxels that differ", different, tolerance=1e-3, note=f"{segments} segments")
+    recorder.add(
+        "merge and proposals, share of voxels that differ", different, tolerance=1e-3, note=f"{segments} segments"
+    )
 
 
 def training_steps(case: Case, recorder: Recorder) -> None:

@@ -199,7 +199,9 @@ def run(setting: Setting, recorder: Recorder) -> None:
     with recorder.guarded("not deterministic"):
         batch = trial.sample(first)
         took = setting.seconds(lambda: trial.step(batch))
-        recorder.add(f"step, batch {first}, any algorithm", took, "s", note="above: deterministic ones, as training has")
+        recorder.add(
+            f"step, batch {first}, any algorithm", took, "s", note="above: deterministic ones, as training has"
+        )
 
 
 def measured(trial: Trial, recorder: Recorder, best: Ceilings, size: int) -> None:

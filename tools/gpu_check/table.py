@@ -21,7 +21,9 @@ def show(lines: Sequence[Line], console: Console) -> None:
             table.add_section()
         value = f"{number(line.value)} {line.unit}".strip() if line.value is not None else ""
         verdict = "" if line.ok is None else "ok" if line.ok else "FAILED"
-        table.add_row(line.stage, line.name, value, number(line.predicted), number(line.tolerance), verdict, _short(line.note))
+        table.add_row(
+            line.stage, line.name, value, number(line.predicted), number(line.tolerance), verdict, _short(line.note)
+        )
     console.print(table)
     failed = failures(lines)
     checks = sum(line.ok is not None for line in lines)
