@@ -21,7 +21,7 @@ from ovps.training.systems import load_system
 from ovps.training.text import base_classes, closed_classes
 from ovps.training.voxels import INPUT_DIM, frame_batch
 from pipelines.train import plan
-from tests.helpers.elsewhere import Elsewhere, gpu, lidar_features
+from tests.helpers.elsewhere import Elsewhere, LidarFeatures, gpu
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.small import SMALL
 
@@ -51,7 +51,7 @@ def made(store, system, *overrides):
     batches, info = plan(store, config)
     torch.manual_seed(0)
     network = make_network(config, info)
-    network.encoder = lidar_features(INPUT_DIM, config.model.width)
+    network.encoder = LidarFeatures(INPUT_DIM, config.model.width)
     return config, batches, network
 
 

@@ -1,8 +1,8 @@
 """A GPU that is not there: tensors that say they are on `cuda` and are computed on the CPU.
 
-Forward only: torch has no backward pass without the real device. As on a real one, tensors of two devices do not mix (but for numbers, and indices on the CPU), what is on it has no
-`numpy()`, and autocast follows the rules of CUDA. Kernels, rounding and speed are the CPU's, and MinkowskiEngine, which
-reads memory, is left out: `lidar_features` stands in for the encoder.
+Forward only: torch has no backward pass without the real device. As on a real one, tensors of two devices do not mix (but
+for numbers, and indices on the CPU), what is on it has no `numpy()`, and autocast follows the rules of CUDA. Kernels,
+rounding and speed are the CPU's. MinkowskiEngine reads memory, so `LidarFeatures` stands in for the encoder.
 """
 
 from __future__ import annotations
@@ -95,13 +95,11 @@ def gpu() -> Iterator[None]:
     """Inside, `cuda` is a device that tensors and modules can be brought to."""
     torch._C._ensureCUDADeviceGuardSet()
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(
-        True
-    )  # a parameter's memory cannot be exchanged for ours
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # ours are no memory to exchange
     with (
-        mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
-        mock.patch.object(torch.cuda, "is_bf16_supported", lambda: True),
-        mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
+        mock.patch.object(torch.cuda, "_lazy_init", return_value=None),
+        mock.patch.object(torch.cuda, "is_bf16_supported", return_value=True),
+        mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", return_value=False),
         _Everything(),
     ):
         only_cpu = torch._C._only_lift_cpu_tensors()
@@ -113,7 +111,7 @@ def gpu() -> Iterator[None]:
             torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
 
 
-class lidar_features(nn.Module):  # noqa: N801
+class LidarFeatures(nn.Module):
     """In place of the sparse encoder: a linear layer, float32 like the encoder."""
 
     def __init__(self, inputs: int, width: int) -> None:

@@ -22,11 +22,9 @@ def main(
     stages: Annotated[str, typer.Option(help="Which of a,b,c,d,e, in this order.")] = ",".join(STAGES),
     device: Annotated[str | None, typer.Option(help="cuda or cpu; cpu takes tiny sizes.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="For all stages together.")] = 9.0,
-    out: Annotated[Path, typer.Option(help="Results to keep: results.jsonl, log.txt, ...")] = Path(
-        "build/gpu_check/out"
-    ),
+    out: Annotated[Path, typer.Option(help="Results to keep.")] = Path("build/gpu_check/out"),
     work: Annotated[Path, typer.Option(help="Scratch: worlds, caches, runs.")] = Path("build/gpu_check/work"),
-    wheels: Annotated[Path, typer.Option(help="Where `make gpu-wheels` put a MinkowskiEngine.")] = Path("build/wheels"),
+    wheels: Annotated[Path, typer.Option(help="A MinkowskiEngine may lie there.")] = Path("build/wheels"),
 ) -> None:
     names = [name.strip() for name in stages.split(",") if name.strip()]
     if unknown := [name for name in names if name not in STAGES]:

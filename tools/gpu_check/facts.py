@@ -8,12 +8,18 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import torch
 
 from tools.gpu_check.record import Recorder, read_lines
 from tools.gpu_check.setting import Setting
+
+if TYPE_CHECKING:
+    from tools.gpu_check.predict import Ceilings
 
 PRECISIONS = ("bf16", "tf32", "fp32")
 COPY, LAUNCH = "copy bandwidth", "starting an operation"
@@ -57,7 +63,7 @@ def run(setting: Setting, recorder: Recorder) -> None:
         recorder.add("asking for a number", 1e6 * wait_seconds(setting), "us", note="the host waits for the device")
 
 
-def ceilings(setting: Setting):
+def ceilings(setting: Setting) -> Ceilings:
     """Those that stage a wrote to the same folder, else measured now."""
     from tools.gpu_check.predict import Ceilings  # it imports MinkowskiEngine, which stage a does without
 
@@ -92,18 +98,16 @@ def matrix_rate(setting: Setting, precision: str) -> float:
         return 2 * side**3 / setting.seconds(lambda: a @ b, rounds=10)
 
 
-class tf32:  # noqa: N801  # reads as torch's own switches do
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
     """Inside, float32 products and convolutions may or may not use TF32, whatever held before."""
-
-    def __init__(self, allowed: bool) -> None:
-        self._allowed = allowed
-
-    def __enter__(self) -> None:
-        self._before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self._allowed
-
-    def __exit__(self, *error: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def launch_seconds(setting: Setting) -> float:

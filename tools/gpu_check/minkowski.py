@@ -1,4 +1,4 @@
-"""A MinkowskiEngine that fits this torch and device: the one that is there, a wheel that was carried here, or a new one."""
+"""A MinkowskiEngine that fits this torch and device: the one that is there, a wheel carried here, or a new one."""
 
 from __future__ import annotations
 
@@ -205,7 +205,8 @@ def _net(ME: Any, device: str, tiny: bool) -> Callable[[], list[Tensor]]:
         skip = ME.MinkowskiReLU()(net[1](first(ME.SparseTensor(features, coordinates=coords))))
         y = last(ME.cat(skip, fourth(third(second(skip))))).F
         y.square().mean().backward()
-        return [t.detach().cpu().clone() for t in (y, features.grad, first.kernel.grad, last.kernel.grad)]
+        gradients = (features.grad, first.kernel.grad, last.kernel.grad)
+        return [t.detach().cpu().clone() for t in (y, *gradients) if t is not None]
 
     return once
 

@@ -99,7 +99,6 @@ class Recorder:
 def append(path: Path, line: Line) -> None:
     """Add a line to a file of lines; it is on the disk when this returns."""
     with path.open("a", encoding="utf-8") as file:
-        # an infinity or NaN would be null: what went wrong must stay readable
         file.write(json.dumps(line.model_dump()) + "\n")
         file.flush()
         os.fsync(file.fileno())

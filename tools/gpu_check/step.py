@@ -1,4 +1,4 @@
-"""Stage d: a training step at full scale: seconds by part, memory, how often the host waits; from the cache, and online."""
+"""Stage d: a training step at full scale: seconds by part, memory, waits of the host; from the cache, and online."""
 
 from __future__ import annotations
 
@@ -199,9 +199,7 @@ def run(setting: Setting, recorder: Recorder) -> None:
     with recorder.guarded("not deterministic"):
         batch = trial.sample(first)
         took = setting.seconds(lambda: trial.step(batch))
-        recorder.add(
-            f"step, batch {first}, any algorithm", took, "s", note="above: deterministic ones, as training has"
-        )
+        recorder.add(f"step, batch {first}, any algorithm", took, "s", note="above: deterministic, as in training")
 
 
 def measured(trial: Trial, recorder: Recorder, best: Ceilings, size: int) -> None:

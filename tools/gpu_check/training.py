@@ -1,7 +1,7 @@
 """Stage e: the drive world's experiment, as far as the minutes reach; scores as `ovps experiment` writes them.
 
-World, cache and settings are those of the experiment `table1`, with further seeds and two systems trained longer, so that
-`ovps experiment join` takes the results. They are written again after every training.
+World, cache and settings are those of the experiment `table1`, with further seeds and two systems trained longer, so
+that `ovps experiment join` takes the results. They are written again after every training.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ def run(setting: Setting, recorder: Recorder) -> None:
 
 def make_data(setting: Setting, experiment: Experiment, stages: Stages) -> None:
     """World and cache as the experiment wants them, with more cores than it asks for: their bytes are the same."""
-    assert experiment.world and experiment.data and experiment.data.dataroot and experiment.clip
+    assert experiment.world is not None  # `table1` has all of these
+    assert experiment.data is not None
+    assert experiment.data.dataroot is not None
+    assert experiment.clip is not None
     build_world(experiment.data.dataroot, **experiment.world.model_dump() | {"workers": setting.cores})
     clip = experiment.clip.model_dump() | {"workers": None}
     precompute(PrecomputeOptions(**experiment.data.model_dump(), **clip, out=experiment.cache, device=setting.device))
