@@ -173,7 +173,7 @@ def minkowski(machine: Machine, python: str | None) -> Path:
         :12
     ]
     cuda, sm = (v.replace(".", "") for v in (machine.cuda, machine.arch))
-    name = f"py{machine.tag[2:]}-torch{machine.torch}-cu{cuda}-sm{sm}-{platform.machine()}-{patch.hexdigest()[:12]}"
+    name = f"py{machine.tag[2:]}-torch{machine.torch}-cu{cuda}-sm{sm}-{platform.machine()}-{patch}"
     folder = Path(cache) / "minkowski" / name
     if not list(folder.glob("*.whl")):
         print(f"== MinkowskiEngine: building (5 minutes on 2 cores, several GB to download): {folder}", flush=True)

@@ -1,8 +1,8 @@
 """A GPU that is not there: tensors that say they are on `cuda` and are computed on the CPU.
 
-Forward only: torch has no backward pass without the real device. As on a real one, tensors of two devices do not mix (but
-for numbers, and indices on the CPU), what is on it has no `numpy()`, and autocast follows the rules of CUDA. Kernels,
-rounding and speed are the CPU's. MinkowskiEngine reads memory, so `LidarFeatures` stands in for the encoder.
+Forward only: torch has no backward pass without the real device. As on a real one, tensors of two devices do not mix
+(but for numbers, and indices on the CPU), what is on it has no `numpy()`, and autocast follows the rules of CUDA.
+Kernels, rounding and speed are the CPU's. MinkowskiEngine reads memory, so `LidarFeatures` stands in for the encoder.
 """
 
 from __future__ import annotations

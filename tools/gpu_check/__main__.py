@@ -38,6 +38,8 @@ def main(
     for name in (RESULTS, LOG):
         (setting.out / name).unlink(missing_ok=True)
     _set_path(setting)
+    # deterministic cuBLAS, as training asks for; it is read when a process first uses it, which may be before training
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     run_stages(setting, names, minutes)
     lines = read_lines(setting.out)
     show(lines, Console(width=None if os.isatty(1) else 120))

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovps.clip import demo
-from ovps.clip.dense import DenseEncoder, dense_encoder
+from ovps.clip.dense import dense_encoder
+from ovps.clip.loading import Clip
 from ovps.clip.towers import tower_of
 from pipelines.precompute import precompute
 from pipelines.precompute.partition import clip_of
@@ -72,10 +73,9 @@ def run(setting: Setting, recorder: Recorder) -> None:
             with recorder.guarded("whole stage"):
                 whole_stage(setting, recorder, rates.get(ways[0]))
         with recorder.guarded(f"encoder {way}"):
-            encoder = dense_encoder(clip, size, batch_size=way.batch)
-            rates[way] = measured(setting, recorder, encoder, way, images, cost, best)
+            rates[way] = measured(setting, recorder, clip, way, images, cost, best)
     with recorder.guarded("agreement of precisions"):
-        precisions(setting, recorder, dense_encoder(clip, size, batch_size=1), images[:1])
+        precisions(setting, recorder, clip, images[:1])
     if not setting.tiny:
         with recorder.guarded("whole stage, 4 workers"):
             workers(setting, recorder)
@@ -94,7 +94,7 @@ def image_cost(name: str, size: tuple[int, int]) -> Cost:
 def measured(
     setting: Setting,
     recorder: Recorder,
-    encoder: DenseEncoder,
+    clip: Clip,
     way: Way,
     images: np.ndarray,
     cost: Cost,
@@ -103,7 +103,7 @@ def measured(
     """Images per second, images coming from the host's memory as in the stage."""
     batch = torch.from_numpy(images[: way.batch])
     setting.free_memory()
-    with prepared(encoder, way, setting) as encode:
+    with prepared(clip, way, setting, images) as encode:
         rate = way.batch / setting.seconds(lambda: encode(batch), rounds=5, warm_up=3 if way.compiled else 2, most=4.0)
     ceiling = best.flops[way.precision]
     predicted = 1 / seconds_of(cost, best, way)
@@ -124,30 +124,31 @@ def seconds_of(cost: Cost, best: Ceilings, way: Way) -> float:
 
 
 @contextmanager
-def prepared(encoder: DenseEncoder, way: Way, setting: Setting) -> Iterator[Callable[[Tensor], Tensor]]:
-    """`encoder.encode` in the way asked for."""
-    features = encoder._tower.features
+def prepared(clip: Clip, way: Way, setting: Setting, images: np.ndarray) -> Iterator[Callable[[Tensor], Tensor]]:
+    """`DenseEncoder.encode` for images of this size, in the way asked for."""
+    height, width = images.shape[1:3]
+    encoder = dense_encoder(clip, (width, height), batch_size=way.batch)  # brings the weights to channels_last
+    tower = encoder._tower
     if not way.channels_last:
-        features = _contiguous(features)
-    if way.compiled:
-        features = torch.compile(features)
-    changed = replace(encoder, _tower=replace(encoder._tower, features=features))
+        clip.model.visual.to(memory_format=torch.contiguous_format)
+
+    def features(pixels: Tensor) -> Tensor:
+        return tower.features(pixels if way.channels_last else pixels.contiguous())
+
+    features = torch.compile(features) if way.compiled else features
+    changed = replace(encoder, _tower=replace(tower, features=features))
     half = torch.autocast(torch.device(setting.device).type, torch.bfloat16, enabled=way.precision == "bf16")
     with tf32(way.precision == "tf32"), half:
         yield changed.encode
 
 
-def _contiguous(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda pixels: features(pixels.contiguous())
-
-
-def precisions(setting: Setting, recorder: Recorder, encoder: DenseEncoder, images: np.ndarray) -> None:
+def precisions(setting: Setting, recorder: Recorder, clip: Clip, images: np.ndarray) -> None:
     """Cosine of each cell's feature in lower precision to that in float32."""
     batch = torch.from_numpy(images)
-    with prepared(encoder, Way("fp32", 1), setting) as encode:
+    with prepared(clip, Way("fp32", 1), setting, images) as encode:
         reference = encode(batch).float()
     for precision in ("tf32", "bf16"):
-        with prepared(encoder, Way(precision, 1), setting) as encode:
+        with prepared(clip, Way(precision, 1), setting, images) as encode:
             cosine = F.cosine_similarity(encode(batch).float(), reference, dim=-1)
         recorder.add(
             f"1 - cosine of features, {precision} to fp32",

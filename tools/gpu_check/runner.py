@@ -30,11 +30,20 @@ PRELOAD = ["torch", "open_clip", "pyarrow.parquet", "distributed", "rich", "pyda
 
 
 def run_stages(
-    setting: Setting, names: Sequence[str], minutes: float, stages: Mapping[str, tuple[str, float]] = STAGES
+    setting: Setting,
+    names: Sequence[str],
+    minutes: float,
+    stages: Mapping[str, tuple[str, float]] = STAGES,
+    preload: Sequence[str] = PRELOAD,
 ) -> None:
-    """Run the stages named, in `minutes` altogether; results and log are in `setting.out`."""
+    """Run the stages named, in `minutes` altogether; results and log are in `setting.out`.
+
+    Args:
+        stages: module and share of each.
+        preload: modules to import once for all stages.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context.set_forkserver_preload(list(preload))
     end = time.monotonic() + 60 * minutes
     for number, name in enumerate(names):
         left = end - time.monotonic()

@@ -47,11 +47,12 @@ class Saving(Stages):
     def __init__(self, seconds: Path, experiment: Experiment, out: Path, recorder: Recorder) -> None:
         super().__init__(seconds)
         self._experiment, self._out, self._recorder = experiment, out, recorder
+        self._trainings = plan(experiment)
         self._told: set[str] = set()
 
     def add(self, seconds: dict[str, float]) -> None:
         super().add(seconds)
-        cells, missing = collect(plan(self._experiment))
+        cells, missing = collect(self._trainings)
         if not cells:
             return
         save(self._experiment, cells, missing, command_line(), self.seconds)
