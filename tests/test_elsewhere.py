@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ovps.training.run import make_network
 from ovps.training.systems import load_system
 from ovps.training.text import base_classes, closed_classes
 from ovps.training.voxels import INPUT_DIM, frame_batch
-from pipelines.train import plan
+from pipelines.train import deterministic_algorithms, plan
 from tests.helpers.elsewhere import Elsewhere, LidarFeatures, gpu
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.small import SMALL
@@ -118,6 +119,17 @@ def test_clip_features_of_images():
         assert isinstance(ours, Elsewhere)
         ours = ours.cpu()
     assert F.cosine_similarity(ours, reference, dim=-1).min() > 0.9999
+
+
+@pytest.mark.parametrize(("before", "within"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_training_asks_cublas_to_be_deterministic(monkeypatch, before, within):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before or "")
+    if before is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with deterministic_algorithms():
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == within
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_it_would_tell():
