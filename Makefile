@@ -1,11 +1,16 @@
 PYTHON ?= python3
 CONFIG ?= driveworld
 SYSTEMS ?=
+MINUTES ?= 9
+STAGES ?=
+DEVICE ?=
+PYTHON_VERSION ?= 3.12
+MINKOWSKI ?=
 JOBS ?= $(if $(filter driveworld,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full test test-all lint bench real-check clean
+.PHONY: help setup reproduce reproduce-full test test-all lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -15,6 +20,8 @@ help:  ## print this
 	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
 	@echo "  CONFIG=driveworld   what make reproduce runs; CONFIG=nuscenes is the paper's experiment at full scale"
 	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
+	@echo "  MINUTES=9 STAGES=a,b DEVICE=cpu         of make gpu-check; all stages without STAGES"
+	@echo "  PYTHON_VERSION=3.12 MINKOWSKI=a.whl    of make gpu-wheels; MinkowskiEngine is built without MINKOWSKI"
 	@echo "  JOBS=2              trainings at a time, each with one thread; 1 with CONFIG=nuscenes"
 
 setup:  ## make .venv: pinned packages and MinkowskiEngine built from source
@@ -45,6 +52,12 @@ bench: setup  ## speed as ratios against named references
 real-check: setup  ## the same code on a real nuScenes key frame; needs OVPS_REAL_DATA
 	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with a dataroot nuscenes/" >&2; exit 2; }
 	$(BIN)/python -m pytest -m real_data -v -s --durations=5
+
+gpu-check: setup  ## facts, checks and measurements on a GPU, in MINUTES; docs/gpu.md
+	$(BIN)/python -m tools.gpu_check --minutes $(MINUTES) $(if $(STAGES),--stages $(STAGES)) $(if $(DEVICE),--device $(DEVICE))
+
+gpu-wheels: setup  ## wheels for a GPU machine without a network, in build/wheels; docs/gpu.md
+	$(BIN)/python -m tools.gpu_wheels --python-version $(PYTHON_VERSION) $(if $(MINKOWSKI),--minkowski $(MINKOWSKI))
 
 clean:  ## remove what was made here: .venv, data, caches, runs
 	rm -rf .venv data zarr runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,6 +7,7 @@ torchrun --nproc-per-node 4 -m pipelines.train --cache ./zarr --config nuscenes 
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import deque
@@ -147,7 +148,7 @@ def train(options: TrainOptions) -> TrainSummary:
     else:
         use_own_cores()
     device = _device(options.device)
-    with join(device) as processes, _deterministic():
+    with join(device) as processes, deterministic_algorithms():
         batches, info = plan(Store.open(options.cache), config, processes.count)
         return _train(options, batches, info, processes, begin)
 
@@ -358,8 +359,10 @@ def _note(report: StepReport) -> str:
 
 
 @contextmanager
-def _deterministic() -> Iterator[None]:
+def deterministic_algorithms() -> Iterator[None]:
     """Deterministic algorithms where torch has them; a warning where it has none (some on the GPU)."""
+    # cuBLAS has them only with this, and reads it when a process first uses it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     flags: Any = deterministic
     before, fill = torch.are_deterministic_algorithms_enabled(), flags.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ class VoxelBatch:
         position: (V, 3) float32, mean of the voxel's points, metres, LiDAR frame.
         clip: (V, C) float32, `F_clip`; zeros where not valid.
         clip_valid: (V,) bool.
-        voxel_offsets: (B + 1,) int64.
+        voxel_offsets: (B + 1,) int64, on the CPU wherever the rest is: they are read as numbers.
         point_voxel: (P,) int64, row of each point's voxel in `coords`.
-        point_offsets: (B + 1,) int64.
+        point_offsets: (B + 1,) int64, on the CPU too.
     """
 
     coords: Tensor
@@ -55,7 +55,9 @@ class VoxelBatch:
         return slice(int(self.point_offsets[frame]), int(self.point_offsets[frame + 1]))
 
     def to(self, device: torch.device | str) -> VoxelBatch:
-        return VoxelBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        stay = ("voxel_offsets", "point_offsets")
+        moved = (f.name for f in fields(self) if f.name not in stay)
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in moved})
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Programs beside the package: set-up, MinkowskiEngine, result pages, the check on a GPU."""

@@ -1,0 +1,1 @@
+"""Stands in for OpenCV, which nuscenes-devkit imports for drawing only."""

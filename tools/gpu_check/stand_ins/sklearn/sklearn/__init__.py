@@ -1,0 +1,1 @@
+"""Stands in for scikit-learn, which nuscenes-devkit imports for maps only."""
