@@ -15,11 +15,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from ovps.losses.base import BaseClasses
 from torch import Tensor
 
 from ovps.cache.reader import Store
 from ovps.evaluation.inference import Text, predict_frame, variants_of
-from ovps.losses.base import BaseClasses
 from ovps.losses.total import LossTerms, loss_terms
 from ovps.model.inputs import LayerOutput
 from ovps.model.network import Network

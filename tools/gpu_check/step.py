@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from ovps.losses.base import BaseClasses
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
-from ovps.losses.base import BaseClasses
 from ovps.training.config import TrainConfig, load_config
 from ovps.training.data import Batches, training_frames
 from ovps.training.loop import Objective, train_steps
