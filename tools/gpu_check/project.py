@@ -15,11 +15,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from ovps.losses.base import BaseClasses
 from torch import Tensor
 
 from ovps.cache.reader import Store
 from ovps.evaluation.inference import Text, predict_frame, variants_of
+from ovps.losses.base_classes import BaseClasses
 from ovps.losses.total import LossTerms, loss_terms
 from ovps.model.inputs import LayerOutput
 from ovps.model.network import Network
@@ -206,7 +206,8 @@ def merging(case: Case, recorder: Recorder) -> None:
     """True segments twice as masks, with noise: winners, duplicates, pieces and proposals, voxel by voxel."""
     voxels, targets = case.batch.voxels, case.batch.targets[0]
     random = torch.Generator().manual_seed(0)
-    masks = torch.cat([targets.masks(), targets.masks()])
+    true = targets.voxel_segment == torch.arange(len(targets.segment_class))[:, None]
+    masks = torch.cat([true, true])
     logits = torch.where(masks, 3.0, -3.0) + torch.randn(masks.shape, generator=random)
     text = Text.of(case.store.vocabulary, ())
     probability = torch.rand(len(masks), len(text.is_thing), generator=random)
@@ -217,7 +218,9 @@ def merging(case: Case, recorder: Recorder) -> None:
         on = voxels.to(device)
         merged = merge(probability.to(device), logits.to(device), words.is_thing, on.position, config)
         clip = (on.clip, on.clip_valid)
-        more = add_proposals(merged, *clip, words.text, words.class_index, words.is_thing, on.position, config)
+        more = add_proposals(
+            merged, *clip, words.text, words.class_index, words.is_thing, on.position, config.proposals
+        )
         found = (merged.voxel_class, merged.voxel_instance, more.voxel_class, more.voxel_instance)
         return torch.stack(found).cpu()
 

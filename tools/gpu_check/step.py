@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from ovps.losses.base import BaseClasses
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
+from ovps.losses.base_classes import BaseClasses
 from ovps.training.config import TrainConfig, load_config
 from ovps.training.data import Batches, training_frames
 from ovps.training.loop import Objective, train_steps
@@ -109,7 +109,7 @@ class Trial:
                     grid=self.batches.grid,
                     augmentation=self.config.augmentation,
                     base=self.batches.base,
-                    proposals=True,
+                    proposals=self.config.loss.proposals,
                 )
             )
         return join(samples)

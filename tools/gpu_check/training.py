@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import yaml
+
 from ovps.errors import OvpsError
-from ovps.training.config import load_config, save_config
 from ovps.world import build_world
 from pipelines.experiment.collect import JSON, PARQUET, collect, save
 from pipelines.experiment.data import prepare
@@ -115,15 +116,15 @@ def tiny_experiment(setting: Setting) -> Experiment:
     """Two systems and two steps on the small cache."""
     cache = setting.work / "zarr" / "small"
     precompute(small_options(setting, cache))
-    config = load_config("driveworld", (*TINY, "steps=2"))
-    save_config(config, setting.work / "tiny.yaml")
+    pairs = (text.partition("=") for text in (*TINY, "steps=2"))
     return Experiment(
         name="tiny",
         cache=cache,
         runs=setting.work / "runs" / "tiny",
         out=setting.work / "results" / "tiny",
         report=setting.work / "tiny.html",
-        train="tiny.yaml",
+        train="driveworld",
+        set={key: yaml.safe_load(value) for key, _, value in pairs},
         splits=("b12n4",),
         systems=("ovps", "openscene"),
     )
