@@ -169,21 +169,20 @@ def _check_outcome(
 ) -> None:
     """A run that has nothing to show is no success, whatever may be skipped.
 
-    Frames that were quarantined before and still cannot be computed are no news, as long as there are others.
+    Frames that were quarantined before and still cannot be computed are no news, as long as the store has others.
 
     Raises:
-        DatasetError: nothing of what was tried for the first time could be computed, or nothing of a whole subset.
+        DatasetError: nothing that was tried for the first time could be computed, or nothing at all is in the store.
     """
     failed = [frame for frame in tried if after[frame.token].lacks(frame)]
     news = any(frame.token not in before or before[frame.token].skipped is None for frame in failed)
-    there = {frame.subset for frame in frames if after[frame.token].row is not None}
-    nothing = failed if news and len(failed) == len(tried) else [f for f in frames if f.subset not in there]
-    if not nothing:
+    empty = all(after[frame.token].row is None for frame in frames)
+    if len(failed) < len(tried) or not (news or empty):
         return
-    record = after[nothing[0].token].skipped
+    record = after[failed[0].token].skipped
     reason = record.reason.rstrip(".") if record else "no reason is known"
     raise DatasetError(
-        f"none of {len(nothing)} frames could be computed, all are quarantined. The first one: {reason}",
+        f"none of {len(failed)} frames could be computed, all are quarantined. The first one: {reason}",
         remedy="Mend what it names and run the same command again: it tries quarantined frames again",
     )
 

@@ -131,21 +131,27 @@ def test_nothing_but_quarantined_frames_is_no_success(tmp_path):
         assert [record.token for record in store_info(tmp_path / "zarr").quarantined] == [f.token for f in frames]
         assert verify_store(tmp_path / "zarr") == []
 
-    # a whole subset without a frame is none either, whatever there is of others
+    # with some good frames it is one, and what is known to be bad is no news then
     for frame in frames[:2]:
         Path(frame.points_path).write_bytes(good[frame.points_path])
-    for _ in range(2):
-        with pytest.raises(DatasetError, match="none of 2 frames"):
-            precompute(options_for(root, tmp_path / "zarr", on_error="skip"))
-        assert len(read_all(tmp_path / "zarr")) == 2
-    # one bad frame beside a good one is
-    Path(frames[2].points_path).write_bytes(good[frames[2].points_path])
-    for _ in range(2):
-        assert len(precompute(options_for(root, tmp_path / "zarr", on_error="skip")).quarantined) == 1
-    Path(frames[3].points_path).write_bytes(good[frames[3].points_path])
+    for computed in (2, 0):
+        summary = precompute(options_for(root, tmp_path / "zarr", on_error="skip"))
+        assert (summary.frames, summary.mended, len(summary.quarantined)) == (computed, computed, 2)
+    for frame in frames[2:]:
+        Path(frame.points_path).write_bytes(good[frame.points_path])
     assert precompute(options_for(root, tmp_path / "zarr")).quarantined == ()
     precompute(options_for(root, tmp_path / "in one go"))
     assert same_frames(tmp_path / "zarr", tmp_path / "in one go")
+
+
+def test_new_frames_that_are_all_quarantined_are_no_success_beside_old_ones(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=100)
+    precompute(options_for(root, tmp_path / "zarr", subsets=("train",)))
+    (frame,) = frames_of(options_for(root, tmp_path, subsets=("val",)).resolved())
+    truncate(frame.points_path)
+    with pytest.raises(DatasetError, match="none of 1 frames"):
+        precompute(options_for(root, tmp_path / "zarr", on_error="skip"))
+    assert len(precompute(options_for(root, tmp_path / "zarr", on_error="skip")).quarantined) == 1
 
 
 def rename_scene(root: Path, old: str, new: str) -> None:
