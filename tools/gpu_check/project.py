@@ -252,7 +252,9 @@ def training_steps(case: Case, recorder: Recorder) -> None:
     (first, gradient, last), (our_first, our_gradient, our_last) = case.both(compute)
     recorder.add("training step, loss", abs(our_first - first) / first, tolerance=1e-3, note=f"{first:.4f} on the CPU")
     recorder.add("training step, gradient", apart(our_gradient, gradient), tolerance=3e-2)
-    recorder.add(f"loss after {updates} updates", abs(our_last - last) / last, tolerance=3e-2, note=f"{last:.4f} on the CPU")
+    recorder.add(
+        f"loss after {updates} updates", abs(our_last - last) / last, tolerance=3e-2, note=f"{last:.4f} on the CPU"
+    )
 
 
 def half_precision(case: Case, recorder: Recorder) -> None:
