@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import MinkowskiEngine as ME
 import psutil
@@ -13,8 +14,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.experiment.join import read_part
-from tools.gpu_check import minkowski, runner, stand_ins
+from pipelines.experiment import schema
+from pipelines.experiment.join import SAME, read_part
+from pipelines.experiment.plan import plan
+from pipelines.experiment.schema import load_experiment
+from pipelines.train import resolve
+from tools.gpu_check import minkowski, runner, stand_ins, training
 from tools.gpu_check.predict import Ceilings, Cost, convolutions_counted, count
 from tools.gpu_check.record import LOG, RESULTS, Recorder, read_lines
 from tools.gpu_check.setting import ROOT, Setting
@@ -134,7 +139,7 @@ def test_a_stage_that_fails_takes_none_with_it(stages, capfd, tmp_path):
 
 
 def test_a_stage_that_overruns_is_ended_with_its_children(stages):
-    lines = {(line.stage, line.name): line for line in stages(["measures", "hangs", "measures"], minutes=0.3)}
+    lines = {(line.stage, line.name): line for line in stages(["measures", "hangs", "measures"], minutes=0.2)}
     end, child = lines["hangs", "stage"], lines["hangs", "child"]
     assert end.ok is False
     assert "ended after its" in end.note
@@ -160,6 +165,26 @@ def test_a_line_is_on_the_disk_when_it_is_told_and_half_a_line_is_left_out(tmp_p
         ("fails", False),
     ]
     assert "why" in lines[-1].note
+
+
+def test_results_of_a_gpu_stand_on_the_ground_of_table1_and_the_split_of_the_paper_comes_first(monkeypatch):
+    monkeypatch.chdir(training.OWN)
+    experiment, table = training.whole_experiment(), load_experiment("table1")
+    for name in SAME:
+        assert getattr(experiment, name) == getattr(table, name)
+    schema.check(experiment, "gpu_check")
+    everything = {t.key for t in plan(experiment)}
+    ordered = training.in_order(experiment)
+    assert len(ordered) == len(everything) == len({t.key for t in ordered})
+    own = [t.split for t in ordered if t.split != "all"]
+    assert own == sorted(own, key=experiment.splits.index)
+    seeds = [t.seed for t in ordered if t.split == "b12n4"]
+    assert seeds == sorted(seeds)
+    steps = {Path(t.system).stem: resolve(t.options).steps for t in ordered}
+    assert steps["ovps"] == steps["pfc"] == steps["openscene"] == 2000
+    assert steps["ovps_long"] == steps["pfc_long"] == steps["closed_set_long"] == 12000
+    long, short = ({t.system: resolve(t.options) for t in ordered}[name] for name in ("pfc_long.yaml", "pfc"))
+    assert long.model_copy(update={"steps": short.steps}) == short
 
 
 # --- predictions ----------------------------------------------------------------------------------------------------
