@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from driveworld.demo_clip.evaluation import best_class, vocabulary_of_classes, world_pictures
 from ovps.clip import demo
 from ovps.clip.loading import Clip, load_clip
 from ovps.clip.towers import convnext_map
-from pipelines.demo_clip.evaluation import best_class, vocabulary_of_classes, world_pictures
 
 SCENES = 3
 STRIDE = 8

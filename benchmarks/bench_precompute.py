@@ -14,7 +14,7 @@ from ovps import datasets
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
 from pipelines.precompute import precompute
-from pipelines.precompute.run import frames_of
+from pipelines.precompute.stage import frames_of
 
 ROUNDS = 3
 

@@ -19,21 +19,21 @@ import torch
 import typer
 
 from benchmarks.setting import FRAMES, ROOT, options, paired
+from ovps.batch.loader import training_frames
+from ovps.batch.order import Draw
+from ovps.batch.sample import Batch, join, make_sample
+from ovps.batch.statistics import measure
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
+from ovps.training.class_text import base_classes
 from ovps.training.config import load_config
-from ovps.training.data import training_frames
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.order import Draw
 from ovps.training.run import make_network
-from ovps.training.sample import Batch, join, make_sample
-from ovps.training.statistics import measure
-from ovps.training.text import base_classes
 from pipelines.precompute import precompute
-from pipelines.precompute.frame import StageTimes, compute_frame
-from pipelines.precompute.partition import forget_clip, tools_of
-from pipelines.precompute.run import frames_of, prepare
+from pipelines.precompute.compute_frame import StageTimes, compute_frame
+from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.task import forget_clip, tools_of
 from pipelines.train import plan
 
 T = TypeVar("T")

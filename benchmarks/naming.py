@@ -18,17 +18,17 @@ import typer
 from torch import Tensor
 from torch.nn import functional as F
 
-from ovps.baselines.pfc import pooled_clip
+from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.errors import ConfigError
-from ovps.evaluation.inference import MaskAnswer, ask
 from ovps.evaluation.mask_recall import COVERED, best_iou, true_segments
+from ovps.inference.predict_frame import MaskAnswer, ask
+from ovps.inference.session import Session, frames_of, open_session
 from ovps.model.classify import TextClassifier, class_cosines
 from ovps.model.masks import MaskForm, mask_probability
 from ovps.model.network import Network
+from ovps.systems.pfc import pooled_clip
 from ovps.taxonomy import Taxonomy
-from ovps.training.voxels import frame_batch
-from pipelines.inference import Session, frames_of, open_session
 
 INSIDE = 0.5  # mask probability, as in mask recall
 

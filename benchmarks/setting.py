@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from cache_schemas.v1 import Codec
-from ovps.world import build_world
+from driveworld import build_world
 from pipelines.precompute import PrecomputeOptions
 
 ROOT = Path("data/bench")

@@ -107,7 +107,7 @@ def world_build(
     as_json: Json = False,
 ) -> None:
     """Ray-cast procedural streets into a complete nuScenes data set: LiDAR, six cameras, labels, tables."""
-    from ovps.world import build_world
+    from driveworld import build_world
 
     summary = build_world(
         path,
@@ -239,11 +239,9 @@ def vocab_build(
 )
 def train(
     cache: Annotated[Path, typer.Option(help="A store written by precompute.")] = Path("zarr"),
-    config: Annotated[
-        str, typer.Option(help="Name of a config in pipelines/configs/train, or a YAML file.")
-    ] = "driveworld",
+    config: Annotated[str, typer.Option(help="Name of a config in ovps/configs/train, or a YAML file.")] = "driveworld",
     system: Annotated[
-        str, typer.Option(help="What is trained: a name in pipelines/configs/systems, or a YAML file of changes.")
+        str, typer.Option(help="What is trained: a name in ovps/configs/systems, or a YAML file of changes.")
     ] = "ovps",
     split: Annotated[str | None, typer.Option(help="Which classes are novel: a split's name, or a YAML file.")] = None,
     path: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/CONFIG-SYSTEM.")] = None,
@@ -292,8 +290,8 @@ def evaluate(
 ) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
     from ovps.evaluation.console import print_result
+    from ovps.inference.session import inference_settings
     from pipelines.evaluate import evaluate as score
-    from pipelines.inference import inference_settings
 
     merge, classifier = inference_settings(run, settings or ())
     result = score(
@@ -354,7 +352,7 @@ def predict(
 
     Exit code 1 if the files, read back, are no valid submission.
     """
-    from pipelines.inference import inference_settings
+    from ovps.inference.session import inference_settings
     from pipelines.predict import predict as run_predict
 
     merge, classifier = inference_settings(run, settings or ())
@@ -391,12 +389,12 @@ def report(
     "run",
     epilog=example(
         "ovps experiment run driveworld",
-        "ovps experiment run pipelines/configs/table1.yaml --systems pfc,ovps --splits b12n4 --seeds 0,1 --jobs 2",
+        "ovps experiment run table1 --systems pfc,ovps --splits b12n4 --seeds 0,1 --jobs 2",
         "ovps experiment run ablation --yes --json",
     ),
 )
 def experiment_run(
-    experiment: Annotated[str, typer.Argument(help="A name in pipelines/configs, or a YAML file.")],
+    experiment: Annotated[str, typer.Argument(help="A name in ovps/configs/experiments, or a YAML file.")],
     systems: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
     splits: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,

@@ -167,7 +167,7 @@ def load_split(name: str) -> Split:
 
 
 def _load(model, folder: str, name: str):
-    shipped = resources.files("ovps") / folder
+    shipped = resources.files("ovps") / "configs" / folder
     known = sorted(Path(f.name).stem for f in shipped.iterdir() if f.name.endswith(".yaml"))
     source = shipped / f"{name}.yaml" if name in known else Path(name)
     if not source.is_file():

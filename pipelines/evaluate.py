@@ -18,17 +18,17 @@ import torch
 
 import ovps
 from ovps.errors import ConfigError, StorageError
-from ovps.evaluation.inference import Variant
-from ovps.evaluation.prediction import class_warnings
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import Tally
+from ovps.inference.predict_frame import Variant
+from ovps.inference.prediction import class_warnings
+from ovps.inference.session import labelled_frames_of, open_session, predictions
 from ovps.machine import cores
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
-from pipelines.inference import labelled_frames_of, open_session, predictions
 
 METRICS = "metrics.json"
 VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")

@@ -15,9 +15,11 @@ from typing import Literal
 import numpy as np
 
 from ovps.errors import ConfigError
-from ovps.evaluation.inference import reads_camera, variants_of
-from ovps.evaluation.prediction import PointLabels, class_ids, named_classes, unnamed_classes
-from ovps.evaluation.submission import (
+from ovps.files import refusals, write_whole
+from ovps.inference.predict_frame import reads_camera, variants_of
+from ovps.inference.prediction import PointLabels, class_ids, named_classes, unnamed_classes
+from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.inference.submission import (
     DIVISOR,
     check_submission,
     encode,
@@ -26,12 +28,10 @@ from ovps.evaluation.submission import (
     write_labels,
     write_meta,
 )
-from ovps.files import refusals, write_whole
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.training.config import TrainConfig
 from ovps.vocabulary import digest
-from pipelines.inference import Session, frames_of, open_session, predictions
 
 ABOUT = "about.json"
 FRAMES_NAMED = 8  # in a warning
@@ -44,7 +44,7 @@ class PredictSummary:
     """What was written.
 
     Attributes:
-        format: `submission` (`ovps.evaluation.submission`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
+        format: `submission` (`ovps.inference.submission`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
             int32, row of the entries in about.json, -1 unlabelled, and `instance` (N,) int32, 0 for stuff.
         unlabelled: points that no entry was given to in the files.
         left_out: by frame, instances that the submission format has no room for; their points are unlabelled.

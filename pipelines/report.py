@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from cache_schemas.v1 import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.errors import StorageError
-from ovps.evaluation.prediction import FramePrediction, class_ids
-from ovps.evaluation.report.page import NOT_MEASURED, ReportContent, render
-from ovps.evaluation.report.pictures import FrameView, Labels
 from ovps.evaluation.results import EvalResult
 from ovps.frame import Camera, Frame
+from ovps.inference.prediction import FramePrediction, class_ids
+from ovps.inference.session import Session, describe_inference, frames_of, open_session, predictions, settings_of
+from ovps.report.pictures import FrameView, Labels
+from ovps.report.run_page import NOT_MEASURED, ReportContent, render
 from ovps.training.metrics import read_metrics
 from pipelines.evaluate import load_result
-from pipelines.inference import Session, describe_inference, frames_of, open_session, predictions, settings_of
 
 ReadImage = Callable[[Camera], NDArray[np.uint8]]
 

@@ -23,6 +23,9 @@ from torch.optim import AdamW
 from torch.utils import deterministic
 
 import ovps
+from ovps.batch.base_labels import ClassSplit
+from ovps.batch.loader import Batches, training_frames
+from ovps.batch.statistics import load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
@@ -31,10 +34,9 @@ from ovps.machine import use_own_cores
 from ovps.progress import progress
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
+from ovps.training.class_text import base_classes, closed_classes
 from ovps.training.config import TrainConfig, flat, load_config
-from ovps.training.data import Batches, training_frames
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
-from ovps.training.labels import ClassSplit
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
 from ovps.training.objective import make_objective
@@ -53,9 +55,7 @@ from ovps.training.run import (
     make_network,
     save_settings,
 )
-from ovps.training.statistics import load_statistics, measure, save_statistics
 from ovps.training.systems import check_config, load_system
-from ovps.training.text import base_classes, closed_classes
 from ovps.vocabulary import save_vocabulary
 
 # Settings that do not change what is learned: a run may go on with other values of these.
@@ -80,8 +80,8 @@ class TrainOptions:
     Attributes:
         cache: a store written by `ovps precompute`.
         out: folder of the run. If it holds the same run unfinished, that is carried on.
-        config: name of a config in `pipelines/configs/train`, or a YAML file.
-        system: name of a system in `pipelines/configs/systems`, or a YAML file: changes to the config.
+        config: name of a config in `ovps/configs/train`, or a YAML file.
+        system: name of a system in `ovps/configs/systems`, or a YAML file: changes to the config.
         split: which classes are novel, instead of the system's and the config's.
         overrides: `key.sub=value`, on top of config and system.
         restart: forget what is in `out`.

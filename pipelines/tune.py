@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovps.baselines.openscene import VoxelNetwork
-from ovps.evaluation.inference import ask
+from ovps.batch.voxels import frame_batch
 from ovps.evaluation.panoptic_quality import PanopticCounts
-from ovps.evaluation.prediction import class_ids
 from ovps.evaluation.results import panoptic_result
+from ovps.inference.predict_frame import ask
+from ovps.inference.prediction import class_ids
+from ovps.inference.session import labelled_frames_of, open_session
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
-from ovps.training.voxels import frame_batch
-from pipelines.inference import labelled_frames_of, open_session
+from ovps.systems.openscene import VoxelNetwork
 
 # of a network with queries: which masks are kept, and where they end; of one without: what parts two things
 QUERY_SETTINGS = {"score": (0.1, 0.2, 0.3, 0.4), "mask": (0.2, 0.3, 0.5)}

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ovps.batch.voxels import INPUT_DIM, frame_batch
 from ovps.cache.reader import Store
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
-from ovps.evaluation import inference
-from ovps.evaluation.inference import Text, variants_of
+from ovps.inference import predict_frame as inference
+from ovps.inference.predict_frame import Text, variants_of
+from ovps.training.class_text import base_classes, closed_classes
 from ovps.training.config import load_config
 from ovps.training.objective import make_objective
 from ovps.training.run import make_network
 from ovps.training.systems import load_system
-from ovps.training.text import base_classes, closed_classes
-from ovps.training.voxels import INPUT_DIM, frame_batch
 from pipelines.train import deterministic_algorithms, plan
 from tests.helpers.elsewhere import Elsewhere, LidarFeatures, gpu
 from tests.helpers.synthetic_store import write_synthetic_store

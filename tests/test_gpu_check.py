@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.experiment import schema
 from pipelines.experiment.join import SAME, read_part
-from pipelines.experiment.plan import plan
 from pipelines.experiment.schema import load_experiment
+from pipelines.experiment.trainings import plan
 from pipelines.train import resolve
 from tools.gpu_check import minkowski, runner, stand_ins, training
 from tools.gpu_check.predict import Ceilings, Cost, convolutions_counted, count

@@ -11,7 +11,7 @@ import pytest
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_io import load_bin_file
 
-from tests.evaluation.test_submission import devkit_scores
+from tests.inference.test_submission import devkit_scores
 
 POINTS = 34_688
 VERSION = "v1.0-trainval"

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from ovps.evaluation.report.charts import NOTHING
+from ovps.report.charts import NOTHING
 from pipelines.experiment.table import markdown
 
 SCORES = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ovps.cache.frame_data import CachedFrame
 from ovps.evaluation.panoptic_quality import segments
-from ovps.evaluation.prediction import NO_ENTRY
+from ovps.inference.prediction import NO_ENTRY
 from ovps.vocabulary import Vocabulary
 
 SEEDS = 5

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ovps.cache.frame_data import CachedFrame
 from ovps.evaluation.mask_recall import RecallCounts, best_iou, true_segments
 from ovps.evaluation.panoptic_quality import CLASSES, PanopticCounts, confusion
-from ovps.evaluation.prediction import FramePrediction, PointLabels, class_ids
 from ovps.evaluation.reference import SEEDS, clip_argmax, random_class, true_masks
 from ovps.evaluation.results import (
     FrameScore,
@@ -23,6 +22,7 @@ from ovps.evaluation.results import (
     panoptic_result,
     recall_result,
 )
+from ovps.inference.prediction import FramePrediction, PointLabels, class_ids
 from ovps.taxonomy import UNLABELLED, Taxonomy
 from ovps.vocabulary import Vocabulary
 

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ovps.losses.masks import Masks, Members, Totals, focal
+from ovps.losses.mask_loss import Masks, Members, Totals, focal
 from ovps.losses.targets import Proposals, Targets
 
 

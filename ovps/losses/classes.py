@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ovps.losses.masks import focal
+from ovps.losses.mask_loss import focal
 
 Unlabelled = Literal["negative", "ignore"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovps.losses.base_classes import BaseClasses
 from ovps.losses.config import PARTS, LossConfig
-from ovps.losses.frame import frame_parts
+from ovps.losses.frame_loss import frame_parts
 from ovps.losses.targets import Targets
 from ovps.model.inputs import LayerOutput, VoxelBatch
 

@@ -18,7 +18,7 @@ class ClassifierConfig(BaseModel):
 
     Attributes:
         classes: `unified`: by the query's own class embedding, base and novel alike. `ensemble`: FC-CLIP's, see
-            `ovps.baselines.pfc`.
+            `ovps.systems.pfc`.
         base_weight, novel_weight: of the ensemble: part of pooled CLIP in the geometric mean, for base and for other
             entries.
         clip_tau: of the ensemble: temperature of the softmax over pooled CLIP; CLIP's own logit scale is 100.

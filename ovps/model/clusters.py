@@ -1,6 +1,6 @@
 """Clusters of what stands on the ground, found without any label: where objects may be (ours).
 
-Training makes targets of them (`ovps.training.proposals`), inference further segments (`ovps.model.proposals`).
+Training makes targets of them (`ovps.batch.proposals`), inference further segments (`ovps.model.unclaimed`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ class VoxelBatch:
 
     Attributes:
         coords: (V, 4) int32, frame number in the batch and grid index; frames in order.
-        features: (V, D_in) float32, hand-made inputs of the LiDAR encoder (see `ovps.training.sample`).
+        features: (V, D_in) float32, hand-made inputs of the LiDAR encoder (see `ovps.batch.sample`).
         position: (V, 3) float32, mean of the voxel's points, metres, LiDAR frame.
         clip: (V, C) float32, `F_clip`; zeros where not valid.
         clip_valid: (V,) bool.

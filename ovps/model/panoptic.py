@@ -31,7 +31,7 @@ class MergeConfig(BaseModel):
         split_gap: metres that part two pieces of a thing.
         split_gap_per_metre: the gap also grows with the distance from the sensor, as cells and the spacing of
             points do: one phi cell of the default cylinder is 0.0175 m wide per metre. 0: `split_gap` everywhere.
-        proposals: the clusters that `ovps.model.proposals` makes of what no mask claims (ours).
+        proposals: the clusters that `ovps.model.unclaimed` makes of what no mask claims (ours).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -84,8 +84,8 @@ class TrainConfig(BaseModel):
 
 
 def configs() -> tuple[str, ...]:
-    """Names of the configs shipped in `pipelines/configs/train`."""
-    folder = resources.files("pipelines") / "configs" / "train"
+    """Names of the configs shipped in `ovps/configs/train`."""
+    folder = resources.files("ovps") / "configs" / "train"
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
@@ -139,7 +139,7 @@ def flat(config: BaseModel) -> dict[str, Any]:
 
 
 def _read(name_or_file: str) -> dict[str, Any]:
-    shipped = resources.files("pipelines") / "configs" / "train" / f"{name_or_file}.yaml"
+    shipped = resources.files("ovps") / "configs" / "train" / f"{name_or_file}.yaml"
     source = shipped if name_or_file in configs() else Path(name_or_file)
     if not source.is_file():
         raise ConfigError(

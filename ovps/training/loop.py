@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from ovps.batch.loader import Batches, iterate
+from ovps.batch.sample import Batch
 from ovps.errors import TrainingError
 from ovps.losses.total import LossTerms, gradient_ratio
 from ovps.training.config import TrainConfig
-from ovps.training.data import Batches, iterate
 from ovps.training.distributed import Processes, average_gradients, keep_gradients
 from ovps.training.optimiser import learning_rate, set_learning_rate
-from ovps.training.sample import Batch
 
 
 @dataclass(frozen=True)

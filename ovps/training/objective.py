@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ovps.baselines.openscene import distillation_loss
+from ovps.batch.sample import Batch
 from ovps.losses.base_classes import BaseClasses
 from ovps.losses.total import LossTerms, loss_terms
 from ovps.model.inputs import LayerOutput
 from ovps.model.network import Network
+from ovps.systems.openscene import distillation_loss
 from ovps.training.config import TrainConfig
 from ovps.training.loop import Objective, not_finite
-from ovps.training.sample import Batch
 
 
 def make_objective(

@@ -22,17 +22,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache_schemas.v1 import Provenance
-from ovps.baselines.closed_set import LearnedClassifier
-from ovps.baselines.openscene import VoxelNetwork
+from ovps.batch.base_labels import ClassSplit
+from ovps.batch.voxels import INPUT_DIM
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
 from ovps.model.network import Network
+from ovps.systems.closed_set import LearnedClassifier
+from ovps.systems.openscene import VoxelNetwork
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
 from ovps.training.config import TrainConfig, flat, validate_config
 from ovps.training.files import write_whole
-from ovps.training.labels import ClassSplit
-from ovps.training.voxels import INPUT_DIM
 from ovps.vocabulary import Vocabulary, load_vocabulary
 
 CONFIG = "config.yaml"

@@ -51,7 +51,7 @@ class System:
 
 
 class _File(BaseModel):
-    """One file of `pipelines/configs/systems`: a change of the system `base`."""
+    """One file of `ovps/configs/systems`: a change of the system `base`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,8 +69,8 @@ def overrides_of(settings: dict[str, Any]) -> tuple[str, ...]:
 
 
 def systems() -> tuple[str, ...]:
-    """Names of the systems shipped in `pipelines/configs/systems`."""
-    folder = resources.files("pipelines") / "configs" / "systems"
+    """Names of the systems shipped in `ovps/configs/systems`."""
+    folder = resources.files("ovps") / "configs" / "systems"
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
@@ -130,7 +130,7 @@ def _beside(base: str, source: str) -> str:
 
 def _read(name_or_file: str) -> tuple[_File, str]:
     """What one file says, and where it lies."""
-    shipped = resources.files("pipelines") / "configs" / "systems" / f"{name_or_file}.yaml"
+    shipped = resources.files("ovps") / "configs" / "systems" / f"{name_or_file}.yaml"
     source = shipped if name_or_file in systems() else Path(name_or_file)
     if not source.is_file():
         raise ConfigError(

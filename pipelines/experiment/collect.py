@@ -19,10 +19,10 @@ from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
-from pipelines.experiment.one import found
-from pipelines.experiment.plan import Training
+from pipelines.experiment.cell import found
 from pipelines.experiment.provenance import CodeState, code_state, this_machine, versions
 from pipelines.experiment.schema import Experiment
+from pipelines.experiment.trainings import Training
 
 PARQUET = "results.parquet"
 JSON = "results.json"

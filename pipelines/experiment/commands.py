@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovps.errors import ConfigError
-from pipelines.experiment.run import ExperimentSummary, run_experiment
+from pipelines.experiment.runner import ExperimentSummary, run_experiment
 from pipelines.experiment.schema import load_experiment, selected
 
 

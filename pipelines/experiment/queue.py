@@ -15,7 +15,7 @@ from pathlib import Path
 from ovps.errors import OvpsError, TrainingError
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept, listening
 from ovps.progress import console
-from pipelines.experiment.one import Job, do
+from pipelines.experiment.cell import Job, do
 from pipelines.experiment.stages import Stages, announce, duration
 from pipelines.experiment.watch import watched
 

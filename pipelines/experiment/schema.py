@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from ovps.errors import ConfigError
+from ovps.inference.session import INFERENCE
 from ovps.taxonomy import load_split
 from ovps.training.systems import IDENTITY, load_system
-from pipelines.inference import INFERENCE
 
 
 class _Settings(BaseModel):
@@ -20,7 +20,7 @@ class _Settings(BaseModel):
 
 
 class World(_Settings):
-    """The drive world to build; a real data set has none. See `ovps.world.build_world`."""
+    """The drive world to build; a real data set has none. See `driveworld.build_world`."""
 
     scenes: int
     frames: int
@@ -136,18 +136,18 @@ class Experiment(_Settings):
 
 
 def experiments() -> tuple[str, ...]:
-    """Names of the experiments shipped in `pipelines/configs`."""
-    folder = resources.files("pipelines") / "configs"
+    """Names of the experiments shipped in `ovps/configs/experiments`."""
+    folder = resources.files("ovps") / "configs" / "experiments"
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
 def load_experiment(name_or_file: str) -> Experiment:
-    """An experiment shipped in `pipelines/configs` by name, or a YAML file; splits and systems are looked up.
+    """An experiment shipped in `ovps/configs/experiments` by name, or a YAML file; splits and systems are looked up.
 
     Raises:
         ConfigError: no such experiment, not a valid one, or a system or split that does not exist.
     """
-    shipped = resources.files("pipelines") / "configs" / f"{name_or_file}.yaml"
+    shipped = resources.files("ovps") / "configs" / "experiments" / f"{name_or_file}.yaml"
     source = shipped if name_or_file in experiments() else Path(name_or_file)
     if not source.is_file():
         raise ConfigError(

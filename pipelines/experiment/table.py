@@ -8,7 +8,7 @@ from typing import Any
 
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Spread, spread
-from ovps.evaluation.report.charts import NOTHING
+from ovps.report.charts import NOTHING
 from pipelines.experiment.collect import SCORES as FRACTIONS
 from pipelines.experiment.join import read_part
 

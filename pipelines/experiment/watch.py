@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovps.progress import progress
 from ovps.training.metrics import last_step
-from pipelines.experiment.one import Job, total_steps
+from pipelines.experiment.cell import Job, total_steps
 
 SPEED_OVER = 300.0  # seconds: a training tells its step every `log_interval` steps only
 

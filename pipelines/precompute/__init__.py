@@ -12,6 +12,6 @@ missing, or what has been mended or labelled since.
 
 from pipelines.precompute.estimate import PrecomputeEstimate, estimate
 from pipelines.precompute.options import PrecomputeOptions
-from pipelines.precompute.run import PrecomputeSummary, precompute
+from pipelines.precompute.stage import PrecomputeSummary, precompute
 
 __all__ = ["PrecomputeEstimate", "PrecomputeOptions", "PrecomputeSummary", "estimate", "precompute"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from ovps.progress import Counter, progress
-from pipelines.precompute.partition import Done
+from pipelines.precompute.task import Done
 
 
 class Display:

@@ -15,12 +15,12 @@ from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.loading import RANDOM
 from ovps.errors import FrameError
 from ovps.frame import Frame
-from pipelines.precompute.frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
+from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import PrecomputeOptions
-from pipelines.precompute.partition import Job, compute, forget_clip, one_thread, tools_of
 from pipelines.precompute.plan import plan
-from pipelines.precompute.run import frames_of, prepare
+from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.task import Job, compute, forget_clip, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each
 

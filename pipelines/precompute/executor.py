@@ -17,8 +17,8 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 
 from ovps.errors import ConfigError, OvpsError
 from ovps.interrupt import deaf_children
-from pipelines.precompute.partition import Done, Job, OnFrame, run_task
 from pipelines.precompute.plan import Task
+from pipelines.precompute.task import Done, Job, OnFrame, run_task
 
 CONNECT_SECONDS = 12  # for each of: a scheduler that answers, a worker that joins
 LOOK_EVERY = 3  # seconds

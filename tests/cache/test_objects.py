@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import random_array
 
-from ovps.cache.objects import find_objects
+from ovps.cache.object_embeddings import find_objects
 from ovps.taxonomy import load_split, load_taxonomy
 
 TAXONOMY = load_taxonomy("nuscenes")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from driveworld import build_world
 from ovps.datasets import nuscenes
 from ovps.errors import DatasetError, OvpsError
-from ovps.world import build_world
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from ovps.cache.reader import Store
 from ovps.errors import VocabularyError
-from ovps.evaluation.inference import Text
-from ovps.evaluation.prediction import FramePrediction, PointLabels, class_ids, class_warnings
 from ovps.evaluation.reference import clip_argmax, nearest_entry, random_class, true_masks
 from ovps.evaluation.tally import Tally
+from ovps.inference.predict_frame import Text
+from ovps.inference.prediction import FramePrediction, PointLabels, class_ids, class_warnings
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary, entries_of
 from tests.helpers.synthetic_store import write_synthetic_store

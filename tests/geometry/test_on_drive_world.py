@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from driveworld.build import build_world
 from ovps.datasets import nuscenes
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import unoccluded
 from ovps.taxonomy import load_taxonomy
-from ovps.world.build import build_world
 
 
 def test_points_meet_pixels_of_their_class(tmp_path):

@@ -1,7 +1,7 @@
 """A nuScenes dataroot of a few small frames, written in milliseconds: all 13 tables, lidarseg, panoptic, splits.
 
 The geometry is consistent (real calibration chain, ego motion between the sensors' time stamps) but the images are
-noise that has nothing to do with the points. For frames that look like something, see `ovps.world`.
+noise that has nothing to do with the points. For frames that look like something, see `driveworld`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from cache_schemas.v1 import CameraRow, Codec, Provenance
 from ovps.cache.codecs import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.objects import find_objects, no_objects
+from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.taxonomy import Taxonomy, load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovps.losses.assignment import Costs, assign, assign_proposals, class_cost, mask_cost
-from ovps.losses.masks import Masks, Members
+from ovps.losses.mask_loss import Masks, Members
 from ovps.losses.targets import Proposals, Targets
-from tests.losses.test_masks import slow_focal
+from tests.losses.test_mask_loss import slow_focal
 
 
 def made(seed: int, queries: int, segment_class: list[int], thing: list[bool], classes: int, voxels: int = 12):

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from ovps.losses.classes import class_loss, counted_voxels, takes_part
-from tests.losses.test_masks import slow_focal, some
+from tests.losses.test_mask_loss import slow_focal, some
 
 
 def test_class_loss():

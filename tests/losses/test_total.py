@@ -12,7 +12,7 @@ from ovps.losses.assignment import assign
 from ovps.losses.classes import class_loss, takes_part
 from ovps.losses.config import PARTS, LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
-from ovps.losses.masks import Masks
+from ovps.losses.mask_loss import Masks
 from ovps.losses.targets import Proposals
 from ovps.losses.total import gradient_ratio, loss_terms
 from ovps.model.classify import class_logits

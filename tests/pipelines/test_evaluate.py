@@ -19,10 +19,10 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyErro
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import GROUPS, frame_pq
+from ovps.inference.session import inference_settings, open_session, predictions, settings_of
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
-from pipelines.inference import inference_settings, open_session, predictions, settings_of
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 

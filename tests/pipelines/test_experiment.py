@@ -29,18 +29,19 @@ from ovps.evaluation.results import FrameScore
 from ovps.training.run import load_run
 from pipelines import train as train_module
 from pipelines.evaluate import load_result
-from pipelines.experiment import one, queue
-from pipelines.experiment import run as run_module
+from pipelines.experiment import cell as one
+from pipelines.experiment import queue
+from pipelines.experiment import runner as run_module
+from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import SCORES
 from pipelines.experiment.commands import run
-from pipelines.experiment.estimate import Estimate, confirm, estimate, makespan
-from pipelines.experiment.one import Job
-from pipelines.experiment.plan import plan
+from pipelines.experiment.comparison_page import choose_frames
+from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
-from pipelines.experiment.report import choose_frames
-from pipelines.experiment.run import run_experiment
+from pipelines.experiment.runner import run_experiment
 from pipelines.experiment.schema import experiments, load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
+from pipelines.experiment.trainings import plan
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
@@ -611,7 +612,7 @@ def test_shipped_experiments_open_with_their_command_and_can_be_planned(name):
     from importlib import resources
 
     experiment = load_experiment(name)
-    text = (resources.files("pipelines") / "configs" / f"{name}.yaml").read_text()
+    text = (resources.files("ovps") / "configs" / "experiments" / f"{name}.yaml").read_text()
     assert text.startswith(f"# ovps experiment run {name} ")
     assert (experiment.world is None) == (name == "nuscenes")
     cells = [e for t in plan(experiment) for e in t.evaluations]

@@ -13,9 +13,9 @@ from ovps.errors import ConfigError
 from pipelines.experiment.collect import collect, save
 from pipelines.experiment.commands import run
 from pipelines.experiment.join import join
-from pipelines.experiment.plan import plan
 from pipelines.experiment.schema import load_experiment
 from pipelines.experiment.table import markdown
+from pipelines.experiment.trainings import plan
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_experiment import SYSTEMS, write_experiment
 

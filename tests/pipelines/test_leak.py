@@ -311,7 +311,7 @@ def test_validation_frames_have_no_say_in_the_codec(
     dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Codecs round differently. The val scene comes first in this data set."""
-    from pipelines.precompute import run as module
+    from pipelines.precompute import stage as module
 
     asked: list[Frame] = []
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from driveworld import build_world
+from ovps.batch.voxels import frame_batch
 from ovps.clip.loading import Clip, load_clip
 from ovps.clip.text import build_vocabulary
-from ovps.evaluation.inference import Variant
-from ovps.evaluation.prediction import NO_ENTRY, PointLabels
-from ovps.training.voxels import frame_batch
+from ovps.inference.predict_frame import Variant
+from ovps.inference.prediction import NO_ENTRY, PointLabels
+from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
-from ovps.world import build_world
-from pipelines.inference import Session, frames_of, open_session, predictions
 from pipelines.precompute import precompute
 from pipelines.predict import predict
 from tests.pipelines.test_precompute import contents, options_for

@@ -27,12 +27,12 @@ from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError, 
 from ovps.frame import Frame
 from ovps.taxonomy import load_split, load_taxonomy
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
-from pipelines.precompute.frame import StageTimes, compute_frame, lift_frame
+from pipelines.precompute.compute_frame import StageTimes, compute_frame, lift_frame
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import DEFAULT_WEIGHTS
-from pipelines.precompute.partition import tools_of
 from pipelines.precompute.plan import limited, plan
-from pipelines.precompute.run import frames_of, prepare
+from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.task import tools_of
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import contents, written
 

@@ -16,7 +16,7 @@ from ovps.cache.manifest import manifest_files
 from ovps.cache.verify import verify_store
 from ovps.errors import DatasetError, FrameError
 from pipelines.precompute import estimate, precompute
-from pipelines.precompute.run import frames_of
+from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture

@@ -20,7 +20,7 @@ from ovps.clip import demo
 from ovps.errors import FrameError
 from ovps.geometry.projection import project
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
-from pipelines.precompute.run import frames_of
+from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
 
 FRAMES = 6

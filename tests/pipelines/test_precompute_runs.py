@@ -21,9 +21,9 @@ from ovps.cache.writer import EncodedFrame, create_store, encode_frame
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame
 from pipelines.precompute import PrecomputeOptions, precompute
-from pipelines.precompute import partition as partition_module
-from pipelines.precompute import run as run_module
-from pipelines.precompute.partition import Job
+from pipelines.precompute import stage as run_module
+from pipelines.precompute import task as partition_module
+from pipelines.precompute.task import Job
 from tests.cache.test_round_trip import CLIP_DIM, ragged_frame
 from tests.helpers.stores import same_frames
 from tests.helpers.synthetic_store import provenance, vocabulary

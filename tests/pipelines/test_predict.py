@@ -15,8 +15,8 @@ import pipelines.predict
 from ovps.cache.reader import Store
 from ovps.cli import app
 from ovps.errors import StorageError, VocabularyError
-from ovps.evaluation.prediction import PointLabels
-from ovps.evaluation.submission import check_submission
+from ovps.inference.prediction import PointLabels
+from ovps.inference.submission import check_submission
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
 from pipelines.predict import predict

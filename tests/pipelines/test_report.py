@@ -13,9 +13,9 @@ from PIL import Image
 
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
-from ovps.evaluation.report.curves import curve
-from ovps.evaluation.report.pictures import FrameView, Labels, birds_eye
 from ovps.frame import Camera, Frame
+from ovps.report.curves import curve
+from ovps.report.pictures import FrameView, Labels, birds_eye
 from ovps.taxonomy import load_taxonomy
 from pipelines.evaluate import evaluate, save_result
 from pipelines.report import report

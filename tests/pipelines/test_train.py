@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from ovps.batch.loader import training_frames
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.geometry.grid import Grid, voxelise
 from ovps.training.config import configs, flat
-from ovps.training.data import training_frames
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_run
 from ovps.training.systems import load_system, systems
@@ -303,7 +303,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        for blocked in ("open_clip", "timm", "ovps.clip", "ovps.datasets", "ovps.world", "nuscenes"):
+        for blocked in ("open_clip", "timm", "ovps.clip", "ovps.datasets", "driveworld", "nuscenes"):
             if name == blocked or name.startswith(blocked + "."):
                 raise ImportError(f"{name} is not to be imported")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.objects import find_objects
+from ovps.cache.object_embeddings import find_objects
 from ovps.cache.reader import Store
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.taxonomy import load_taxonomy

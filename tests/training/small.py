@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ovps.batch.base_labels import ClassSplit
 from ovps.taxonomy import load_split, load_taxonomy
-from ovps.training.labels import ClassSplit
 from pipelines.train import TrainOptions, TrainSummary, train
 
 SMALL = (

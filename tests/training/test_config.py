@@ -8,7 +8,7 @@ def test_shipped_configs_open_with_the_command_that_runs_them():
     from importlib import resources
 
     for name in configs():
-        first = (resources.files("pipelines") / "configs" / "train" / f"{name}.yaml").read_text().splitlines()[0]
+        first = (resources.files("ovps") / "configs" / "train" / f"{name}.yaml").read_text().splitlines()[0]
         assert first.startswith("# ovps ")
         assert f"--config {name} " in first
 

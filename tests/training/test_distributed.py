@@ -16,19 +16,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ovps.batch.order import share
+from ovps.batch.sample import Batch
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, OvpsError, TrainingError
 from ovps.losses.total import gradient_ratio
 from ovps.training import distributed
+from ovps.training.class_text import base_classes
 from ovps.training.config import load_config
 from ovps.training.distributed import Processes, average_gradients, own_device, synchronise_norms
 from ovps.training.loop import Pass
 from ovps.training.metrics import read_metrics
 from ovps.training.objective import make_objective
-from ovps.training.order import share
 from ovps.training.run import load_settings, make_network
-from ovps.training.sample import Batch
-from ovps.training.text import base_classes
 from pipelines import train as pipeline
 from tests.training.small import SMALL, same_bits, small_run, weights
 

@@ -19,7 +19,7 @@ def options(**changes):
 
 @pytest.mark.parametrize("name", systems())
 def test_shipped_systems_open_with_their_command(name):
-    lines = (resources.files("pipelines") / "configs" / "systems" / f"{name}.yaml").read_text().splitlines()
+    lines = (resources.files("ovps") / "configs" / "systems" / f"{name}.yaml").read_text().splitlines()
     assert lines[0].startswith(("# ovps train --cache ./zarr --config driveworld", "# ovps experiment run ablation"))
     assert name in lines[0]
     assert lines[1].startswith("# ")

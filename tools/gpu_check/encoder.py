@@ -18,7 +18,7 @@ from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import Clip
 from ovps.clip.towers import tower_of
 from pipelines.precompute import precompute
-from pipelines.precompute.partition import clip_of
+from pipelines.precompute.task import clip_of
 from tools.gpu_check import minkowski
 from tools.gpu_check.facts import ceilings, tf32
 from tools.gpu_check.predict import Ceilings, Cost

@@ -17,23 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovps.batch.loader import Batches, training_frames
+from ovps.batch.sample import Batch
+from ovps.batch.statistics import measure
 from ovps.cache.reader import Store
-from ovps.evaluation.inference import Text, predict_frame, variants_of
+from ovps.inference.predict_frame import Text, predict_frame, variants_of
 from ovps.losses.base_classes import BaseClasses
 from ovps.losses.total import LossTerms, loss_terms
 from ovps.model.inputs import LayerOutput
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, merge
-from ovps.model.proposals import add_proposals
+from ovps.model.unclaimed import add_proposals
 from ovps.training.checkpoint import load_checkpoint
+from ovps.training.class_text import base_classes
 from ovps.training.config import TrainConfig, load_config
-from ovps.training.data import Batches, training_frames
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from ovps.training.run import LAST, architecture, load_settings, make_network
-from ovps.training.sample import Batch
-from ovps.training.statistics import measure
-from ovps.training.text import base_classes
 from pipelines.evaluate import evaluate
 from pipelines.precompute import precompute
 from pipelines.train import TrainOptions, plan, train

@@ -15,23 +15,23 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from ovps.batch.loader import Batches, training_frames
+from ovps.batch.order import Draw
+from ovps.batch.sample import Batch, join, make_sample
+from ovps.batch.statistics import measure
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.losses.base_classes import BaseClasses
+from ovps.training.class_text import base_classes
 from ovps.training.config import TrainConfig, load_config
-from ovps.training.data import Batches, training_frames
 from ovps.training.loop import Objective, train_steps
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.order import Draw
 from ovps.training.run import make_network
-from ovps.training.sample import Batch, join, make_sample
-from ovps.training.statistics import measure
-from ovps.training.text import base_classes
 from pipelines.precompute import precompute
-from pipelines.precompute.frame import StageTimes, compute_frame
-from pipelines.precompute.partition import tools_of
-from pipelines.precompute.run import frames_of, prepare
+from pipelines.precompute.compute_frame import StageTimes, compute_frame
+from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.task import tools_of
 from pipelines.train import deterministic_algorithms, plan
 from tools.gpu_check import minkowski
 from tools.gpu_check.facts import ceilings

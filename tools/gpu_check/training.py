@@ -11,16 +11,16 @@ from pathlib import Path
 
 import yaml
 
+from driveworld import build_world
 from ovps.errors import OvpsError
-from ovps.world import build_world
+from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import JSON, PARQUET, collect, save
-from pipelines.experiment.data import prepare
-from pipelines.experiment.one import Job
-from pipelines.experiment.plan import Training, plan
 from pipelines.experiment.provenance import command_line
 from pipelines.experiment.queue import run_all
 from pipelines.experiment.schema import Experiment, load_experiment
 from pipelines.experiment.stages import Stages
+from pipelines.experiment.stores import prepare
+from pipelines.experiment.trainings import Training, plan
 from pipelines.precompute import PrecomputeOptions, precompute
 from tools.gpu_check import minkowski
 from tools.gpu_check.project import TINY

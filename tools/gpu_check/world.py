@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ovps.world import build_world
+from driveworld import build_world
 from pipelines.precompute import PrecomputeOptions
 from tools.gpu_check.setting import Setting
 

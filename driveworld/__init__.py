@@ -1,0 +1,10 @@
+"""Drive world: procedural streets, ray-cast into a real nuScenes data set.
+
+labels, paint, mesh -> assets -> ground, layout -> scene          what is there
+raycast -> render (cameras), lidar, rig (where the sensors are)   what is seen
+annotate, tables -> drive (one scene) -> build (all of them)      what is written
+"""
+
+from driveworld.build import WorldSummary, build_world
+
+__all__ = ["WorldSummary", "build_world"]

@@ -1,0 +1,212 @@
+"""A whole data set: scenes in parallel, tables at the end."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from driveworld.drive import DriveSpec, write_scene
+from driveworld.nuscenes_format import MAP_FILE, VERSION, assemble
+from driveworld.raw_labels import CLASSES
+from ovps.errors import ConfigError, OvpsError, StorageError
+from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
+from ovps.progress import progress
+
+WORLD_VERSION = 1
+"""Raise it when the same settings give other bytes: a half-built world of an older version is then refused."""
+
+
+@dataclass(frozen=True)
+class WorldSummary:
+    """What was built.
+
+    Attributes:
+        dataroot: of nuScenes version `v1.0-trainval`.
+        scenes, frames, points: in all.
+        segments: per class, segments of at least 15 points, summed over frames.
+        seconds: wall clock of this run; scenes that were there already cost none.
+    """
+
+    dataroot: Path
+    scenes: int
+    frames: int
+    points: int
+    segments: dict[str, int]
+    seconds: float
+
+
+def build_world(
+    out: Path,
+    *,
+    scenes: int,
+    frames: int,
+    seed: int,
+    val_fraction: float = 0.25,
+    image_size: tuple[int, int] = (704, 396),
+    azimuth_steps: int = 1080,
+    workers: int = 2,
+    write_camera_labels: bool = False,
+) -> WorldSummary:
+    """Write a nuScenes dataroot of `scenes` streets with `frames` key frames each (2 per second).
+
+    The same settings give the same bytes, whatever `workers` is. A run that was stopped goes on where it was.
+
+    Args:
+        out: the dataroot; made if missing.
+        val_fraction: share of the scenes in split `val`, at least one of two or more.
+        image_size: (width, height) pixels.
+        azimuth_steps: LiDAR rays per beam and revolution.
+        write_camera_labels: also write `camera_labels/<CAM>/<stem>.png`, uint8 challenge class ids, 0 is sky.
+
+    Raises:
+        ConfigError: settings that make no world, or a folder that holds another one.
+        StorageError: the disk refused.
+    """
+    start = time.perf_counter()
+    settings = {
+        "world_version": WORLD_VERSION,
+        "scenes": scenes,
+        "frames": frames,
+        "seed": seed,
+        "val_fraction": val_fraction,
+        "image_size": list(image_size),
+        "azimuth_steps": azimuth_steps,
+        "write_camera_labels": write_camera_labels,
+    }
+    _check(scenes, frames, seed, val_fraction, image_size, azimuth_steps, workers)
+    out = Path(out)
+    _claim(out, settings)
+    specs = [
+        DriveSpec(str(out), i, frames, seed, image_size, azimuth_steps, write_camera_labels) for i in range(scenes)
+    ]
+    missing = [spec for spec in specs if not spec.record.exists()]
+    before = scenes - len(missing)
+    done = before
+    with (
+        kept(lambda: f"{done} of {scenes} scenes are written in {out} and stay"),
+        progress("world", "scenes", scenes, done=before) as counter,
+    ):
+        for _ in _run(missing, workers):
+            done += 1
+            counter.advance(f"{(done - before) * frames / (time.perf_counter() - start):.1f} frames/s")
+    records = [json.loads(spec.record.read_text(encoding="utf-8")) for spec in specs]
+    names = [spec.name for spec in specs]
+    val = max(1, round(scenes * val_fraction)) if scenes >= 2 else 0
+    _write_dataset(out, records, {"train": names[: scenes - val], "val": names[scenes - val :]})
+    segments = sum((Counter(r["segments"]) for r in records), Counter())
+    return WorldSummary(
+        dataroot=out,
+        scenes=scenes,
+        frames=scenes * frames,
+        points=sum(r["points"] for r in records),
+        segments={name: segments[name] for name in CLASSES},
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _check(
+    scenes: int,
+    frames: int,
+    seed: int,
+    val_fraction: float,
+    image_size: tuple[int, int],
+    azimuth_steps: int,
+    workers: int,
+) -> None:
+    for name, value, least in (
+        ("scenes", scenes, 1),
+        ("frames", frames, 1),
+        ("seed", seed, 0),
+        ("azimuth steps", azimuth_steps, 16),
+        ("workers", workers, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} is {value}", remedy=f"Give at least {least}")
+    if len(image_size) != 2 or min(image_size) < 32 or max(image_size) > 4096:
+        raise ConfigError(f"image size is {image_size}", remedy="Give width and height from 32 to 4096 pixels")
+    if not 0 <= val_fraction < 1:
+        raise ConfigError(f"the share of validation scenes is {val_fraction}", remedy="Give 0 or more, below 1")
+    if frames > 80:
+        raise ConfigError(f"frames is {frames}", remedy="Give at most 80 per scene; make more scenes instead")
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Make the folder, or make sure that it belongs to a world of these settings."""
+    path = out / ".scenes" / "settings.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = [f"{k} {found.get(k)} instead of {v}" for k, v in settings.items() if found.get(k) != v]
+        if other:
+            raise ConfigError(
+                f"the folder holds a world with {', '.join(other)}",
+                path=out,
+                remedy="Choose another folder, or delete it",
+            )
+    elif (out / VERSION).exists():
+        raise ConfigError(
+            "the folder holds a nuScenes data set that is not drive world", path=out, remedy="Choose another"
+        )
+    else:
+        _write(path, json.dumps(settings))
+
+
+def _run(specs: list[DriveSpec], workers: int) -> Iterator[Path]:
+    """Scenes as they are finished."""
+    if workers == 1 or len(specs) <= 1:
+        yield from map(write_scene, specs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(specs)), mp_context=context, initializer=end_with_parent) as pool:
+        with deaf_children():
+            futures = [pool.submit(write_scene, spec) for spec in specs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise OvpsError(
+                "a process that writes scenes has died, most likely for want of memory",
+                path=specs[0].out,
+                remedy="Use fewer --workers; the same command goes on, scenes that are written stay",
+            ) from error
+        except KeyboardInterrupt:
+            end_children()  # a scene takes half a minute, and half a scene is no use
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_dataset(out: Path, records: Iterable[dict[str, Any]], splits: dict[str, list[str]]) -> None:
+    """Tables, splits and the (blank) map."""
+    for name, rows in assemble(r["tables"] for r in records).items():
+        _write(out / VERSION / f"{name}.json", json.dumps(rows, indent=0))
+    _write(out / VERSION / "splits.json", json.dumps(splits, indent=1))
+    try:
+        (out / MAP_FILE).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((100, 100), np.uint8)).save(out / MAP_FILE)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write: {error}", path=out / MAP_FILE, remedy="Free some space and run again"
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise StorageError(f"cannot write: {error}", path=path, remedy="Free some space and run again") from error

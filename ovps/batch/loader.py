@@ -1,0 +1,108 @@
+"""Batches of a run, from any forward pass on, with or without loader processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch.utils.data import Dataset
+
+from ovps.batch.base_labels import ClassSplit
+from ovps.batch.loader_workers import from_workers
+from ovps.batch.memory import Keep
+from ovps.batch.order import draws, share
+from ovps.batch.sample import Batch, join, make_sample
+from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from ovps.geometry.grid import Grid
+from ovps.training.config import TrainConfig
+
+
+def training_frames(
+    store: Store, subsets: tuple[str, ...], unlabelled: Literal["error", "skip", "use"] = "error"
+) -> list[FrameRef]:
+    """The frames to train on, in the store's order.
+
+    Args:
+        unlabelled: what is done with frames without labels.
+
+    Raises:
+        ConfigError: there are none, or some have no labels.
+    """
+    frames = [ref for ref in store.frames if ref.subset in subsets]
+    if not frames:
+        present = sorted({ref.subset for ref in store.frames})
+        raise ConfigError(
+            f"the cache has no frames of {', '.join(subsets)}; it has {', '.join(present) or 'none at all'}",
+            path=str(store.path),
+            remedy="Name its subsets with --set data.subsets=[...], or precompute the missing ones",
+        )
+    labelled = [ref for ref in frames if ref.labelled]
+    if unlabelled == "use" or len(labelled) == len(frames):
+        return frames
+    if unlabelled == "error" or not labelled:
+        others = "" if not labelled else ", or train on the others: --set data.unlabelled_frames=skip"
+        raise ConfigError(
+            f"{len(frames) - len(labelled)} of {len(frames)} frames of {', '.join(subsets)} have no labels",
+            path=str(store.path),
+            frame=next(ref.token for ref in frames if not ref.labelled),
+            remedy=f"Add their labels to the data set and run `ovps precompute` again{others}",
+        )
+    return labelled
+
+
+@dataclass
+class Batches(Dataset[Batch]):
+    """Batch number i is a pure function of (seed, i). Pickled to loader processes, which open the store themselves."""
+
+    store: Store
+    frames: list[FrameRef]
+    grid: Grid
+    base: ClassSplit
+    config: TrainConfig
+    _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
+
+    def __getitem__(self, number: int) -> Batch:
+        size, loss = self.config.data.batch_size, self.config.loss
+        samples = [
+            make_sample(
+                self._frame(draw.frame),
+                draw,
+                seed=self.config.seed,
+                grid=self.grid,
+                augmentation=self.config.augmentation,
+                base=self.base if self.config.uses_labels else None,
+                proposals=loss.proposals if loss.weight("proposal") > 0 else None,
+            )
+            for draw in draws(self.config.seed, len(self.frames), number * size, size)
+        ]
+        return join(samples)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_keep": None}
+
+    def _frame(self, index: int) -> CachedFrame:
+        if self._keep is None:
+            self._keep = Keep(lambda i: self.store.read(self.frames[i]), _bytes, self.config.data.keep_mb * 2**20)
+        return self._keep[index]
+
+
+def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: int = 1) -> Iterator[Batch]:
+    """The batches of process `rank` of `count` in forward passes start..stop-1, in order, for any number of workers.
+
+    Which these are says `ovps.batch.order`; alone, pass i sees batch i.
+
+    Raises:
+        OvpsError: of reading a frame, in whatever process.
+        TrainingError: a worker cannot start, has died, or finds no room for a batch.
+    """
+    numbers = share(start, stop, rank, count)
+    if batches.config.data.workers:
+        return from_workers(batches, numbers, batches.config.data.workers)
+    return (batches[number] for number in numbers)
+
+
+def _bytes(frame: CachedFrame) -> int:
+    return sum(getattr(value, "nbytes", 0) for value in vars(frame).values())

@@ -1,0 +1,149 @@
+"""Loader processes: batches made beside the training, and every way in which that fails told as one error.
+
+A worker packs its batch itself. Left to the queue between the processes, a batch that finds no room in shared memory is
+lost in a thread of the worker, with a traceback, and the training waits for it for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ovps.batch.sample import Batch
+from ovps.errors import OvpsError, TrainingError
+from ovps.interrupt import deaf_children
+
+SHARED = Path("/dev/shm")
+_SPARE_FILES = 16  # what handing a batch over opens for a moment, with some room
+_WITHOUT = "or load without processes: --set data.workers=0"
+
+
+def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) -> Iterator[Batch]:
+    """`batches[number]` for each of `numbers`, in order, made by `workers` processes.
+
+    They are spawned: forking a process that has read Zarr can deadlock.
+
+    Raises:
+        OvpsError: as a worker raised it.
+        TrainingError: a worker cannot start, has died, or finds no room for a batch.
+    """
+    with _told(), deaf_children():
+        parcels = iter(
+            DataLoader(
+                _Parcels(batches),
+                sampler=numbers,
+                batch_size=None,
+                collate_fn=_as_it_is,
+                num_workers=workers,
+                multiprocessing_context="spawn",
+                worker_init_fn=_outlive_signals,
+                # the loader draws a seed for its workers: from torch's own generator, that would change the dropout of
+                # a resumed run
+                generator=torch.Generator(),
+            )
+        )
+    for _ in numbers:
+        with _told():
+            parcel = next(parcels)
+            batch = ForkingPickler.loads(parcel) if isinstance(parcel, bytes) else parcel
+        if isinstance(batch, OvpsError):
+            raise batch
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Parcels(Dataset[bytes | OvpsError]):
+    """Batches as they are sent: tensors in shared memory, and bytes that say where; or what went wrong."""
+
+    batches: Dataset[Batch]
+
+    def __getitem__(self, number: int) -> bytes | OvpsError:
+        try:
+            batch = self.batches[number]
+            with _told():
+                _spare_files()
+                return bytes(ForkingPickler.dumps(batch))
+        except OvpsError as error:  # torch would make another error of it, without file and remedy
+            return error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what torch and the system say about processes, shared memory and open files into a TrainingError."""
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        raise _named(error) from error
+
+
+def _named(error: Exception) -> TrainingError:
+    text = str(error)
+    if "DataLoader worker" in text and "Killed" in text:
+        return TrainingError(
+            "a loader process was killed, most likely for want of memory",
+            remedy="Use fewer data.workers or less data.keep_mb; the same command goes on from the last checkpoint",
+        )
+    if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in text or "ancdata" in text:
+        return TrainingError(
+            f"loader processes need more open files than the limit of {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}",
+            remedy=f"Raise it (ulimit -n 4096), {_WITHOUT}",
+        )
+    if "shared memory" in text or "Bus error" in text:
+        return TrainingError(
+            f"loader processes find no room for a batch in shared memory, {_megabytes(SHARED)}",
+            path=SHARED,
+            remedy=f"Give it more (docker run --shm-size=8g; mount -o remount,size=8g {SHARED}), {_WITHOUT}",
+        )
+    first = (text.strip().splitlines() or [type(error).__name__])[0]
+    return TrainingError(f"a loader process failed: {first}", remedy=f"See its own message, {_WITHOUT}")
+
+
+def _megabytes(folder: Path) -> str:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return "which is not there"
+    return f"{usage.free / 2**20:.0f} of {usage.total / 2**20:.0f} MB free"
+
+
+def _spare_files() -> None:
+    """Raise OSError unless some more files may be opened: short of them, the other side would wait for ever."""
+    opened: list[int] = []
+    try:
+        while len(opened) < _SPARE_FILES:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _outlive_signals(worker: int) -> None:
+    """SIGTERM may be sent to all processes at once, and the training needs its workers for one more step.
+
+    Only its own SIGTERM ends them from now on.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_parent_says, daemon=True).start()
+
+
+def _end_when_parent_says() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def _as_it_is(parcel: Any) -> Any:
+    return parcel

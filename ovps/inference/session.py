@@ -1,0 +1,176 @@
+"""A trained run over the frames of a cache: what `evaluate`, `predict` and `report` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ovps.batch.base_labels import ClassSplit
+from ovps.batch.voxels import frame_batch
+from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from ovps.evaluation.results import EvalResult
+from ovps.inference.predict_frame import Text, Variant, predict_frame
+from ovps.inference.prediction import FramePrediction
+from ovps.machine import use_own_cores
+from ovps.model.classify import ClassifierConfig
+from ovps.model.panoptic import MergeConfig
+from ovps.progress import progress
+from ovps.taxonomy import Split, load_split
+from ovps.training.config import load_config
+from ovps.training.run import CONFIG, Run, load_run, load_settings
+from ovps.vocabulary import Vocabulary, load_vocabulary
+
+INFERENCE = ("merge.", "classifier.")  # settings that an evaluation may change
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A run and a cache of the same CLIP, and the vocabulary to predict with.
+
+    Attributes:
+        own_vocabulary: the vocabulary is the data set's own, as the cache has it.
+        merge, classifier: the run's own unless others were asked for.
+        split: which classes the scores call novel; the run's own, but for a closed set, which was trained on all.
+    """
+
+    run: Run
+    store: Store
+    vocabulary: Vocabulary
+    own_vocabulary: bool
+    merge: MergeConfig
+    classifier: ClassifierConfig
+    split: Split
+    device: torch.device
+
+    @property
+    def novel(self) -> tuple[int, ...]:
+        """Ids of the classes that the scores call novel."""
+        return self.split.novel_ids(self.run.taxonomy)
+
+    @property
+    def text(self) -> Text:
+        """The vocabulary as the run's head takes it."""
+        trained = ClassSplit(self.run.taxonomy, self.run.split).names
+        closed = self.run.config.model.head == "learned"
+        return (Text.closed if closed else Text.of)(self.vocabulary, trained, self.device)
+
+
+def open_session(
+    run: Path,
+    cache: Path,
+    *,
+    vocabulary: Path | None = None,
+    merge: MergeConfig | None = None,
+    classifier: ClassifierConfig | None = None,
+    split: str | None = None,
+    device: str | None = None,
+) -> Session:
+    """Load everything and check that it belongs together.
+
+    Raises:
+        ConfigError: no such split.
+        CheckpointError: no run, or a damaged one.
+        CacheError: no cache, or one of another CLIP than the run's.
+        VocabularyError: no vocabulary, or one of another CLIP.
+    """
+    use_own_cores()
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded, store = load_run(run, place), Store.open(cache)
+    loaded.check_cache(store.provenance, cache)
+    chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
+    loaded.check_vocabulary(chosen, vocabulary)
+    return Session(
+        run=loaded,
+        store=store,
+        vocabulary=chosen,
+        own_vocabulary=vocabulary is None,
+        merge=merge or loaded.config.merge,
+        classifier=classifier or loaded.config.classifier,
+        split=load_split(split) if split is not None else loaded.split,
+        device=place,
+    )
+
+
+def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:
+    """The run's own `merge` and `classifier` settings with `key.sub=value` on top.
+
+    Raises:
+        CheckpointError: no run, or a damaged one.
+        ConfigError: a setting that is not of inference, or a value that does not fit.
+    """
+    trained = [o for o in overrides if not o.startswith(INFERENCE)]
+    if trained:
+        raise ConfigError(
+            f"{', '.join(trained)} changes what is learned",
+            remedy="Set merge.* and classifier.* here, others in training",
+        )
+    load_settings(run)  # says so if there is none
+    config = load_config(str(run / CONFIG), overrides)
+    return config.merge, config.classifier
+
+
+def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
+    """The inference settings that an evaluation was made with."""
+    known = result.inference
+    merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
+    classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
+    return MergeConfig(**merge), ClassifierConfig(**classifier)
+
+
+def describe_inference(result: EvalResult) -> str:
+    """The thresholds and the naming of masks that an evaluation was made with, for people."""
+    return ", ".join(f"{k} {v}" for k, v in result.inference.items() if not isinstance(v, dict))
+
+
+def frames_of(store: Store, subset: str) -> list[FrameRef]:
+    """The frames of a subset, by scene and index.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found = [ref for ref in store.frames if ref.subset == subset]
+    if not found:
+        present = sorted({ref.subset for ref in store.frames})
+        raise ConfigError(
+            f"the cache has no frames of {subset}; it has {', '.join(present) or 'none at all'}",
+            path=str(store.path),
+            remedy="Name one of these, or precompute the missing frames",
+        )
+    return found
+
+
+def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
+    """The frames of a subset, to be scored.
+
+    Raises:
+        ConfigError: there are none, or some have no labels.
+    """
+    frames = frames_of(store, subset)
+    without = [ref for ref in frames if not ref.labelled]
+    if without:
+        raise ConfigError(
+            f"{len(without)} of {len(frames)} frames of {subset} have no labels to score against",
+            path=str(store.path),
+            frame=without[0].token,
+            remedy="Add their labels to the data set and run `ovps precompute` again, choose another --subset, "
+            "or write predictions with `ovps predict`",
+        )
+    return frames
+
+
+def predictions(
+    session: Session, frames: Sequence[FrameRef], variants: tuple[Variant, ...] = ()
+) -> Iterator[tuple[CachedFrame, FramePrediction]]:
+    """Each frame and what the run says about it, with a progress bar."""
+    text = session.text
+    with progress("inference", "frames", len(frames)) as counter:
+        for ref in frames:
+            frame = session.store.read(ref)
+            batch = frame_batch(frame, session.run.grid).to(session.device)
+            yield frame, predict_frame(session.run.network, batch, text, session.merge, session.classifier, variants)
+            counter.advance()

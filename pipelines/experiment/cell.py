@@ -1,0 +1,155 @@
+"""One job: train a run, unless it is trained, and score it for each of its systems, unless that is done.
+
+Runs in this process, or in one of its own (`pipelines.experiment.queue`). Never touches CLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps.cache.lock import exclusive
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, CheckpointError, ConfigError
+from ovps.evaluation.results import EvalResult
+from ovps.inference.session import frames_of
+from ovps.taxonomy import load_split, load_taxonomy
+from ovps.training.checkpoint import load_checkpoint
+from ovps.training.run import LAST, architecture, load_settings
+from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
+from pipelines.evaluate import evaluate, file_sha256, load_result
+from pipelines.experiment.trainings import Evaluation, Training
+from pipelines.train import check_same, plan, resolve, train
+
+VOCABULARY = "vocabulary.safetensors"
+
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker process is given.
+
+    Attributes:
+        threads: of torch and MinkowskiEngine, instead of the config's.
+    """
+
+    training: Training
+    threads: int | None = None
+
+    @property
+    def as_trained(self) -> Training:
+        """With the threads among its settings."""
+        if self.threads is None:
+            return self.training
+        overrides = (*self.training.overrides, f"threads={self.threads}")
+        return self.training.model_copy(update={"overrides": overrides})
+
+
+def do(job: Job, stage: Stage) -> None:
+    """Train and score.
+
+    Args:
+        stage: entered with the command that a step stands for.
+
+    Raises:
+        OvpsError: whatever stops it. Doing it again goes on there.
+    """
+    training = job.as_trained
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(training.run))
+        except CacheError as error:  # a worker that outlived its experiment may still be writing
+            raise CheckpointError(
+                "another process trains this run", path=training.run, remedy="Wait until it ends"
+            ) from error
+        if not trained(training.run):
+            with stage(training.command):
+                train(training.options)
+        missing = [e for e in training.evaluations if found(training, e) is None]
+        if missing:  # the cache may have been made anew since
+            config = resolve(training.options)
+            check_same(training.run, config, plan(Store.open(training.cache), config)[1])
+        for evaluation in missing:
+            with stage(evaluation_command(training, evaluation)):
+                _evaluate(training, evaluation)
+
+
+def total_steps(training: Training) -> int:
+    """Steps of the whole training."""
+    return plan(Store.open(training.cache), resolve(training.options))[1].total_steps
+
+
+def trained(run: Path) -> bool:
+    """Whether a run has reached its last step; raises CheckpointError if what is there is damaged."""
+    if not (run / LAST).is_file():
+        return False
+    config, info = load_settings(run)
+    return load_checkpoint(run / LAST, architecture(config, info)).step >= info.total_steps
+
+
+def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
+    """The evaluation, if it is there and of these weights, this split, vocabulary, subset and inference."""
+    try:
+        result = load_result(training.folder(evaluation))
+    except ConfigError:
+        return None  # not evaluated, or by another version
+    weights = file_sha256(training.run / LAST)
+    if weights is None or not (training.cache).is_dir():
+        return None
+    store = Store.open(training.cache)
+    split = load_split(evaluation.split)
+    wanted = {
+        "checkpoint_sha256": weights,
+        "vocabulary_sha256": digest(vocabulary_of(store, evaluation)),
+        "cache": store.provenance,
+        "subset": evaluation.subset,
+        "frames": len(frames_of(store, evaluation.subset)),
+        "inference": evaluation.merge.model_dump(mode="json") | evaluation.classifier.model_dump(mode="json"),
+        "split": split.name,
+        "novel": frozenset(split.novel_ids(load_taxonomy(store.provenance.taxonomy))),
+    }
+    return result if all(getattr(result, name) == value for name, value in wanted.items()) else None
+
+
+def vocabulary_of(store: Store, evaluation: Evaluation) -> Vocabulary:
+    """What a system is told the classes are called."""
+    return store.vocabulary if evaluation.vocabulary == "own" else first_synonyms(store.vocabulary)
+
+
+def _evaluate(training: Training, evaluation: Evaluation) -> EvalResult:
+    folder = training.folder(evaluation)
+    file = None
+    if evaluation.vocabulary != "own":
+        file = folder / VOCABULARY
+        save_vocabulary(vocabulary_of(Store.open(training.cache), evaluation), file)
+    return evaluate(
+        training.run,
+        training.cache,
+        subset=evaluation.subset,
+        vocabulary=file,
+        out=folder,
+        merge=evaluation.merge,
+        classifier=evaluation.classifier,
+        split=evaluation.split,
+    )
+
+
+def evaluation_command(training: Training, evaluation: Evaluation) -> str:
+    """What a person types for the same scores. Names the inference settings that differ from the run's own."""
+    own, _ = load_settings(training.run)
+    sets = [
+        f" --set {section}.{name}={value}"
+        for section, wanted in (("merge", evaluation.merge), ("classifier", evaluation.classifier))
+        for name, value in wanted.model_dump(mode="json").items()
+        if value != getattr(own, section).model_dump(mode="json")[name]
+    ]
+    folder = training.folder(evaluation)
+    vocabulary = f" --vocab {folder / VOCABULARY}" if evaluation.vocabulary != "own" else ""
+    subset = f" --subset {evaluation.subset}" if evaluation.subset != "val" else ""
+    return (
+        f"ovps eval --run {training.run} --cache {training.cache} --split {evaluation.split}"
+        f"{subset}{vocabulary}{''.join(sets)} --out {folder}"
+    )

@@ -1,0 +1,210 @@
+"""The page of an experiment: what `ovps.report.systems_page` shows, gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ovps import datasets
+from ovps.cache.frame_data import FrameRef
+from ovps.cache.reader import Store
+from ovps.evaluation.comparison import Scored, main_system, references_of
+from ovps.evaluation.results import FrameScore
+from ovps.frame import Frame
+from ovps.inference.session import describe_inference, frames_of, open_session, predictions, settings_of
+from ovps.report.pictures import FrameView, Labels
+from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
+from ovps.taxonomy import load_taxonomy
+from ovps.training.metrics import read_metrics
+from ovps.training.run import load_settings
+from ovps.training.systems import load_system
+from pipelines.evaluate import load_frame_scores
+from pipelines.experiment.cell import VOCABULARY
+from pipelines.experiment.collect import Collected
+from pipelines.experiment.provenance import code_state, this_machine, versions
+from pipelines.experiment.schema import Experiment
+from pipelines.experiment.stages import Stages, duration
+from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of, write_page
+
+EVEN = 3  # frames shown, evenly spaced
+SHOWN = 4  # systems drawn, at most
+
+
+def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Sequence[str], stages: Stages) -> None:
+    """Write the HTML file of an experiment of which `cells` are done.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    scored = [c.scored for c in cells]
+    mains = [_main(cells, split) for split in dict.fromkeys(s.split for s in scored)]
+    main = mains[0]
+    content = ComparisonContent(
+        title=experiment.name,
+        cells=scored,
+        descriptions=_descriptions(experiment.systems),
+        taxonomy=load_taxonomy(main.scored.result.taxonomy),
+        metrics=read_metrics(main.training.run),
+        pictures=[_pictures(experiment, cells, one) for one in mains],
+        provenance=_provenance(experiment, cells, main, stages),
+        missing=missing,
+        not_measured=_not_measured(experiment, scored),
+    )
+    write_page(experiment.report, render_comparison(content))
+
+
+def _main(cells: Sequence[Collected], split: str) -> Collected:
+    """The cell that speaks for a split."""
+    scored = references_of(
+        [c.scored for c in cells if c.scored.split == split], main_system([c.scored.system for c in cells])
+    )
+    return next(c for c in cells if c.scored is scored)
+
+
+def _descriptions(names: Sequence[str]) -> dict[str, str]:
+    found = [load_system(name) for name in names]
+    return {system.name: system.description for system in found}
+
+
+def choose_frames(
+    frames: Sequence[FrameRef], scores: Sequence[FrameScore], main: str, count: int = EVEN
+) -> tuple[list[FrameRef], str, str | None]:
+    """Which frames are shown, the rule in words, and the token of the worst one, if it is known.
+
+    `count` frames evenly spaced, chosen before anyone has seen what is predicted on them, and the one with the lowest
+    PQ of novel classes of the main system; of several, the first.
+    """
+    chosen = evenly_spaced(list(frames), count)
+    rule = f"Chosen by rule: {len(chosen)} evenly spaced over the subset, whatever is on them"
+    known = [s for s in scores if s.novel is not None]
+    if not known:
+        return chosen, f"{rule}.", None
+    worst = min(known, key=lambda s: s.novel or 0.0).token
+    order = {ref.token: number for number, ref in enumerate(frames)}
+    if worst not in order:
+        return chosen, f"{rule}.", None
+    tokens = {*(ref.token for ref in chosen), worst}
+    chosen = sorted((ref for ref in frames if ref.token in tokens), key=lambda ref: order[ref.token])
+    return chosen, f"{rule}; and the frame on which {main} has its lowest PQ of novel classes.", worst
+
+
+def _pictures(experiment: Experiment, cells: Sequence[Collected], main: Collected) -> Pictures:
+    """Frames of the main cell's subset with its prediction, and those of other systems of its split and seed."""
+    frames = frames_of(Store.open(main.training.cache), main.scored.result.subset)
+    shown, rule, worst = choose_frames(frames, load_frame_scores(main.folder), main.scored.system)
+    drawn = _drawn(experiment, cells, main)
+    found = {c.scored.system: _predicted(c, shown) for c in drawn}
+    others = [name for name in found if name != main.scored.system]
+    cameras, no_images = cameras_of(shown, *_images(experiment, main.scored.result.subset))
+
+    taxonomy = load_taxonomy(main.scored.result.taxonomy)
+    store, views = Store.open(main.training.cache), []
+    for ref in shown:
+        frame = store.read(ref)
+        assert frame.label is not None  # it was evaluated
+        views.append(
+            FrameView(
+                token=frame.token,
+                scene=frame.scene,
+                index=frame.index,
+                xyz=frame.xyz,
+                true=Labels(*taxonomy.decode(frame.label)),
+                predicted=found[main.scored.system][frame.token],
+                cameras=cameras.get(frame.token, []),
+                name=main.scored.system,
+                beside=[(name, found[name][frame.token]) for name in others],
+                note=f"The lowest PQ of novel classes of {main.scored.system}." if frame.token == worst else "",
+            )
+        )
+    return Pictures(main.scored.split, views, rule, no_images)
+
+
+def _drawn(experiment: Experiment, cells: Sequence[Collected], main: Collected) -> list[Collected]:
+    """The cells of the systems to draw: of the main cell's split and seed, on the same points."""
+    same = [
+        c
+        for c in cells
+        if (c.scored.split, c.scored.seed) == (main.scored.split, main.scored.seed)
+        and c.scored.system != main.scored.system
+    ]
+    wanted = [Path(name).stem for name in experiment.show] if experiment.show else [c.scored.system for c in same]
+    return [*[c for c in same if c.scored.system in wanted][: SHOWN - 1], main]
+
+
+def _predicted(cell: Collected, shown: Sequence[FrameRef]) -> dict[str, Labels]:
+    """Labels of the frames by token. Frames are looked up by token: partitions of another cache may differ."""
+    merge, classifier = settings_of(cell.scored.result)
+    file = cell.folder / VOCABULARY
+    session = open_session(
+        cell.training.run,
+        cell.training.cache,
+        vocabulary=file if file.is_file() else None,
+        merge=merge,
+        classifier=classifier,
+    )
+    tokens = {ref.token for ref in shown}
+    refs = [ref for ref in session.store.frames if ref.token in tokens]
+    return {frame.token: labels_of(session, prediction) for frame, prediction in predictions(session, refs)}
+
+
+def _images(experiment: Experiment, subset: str) -> tuple[list[Frame], ReadImage | None]:
+    """Frames of the data set with their cameras, and how to read an image; nothing where there is no data set."""
+    data = experiment.data
+    if data is None:
+        return [], None
+    module = datasets.get(data.dataset)
+    return module.load_frames(data.dataroot or module.default_root(), data.version, (subset,)), module.read_image
+
+
+def _provenance(
+    experiment: Experiment, cells: Sequence[Collected], main: Collected, stages: Stages
+) -> dict[str, Mapping[str, str]]:
+    result = main.scored.result
+    config, info = load_settings(main.training.run)
+    ours = {
+        "command": f"ovps experiment run {experiment.name}",
+        "code": str(code_state()),
+        "machine": this_machine(),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
+        "config": f"{experiment.train}" + "".join(f", {k}={v}" for k, v in experiment.set.items()),
+        **{f"tuned, {n}": ", ".join(f"{k}={v}" for k, v in found.items()) for n, found in experiment.tuned.items()},
+        "trainings": f"{len({c.training.key for c in cells})} for {len(cells)} evaluations",
+        "scores": f"{experiment.out}/results.parquet, results.json",
+    }
+    steps = config.data.batch_size * config.accumulate
+    training = {
+        "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
+        "steps": f"{result.step:,} of {info.total_steps:,}, {steps} frames each",
+        "seeds": ", ".join(map(str, sorted({c.scored.seed for c in cells}))),
+        "grid": info.grid,
+        "threads": f"{config.threads or 'all cores'}",
+        "versions": f"ovps {info.ovps_version}, torch {info.torch_version}",
+    }
+    seconds = [c.scored.result.seconds for c in cells]
+    scoring = {
+        "frames": f"{result.frames:,} of {result.subset}",
+        "time": f"{duration(sum(seconds) / len(seconds))} each with all rows",
+        "machine": result.machine,
+        "thresholds": describe_inference(result),
+    }
+    caches = {str(c.training.cache): c.scored.result.cache for c in cells}
+    features = {f"CLIP features, {path}": clip_facts(cache) for path, cache in caches.items()}
+    times = {"Commands and times": stages.took()} if stages.seconds else {}
+    main_name = f"Training of {main.training.run.name}"
+    return {"Experiment": ours, **features, main_name: training, "Evaluation": scoring, **times}
+
+
+def _not_measured(experiment: Experiment, cells: Sequence[Scored]) -> list[str]:
+    texts = []
+    if len({c.seed for c in cells}) == 1:
+        texts.append("The spread over seeds: every system was trained once.")
+    else:
+        texts.append("The spread over worlds or data sets: all seeds see the same frames, in another order.")
+    if len({c.split for c in cells}) == 1:
+        texts.append("Other choices of novel classes: there is one split.")
+    if experiment.world is not None:
+        texts.append("Real driving data: the drive world is procedural, and its CLIP a small stand-in.")
+    if experiment.subset == "val":
+        texts.append("A test set: settings may have been chosen with these same validation frames in view.")
+    texts.append("Speed on a GPU, unless the provenance above names one.")
+    return texts

@@ -1,0 +1,109 @@
+"""The whole way: plan, data set and caches, trainings and evaluations, results, report. Only what is missing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps.errors import OvpsError
+from ovps.progress import console
+from ovps.training.systems import load_system
+from pipelines.experiment.cell import Job
+from pipelines.experiment.collect import JSON, PARQUET, collect, save
+from pipelines.experiment.comparison_page import write_report
+from pipelines.experiment.projection import confirm, estimate
+from pipelines.experiment.provenance import command_line
+from pipelines.experiment.queue import run_all
+from pipelines.experiment.schema import Experiment
+from pipelines.experiment.stages import Stages, announce
+from pipelines.experiment.stores import prepare
+from pipelines.experiment.trainings import Training, plan
+
+ASK_ABOVE_HOURS = 4.0
+
+
+@dataclass(frozen=True)
+class ExperimentSummary:
+    """What came of it.
+
+    Attributes:
+        report, results, table: files written.
+        done, missing: cells (system, split, seed) that are scored, and that are not.
+    """
+
+    report: Path
+    results: Path
+    table: Path
+    done: int
+    missing: list[str]
+
+
+def run_experiment(
+    experiment: Experiment, *, whole: Experiment | None = None, jobs: int = 1, yes: bool = False
+) -> ExperimentSummary:
+    """Do what is missing of an experiment, then write results and report.
+
+    Args:
+        experiment: what is to be done, perhaps a part of `whole`.
+        whole: the experiment it is a part of: cells of it that are done already are shown too.
+        jobs: trainings at a time, each in a process with one thread. 1, or nothing but one training: in this process,
+            with the config's threads.
+        yes: start without asking, however long it takes.
+
+    Raises:
+        OvpsError: whatever stops a stage. Running it again goes on there.
+    """
+    stages = Stages(experiment.out / "seconds.json")
+    trainings = plan(experiment)
+    jobs = min(jobs, len(trainings))
+    print_plan(experiment, trainings)
+    caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
+    prepare(experiment, caches, stages)
+
+    todo = [Job(training, 1 if jobs > 1 else None) for training in trainings]
+    expected = estimate(todo, experiment.runs, jobs)
+    console.print(str(expected), highlight=False, soft_wrap=True)
+    confirm(expected, ASK_ABOVE_HOURS, yes, sys.stdin.isatty)
+    try:
+        run_all(todo, jobs, experiment.out / "logs", stages)
+    except (OvpsError, KeyboardInterrupt):
+        _results(experiment, whole, stages, report=False)  # what is done is not lost on anyone
+        raise
+    return _results(experiment, whole, stages)
+
+
+def _results(
+    experiment: Experiment, whole: Experiment | None, stages: Stages, *, report: bool = True
+) -> ExperimentSummary:
+    everything = _together(experiment, whole)
+    cells, missing = collect(plan(everything))
+    if cells:
+        save(everything, cells, missing, command_line(), stages.seconds)
+    if cells and report:
+        announce(f"report: {experiment.report}")
+        write_report(everything, cells, missing, stages)
+    return ExperimentSummary(experiment.report, experiment.out / JSON, experiment.out / PARQUET, len(cells), missing)
+
+
+def _together(part: Experiment, whole: Experiment | None) -> Experiment:
+    """The whole, with what the part has beyond it."""
+    if whole is None:
+        return part
+    fields = ("systems", "splits", "seeds")
+    joined = {f: tuple(dict.fromkeys((*getattr(whole, f), *getattr(part, f)))) for f in fields}
+    return part.model_copy(update=joined)
+
+
+def print_plan(experiment: Experiment, trainings: list[Training]) -> None:
+    """Which runs, and which systems share them."""
+    announce(
+        f"experiment {experiment.name}: {len(experiment.systems)} systems, {len(experiment.splits)} splits,"
+        f" {len(experiment.seeds)} seeds, {len(trainings)} trainings"
+    )
+    for training in trainings:
+        console.print(
+            f"  {training.run.name}: {'; '.join(e.label for e in training.evaluations)}",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,226 @@
+"""One frame: read, lift, encode, and bring into the form it is stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from cache_schemas.v1 import CameraRow, Codec
+from ovps.cache.codecs import VoxelFeatures, expected_bytes
+from ovps.cache.frame_data import CachedFrame
+from ovps.cache.object_embeddings import find_objects, no_objects
+from ovps.cache.writer import EncodedFrame, encode_frame
+from ovps.clip.dense import DenseEncoder
+from ovps.datasets import Dataset
+from ovps.errors import FrameError
+from ovps.frame import Camera, Frame, PointCloud
+from ovps.geometry.calibration import check_calibration
+from ovps.geometry.grid import Grid, voxelise
+from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
+from ovps.geometry.visibility import Occlusion
+from ovps.taxonomy import Taxonomy
+
+_FARTHEST_M = 1000.0  # no LiDAR measures so far
+_UNIT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What computing a frame takes.
+
+    Attributes:
+        encoder_for: the image encoder for images of a size (width, height).
+        clip_dim: C.
+    """
+
+    dataset: Dataset
+    taxonomy: Taxonomy
+    grid: Grid
+    occlusion: Occlusion | None
+    codec: Codec
+    encoder_for: Callable[[tuple[int, int]], DenseEncoder]
+    clip_dim: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """Geometry of a frame: which cells its points and voxels mix.
+
+    Attributes:
+        coords: (V, 3) int32; point_voxel: (N,) int64; weights: (V, K) CSR float32.
+        beyond_range: points outside the grid's range.
+    """
+
+    points: LiftedPoints
+    coords: NDArray[np.int32]
+    point_voxel: NDArray[np.int64]
+    weights: csr_array
+    beyond_range: int
+
+
+@dataclass
+class StageTimes:
+    """Seconds spent, stage by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+
+def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
+    """Everything that the cache keeps of one frame.
+
+    Labels decide nothing here but the objects: which points, voxels and features are kept is the same without them.
+
+    Raises:
+        FrameError: a file is missing or senseless, the calibration is that of no camera, no camera sees a point, or
+            the encoder makes features that are none.
+    """
+    with times.stage("read"):
+        cloud = read_cloud(frame, tools)
+        label = tools.dataset.read_labels(frame) if frame.labels_path is not None else None
+        images = [tools.dataset.read_image(camera) for camera in frame.cameras]
+        _check_labels(frame, cloud, label)
+    with times.stage("lift"):
+        lifted = lift_frame(frame, cloud, tools)
+    points = lifted.points
+    with times.stage("encode"):  # image by image, or the big encoders do not fit into memory
+        cells = np.zeros((points.weights.shape[1], tools.clip_dim), np.float32)
+        first = 0
+        for camera, image in zip(frame.cameras, images, strict=True):
+            encoder = tools.encoder_for((camera.width, camera.height))
+            map_cells = encoder.encode(np.array(image[None]))[0].reshape(-1, tools.clip_dim).cpu().numpy()
+            _check_features(frame, camera, encoder.name, map_cells)
+            cells[first : first + len(map_cells)] = map_cells
+            first += len(map_cells)
+    with times.stage("lift"):
+        features = VoxelFeatures(cells, lifted.weights)
+        objects = no_objects(tools.clip_dim)
+        if label is not None:
+            objects = find_objects(label, tools.taxonomy, points.weights, points.views, cells)
+        cached = CachedFrame(
+            token=frame.token,
+            scene=frame.scene,
+            subset=frame.subset,
+            index=frame.index,
+            timestamp_us=frame.timestamp_us,
+            xyz=cloud.xyz,
+            intensity=cloud.intensity,
+            point_voxel=lifted.point_voxel,
+            views=points.views,
+            label=label,
+            coords=lifted.coords,
+            valid=features.valid,
+            clip=features.dense(),
+            object_class=objects.classes,
+            object_instance=objects.instance,
+            object_points=objects.points,
+            object_seen_points=objects.seen_points,
+            object_embedding=objects.embedding,
+            global_from_lidar=frame.global_from_lidar,
+            cameras=camera_rows(frame, lifted),
+            beyond_range=lifted.beyond_range,
+        )
+        return encode_frame(cached, features, tools.codec)
+
+
+def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
+    """The sweep of a frame, as a sweep can be.
+
+    Raises:
+        FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
+    """
+    cloud = tools.dataset.read_points(frame)
+    fault = _cloud_fault(cloud)
+    if fault:
+        raise FrameError(
+            fault,
+            path=frame.points_path,
+            frame=frame.token,
+            remedy="Points are in metres, in the LiDAR's own frame; or leave such frames out with --on-error skip",
+        )
+    return cloud
+
+
+def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
+    """Project, voxelise, average; no image is needed.
+
+    Raises:
+        FrameError: the calibration is that of no camera, or no camera sees a point.
+    """
+    check_calibration(frame)
+    cell_grids = [tools.encoder_for((camera.width, camera.height)).cells for camera in frame.cameras]
+    points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
+    if not any(points.seen):
+        raise FrameError(
+            f"none of the {len(frame.cameras)} cameras sees a point",
+            path=frame.points_path,
+            frame=frame.token,
+            remedy="Check the calibration and the poses; or leave such frames out with --on-error skip",
+        )
+    coords, point_voxel = voxelise(cloud.xyz, tools.grid)
+    weights = lift_voxels(points, point_voxel, len(coords))
+    return Lifted(points, coords, point_voxel, weights, int(tools.grid.beyond(cloud.xyz).sum()))
+
+
+def camera_rows(frame: Frame, lifted: Lifted) -> tuple[CameraRow, ...]:
+    """The cameras of a frame and how many points each sees."""
+    pairs = zip(frame.cameras, lifted.points.seen, strict=True)
+    return tuple(CameraRow(channel=c.channel, width=c.width, height=c.height, seen=seen) for c, seen in pairs)
+
+
+def smaller_codec(frame: Frame, tools: Tools) -> Codec:
+    """The codec that stores this frame in fewer bytes."""
+    sizes = expected_bytes(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.clip_dim)
+    return min(sizes, key=lambda codec: sizes[codec])
+
+
+def _cloud_fault(cloud: PointCloud) -> str | None:
+    """What a sweep cannot be; None if nothing is wrong with it."""
+    if len(cloud) == 0:
+        return "the sweep has no points"
+    if not (np.isfinite(cloud.xyz).all() and np.isfinite(cloud.intensity).all()):
+        return "points hold NaN or infinity"
+    far = np.abs(cloud.xyz).max(axis=1) > _FARTHEST_M
+    if far.any():
+        where = ", ".join(f"{value:.6g}" for value in cloud.xyz[far.argmax()])
+        return f"{far.sum()} of {len(cloud)} points lie farther than {_FARTHEST_M:g} m away, the first at ({where})"
+    if cloud.intensity.min() < 0 or cloud.intensity.max() > 1:
+        return f"intensities are {cloud.intensity.min():g} to {cloud.intensity.max():g}, expected 0 to 1"
+    return None
+
+
+def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | None) -> None:
+    if label is not None and len(label) != len(cloud):
+        raise FrameError(
+            f"{len(label)} labels for {len(cloud)} points",
+            path=frame.labels_path,
+            frame=frame.token,
+            remedy="Points and labels are of different downloads: fetch both again",
+        )
+
+
+def _check_features(frame: Frame, camera: Camera, encoder: str, cells: NDArray[np.float32]) -> None:
+    """Cells (K, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on whoever reads it."""
+    bad = ~(np.abs(np.linalg.norm(cells, axis=1) - 1) < _UNIT)  # NaN is not near anything
+    if bad.any():
+        raise FrameError(
+            f"{encoder} gives {bad.sum()} of {len(cells)} cells of {camera.channel} a feature that is no unit vector:"
+            " NaN, infinity or nothing",
+            path=camera.image_path,
+            frame=frame.token,
+            remedy="If it does so for every image, its weights are at fault: give others (--weights). If for this one"
+            " alone, leave the frame out with --on-error skip",
+        )

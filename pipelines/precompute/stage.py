@@ -1,0 +1,262 @@
+"""The whole stage: tables, store, tasks, summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from pydantic import BaseModel, ConfigDict
+
+import ovps
+from cache_schemas.v1 import Codec, Provenance, SkippedRow
+from ovps import datasets
+from ovps.cache.lock import exclusive
+from ovps.cache.reader import read_info
+from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
+from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
+from ovps.clip.text import build_vocabulary
+from ovps.errors import DatasetError, FrameError
+from ovps.frame import Frame
+from ovps.geometry.visibility import Occlusion
+from ovps.interrupt import kept
+from ovps.taxonomy import load_taxonomy
+from ovps.vocabulary import entries_of
+from pipelines.precompute.compute_frame import smaller_codec
+from pipelines.precompute.display import Display, display
+from pipelines.precompute.executor import run_here, run_on_dask
+from pipelines.precompute.held import Held, check_scenes, held_in, move
+from pipelines.precompute.options import PrecomputeOptions
+from pipelines.precompute.plan import Task, check_unique, limited, plan
+from pipelines.precompute.task import Done, Job, clip_of, forget_clip, tools_of
+
+
+class PrecomputeSummary(BaseModel):
+    """What a run has done.
+
+    Attributes:
+        partitions: written in this run, new or with frames added.
+        frames: computed and committed in this run.
+        frames_before: of those asked for, already in the store, where nothing was missing.
+        relabelled: of `frames`, in the store before, but without the labels that the data set has now.
+        mended: of `frames`, quarantined before.
+        moved: of those asked for, in another subset or at another place in the scene than before; not computed again.
+        unlabelled: of those asked for, in the store without labels.
+        quarantined: of those asked for, not computed, or not with their labels, and why.
+        bytes_written: of this run's partitions.
+        seconds: wall clock of computing, from the first task to the last.
+        stage_seconds: summed over workers.
+        peak_worker_bytes: resident memory of the largest worker at its highest.
+        weights_random: the CLIP features mean nothing: show it wherever results are shown.
+        sweeps: of the frames asked for that are in the store now; None if none is.
+        warnings: what in them should be looked into.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    out: Path
+    partitions: int
+    frames: int
+    frames_before: int
+    relabelled: int
+    mended: int
+    moved: int
+    unlabelled: int
+    quarantined: tuple[SkippedRow, ...]
+    images: int
+    bytes_written: int
+    seconds: float
+    images_per_second: float
+    frames_per_second: float
+    stage_seconds: dict[str, float]
+    peak_worker_bytes: int
+    workers: int
+    weights_random: bool
+    sweeps: SweepStatistics | None
+    warnings: tuple[str, ...]
+
+
+def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
+    """Compute what the store lacks of the frames asked for.
+
+    That is frames that it has never seen, quarantined frames, and frames that had no labels and have some now. What has
+    changed inside a file of a committed frame is not noticed, and what the data set does not have any more stays.
+
+    Raises:
+        DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
+            Whatever was committed before stays, and the store verifies.
+    """
+    options = options.resolved()
+    frames = frames_of(options)
+    job, provenance = prepare(options, frames)
+    with exclusive(options.out):
+        _open_store(options, job, provenance)
+        if options.scheduler or options.workers:
+            forget_clip()  # the workers have their own
+        remove_leftovers(options.out)
+        before = held_in(options.out)
+        check_scenes(frames, before, options.out)
+        moved = move(frames, options.out)
+        tasks = plan(frames, before, options.partition_frames)
+        start = perf_counter()
+        results: list[Done] = []
+        todo = sum(len(task.frames) for task in tasks)
+        with kept(lambda: _kept(options.out, before, todo)), display(todo) as shown:
+            for done in _run(job, tasks, options, shown):
+                shown.partition_done(done)
+                results.append(done)
+        seconds = perf_counter() - start
+        after = held_in(options.out)
+
+    tried = [frame for task in tasks for frame in task.frames]
+    _check_outcome(frames, tried, before, after)
+    complete = [frame for frame in tried if not after[frame.token].lacks(frame)]
+    known = [before[frame.token] for frame in complete if frame.token in before]
+    asked = [after[frame.token] for frame in frames]
+    images = sum(done.images for done in results)
+    computed = sum(done.frames for done in results)
+    rows = [held.row for held in asked if held.row is not None]
+    return PrecomputeSummary(
+        out=options.out,
+        partitions=sum(done.frames > 0 for done in results),
+        frames=computed,
+        frames_before=len(frames) - len(tried),
+        relabelled=sum(held.row is not None for held in known),
+        mended=sum(held.row is None for held in known),
+        moved=moved,
+        unlabelled=sum(held.row is not None and not held.row.labelled for held in asked),
+        quarantined=tuple(held.skipped for held in asked if held.skipped is not None),
+        images=images,
+        bytes_written=sum(done.bytes for done in results),
+        seconds=seconds,
+        images_per_second=images / seconds if results else 0.0,
+        frames_per_second=computed / seconds if results else 0.0,
+        stage_seconds=dict(sum((Counter(done.seconds) for done in results), Counter())),
+        peak_worker_bytes=max((done.peak_bytes for done in results), default=0),
+        workers=options.workers or 1,
+        weights_random=provenance.weights_random,
+        sweeps=sweep_statistics(rows),
+        warnings=sweep_warnings(rows),
+    )
+
+
+def frames_of(options: PrecomputeOptions) -> list[Frame]:
+    """The frames asked for; `options` are resolved.
+
+    Raises:
+        DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
+    """
+    assert options.dataroot is not None
+    frames = datasets.get(options.dataset).load_frames(options.dataroot, options.version, options.subsets)
+    check_unique(frames)
+    frames = limited(frames, options.limit)
+    if not frames:
+        raise DatasetError(
+            f"no frames of {options.version} in {', '.join(options.subsets)}",
+            path=options.dataroot,
+            remedy="Check --version and --split",
+        )
+    without = next((frame for frame in frames if not frame.cameras), None)
+    if without is not None:
+        raise DatasetError("a frame without cameras", path=options.dataroot, frame=without.token)
+    return frames
+
+
+def _check_outcome(
+    frames: Sequence[Frame], tried: Sequence[Frame], before: Mapping[str, Held], after: Mapping[str, Held]
+) -> None:
+    """A run that has nothing to show is no success, whatever may be skipped.
+
+    Frames that were quarantined before and still cannot be computed are no news, as long as the store has others.
+
+    Raises:
+        DatasetError: nothing that was tried for the first time could be computed, or nothing at all is in the store.
+    """
+    failed = [frame for frame in tried if after[frame.token].lacks(frame)]
+    news = any(frame.token not in before or before[frame.token].skipped is None for frame in failed)
+    empty = all(after[frame.token].row is None for frame in frames)
+    if len(failed) < len(tried) or not (news or empty):
+        return
+    record = after[failed[0].token].skipped
+    reason = record.reason.rstrip(".") if record else "no reason is known"
+    raise DatasetError(
+        f"none of {len(failed)} frames could be computed, all are quarantined. The first one: {reason}",
+        remedy="Mend what it names and run the same command again: it tries quarantined frames again",
+    )
+
+
+def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Provenance]:
+    """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
+    assert options.device is not None  # resolved
+    device = options.device
+    clip = clip_of(options.encoder, options.weights, device)
+    occlusion = Occlusion() if options.occlusion else None
+    job = Job(
+        out=options.out,
+        dataset=options.dataset,
+        encoder=options.encoder,
+        weights=options.weights,
+        weights_sha256=clip.weights_sha256,
+        device=device,
+        upscale=options.upscale,
+        grid=options.grid,
+        occlusion=occlusion,
+        codec=options.codec or "dense",
+        skip_bad_frames=options.on_error == "skip",
+    )
+    if options.codec is None:
+        # val has no say in how the features that are trained on are rounded
+        first = [frame for frame in frames if frame.subset == options.subsets[0]]
+        job = replace(job, codec=_choose_codec(job, first))
+    provenance = Provenance(
+        dataset=options.dataset,
+        dataset_version=options.version,
+        taxonomy=datasets.get(options.dataset).TAXONOMY,
+        encoder=clip.name,
+        weights_sha256=clip.weights_sha256,
+        weights_random=clip.weights_random,
+        clip_dim=clip.dim,
+        upscale=options.upscale,
+        grid=options.grid,
+        occlusion=occlusion.model_dump() if occlusion else None,
+        codec=job.codec,
+        code_version=ovps.__version__,
+    )
+    return job, provenance
+
+
+def _choose_codec(job: Job, frames: list[Frame]) -> Codec:
+    """That of the store, if there is one; else the smaller one, by the first frame that can be lifted."""
+    if is_store(job.out):
+        return read_info(job.out).provenance.codec
+    tools = tools_of(job)
+    for frame in frames:
+        try:
+            return smaller_codec(frame, tools)
+        except FrameError:  # told when its turn comes
+            continue
+    return job.codec
+
+
+def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) -> None:
+    """Make the store with the vocabulary of the data set's own classes, or check that it may be added to."""
+    if is_store(options.out):
+        check_provenance(options.out, provenance)
+        return
+    clip = clip_of(job.encoder, job.weights, job.device)
+    create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
+
+
+def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
+    new = sum(held.row is not None and before.get(token) != held for token, held in held_in(store).items())
+    return f"{new} of {todo} frames are committed in {store} and stay"
+
+
+def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:
+    if not tasks:
+        return iter(())
+    if options.scheduler is None and not options.workers:
+        return run_here(job, tasks, shown.frame_done)
+    return run_on_dask(job, tasks, shown.frame_done, options.workers or 1, options.scheduler)

@@ -1,0 +1,191 @@
+"""One task: compute the frames of a partition and commit it. Runs in a worker; loads CLIP once per process."""
+
+from __future__ import annotations
+
+import gc
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from cache_schemas.v1 import Codec, SkippedRow
+from ovps import datasets
+from ovps.cache.layout import manifest_path
+from ovps.cache.manifest import read_manifest, write_manifest
+from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
+from ovps.clip.dense import DenseEncoder, dense_encoder
+from ovps.clip.loading import Clip, load_clip
+from ovps.errors import FrameError, WeightsError
+from ovps.frame import Frame
+from ovps.geometry.grid import Grid
+from ovps.geometry.visibility import Occlusion
+from ovps.taxonomy import load_taxonomy
+from pipelines.precompute.compute_frame import StageTimes, Tools, compute_frame
+from pipelines.precompute.plan import Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a run have in common; small, and sent with each."""
+
+    out: Path
+    dataset: str
+    encoder: str
+    weights: str | None
+    weights_sha256: str
+    device: str
+    upscale: float
+    grid: str
+    occlusion: Occlusion | None
+    codec: Codec
+    skip_bad_frames: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task has done.
+
+    Attributes:
+        frames: computed.
+        images: of these.
+        bytes: written.
+        seconds: by stage.
+        peak_bytes: resident memory of the process at its highest so far.
+    """
+
+    partition: str
+    frames: int
+    images: int
+    bytes: int
+    seconds: dict[str, float]
+    peak_bytes: int
+
+
+OnFrame = Callable[[int], None]  # called after each frame with its number of images
+
+
+def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
+    """Compute frames and commit them to their partition, beside what it holds already.
+
+    Raises:
+        FrameError: of the first bad frame, unless the job skips those; then nothing of the partition is committed.
+        StorageError: the disk refuses; nothing of the partition is committed.
+    """
+    tools = tools_of(job)
+    times = StageTimes()
+    frames: list[EncodedFrame] = []
+    skipped: list[SkippedRow] = []
+    images = 0
+    with one_thread():
+        for frame in task.frames:
+            try:
+                frames.append(compute(frame, tools, times))
+                images += len(frame.cameras)
+            except FrameError as error:
+                if not job.skip_bad_frames:
+                    raise
+                skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
+            on_frame(len(frame.cameras))
+    with times.stage("write"):
+        written = _commit(job.out, task, frames, skipped)
+    return Done(
+        partition=task.name,
+        frames=len(frames),
+        images=images,
+        bytes=written,
+        seconds=times.seconds,
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[SkippedRow]) -> int:
+    """Put a task's frames into its partition, which keeps what else it holds; return the bytes of the files written.
+
+    A frame that is in the store without labels stays so if its labels cannot be read; that it is `skipped` is noted.
+    """
+    manifest = manifest_path(out, task.name)
+    if not manifest.exists():
+        row = write_partition(out, task.name, task.scene, frames, skipped)
+        return sum(file.bytes for file in row.files)
+    before = read_manifest(manifest)
+    tried = {frame.token for frame in task.frames}
+    skipped = [record for record in before.skipped if record.token not in tried] + skipped
+    if not frames:
+        if tuple(skipped) != before.skipped:
+            write_manifest(out, before.model_copy(update={"skipped": tuple(skipped)}))
+        return 0
+    others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
+    together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
+    row = write_partition(out, task.name, task.scene, together, skipped)
+    return sum(file.bytes for file in row.files)
+
+
+def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
+    """Compute one frame; every FrameError names it."""
+    try:
+        return compute_frame(frame, tools, times)
+    except FrameError as error:
+        if error.frame is None:  # raised where only the image or the cloud is known
+            raise FrameError(error.message, path=error.path, frame=frame.token, remedy=error.remedy) from error
+        raise
+
+
+def tools_of(job: Job) -> Tools:
+    """The tools of a job; CLIP is loaded once per process."""
+    dataset = datasets.get(job.dataset)
+    clip = clip_of(job.encoder, job.weights, job.device)
+    if clip.weights_sha256 != job.weights_sha256:
+        raise WeightsError(
+            f"{job.encoder} has weights {clip.weights_sha256[:12]}… here, but {job.weights_sha256[:12]}… at the client",
+            path=job.weights,
+            remedy="Give all workers the same file",
+        )
+
+    def encoder_for(image_size: tuple[int, int]) -> DenseEncoder:
+        return _encoder_of(clip, image_size, job.upscale)
+
+    return Tools(
+        dataset=dataset,
+        taxonomy=load_taxonomy(dataset.TAXONOMY),
+        grid=Grid.parse(job.grid),
+        occlusion=job.occlusion,
+        codec=job.codec,
+        encoder_for=encoder_for,
+        clip_dim=clip.dim,
+    )
+
+
+@lru_cache(maxsize=1)
+def clip_of(encoder: str, weights: str | None, device: str) -> Clip:
+    """CLIP on a device, kept for the next task."""
+    with one_thread():
+        clip = load_clip(encoder, weights)
+        clip.model.to(device)
+        return clip
+
+
+@lru_cache(maxsize=8)
+def _encoder_of(clip: Clip, image_size: tuple[int, int], upscale: float) -> DenseEncoder:
+    return dense_encoder(clip, image_size, upscale=upscale)
+
+
+def forget_clip() -> None:
+    """Free CLIP's memory: the client needs it for the vocabulary only."""
+    _encoder_of.cache_clear()
+    clip_of.cache_clear()
+    gc.collect()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: with more, sums may be ordered otherwise, and bytes would depend on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

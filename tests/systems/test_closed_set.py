@@ -1,0 +1,66 @@
+"""Learned logits: entries find the class they are named after, and nothing else can be named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError, VocabularyError
+from ovps.inference.predict_frame import Text
+from ovps.systems.closed_set import LearnedClassifier, closed_text
+from ovps.taxonomy import load_split, load_taxonomy
+from ovps.vocabulary import Entry, Vocabulary
+from pipelines.evaluate import evaluate
+from pipelines.predict import predict
+from tests.training.small import small_run
+
+TRAINED = ("car", "road", "tree", "bus")
+
+
+def test_entries_in_any_order_find_their_class():
+    torch.manual_seed(0)
+    classifier = LearnedClassifier(6, len(TRAINED), 0.01)
+    embedding = torch.nn.functional.normalize(torch.randn(3, 5, 6), dim=-1)
+    own = classifier(embedding, closed_text(TRAINED, TRAINED), torch.arange(4), 4)
+    asked = ("bus", "car", "tree")
+    found = classifier(embedding, closed_text(asked, TRAINED), torch.arange(3), 3)
+    for e, name in enumerate(asked):
+        torch.testing.assert_close(found[..., e], own[..., TRAINED.index(name)])
+    for q in range(5):  # slowly: a linear layer on embeddings of length sqrt(C)
+        for k in range(4):
+            weight, bias = classifier.linear.weight[k].detach(), classifier.linear.bias[k].detach()
+            expected = sum(float(w) * float(x) * 6**0.5 for w, x in zip(weight, embedding[0, q], strict=True)) + float(
+                bias
+            )
+            assert float(own[0, q, k]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_what_was_not_trained_cannot_be_named():
+    with pytest.raises(ValueError, match="not in tuple"):
+        closed_text(("car", "tram"), TRAINED)
+    entries = tuple(Entry(name, "thing", (name,)) for name in ("car", "tram"))
+    vocabulary = Vocabulary(entries, torch.eye(2).numpy(), torch.arange(2).numpy(), "synthetic", "0" * 64)
+    with pytest.raises(VocabularyError, match="cannot name tram"):
+        Text.closed(vocabulary, TRAINED)
+
+
+def test_a_run_with_all_labels_is_scored_by_any_split(store, tmp_path):
+    small_run(store, tmp_path / "run", "steps=2", system="closed_set")
+    whole = evaluate(tmp_path / "run", store, out=tmp_path / "all")
+    assert whole.split == "all"
+    assert "novel" not in whole.system.panoptic.groups
+    result = evaluate(tmp_path / "run", store, split="b12n4", out=tmp_path / "b12n4")
+    taxonomy = load_taxonomy("nuscenes")
+    assert result.novel == frozenset(load_split("b12n4").novel_ids(taxonomy))
+    assert result.system.panoptic.groups["novel"].classes == 4
+    assert result.system.panoptic.groups["all"] == whole.system.panoptic.groups["all"]
+    assert len(Store.open(store).vocabulary.entries) == 16
+    assert [v.name for v in result.variants] == ["unsplit"]  # the others name things by text, which it does not know
+
+
+@pytest.mark.parametrize("system", ["closed_set", "openscene"])
+def test_filling_needs_masks_with_classes_from_text(store, tmp_path, system):
+    small_run(store, tmp_path / "run", "steps=1", system=system)
+    with pytest.raises(ConfigError, match=r"to fill with.*--fill"):
+        predict(tmp_path / "run", store, tmp_path / "out", fill=True)
