@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 
 import torch
 import typer
+from ovps.training.class_text import base_classes
 
 from benchmarks.setting import FRAMES, ROOT, options, paired
 from ovps.batch.loader import training_frames
@@ -25,7 +26,6 @@ from ovps.batch.sample import Batch, join, make_sample
 from ovps.batch.statistics import measure
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
-from ovps.training.class_text import base_classes
 from ovps.training.config import load_config
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser

@@ -22,12 +22,11 @@ from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.errors import ConfigError
 from ovps.evaluation.mask_recall import COVERED, best_iou, true_segments
-from ovps.inference.predict_frame import MaskAnswer, ask
 from ovps.inference.session import Session, frames_of, open_session
-from ovps.model.classify import TextClassifier, class_cosines
+from ovps.model.classify import ClassifierConfig, class_cosines
 from ovps.model.masks import MaskForm, mask_probability
-from ovps.model.network import Network
 from ovps.systems.pfc import pooled_clip
+from ovps.systems.queries import SYSTEM, MaskAnswer
 from ovps.taxonomy import Taxonomy
 
 INSIDE = 0.5  # mask probability, as in mask recall
@@ -57,17 +56,16 @@ def covered_things(frame: CachedFrame, answer: MaskAnswer, taxonomy: Taxonomy, f
 @torch.inference_mode()
 def named(session: Session) -> dict[int, list[Named]]:
     """The covered things by class id."""
-    network, text, found = session.run.network, session.text, defaultdict(list)
-    if not (isinstance(network, Network) and isinstance(network.classifier, TextClassifier)):
+    run, classes, found = session.run, session.classes, defaultdict(list)
+    if run.system.name != SYSTEM.name:
         raise ConfigError("this run has no queries named by text", remedy="Name a run of ovps, pfc or their ablations")
 
     def entry(embedding: Tensor) -> list[int]:
-        return class_cosines(embedding, text.text, text.class_index, len(text.is_thing)).argmax(1).tolist()
+        return class_cosines(embedding, classes).argmax(1).tolist()
 
     for ref in frames_of(session.store, "val"):
         frame = session.store.read(ref)
-        answer = ask(network, frame_batch(frame, session.run.grid), text)
-        assert isinstance(answer, MaskAnswer), ref.token
+        answer = SYSTEM.answer(run.network, frame_batch(frame, run.grid), classes, session.merge, ClassifierConfig())
         pooled, has_clip = pooled_clip(answer.logits, answer.batch.clip, answer.batch.clip_valid, session.merge.masks)
         own, clip, cosine = entry(answer.embedding), entry(pooled), F.cosine_similarity(answer.embedding, pooled)
         for class_id, query in covered_things(frame, answer, session.run.taxonomy, session.merge.masks):

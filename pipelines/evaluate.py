@@ -19,8 +19,7 @@ import torch
 import ovps
 from ovps.errors import ConfigError, StorageError
 from ovps.evaluation.results import EvalResult, FrameScore
-from ovps.evaluation.tally import Tally
-from ovps.inference.predict_frame import Variant
+from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.inference.prediction import class_warnings
 from ovps.inference.session import labelled_frames_of, open_session, predictions
 from ovps.machine import cores
@@ -31,7 +30,6 @@ from ovps.training.run import LAST
 from ovps.vocabulary import digest
 
 METRICS = "metrics.json"
-VARIANTS: tuple[Variant, ...] = ("unsplit", "proposals", "filled")
 CLASSES = "classes.parquet"
 FRAMES = "frames.parquet"
 
@@ -75,7 +73,7 @@ def evaluate(
     taxonomy = session.run.taxonomy
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
-    for number, (frame, prediction) in enumerate(predictions(session, frames, VARIANTS)):
+    for number, (frame, prediction) in enumerate(predictions(session, frames, tuple(VARIANTS))):
         tally.add(frame, prediction, number)
 
     result = EvalResult(

@@ -16,7 +16,6 @@ import numpy as np
 
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
-from ovps.inference.predict_frame import reads_camera, variants_of
 from ovps.inference.prediction import PointLabels, class_ids, named_classes, unnamed_classes
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.inference.submission import (
@@ -30,6 +29,7 @@ from ovps.inference.submission import (
 )
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
+from ovps.systems.protocol import System
 from ovps.training.config import TrainConfig
 from ovps.vocabulary import digest
 
@@ -99,7 +99,7 @@ def predict(
         StorageError: the disk refuses.
     """
     session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
-    if fill and "filled" not in variants_of(session.run.network):
+    if fill and "filled" not in session.run.system.variants:
         raise ConfigError(
             "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
         )
@@ -122,8 +122,9 @@ def predict(
         unlabelled += missed
     problems = []
     if form == "submission":
-        camera = reads_camera(session.run.network, session.classifier, filled=fill)
-        write_meta(out, subset, use_camera=camera, use_external=uses_clip(session.run.config))
+        run_config, system = session.run.config, session.run.system
+        camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
+        write_meta(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
         problems = check_submission(out, subset, points, taxonomy)
     content = json.dumps(_about(session, subset, fill, form, left_out), indent=2) + "\n"
     write_whole(out / ABOUT, content.encode())
@@ -143,10 +144,10 @@ def predict(
     )
 
 
-def uses_clip(config: TrainConfig) -> bool:
+def uses_clip(system: System, config: TrainConfig) -> bool:
     """Whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
     loss = config.loss
-    return config.model.head != "learned" or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
+    return system.uses_text or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
 
 
 def _submit(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from torch.optim import AdamW
 from torch.utils import deterministic
 
 import ovps
+from ovps import systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.loader import Batches, training_frames
 from ovps.batch.statistics import load_statistics, measure, save_statistics
@@ -34,7 +35,6 @@ from ovps.machine import use_own_cores
 from ovps.progress import progress
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
-from ovps.training.class_text import base_classes, closed_classes
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
 from ovps.training.loop import StepReport, train_steps
@@ -55,7 +55,7 @@ from ovps.training.run import (
     make_network,
     save_settings,
 )
-from ovps.training.systems import check_config, load_system
+from ovps.training.system_files import check_config, load_system
 from ovps.vocabulary import save_vocabulary
 
 # Settings that do not change what is learned: a run may go on with other values of these.
@@ -170,8 +170,8 @@ def resolve(options: TrainOptions) -> TrainConfig:
 
 def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Processes, begin: float) -> TrainSummary:
     run, config, total, device = options.out, batches.config, info.total_steps, processes.device
-    closed = config.model.head == "learned"
-    base = closed_classes(batches.base) if closed else base_classes(batches.store.vocabulary, batches.base)
+    system = systems.get(config.system)
+    base = system.training_classes(batches.store.vocabulary, batches.base)
     torch.manual_seed(config.seed)
     network = synchronise_norms(make_network(config, info), processes).to(device)
     optimiser = make_optimiser(network, config.optimiser)
@@ -189,7 +189,7 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
         save_settings(run, config, info)
 
     stop = min(total, options.stop_after or total)
-    objective = make_objective(config, base.to(device), statistics.mean_l1, processes.mean)
+    objective = make_objective(system, config, base.to(device), statistics.mean_l1, processes.mean)
     every = train_steps(
         network, optimiser, batches, objective, config, start=start, stop=stop, total=total, processes=processes
     )

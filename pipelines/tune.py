@@ -13,19 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ovps.batch.voxels import frame_batch
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
-from ovps.inference.predict_frame import ask
 from ovps.inference.prediction import class_ids
 from ovps.inference.session import labelled_frames_of, open_session
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
-from ovps.systems.openscene import VoxelNetwork
-
-# of a network with queries: which masks are kept, and where they end; of one without: what parts two things
-QUERY_SETTINGS = {"score": (0.1, 0.2, 0.3, 0.4), "mask": (0.2, 0.3, 0.5)}
-VOXEL_SETTINGS = {"split_gap": (0.3, 0.5, 0.8, 1.2), "split_gap_per_metre": (0.01, 0.02, 0.03)}
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,9 @@ def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val
         CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
     """
     session = open_session(run, cache, split=split)
-    taxonomy, network = session.run.taxonomy, session.run.network
+    taxonomy, network, system = session.run.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
-    settings = list(_settings(VOXEL_SETTINGS if isinstance(network, VoxelNetwork) else QUERY_SETTINGS))
+    settings = list(_settings(system.tuning))
     counts = [PanopticCounts.empty() for _ in settings]
     class_of, frames = class_ids(session.vocabulary, taxonomy), labelled_frames_of(session.store, subset)
     with progress("tune", "frames", len(frames), note=f"{len(settings)} settings") as counter:
@@ -75,7 +71,8 @@ def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val
             frame = session.store.read(ref)
             assert frame.label is not None
             batch = frame_batch(frame, session.run.grid).to(session.device)
-            answer = ask(network, batch, session.text, session.merge.masks, session.classifier)
+            with torch.inference_mode():
+                answer = system.answer(network, batch, session.classes, session.merge, session.classifier)
             semantic, instance = taxonomy.decode(frame.label)
             points = batch.point_voxel.cpu().numpy()
             for setting, count in zip(settings, counts, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult
-from ovps.inference.predict_frame import Text, Variant, predict_frame
+from ovps.inference.predict_frame import predict_frame
 from ovps.inference.prediction import FramePrediction
 from ovps.machine import use_own_cores
+from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
@@ -52,12 +54,11 @@ class Session:
         """Ids of the classes that the scores call novel."""
         return self.split.novel_ids(self.run.taxonomy)
 
-    @property
-    def text(self) -> Text:
-        """The vocabulary as the run's head takes it."""
+    @cached_property
+    def classes(self) -> ClassText:
+        """The vocabulary as the run's system takes it."""
         trained = ClassSplit(self.run.taxonomy, self.run.split).names
-        closed = self.run.config.model.head == "learned"
-        return (Text.closed if closed else Text.of)(self.vocabulary, trained, self.device)
+        return self.run.system.classes(self.vocabulary, trained).to(self.device)
 
 
 def open_session(
@@ -164,13 +165,16 @@ def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
 
 
 def predictions(
-    session: Session, frames: Sequence[FrameRef], variants: tuple[Variant, ...] = ()
+    session: Session, frames: Sequence[FrameRef], variants: tuple[str, ...] = ()
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:
     """Each frame and what the run says about it, with a progress bar."""
-    text = session.text
+    run = session.run
     with progress("inference", "frames", len(frames)) as counter:
         for ref in frames:
             frame = session.store.read(ref)
-            batch = frame_batch(frame, session.run.grid).to(session.device)
-            yield frame, predict_frame(session.run.network, batch, text, session.merge, session.classifier, variants)
+            batch = frame_batch(frame, run.grid).to(session.device)
+            labels = predict_frame(
+                run.system, run.network, batch, session.classes, session.merge, session.classifier, variants
+            )
+            yield frame, labels
             counter.advance()

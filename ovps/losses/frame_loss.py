@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ovps.losses.assignment import Assignment, assign, assign_proposals
-from ovps.losses.base_classes import BaseClasses
 from ovps.losses.classes import class_loss, counted_voxels, takes_part
 from ovps.losses.config import LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
 from ovps.losses.mask_loss import Masks, Members, Totals, dice_loss, exclusion_loss, mask_losses
 from ovps.losses.targets import Proposals, Targets
+from ovps.model.class_text import ClassText
 from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import mask_probability, mixture
+
+
+class Part(NamedTuple):
+    """One part of the loss: what is added up over the frames of a batch, and what the sum is divided by, both ()."""
+
+    sum: Tensor
+    count: Tensor | int
 
 
 def frame_parts(
@@ -22,11 +31,11 @@ def frame_parts(
     b: int,
     batch: VoxelBatch,
     targets: Targets,
-    base: BaseClasses,
+    base: ClassText,
     config: LossConfig,
     with_voxels: bool,
-) -> tuple[Tensor, Tensor]:
-    """Sums and counts, (PARTS,) each, of one frame at one layer.
+) -> dict[str, Part]:
+    """Every part of the loss of one frame at one layer, by its name in `PARTS`.
 
     Args:
         output: of the layer.
@@ -62,30 +71,27 @@ def frame_parts(
         if config.weight("coverage") > 0:
             coverage = coverage_loss(probability, ~answers, novel_or_noise)
 
-    found, on_found, found_counts = _on_proposals(masks, on_proposals, embedding, ~answers, proposals, base, config)
+    found, proposal_parts = _on_proposals(masks, on_proposals, embedding, ~answers, proposals, base, config)
     answers[found] = True
     exclusion = exclusion_loss(on_labelled, ~answers) if config.weight("exclusion") > 0 else zero
     valid_object = targets.object_valid[pairs.segment]
-    sums = torch.stack(
-        [
-            _class_sum(logits, masks, labelled, targets, pairs, found, config),
-            *mask_losses(masks, on_base, pairs.query, segments),
-            exclusion,
-            position,
-            object_loss(embedding[pairs.query], targets.object_embedding[pairs.segment], valid_object),
-            voxel,
-            coverage,
-            *on_found,
-        ]
-    )
-    # the negatives of a frame without any base segment count too, so that frame counts as one
     matched = len(pairs.query)
-    counts = [
-        *(max(matched, 1), matched, matched, 1, matched),
-        *(valid_object.sum(), valid.sum(), novel_or_noise.sum()),
-        *found_counts,
-    ]
-    return sums, torch.stack([torch.as_tensor(c, dtype=sums.dtype, device=sums.device) for c in counts])
+    focal_sum, dice_sum = mask_losses(masks, on_base, pairs.query, segments)
+    return {
+        # the negatives of a frame without any base segment count too, so that frame counts as one
+        "class": Part(_class_sum(logits, masks, labelled, targets, pairs, found, config), max(matched, 1)),
+        "mask_focal": Part(focal_sum, matched),
+        "mask_dice": Part(dice_sum, matched),
+        "exclusion": Part(exclusion, 1),
+        "position": Part(position, matched),
+        "object": Part(
+            object_loss(embedding[pairs.query], targets.object_embedding[pairs.segment], valid_object),
+            valid_object.sum(),
+        ),
+        "voxel": Part(voxel, valid.sum()),
+        "coverage": Part(coverage, novel_or_noise.sum()),
+        **proposal_parts,
+    }
 
 
 def _proposed(proposals: Proposals | None, labelled: Tensor) -> Tensor:
@@ -105,10 +111,10 @@ def _on_proposals(
     embedding: Tensor,
     free: Tensor,
     proposals: Proposals | None,
-    base: BaseClasses,
+    base: ClassText,
     config: LossConfig,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor | int, ...]]:
-    """Queries matched with proposals, then sums and counts of what is asked of them: focal, dice, L_O.
+) -> tuple[Tensor, dict[str, Part]]:
+    """Queries matched with proposals, and what is asked of them: focal, dice, L_O.
 
     Base voxels and other proposals are outside a proposal. The other unlabelled voxels, those at the ground, may belong
     to it or not: they count for nothing.
@@ -116,15 +122,18 @@ def _on_proposals(
     zero, learned = embedding.new_zeros(()), len(embedding) - len(base.stuff)
     unmatched = free[:learned].nonzero()[:, 0]
     if proposals is None or not len(proposals.valid):
-        return unmatched[:0], (zero, zero, zero), (0, 0, 0)
+        nothing = Part(zero, 0)
+        return unmatched[:0], {f"proposal_{name}": nothing for name in ("focal", "dice", "object")}
     pairs = assign_proposals(masks, totals, unmatched, proposals, config.costs)
     clusters = Members.of(pairs.segment, proposals.voxel_proposal, len(proposals.valid))
     valid = proposals.valid[pairs.segment]
-    sums = (
-        *mask_losses(masks, totals, pairs.query, clusters),
-        object_loss(embedding[pairs.query], proposals.embedding[pairs.segment], valid),
-    )
-    return pairs.query, sums, (len(pairs.query), len(pairs.query), valid.sum())
+    focal_sum, dice_sum = mask_losses(masks, totals, pairs.query, clusters)
+    object_sum = object_loss(embedding[pairs.query], proposals.embedding[pairs.segment], valid)
+    return pairs.query, {
+        "proposal_focal": Part(focal_sum, len(pairs.query)),
+        "proposal_dice": Part(dice_sum, len(pairs.query)),
+        "proposal_object": Part(object_sum, valid.sum()),
+    }
 
 
 def _class_sum(

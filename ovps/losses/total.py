@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovps.losses.base_classes import BaseClasses
 from ovps.losses.config import PARTS, LossConfig
-from ovps.losses.frame_loss import frame_parts
+from ovps.losses.frame_loss import Part, frame_parts
 from ovps.losses.targets import Targets
+from ovps.model.class_text import ClassText
 from ovps.model.inputs import LayerOutput, VoxelBatch
 
-# (class embedding (..., C), text (T, C), class index (T,), classes E) -> logits (..., E); `Network.class_logits`
-Classify = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+# (class embedding (..., C), E classes) -> logits (..., E); `Network.class_logits`
+Classify = Callable[[Tensor, ClassText], Tensor]
 
 
 @dataclass
@@ -47,7 +47,7 @@ def loss_terms(
     batch: VoxelBatch,
     targets: list[Targets],
     classify: Classify,
-    base: BaseClasses,
+    base: ClassText,
     mean_l1: float,
     config: LossConfig,
     reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
@@ -73,12 +73,12 @@ def loss_terms(
     for number, output in enumerate(outputs):
         last = number == len(outputs) - 1
         with_voxels = config.weight("voxel") > 0 and (last or config.voxel_layers == "all")
-        logits = classify(output.class_embedding, base.text, base.class_index, len(base))
+        logits = classify(output.class_embedding, base)
         frames = [
             frame_parts(output, logits[b], b, batch, targets[b], base, config, with_voxels) for b in range(len(targets))
         ]
-        sums.append(torch.stack([s for s, _ in frames]).sum(dim=0))
-        counts.append(torch.stack([c for _, c in frames]).sum(dim=0))
+        sums.append(torch.stack([torch.stack([frame[part].sum for part in PARTS]) for frame in frames]).sum(dim=0))
+        counts.append(torch.stack([_counts(frame, sums[-1]) for frame in frames]).sum(dim=0))
     # a part that was not computed has neither sum nor count
     parts = torch.stack(sums) / reduce(torch.stack(counts)).clamp(min=1e-6)
     parts = parts * parts.new_tensor([1 / mean_l1 if part == "voxel" else 1.0 for part in PARTS])
@@ -86,6 +86,11 @@ def loss_terms(
     by_voxels = torch.tensor([part in ("voxel", "coverage") for part in PARTS], device=parts.device)
     of_last_layer = {f"last/{part}": value for part, value in zip(PARTS, parts[-1].detach(), strict=True)}
     return LossTerms(weighted[~by_voxels].sum(), weighted[by_voxels].sum(), of_last_layer)
+
+
+def _counts(frame: dict[str, Part], like: Tensor) -> Tensor:
+    """(PARTS,) of the dtype and on the device of `like`."""
+    return torch.stack([torch.as_tensor(frame[part].count, dtype=like.dtype, device=like.device) for part in PARTS])
 
 
 def gradient_ratio(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from ovps.model.class_text import ClassText
 from ovps.model.layers import logit
 
 
@@ -47,9 +48,9 @@ class TextClassifier(nn.Module):
         self.raw_tau = nn.Parameter(torch.tensor(logit((math.log(tau) - self._low) / (self._high - self._low))))
         self.bias = nn.Parameter(torch.tensor(logit(class_prior)))
 
-    def forward(self, class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int) -> Tensor:
-        """Logits (..., E) of the classes of any vocabulary; arguments as in `class_cosines`."""
-        return class_logits(class_embedding, text, class_index, classes, self.tau, self.bias)
+    def forward(self, class_embedding: Tensor, classes: ClassText) -> Tensor:
+        """Logits (..., E) of any classes; arguments as in `class_cosines`."""
+        return class_logits(class_embedding, classes, self.tau, self.bias)
 
     @property
     def tau(self) -> Tensor:
@@ -57,26 +58,22 @@ class TextClassifier(nn.Module):
         return (self._low + (self._high - self._low) * self.raw_tau.sigmoid()).exp()
 
 
-def class_cosines(class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int) -> Tensor:
+def class_cosines(class_embedding: Tensor, classes: ClassText) -> Tensor:
     """Cosine to each class: the largest over its synonyms [paper].
 
     Args:
         class_embedding: (..., C), any norm.
-        text: (T, C), any norm, one row per synonym.
-        class_index: (T,) int64, the class of each row; every class has a row.
-        classes: E.
+        classes: E of them, whose text is (T, C), any norm.
 
     Returns:
         (..., E) float32.
     """
-    cosine = F.normalize(class_embedding.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
-    index = class_index.expand_as(cosine)
-    best = cosine.new_full((*cosine.shape[:-1], classes), -1.0)
+    cosine = F.normalize(class_embedding.float(), dim=-1) @ F.normalize(classes.text.float(), dim=-1).T
+    index = classes.class_index.expand_as(cosine)
+    best = cosine.new_full((*cosine.shape[:-1], len(classes)), -1.0)
     return best.scatter_reduce(-1, index, cosine, "amax", include_self=False)
 
 
-def class_logits(
-    class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int, tau: Tensor | float, bias: Tensor | float
-) -> Tensor:
+def class_logits(class_embedding: Tensor, classes: ClassText, tau: Tensor | float, bias: Tensor | float) -> Tensor:
     """cos / tau + b, (..., E); sigmoid makes class probabilities of it. Arguments as in `class_cosines`."""
-    return class_cosines(class_embedding, text, class_index, classes) / tau + bias
+    return class_cosines(class_embedding, classes) / tau + bias

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Norm = Literal["batch", "layer"]
-Head = Literal["text", "learned", "voxel"]
 
 
 class EncoderConfig(BaseModel):
@@ -47,10 +46,7 @@ class ModelConfig(BaseModel):
         position_bands: Fourier bands of the positional encoding (ours); 0 leaves the bare coordinates [P3Former].
         position_range: metres that make 1 in the positional encoding, also half the longest wavelength.
         mask_prior: probability that a voxel is in a mask before training, best about 1 / Q (ours; P3Former: 0.5).
-        head: `text`: queries in CLIP space, classified by cosine to the text of any vocabulary. `learned`: queries
-            with a learned logit for each training class, for the closed-set upper bound. `voxel`: no queries, every
-            voxel a point in CLIP space [OpenScene].
-        tau: initial temperature of that classifier, learned within `tau_range` (ours).
+        tau: initial temperature of the classifier by text, learned within `tau_range` (ours).
         class_prior: class probability before training where the cosine is 0; sets the initial bias (ours).
     """
 
@@ -68,7 +64,6 @@ class ModelConfig(BaseModel):
     position_bands: int = Field(6, ge=0)
     position_range: float = Field(50.0, gt=0)
     mask_prior: float = Field(0.02, gt=0, lt=1)
-    head: Head = "text"
     tau: float = Field(0.07, gt=0)
     tau_range: tuple[float, float] = (0.01, 1.0)
     class_prior: float = Field(0.01, gt=0, lt=1)

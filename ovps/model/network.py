@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ovps.model.class_text import ClassText
 from ovps.model.classify import TextClassifier
 from ovps.model.config import ModelConfig
 from ovps.model.decoder import Decoder
@@ -22,7 +23,7 @@ class Network(nn.Module):
         input_dim: D_in, channels of `VoxelBatch.features`.
         clip_dim: C.
         base_stuff: number of base stuff classes; each has a fixed query, behind the learned ones (`queries.py`).
-        classifier: class embeddings and text to logits, as `TextClassifier`, which is the default.
+        classifier: class embeddings and classes to logits, as `TextClassifier`, which is the default.
     """
 
     def __init__(
@@ -54,6 +55,6 @@ class Network(nn.Module):
         frames = [batch.voxels_of(b) for b in range(batch.frames)]
         return self.decoder(self.queries(batch.frames), [voxels[f] for f in frames], [place[f] for f in frames])
 
-    def class_logits(self, class_embedding: Tensor, text: Tensor, class_index: Tensor, classes: int) -> Tensor:
-        """Logits (..., E) of the classes of any vocabulary; see `ovps.model.classify`. Call it outside autocast."""
-        return self.classifier(class_embedding, text, class_index, classes)
+    def class_logits(self, class_embedding: Tensor, classes: ClassText) -> Tensor:
+        """Logits (..., E) of any classes, as the classifier takes them. Call it outside autocast."""
+        return self.classifier(class_embedding, classes)

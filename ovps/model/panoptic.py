@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ovps.model.class_text import ClassText
 from ovps.model.classify import class_cosines
 from ovps.model.clusters import ClusterConfig, components
 from ovps.model.masks import MaskForm, mask_probability
@@ -141,9 +142,7 @@ def fill_uncovered(
     panoptic: Panoptic,
     features: Tensor,
     usable: Tensor,
-    text: Tensor,
-    class_index: Tensor,
-    is_thing: Tensor,
+    classes: ClassText,
     position: Tensor,
     config: MergeConfig,
 ) -> Panoptic:
@@ -156,13 +155,13 @@ def fill_uncovered(
         panoptic: what the merge gave.
         features: (V, C).
         usable: (V,) bool, voxels whose feature means something.
-        text, class_index: see `ovps.model.classify`.
-        is_thing, position, config: as in `merge`.
+        classes: to choose from.
+        position, config: as in `merge`.
     """
     chosen = usable & (panoptic.voxel_class == NO_ENTRY)
-    best = class_cosines(features, text, class_index, len(is_thing)).argmax(dim=1)
+    best = class_cosines(features, classes).argmax(dim=1)
     new = torch.where(chosen, best, torch.full_like(best, NO_ENTRY))
-    fresh = _instances(new, new, is_thing, position, config.model_copy(update={"split": True}))
+    fresh = _instances(new, new, classes.is_thing, position, config.model_copy(update={"split": True}))
     fresh = torch.where(fresh > 0, fresh + panoptic.voxel_instance.max(), fresh)
     return Panoptic(
         torch.where(chosen, new, panoptic.voxel_class),

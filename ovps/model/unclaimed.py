@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ovps.model.class_text import ClassText
 from ovps.model.classify import class_cosines
 from ovps.model.clusters import ClusterConfig, clusters
 from ovps.model.panoptic import NO_ENTRY, Panoptic
@@ -19,9 +20,7 @@ def add_proposals(
     panoptic: Panoptic,
     clip: Tensor,
     valid: Tensor,
-    text: Tensor,
-    class_index: Tensor,
-    is_thing: Tensor,
+    classes: ClassText,
     position: Tensor,
     config: ClusterConfig,
 ) -> Panoptic:
@@ -33,8 +32,8 @@ def add_proposals(
         panoptic: what the merge gave.
         clip: (V, C), `F_clip`.
         valid: (V,) bool, where it exists.
-        text, class_index: see `ovps.model.classify`.
-        is_thing, position: as in `ovps.model.panoptic.merge`.
+        classes: to choose from.
+        position: (V, 3), metres, LiDAR frame.
         config: of the clusters.
     """
     free = (panoptic.voxel_class == NO_ENTRY).cpu().numpy()
@@ -44,10 +43,10 @@ def add_proposals(
     cluster = torch.from_numpy(found).to(clip.device)
     row = cluster.clamp(min=0)
     pooled, seen = mean_features(cluster, clip, valid)
-    named = class_cosines(pooled, text, class_index, len(is_thing)).argmax(dim=1)
+    named = class_cosines(pooled, classes).argmax(dim=1)
     named = torch.where(seen, named, NO_ENTRY)
     new = (cluster >= 0) & (named[row] != NO_ENTRY)
-    instance = torch.where(is_thing[named[row].clamp(min=0)], row + 1 + panoptic.voxel_instance.max(), 0)
+    instance = torch.where(classes.is_thing[named[row].clamp(min=0)], row + 1 + panoptic.voxel_instance.max(), 0)
     return Panoptic(
         torch.where(new, named[row], panoptic.voxel_class),
         torch.where(new, instance, panoptic.voxel_instance),

@@ -1,1 +1,28 @@
-"""The systems that the method is compared with; they share its encoder, decoder and data. See `docs/systems.md`."""
+"""The method and what it is compared with: one object each, found by name."""
+
+from __future__ import annotations
+
+from ovps import plugins
+from ovps.systems.protocol import System
+
+GROUP = "ovps.systems"
+BUILT_IN = {
+    "queries": "ovps.systems.queries:SYSTEM",
+    "closed_set": "ovps.systems.closed_set:SYSTEM",
+    "voxels": "ovps.systems.openscene:SYSTEM",
+}
+
+
+def get(name: str) -> System:
+    """A system by name.
+
+    Raises:
+        ConfigError: none of that name; the remedy lists those there are.
+        SetupError: it cannot be imported.
+    """
+    return plugins.find(GROUP, name, BUILT_IN)
+
+
+def names() -> tuple[str, ...]:
+    """Of all systems: the built-in ones, and those of other installed packages."""
+    return plugins.names(GROUP, BUILT_IN)

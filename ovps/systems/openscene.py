@@ -1,4 +1,4 @@
-"""`openscene`: every voxel learns its own CLIP feature; classes come from the nearest text, instances from clustering.
+"""`voxels`, OpenScene's way: a voxel learns its CLIP feature, the nearest text is its class, clusters are instances.
 
 ovps train --cache ./zarr --system openscene --out runs/openscene
 
@@ -8,18 +8,26 @@ no instances: voxels of one thing class are clustered as the pieces of a split t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovps.model.classify import class_cosines
+from ovps.batch.base_labels import ClassSplit
+from ovps.batch.sample import Batch
+from ovps.losses.config import LossConfig
+from ovps.losses.total import LossTerms
+from ovps.model.class_text import ClassText
+from ovps.model.classify import ClassifierConfig, class_cosines
 from ovps.model.config import ModelConfig
 from ovps.model.encoder import SparseUNet
 from ovps.model.inputs import VoxelBatch
 from ovps.model.layers import mlp
 from ovps.model.panoptic import NO_ENTRY, MergeConfig, Panoptic, fill_uncovered
+from ovps.systems.protocol import Shape
+from ovps.vocabulary import Vocabulary
 
 
 class VoxelNetwork(nn.Module):
@@ -53,19 +61,91 @@ def distillation_loss(
     return distance.sum() / reduce(valid.sum().to(distance.dtype)).clamp(min=1e-6)
 
 
-def ensemble_features(features: Tensor, batch: VoxelBatch, text: Tensor, class_index: Tensor, classes: int) -> Tensor:
+def ensemble_features(features: Tensor, batch: VoxelBatch, classes: ClassText) -> Tensor:
     """2D-3D ensemble: of its own feature and F_clip a voxel keeps the one that is nearer to some text, (V, C)."""
-    own = class_cosines(features, text, class_index, classes).amax(dim=1)
-    clip = class_cosines(batch.clip, text, class_index, classes).amax(dim=1)
+    own = class_cosines(features, classes).amax(dim=1)
+    clip = class_cosines(batch.clip, classes).amax(dim=1)
     return torch.where((batch.clip_valid & (clip > own))[:, None], batch.clip, features)
 
 
-def segment(
-    features: Tensor, batch: VoxelBatch, text: Tensor, class_index: Tensor, is_thing: Tensor, config: MergeConfig
-) -> Panoptic:
+def segment(features: Tensor, batch: VoxelBatch, classes: ClassText, config: MergeConfig) -> Panoptic:
     """Each voxel takes the nearest text; things are the connected pieces of a class. Arguments as `fill_uncovered`."""
-    chosen = ensemble_features(features, batch, text, class_index, len(is_thing))
+    chosen = ensemble_features(features, batch, classes)
     nobody = torch.full((len(features),), NO_ENTRY, dtype=torch.int64, device=features.device)
     empty = Panoptic(nobody, torch.zeros_like(nobody), nobody)
     everywhere = torch.ones_like(nobody, dtype=torch.bool)
-    return fill_uncovered(empty, chosen, everywhere, text, class_index, is_thing, batch.position, config)
+    return fill_uncovered(empty, chosen, everywhere, classes, batch.position, config)
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelAnswer:
+    """What a network without queries says about a frame: (V, C) in CLIP space."""
+
+    features: Tensor
+    batch: VoxelBatch
+    classes: ClassText
+
+    def segment(self, config: MergeConfig) -> Panoptic:
+        return segment(self.features, self.batch, self.classes, config)
+
+    def variant(self, name: str, merged: Panoptic, config: MergeConfig) -> Panoptic:
+        raise ValueError(f"no variant {name}")
+
+    def masks(self, merged: Panoptic, config: MergeConfig) -> Tensor:
+        """Its masks are its segments."""
+        keys = merged.voxel_class * len(self.batch.coords) + merged.voxel_instance
+        return keys == keys.unique()[:, None]
+
+
+class VoxelSystem:
+    """Distillation alone, on voxels: no query, no label."""
+
+    name = "voxels"
+    variants: tuple[str, ...] = ()
+    # what parts two things
+    tuning: Mapping[str, Sequence[float]] = {
+        "split_gap": (0.3, 0.5, 0.8, 1.2),
+        "split_gap_per_metre": (0.01, 0.02, 0.03),
+    }
+    needs_labels = False
+    uses_text = True
+
+    def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
+        return VoxelNetwork(config, shape.input_dim, shape.clip_dim)
+
+    def training_classes(self, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
+        """Not looked at."""
+        return ClassText.of(vocabulary, ())
+
+    def classes(self, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:
+        return ClassText.of(vocabulary, trained)
+
+    def loss(
+        self,
+        network: nn.Module,
+        outputs: Tensor,
+        batch: Batch,
+        classes: ClassText,
+        mean_l1: float,
+        config: LossConfig,
+        reduce: Callable[[Tensor], Tensor],
+    ) -> LossTerms:
+        loss = distillation_loss(outputs, batch.voxels.clip, batch.voxels.clip_valid, reduce)
+        return LossTerms(torch.zeros_like(loss), loss, {"distillation": loss.detach()})
+
+    def answer(
+        self,
+        network: nn.Module,
+        batch: VoxelBatch,
+        classes: ClassText,
+        merge: MergeConfig,
+        classifier: ClassifierConfig,
+    ) -> VoxelAnswer:
+        return VoxelAnswer(network(batch), batch, classes)
+
+    def reads_camera(self, config: ModelConfig, classifier: ClassifierConfig, variant: str | None) -> bool:
+        """Always: its own feature or CLIP's, whichever is nearer to some text."""
+        return True
+
+
+SYSTEM = VoxelSystem()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig, class_cosines
 from ovps.model.masks import MaskForm, mask_probability
 
@@ -41,9 +42,7 @@ def ensemble_probability(
     class_embedding: Tensor,
     pooled: Tensor,
     has_clip: Tensor,
-    text: Tensor,
-    class_index: Tensor,
-    is_base: Tensor,
+    classes: ClassText,
     tau: Tensor | float,
     config: ClassifierConfig,
 ) -> Tensor:
@@ -57,14 +56,12 @@ def ensemble_probability(
         logits: (Q, E), of the unified head.
         class_embedding: (Q, C).
         pooled: (Q, C), has_clip (Q,) bool: see `pooled_clip`.
-        text, class_index: see `ovps.model.classify`.
-        is_base: (E,) bool, entries that were trained on.
+        classes: E of them, and which were trained on.
         tau: temperature of p_in.
     """
-    entries = len(is_base)
-    weight = torch.where(is_base, config.base_weight, config.novel_weight)
-    p_in = F.log_softmax(class_cosines(class_embedding, text, class_index, entries) / tau, dim=1)
-    p_out = F.log_softmax(class_cosines(pooled, text, class_index, entries) / config.clip_tau, dim=1)
+    weight = torch.where(classes.trained, config.base_weight, config.novel_weight)
+    p_in = F.log_softmax(class_cosines(class_embedding, classes) / tau, dim=1)
+    p_out = F.log_softmax(class_cosines(pooled, classes) / config.clip_tau, dim=1)
     mixed = ((1 - weight) * p_in + weight * p_out).softmax(dim=1)
     which = torch.where(has_clip[:, None], mixed, p_in.exp())
     return logits.sigmoid().amax(dim=1, keepdim=True) * which

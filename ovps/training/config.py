@@ -24,6 +24,7 @@ class TrainConfig(BaseModel):
     """A training run.
 
     Attributes:
+        system: which kind of network, loss and answer: an object of `ovps.systems`, by name.
         split: which classes are novel (name of a split shipped with ovps, or a YAML file).
         epochs, steps: length of the run; give one. A step is one update of the weights.
         accumulate: forward passes per step, of each process; the mean of their losses is what counts.
@@ -40,6 +41,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
+    system: str = "queries"
     split: str = "b12n4"
     epochs: float | None = Field(default=None, gt=0)
     steps: PositiveInt | None = None

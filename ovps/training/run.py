@@ -20,15 +20,15 @@ from typing import Literal
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
 
 from cache_schemas.v1 import Provenance
+from ovps import systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
-from ovps.model.network import Network
-from ovps.systems.closed_set import LearnedClassifier
-from ovps.systems.openscene import VoxelNetwork
+from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
 from ovps.training.config import TrainConfig, flat, validate_config
@@ -99,9 +99,14 @@ class Run:
     path: Path
     config: TrainConfig
     info: RunInfo
-    network: Network | VoxelNetwork
+    network: nn.Module
     step: int
     vocabulary: Vocabulary
+
+    @property
+    def system(self) -> System:
+        """Of its network."""
+        return systems.get(self.config.system)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -194,19 +199,21 @@ def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
     write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
 
 
-def make_network(config: TrainConfig, info: RunInfo) -> Network | VoxelNetwork:
-    """The network of a run, weights drawn from torch's generator."""
-    model, dim = config.model, info.clip.clip_dim
-    if model.head == "voxel":
-        return VoxelNetwork(model, INPUT_DIM, dim)
+def make_network(config: TrainConfig, info: RunInfo) -> nn.Module:
+    """The network of a run, weights drawn from torch's generator.
+
+    Raises:
+        ConfigError: no such system.
+    """
     classes = ClassSplit(info.taxonomy, info.split)
-    learned = LearnedClassifier(dim, len(classes.names), model.class_prior) if model.head == "learned" else None
-    return Network(model, INPUT_DIM, dim, len(classes.stuff), learned)
+    shape = Shape(INPUT_DIM, info.clip.clip_dim, len(classes.names), len(classes.stuff))
+    return systems.get(config.system).build(config.model, shape)
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
     """What the weights of a run fit. Thresholds of inference, schedule and data are not among it."""
     return {
+        "system": config.system,
         **{f"model.{name}": value for name, value in flat(config.model).items()},
         "grid": info.grid,
         "input_dim": INPUT_DIM,

@@ -17,7 +17,7 @@ from ovps.report.systems_page import ComparisonContent, Pictures, render_compari
 from ovps.taxonomy import load_taxonomy
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
-from ovps.training.systems import load_system
+from ovps.training.system_files import load_system
 from pipelines.evaluate import load_frame_scores
 from pipelines.experiment.cell import VOCABULARY
 from pipelines.experiment.collect import Collected

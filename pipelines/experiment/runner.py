@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovps.errors import OvpsError
 from ovps.progress import console
-from ovps.training.systems import load_system
+from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import JSON, PARQUET, collect, save
 from pipelines.experiment.comparison_page import write_report

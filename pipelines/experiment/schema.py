@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
 from ovps.taxonomy import load_split
-from ovps.training.systems import IDENTITY, load_system
+from ovps.training.system_files import IDENTITY, load_system
 
 
 class _Settings(BaseModel):

@@ -15,7 +15,7 @@ from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig, flat
-from ovps.training.systems import load_system, overrides_of
+from ovps.training.system_files import load_system, overrides_of
 from pipelines.experiment.schema import Experiment
 from pipelines.train import FREE, TrainOptions, resolve
 

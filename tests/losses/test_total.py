@@ -29,8 +29,8 @@ def paper(**settings) -> LossConfig:
     return LossConfig(terms=("object", "voxel"), **settings)
 
 
-def classify(embedding, text, class_index, classes):
-    return class_logits(embedding, text, class_index, classes, 0.1, -2.0)
+def classify(embedding, classes):
+    return class_logits(embedding, classes, 0.1, -2.0)
 
 
 def assigned(logits, masks, targets, counted, config):
@@ -70,7 +70,7 @@ def test_against_the_parts_by_hand(frame, unlabelled):
     want = 0.0
     for output in outputs:
         e, masks = output.class_embedding[0], output.mask_logits[0]
-        logits = classify(e, base.text, base.class_index, 5)
+        logits = classify(e, base)
         pairs = assigned(logits, masks, targets, counted, config)
         assert len(pairs.query) == 4
         label = torch.full((QUERIES,), -1)
@@ -182,7 +182,7 @@ def test_a_frame_with_no_segment_and_no_clip_feature(frame):
         # the frame counts as one segment in the class loss: every query is a negative, unless its mask is unlabelled
         inside = outputs[-1].mask_logits[0].detach() > 0
         base = tiny.base_classes()
-        logits = classify(outputs[-1].class_embedding[0], base.text, base.class_index, 5)
+        logits = classify(outputs[-1].class_embedding[0], base)
         want = class_loss(logits, torch.full((QUERIES,), -1), ~inside.any(dim=1), 4, 0.25)
         assert log["last/class"].item() == pytest.approx(want.item())
 
@@ -217,7 +217,7 @@ def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame
     exclusion = coverage = 0.0
     for output in outputs:
         masks = output.mask_logits[0]
-        logits = classify(output.class_embedding[0], base.text, base.class_index, 5)
+        logits = classify(output.class_embedding[0], base)
         pairs = assigned(logits, masks, targets, torch.ones(60, dtype=torch.bool), config)
         unmatched = [q for q in range(QUERIES) if q not in pairs.query.tolist()]
         assert 0 < len(unmatched) < QUERIES
@@ -254,7 +254,7 @@ def test_proposals_against_the_parts_by_hand(frame):
     change = 0.0
     for output in outputs:
         masks, e = output.mask_logits[0], output.class_embedding[0]
-        logits = classify(e, base.text, base.class_index, 5)
+        logits = classify(e, base)
         pairs = assigned(logits, masks, targets, torch.ones(60, dtype=torch.bool), config)
         free = [q for q in range(QUERIES - tiny.BASE_STUFF) if q not in pairs.query.tolist()]
         p, area = masks.sigmoid(), (masks.sigmoid() * counted).sum(dim=1)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovps.model.classify import class_cosines, class_logits
+from tests.model import tiny
 
 
 @settings(deadline=None, max_examples=30)
@@ -18,7 +19,7 @@ def test_cosine_is_the_best_of_a_class(queries, classes, extra, seed):
     index = torch.cat([torch.arange(classes), torch.randint(0, classes, (extra,), generator=g)])
     index = index[torch.randperm(len(index), generator=g)]
     embedding, text = torch.randn(queries, 5, generator=g), torch.randn(len(index), 5, generator=g)
-    got = class_cosines(embedding, text, index, classes)
+    got = class_cosines(embedding, tiny.classes(text, index, [True] * classes))
     for q in range(queries):
         for e in range(classes):
             cosines = [
@@ -30,9 +31,8 @@ def test_cosine_is_the_best_of_a_class(queries, classes, extra, seed):
 
 
 def test_a_class_without_a_good_synonym_may_be_negative():
-    got = class_logits(
-        torch.tensor([1.0, 0.0]), torch.tensor([[-2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), 2, 0.5, -1.0
-    )
+    classes = tiny.classes(torch.tensor([[-2.0, 0.0], [0.0, 1.0]]), [0, 1], [True, True])
+    got = class_logits(torch.tensor([1.0, 0.0]), classes, 0.5, -1.0)
     assert got.tolist() == [-3.0, -1.0]
 
 
@@ -40,7 +40,7 @@ def test_gradcheck():
     g = torch.Generator().manual_seed(0)
     embedding = torch.randn(3, 4, generator=g, dtype=torch.float64, requires_grad=True)
     text = torch.randn(5, 4, generator=g, dtype=torch.float64)
-    index = torch.tensor([0, 1, 0, 2, 1])
+    classes = tiny.classes(text, [0, 1, 0, 2, 1], [True] * 3)
     # the head computes in float32: finite differences need wide steps
-    f = lambda e: class_logits(e, text, index, 3, 0.5, -1.0).double()  # noqa: E731
+    f = lambda e: class_logits(e, classes, 0.5, -1.0).double()  # noqa: E731
     assert torch.autograd.gradcheck(f, (embedding,), eps=1e-2, atol=2e-2)

@@ -145,14 +145,14 @@ def test_same_seed_same_bits():
 def test_vocabulary_order_and_distractors_leave_logits_alone():
     net, base = network(), tiny.base_classes()
     embedding = net(tiny.frame())[-1].class_embedding
-    logits = net.class_logits(embedding, base.text, base.class_index, 5)
+    logits = net.class_logits(embedding, base)
     assert logits.shape == (1, 12, 5)
     # rows of the text matrix in another order, classes renumbered, and a class more
     rows = torch.randperm(7)
     to_new = torch.tensor([3, 0, 5, 1, 4])
     text = torch.cat([base.text[rows], torch.randn(2, tiny.CLIP_DIM)])
     index = torch.cat([to_new[base.class_index[rows]], torch.tensor([2, 2])])
-    renamed = net.class_logits(embedding, text, index, 6)
+    renamed = net.class_logits(embedding, tiny.classes(text, index, [True] * 6))
     torch.testing.assert_close(renamed[..., to_new], logits, atol=1e-5, rtol=0)
 
 
@@ -202,7 +202,7 @@ def test_learns_one_frame():
     assert total.item() < first / 3
     with torch.no_grad():
         output = net(batch)[-1]
-        label = net.class_logits(output.class_embedding[0], base.text, base.class_index, 5).argmax(dim=1)
+        label = net.class_logits(output.class_embedding[0], base).argmax(dim=1)
     masks, truth = output.mask_logits[0] > 0, tiny.segments(targets)
     both = (masks[:, None] & truth).sum(dim=2)
     iou = both / (masks[:, None] | truth).sum(dim=2)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ovps.model.clusters import components
 from ovps.model.panoptic import MergeConfig, fill_uncovered, merge
+from tests.model import tiny
 
 
 def slow_merge(probability, logits, is_thing, position, config):
@@ -185,7 +186,7 @@ def test_fill_uncovered_touches_unlabelled_voxels_only():
     merged = merge(torch.tensor([[0.9, 0.1]]), certain([1, 1, 0, 0, 0, 0]), THING_STUFF, LINE, config)
     features = torch.tensor([[0.0, 1.0]] * 3 + [[1.0, 0.1]] * 3)
     usable = torch.tensor([True, True, True, True, False, True])
-    got = fill_uncovered(merged, features, usable, torch.eye(2), torch.arange(2), THING_STUFF, LINE, config)
+    got = fill_uncovered(merged, features, usable, tiny.classes(torch.eye(2), range(2), THING_STUFF), LINE, config)
     assert got.voxel_class.tolist() == [0, 0, 1, 0, -1, 0]
     assert got.voxel_instance.tolist() == [1, 1, 0, 2, 0, 3]  # 0.8 m apart
     assert torch.equal(got.voxel_query, merged.voxel_query)

@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 from ovps.model.clusters import ClusterConfig, clusters, height_above_ground
 from ovps.model.panoptic import Panoptic
 from ovps.model.unclaimed import add_proposals
+from tests.model import tiny
 
-TEXT = torch.eye(3)  # car (thing), tree (stuff), pedestrian (thing)
-INDEX = torch.arange(3)
-IS_THING = torch.tensor([True, False, True])
+CLASSES = tiny.classes(torch.eye(3), range(3), [True, False, True])  # car, tree (stuff), pedestrian
 
 
 def block(x: float, y: float, size: int = 3, z: float = 1.0) -> np.ndarray:
@@ -70,7 +69,7 @@ def test_clusters_are_named_by_their_mean_clip_feature():
     clip[594:603, 2] = 1.0
     valid = torch.arange(len(position)) < 603  # no camera sees the last block
     merged = unclaimed(len(position))
-    got = add_proposals(merged, clip, valid, TEXT, INDEX, IS_THING, position, ClusterConfig())
+    got = add_proposals(merged, clip, valid, CLASSES, position, ClusterConfig())
     assert got.voxel_class[:576].tolist() == [-1] * 576
     assert [set(got.voxel_class[a : a + 9].tolist()) for a in (576, 585, 594, 603)] == [{0}, {1}, {2}, {-1}]
     instances = [set(got.voxel_instance[a : a + 9].tolist()) for a in (576, 585, 594, 603)]
@@ -86,7 +85,7 @@ def test_what_segments_claim_stays_theirs():
     merged = unclaimed(len(position))
     merged.voxel_class[576:585], merged.voxel_instance[576:585] = 0, 7
     valid = torch.ones(len(position), dtype=torch.bool)
-    got = add_proposals(merged, clip, valid, TEXT, INDEX, IS_THING, position, ClusterConfig())
+    got = add_proposals(merged, clip, valid, CLASSES, position, ClusterConfig())
     assert set(got.voxel_class[576:585].tolist()) == {0}
     assert set(got.voxel_instance[576:585].tolist()) == {7}
     assert set(got.voxel_class[585:].tolist()) == {2}
@@ -98,5 +97,5 @@ def test_nothing_free_changes_nothing():
     merged = unclaimed(len(position))
     merged.voxel_class[:] = 1
     valid = torch.ones(len(position), dtype=torch.bool)
-    got = add_proposals(merged, torch.ones(len(position), 3), valid, TEXT, INDEX, IS_THING, position, ClusterConfig())
+    got = add_proposals(merged, torch.ones(len(position), 3), valid, CLASSES, position, ClusterConfig())
     assert got is merged

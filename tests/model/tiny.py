@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ovps.losses.base_classes import BaseClasses
 from ovps.losses.targets import Targets
 from ovps.losses.total import loss_terms
+from ovps.model.class_text import ClassText
 from ovps.model.config import EncoderConfig, ModelConfig
 from ovps.model.inputs import VoxelBatch
 
@@ -28,10 +28,19 @@ def config(**changes) -> ModelConfig:
     return ModelConfig(**(small | changes))
 
 
-def base_classes(seed: int = 0) -> BaseClasses:
+def classes(text, index, is_thing, trained=None) -> ClassText:
+    """Classes from lists or tensors; all of them trained on unless told otherwise."""
+    is_thing = torch.as_tensor(is_thing)
+    everything = torch.ones_like(is_thing)
+    return ClassText(
+        text, torch.as_tensor(index), is_thing, everything if trained is None else torch.as_tensor(trained)
+    )
+
+
+def base_classes(seed: int = 0) -> ClassText:
     """Two things (0, 3) and two stuff classes (1, 4), a thing between them (2): ids are not contiguous by kind."""
     text = torch.nn.functional.normalize(torch.randn(7, CLIP_DIM, generator=torch.Generator().manual_seed(seed)), dim=1)
-    return BaseClasses(text, torch.tensor([0, 1, 2, 3, 4, 0, 4]), torch.tensor([True, False, True, True, False]))
+    return classes(text, [0, 1, 2, 3, 4, 0, 4], [True, False, True, True, False])
 
 
 def frame(voxels: int = 300, seed: int = 0) -> VoxelBatch:

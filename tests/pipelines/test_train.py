@@ -14,7 +14,7 @@ from ovps.geometry.grid import Grid, voxelise
 from ovps.training.config import configs, flat
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_run
-from ovps.training.systems import load_system, systems
+from ovps.training.system_files import load_system, systems
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.relabel import relabelled_store
@@ -313,7 +313,7 @@ from pipelines.train import TrainOptions, train
 store, out, *settings = sys.argv[1:]
 assert train(TrainOptions(Path(store), Path(out), overrides=tuple(settings))).step == 2
 from ovps.training.run import load_run
-from ovps.training.systems import load_system, systems
+from ovps.training.system_files import load_system, systems
 load_run(Path(out))
 try:
     import open_clip

@@ -6,11 +6,12 @@ import math
 
 import pytest
 
+from ovps import systems
 from ovps.errors import ConfigError
 from ovps.model.panoptic import MergeConfig
 from ovps.training.run import load_settings
 from pipelines.evaluate import evaluate
-from pipelines.tune import QUERY_SETTINGS, VOXEL_SETTINGS, tune
+from pipelines.tune import tune
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import TINY
 from tests.training.small import small_run
@@ -21,7 +22,7 @@ def count(values):
 
 
 def test_every_kind_of_system_has_as_many_settings():
-    assert count(QUERY_SETTINGS) == count(VOXEL_SETTINGS) == 12
+    assert {count(systems.get(name).tuning) for name in systems.BUILT_IN} == {12}
 
 
 @pytest.fixture(scope="module")

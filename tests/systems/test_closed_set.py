@@ -7,12 +7,12 @@ import torch
 
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, VocabularyError
-from ovps.inference.predict_frame import Text
-from ovps.systems.closed_set import LearnedClassifier, closed_text
+from ovps.systems.closed_set import SYSTEM, LearnedClassifier, closed_text
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary
 from pipelines.evaluate import evaluate
 from pipelines.predict import predict
+from tests.model import tiny
 from tests.training.small import small_run
 
 TRAINED = ("car", "road", "tree", "bus")
@@ -22,9 +22,9 @@ def test_entries_in_any_order_find_their_class():
     torch.manual_seed(0)
     classifier = LearnedClassifier(6, len(TRAINED), 0.01)
     embedding = torch.nn.functional.normalize(torch.randn(3, 5, 6), dim=-1)
-    own = classifier(embedding, closed_text(TRAINED, TRAINED), torch.arange(4), 4)
+    own = classifier(embedding, tiny.classes(closed_text(TRAINED, TRAINED), range(4), [True] * 4))
     asked = ("bus", "car", "tree")
-    found = classifier(embedding, closed_text(asked, TRAINED), torch.arange(3), 3)
+    found = classifier(embedding, tiny.classes(closed_text(asked, TRAINED), range(3), [True] * 3))
     for e, name in enumerate(asked):
         torch.testing.assert_close(found[..., e], own[..., TRAINED.index(name)])
     for q in range(5):  # slowly: a linear layer on embeddings of length sqrt(C)
@@ -37,12 +37,12 @@ def test_entries_in_any_order_find_their_class():
 
 
 def test_what_was_not_trained_cannot_be_named():
-    with pytest.raises(ValueError, match="not in tuple"):
+    with pytest.raises(ValueError, match="not in list"):
         closed_text(("car", "tram"), TRAINED)
     entries = tuple(Entry(name, "thing", (name,)) for name in ("car", "tram"))
     vocabulary = Vocabulary(entries, torch.eye(2).numpy(), torch.arange(2).numpy(), "synthetic", "0" * 64)
     with pytest.raises(VocabularyError, match="cannot name tram"):
-        Text.closed(vocabulary, TRAINED)
+        SYSTEM.classes(vocabulary, TRAINED)
 
 
 def test_a_run_with_all_labels_is_scored_by_any_split(store, tmp_path):

@@ -27,11 +27,8 @@ def nearest(feature, text, class_index, classes):
     return [max(cosine(feature, text[t]) for t in range(len(text)) if class_index[t] == c) for c in range(classes)]
 
 
-TEXT, INDEX, IS_THING = (
-    random(6, CHANNELS, seed=9),
-    torch.tensor([1, 0, 2, 3, 1, 2]),
-    torch.tensor([True, False, True, False]),
-)
+TEXT, INDEX, IS_THING = random(6, CHANNELS, seed=9), [1, 0, 2, 3, 1, 2], [True, False, True, False]
+CLASSES = tiny.classes(TEXT, INDEX, IS_THING)
 
 
 def test_the_loss_is_the_mean_distance_over_valid_voxels():
@@ -55,7 +52,7 @@ def test_the_gradient_of_the_loss():
 def test_of_two_features_a_voxel_keeps_the_one_nearer_to_some_text():
     batch = tiny.frame(60)
     features = random(len(batch.coords), CHANNELS, seed=3)
-    found = ensemble_features(features, batch, TEXT, INDEX, 4)
+    found = ensemble_features(features, batch, CLASSES)
     taken = 0
     for v in range(len(features)):
         own = max(nearest(features[v], TEXT, INDEX, 4))
@@ -69,8 +66,8 @@ def test_segments_are_pieces_of_the_nearest_class():
     batch = tiny.frame(80)
     features = random(len(batch.coords), CHANNELS, seed=4)
     config = MergeConfig(split_gap=1.2, split_gap_per_metre=0)
-    found = segment(features, batch, TEXT, INDEX, IS_THING, config)
-    chosen = ensemble_features(features, batch, TEXT, INDEX, 4)
+    found = segment(features, batch, CLASSES, config)
+    chosen = ensemble_features(features, batch, CLASSES)
     classes = [int(np.argmax(nearest(f, TEXT, INDEX, 4))) for f in chosen]
     assert found.voxel_class.tolist() == classes
     assert (found.voxel_query == NO_ENTRY).all()
@@ -100,7 +97,7 @@ def test_segments_are_pieces_of_the_nearest_class():
 def test_the_network_gives_a_feature_per_voxel_whatever_the_cameras_saw():
     batch = tiny.frame(50)
     torch.manual_seed(0)
-    network = VoxelNetwork(tiny.config(head="voxel", fusion=False), tiny.INPUT_DIM, CHANNELS).eval()
+    network = VoxelNetwork(tiny.config(fusion=False), tiny.INPUT_DIM, CHANNELS).eval()
     features = network(batch)
     assert features.shape == (50, CHANNELS)
     batch.clip = -batch.clip

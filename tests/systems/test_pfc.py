@@ -9,6 +9,7 @@ import torch
 
 from ovps.model.classify import ClassifierConfig
 from ovps.systems.pfc import ensemble_probability, pooled_clip
+from tests.model import tiny
 
 QUERIES, VOXELS, CHANNELS, ENTRIES = 5, 40, 6, 4
 
@@ -60,15 +61,13 @@ def softmax(values):
 
 def test_the_ensemble_is_the_geometric_mean_that_the_docs_say():
     text = random(7, CHANNELS, seed=2)
-    class_index = torch.tensor([2, 0, 1, 1, 3, 0, 2])  # synonyms, in any order
-    is_base = torch.tensor([True, False, True, False])
+    class_index, is_base = [2, 0, 1, 1, 3, 0, 2], [True, False, True, False]  # synonyms, in any order
+    classes = tiny.classes(text, class_index, [True] * ENTRIES, is_base)
     embedding, pooled = random(QUERIES, CHANNELS, seed=3), random(QUERIES, CHANNELS, seed=4)
     has_clip = torch.tensor([True, True, False, True, True])
     logits, tau = random(QUERIES, ENTRIES, seed=5), 0.2
     config = ClassifierConfig(classes="ensemble", base_weight=0.3, novel_weight=0.9, clip_tau=0.05)
-    found = ensemble_probability(
-        logits, embedding, pooled, has_clip, text, class_index, is_base, torch.tensor(tau), config
-    )
+    found = ensemble_probability(logits, embedding, pooled, has_clip, classes, torch.tensor(tau), config)
 
     for q in range(QUERIES):
         nearest = [
@@ -89,9 +88,9 @@ def test_the_ensemble_is_the_geometric_mean_that_the_docs_say():
 @pytest.mark.parametrize(("weight", "wins"), [(0.0, 0), (1.0, 1)])
 def test_the_weight_says_who_decides(weight, wins):
     text = torch.eye(2)
+    classes = tiny.classes(text, range(2), [True, True], [True, False])
     config = ClassifierConfig(classes="ensemble", base_weight=weight, novel_weight=weight)
     found = ensemble_probability(
-        torch.zeros(1, 2), text[:1], text[1:], torch.tensor([True]), text, torch.arange(2),
-        torch.tensor([True, False]), 0.1, config,
+        torch.zeros(1, 2), text[:1], text[1:], torch.tensor([True]), classes, 0.1, config,
     )  # fmt: skip
     assert int(found.argmax()) == wins

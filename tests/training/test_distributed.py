@@ -16,13 +16,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ovps import systems
 from ovps.batch.order import share
 from ovps.batch.sample import Batch
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, OvpsError, TrainingError
 from ovps.losses.total import gradient_ratio
 from ovps.training import distributed
-from ovps.training.class_text import base_classes
 from ovps.training.config import load_config
 from ovps.training.distributed import Processes, average_gradients, own_device, synchronise_norms
 from ovps.training.loop import Pass
@@ -33,7 +33,7 @@ from pipelines import train as pipeline
 from tests.training.small import SMALL, same_bits, small_run, weights
 
 LAYER = "model.encoder.norm=layer"
-HEADS = ("text", "voxel")
+SYSTEMS = ("queries", "voxels")
 N = 3  # with two, the sum of the gradients would round the same in any order
 CPU = torch.device("cpu")
 RUN = (LAYER, "steps=3", "accumulate=2", "optimiser.lr=1e-3", "gradient_interval=1")
@@ -58,19 +58,20 @@ def lopsided(batch: Batch) -> Batch:
 
 
 def one_pass(
-    store: Path, head: str, size: int, processes: Processes, reduce: Callable[[Tensor], Tensor] | None = None
+    store: Path, system: str, size: int, processes: Processes, reduce: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, Any]:
     """Loss, gradients and ratio of the run's first pass, on lopsided frames."""
-    config = load_config("driveworld", (*SMALL, LAYER, f"model.head={head}", f"data.batch_size={size}"))
+    config = load_config("driveworld", (*SMALL, LAYER, f"system={system}", f"data.batch_size={size}"))
     batches, info = pipeline.plan(Store.open(store), config, processes.count)
     torch.manual_seed(0)
     network = make_network(config, info).train()
-    base = base_classes(batches.store.vocabulary, batches.base)
-    objective = make_objective(config, base, 0.7, reduce or processes.mean)
+    kind = systems.get(system)
+    classes = kind.training_classes(batches.store.vocabulary, batches.base)
+    objective = make_objective(kind, config, classes, 0.7, reduce or processes.mean)
     (number,) = share(0, 1, processes.rank, processes.count)
     run_pass = average_gradients(Pass(network, objective), processes)  # which has to outlive the backward pass
     terms = run_pass(lopsided(batches[number]), 0)
-    ratio = gradient_ratio(terms, network.parameters(), processes.mean) if head == "text" else 0.0
+    ratio = gradient_ratio(terms, network.parameters(), processes.mean) if system == "queries" else 0.0
     terms.total.backward()
     gradients = {name: p.grad for name, p in network.named_parameters()}
     return {"loss": processes.mean(terms.total.detach()), "gradients": gradients, "ratio": ratio}
@@ -79,10 +80,10 @@ def one_pass(
 def work(rank: int, store: Path, out: Path) -> None:
     """All that the tests look at, into `out`."""
     processes = Processes(CPU, rank, N)
-    for head in HEADS:
-        found = one_pass(store, head, 1, processes)
-        naive = one_pass(store, head, 1, processes, reduce=lambda counts: counts)
-        torch.save(found | {"naive": naive["loss"]}, out / f"{head}-{rank}.pt")
+    for system in SYSTEMS:
+        found = one_pass(store, system, 1, processes)
+        naive = one_pass(store, system, 1, processes, reduce=lambda counts: counts)
+        torch.save(found | {"naive": naive["loss"]}, out / f"{system}-{rank}.pt")
     small_run(store, out / "run", *RUN, "data.batch_size=1")
     small_run(store, out / "straight", *RESUMED)
     small_run(store, out / "pieces", *RESUMED, stop_after=2)
@@ -143,10 +144,10 @@ def group(store, tmp_path_factory) -> Path:
 # The loss of N processes is that of one with N times the batch
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_loss_and_gradients_are_those_of_one_process_with_n_times_the_batch(group, store, head):
-    alone = one_pass(store, head, N, Processes(CPU))
-    first, *others = (torch.load(group / f"{head}-{rank}.pt") for rank in range(N))
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_loss_and_gradients_are_those_of_one_process_with_n_times_the_batch(group, store, system):
+    alone = one_pass(store, system, N, Processes(CPU))
+    first, *others = (torch.load(group / f"{system}-{rank}.pt") for rank in range(N))
     assert all(same_bits(first["gradients"], other["gradients"]) for other in others)
     assert float(first["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
     assert first["ratio"] == pytest.approx(alone["ratio"], rel=1e-4)
@@ -155,10 +156,10 @@ def test_loss_and_gradients_are_those_of_one_process_with_n_times_the_batch(grou
         assert (first["gradients"][name] - gradient).norm() <= 1e-5 * gradient.norm() + noise, name
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_averaging_losses_that_each_process_normalises_would_be_another_loss(group, store, head):
-    alone = one_pass(store, head, N, Processes(CPU))
-    naive = float(torch.load(group / f"{head}-0.pt")["naive"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_averaging_losses_that_each_process_normalises_would_be_another_loss(group, store, system):
+    alone = one_pass(store, system, N, Processes(CPU))
+    naive = float(torch.load(group / f"{system}-0.pt")["naive"])
     assert abs(naive / float(alone["loss"]) - 1) > 1e-3
 
 
@@ -171,11 +172,12 @@ def test_every_parameter_is_reached_whatever_a_batch_lacks(store):
                 setattr(target, name, getattr(target, name)[:0])
         return batch
 
-    for head in HEADS:
-        config = load_config("driveworld", (*SMALL, f"model.head={head}", "loss.object_weight=0"))
+    for system in SYSTEMS:
+        config = load_config("driveworld", (*SMALL, f"system={system}", "loss.object_weight=0"))
         batches, info = pipeline.plan(Store.open(store), config)
         network = make_network(config, info)
-        objective = make_objective(config, base_classes(batches.store.vocabulary, batches.base), 1.0)
+        kind = systems.get(system)
+        objective = make_objective(kind, config, kind.training_classes(batches.store.vocabulary, batches.base), 1.0)
         objective(network, empty(batches[0]), 0).total.backward()
         assert [name for name, p in network.named_parameters() if p.grad is None] == []
 

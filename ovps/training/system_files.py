@@ -1,4 +1,4 @@
-"""Systems to compare. A system is what is trained and how it answers; a config is the scale it is trained at."""
+"""Systems as YAML files: what is trained and how it answers. A config is the scale it is trained at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ovps.training.config import check_key, stated_settings
 ROOT = "ovps"
 # What makes a system what it is. The root of all sets each of these, so that no config can change what a system means.
 IDENTITY = (
-    *("model.fusion", "model.head", "loss.terms", "loss.unlabelled", "loss.voxel_form", "merge.masks"),
+    *("system", "model.fusion", "loss.terms", "loss.unlabelled", "loss.voxel_form", "merge.masks"),
     "classifier.classes",
 )
 

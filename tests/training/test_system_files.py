@@ -9,7 +9,7 @@ import pytest
 
 from ovps.errors import ConfigError
 from ovps.training.config import configs, flat, load_config, stated_settings
-from ovps.training.systems import IDENTITY, load_system, systems
+from ovps.training.system_files import IDENTITY, load_system, systems
 from pipelines.train import TrainOptions, resolve
 
 
@@ -84,11 +84,11 @@ def test_what_the_systems_are():
     assert [of(n).model.fusion for n in ("closed_set", "pfc", "openscene", "minus_fusion", "ovps")] == [False] * 4 + [
         True
     ]
-    assert [of(n).model.head for n in ("closed_set", "pfc", "openscene", "ovps")] == [
-        "learned",
-        "text",
-        "voxel",
-        "text",
+    assert [of(n).system for n in ("closed_set", "pfc", "openscene", "ovps")] == [
+        "closed_set",
+        "queries",
+        "voxels",
+        "queries",
     ]
     long, short = of("closed_set_long"), of("closed_set")
     assert long.steps > short.steps
@@ -131,7 +131,7 @@ def test_systems_build_on_each_other(tmp_path):
     (tmp_path / "second.yaml").write_text("base: first.yaml\nvocabulary: single\nsettings: {steps: 7}\n")
     system = load_system(str(tmp_path / "second.yaml"))
     assert (system.name, system.train_split, system.vocabulary) == ("second", "all", "single")
-    assert [system.settings[k] for k in ("model.head", "model.width", "steps")] == ["learned", 64, 7]
+    assert [system.settings[k] for k in ("system", "model.width", "steps")] == ["closed_set", 64, 7]
     assert system.changes == load_system("closed_set").changes + 3
     assert load_system("ovps").changes == load_system("no_synonyms").changes == 0
     (tmp_path / "first.yaml").write_text("base: second.yaml\n")

@@ -1,0 +1,137 @@
+"""What a system is: what is trained, how it answers, what of its answer is tuned.
+
+The built-in ones are `queries` (the method, and the paper's baseline), `closed_set` and `voxels`; another package adds
+one by an entry point in the group `ovps.systems` that leads to an object like these. A YAML file of
+`ovps/configs/systems` names one of them (`system`) and sets what it trains with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ovps.batch.base_labels import ClassSplit
+from ovps.batch.sample import Batch
+from ovps.losses.config import LossConfig
+from ovps.losses.total import LossTerms
+from ovps.model.class_text import ClassText
+from ovps.model.classify import ClassifierConfig
+from ovps.model.config import ModelConfig
+from ovps.model.inputs import VoxelBatch
+from ovps.model.panoptic import MergeConfig, Panoptic
+from ovps.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes that the data decide and not the config.
+
+    Attributes:
+        input_dim: channels of `VoxelBatch.features`.
+        clip_dim: C.
+        classes: number of classes that are trained on.
+        stuff: of them, stuff classes.
+    """
+
+    input_dim: int
+    clip_dim: int
+    classes: int
+    stuff: int
+
+
+class Answer(Protocol):
+    """What a network says about one frame, before any threshold."""
+
+    def segment(self, merge: MergeConfig) -> Panoptic:
+        """Classes and instances of the frame's voxels."""
+        ...
+
+    def variant(self, name: str, merged: Panoptic, merge: MergeConfig) -> Panoptic:
+        """Another merge of the same answer, of those that the system lists; `merged` is what `segment` gave."""
+        ...
+
+    def masks(self, merged: Panoptic, merge: MergeConfig) -> Tensor:
+        """(Q, V) bool, the masks that mask recall asks about."""
+        ...
+
+
+class System(Protocol):
+    """One kind of network, with its loss and its way to answer.
+
+    Attributes:
+        name: of the entry point.
+        variants: further merges that `Answer.variant` makes, by name, see `ovps.evaluation.tally.VARIANTS`.
+        tuning: what `ovps tune` tries: values of settings of the merge, by name.
+        needs_labels: frames without labels cannot be trained on.
+        uses_text: what it is trained on, or answers, comes from a vocabulary's embeddings.
+    """
+
+    name: str
+    variants: tuple[str, ...]
+    tuning: Mapping[str, Sequence[float]]
+    needs_labels: bool
+    uses_text: bool
+
+    def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
+        """A network, weights drawn from torch's generator. It takes a `VoxelBatch`."""
+        ...
+
+    def training_classes(self, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
+        """The classes that it is supervised with, in the order of `base`; nothing of a novel class.
+
+        Raises:
+            VocabularyError: a base class has no entry.
+        """
+        ...
+
+    def classes(self, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:
+        """The entries of a vocabulary to answer with; `trained` are the names of the classes it was trained on.
+
+        Raises:
+            VocabularyError: an entry that it cannot know.
+        """
+        ...
+
+    def loss(
+        self,
+        network: nn.Module,
+        outputs: Any,
+        batch: Batch,
+        classes: ClassText,
+        mean_l1: float,
+        config: LossConfig,
+        reduce: Callable[[Tensor], Tensor],
+    ) -> LossTerms:
+        """The loss of what the network gave for a batch, in float32.
+
+        Args:
+            network: for what it learns besides its outputs, like the classifier.
+            outputs: of the network.
+            batch: with its targets.
+            classes: as `training_classes` gave them.
+            mean_l1: see `ovps.losses.distillation.mean_l1`.
+            reduce: of normalisers over processes, see `ovps.losses.total.loss_terms`.
+        """
+        ...
+
+    def answer(
+        self,
+        network: nn.Module,
+        batch: VoxelBatch,
+        classes: ClassText,
+        merge: MergeConfig,
+        classifier: ClassifierConfig,
+    ) -> Answer:
+        """What a network in evaluation mode says about a batch of one frame.
+
+        Raises:
+            ConfigError: a way to name masks that this system does not have.
+        """
+        ...
+
+    def reads_camera(self, config: ModelConfig, classifier: ClassifierConfig, variant: str | None) -> bool:
+        """Whether the labels of a frame depend on its images, through their CLIP features."""
+        ...
