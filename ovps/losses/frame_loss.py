@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ from ovps.model.inputs import LayerOutput, VoxelBatch
 from ovps.model.masks import mask_probability, mixture
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """One part of the loss: what is added up over the frames of a batch, and what the sum is divided by, both ()."""
 
     sum: Tensor
