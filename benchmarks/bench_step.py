@@ -17,7 +17,6 @@ from typing import Annotated, TypeVar
 
 import torch
 import typer
-from ovps.training.class_text import base_classes
 
 from benchmarks.setting import FRAMES, ROOT, options, paired
 from ovps.batch.loader import training_frames
@@ -26,6 +25,7 @@ from ovps.batch.sample import Batch, join, make_sample
 from ovps.batch.statistics import measure
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
+from ovps.systems.queries import SYSTEM
 from ovps.training.config import load_config
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
@@ -56,10 +56,10 @@ def main(
     torch.set_num_threads(2)
     refs = training_frames(store, ("train",))
     batches, info = plan(store, settings)
-    base = base_classes(store.vocabulary, batches.base).to(device)
+    classes = SYSTEM.training_classes(store.vocabulary, info.classes).to(device)
     network = make_network(settings, info).to(device).train()
     optimiser = make_optimiser(network, settings.optimiser)
-    objective = make_objective(settings, base, measure(store, refs, FRAMES).mean_l1)
+    objective = make_objective(SYSTEM, settings, classes, measure(store, refs, FRAMES).mean_l1)
     kept = [store.read(ref) for ref in refs]
 
     def sample(read: Sequence[CachedFrame], turn: int) -> Batch:

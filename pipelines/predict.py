@@ -203,6 +203,6 @@ def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
             f" {DIVISOR - 1} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
             " a vocabulary of your own writes plain arrays, which hold all"
         )
-    if session.store.provenance.weights_random and uses_clip(session.run.config):
+    if session.store.provenance.weights_random and uses_clip(session.run.system, session.run.config):
         warnings.append("random CLIP weights: the labels mean nothing")
     return warnings

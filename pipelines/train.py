@@ -150,7 +150,7 @@ def train(options: TrainOptions) -> TrainSummary:
     device = _device(options.device)
     with join(device) as processes, deterministic_algorithms():
         batches, info = plan(Store.open(options.cache), config, processes.count)
-        return _train(options, batches, info, processes, begin)
+        return _train(options, config, batches, info, processes, begin)
 
 
 def resolve(options: TrainOptions) -> TrainConfig:
@@ -168,10 +168,12 @@ def resolve(options: TrainOptions) -> TrainConfig:
     )
 
 
-def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Processes, begin: float) -> TrainSummary:
-    run, config, total, device = options.out, batches.config, info.total_steps, processes.device
+def _train(
+    options: TrainOptions, config: TrainConfig, batches: Batches, info: RunInfo, processes: Processes, begin: float
+) -> TrainSummary:
+    run, total, device = options.out, info.total_steps, processes.device
     system = systems.get(config.system)
-    base = system.training_classes(batches.store.vocabulary, batches.base)
+    classes = system.training_classes(batches.store.vocabulary, info.classes)
     torch.manual_seed(config.seed)
     network = synchronise_norms(make_network(config, info), processes).to(device)
     optimiser = make_optimiser(network, config.optimiser)
@@ -182,14 +184,14 @@ def _train(options: TrainOptions, batches: Batches, info: RunInfo, processes: Pr
     else:
         start = 0
         if processes.first:
-            _begin(run, batches)
+            _begin(run, batches, config.statistics_frames)
     processes.meet()  # nobody reads the old settings any more, and the statistics are there
     statistics = load_statistics(run / STATISTICS)
     if processes.first:
         save_settings(run, config, info)
 
     stop = min(total, options.stop_after or total)
-    objective = make_objective(system, config, base.to(device), statistics.mean_l1, processes.mean)
+    objective = make_objective(system, config, classes.to(device), statistics.mean_l1, processes.mean)
     every = train_steps(
         network, optimiser, batches, objective, config, start=start, stop=stop, total=total, processes=processes
     )
@@ -274,7 +276,8 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")
     if not classes.names:
         raise ConfigError(f"split {split.name} leaves no base class to train on")
-    frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if config.uses_labels else "use")
+    needs_labels = systems.get(config.system).needs_labels
+    frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if needs_labels else "use")
     grid = Grid.parse(config.data.grid or provenance.grid)
     info = RunInfo(
         ovps_version=ovps.__version__,
@@ -293,13 +296,23 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         threads=torch.get_num_threads(),
         processes=processes,
     )
-    return Batches(store, frames, grid, classes, config), info
+    batches = Batches(
+        store,
+        frames,
+        grid,
+        base=classes if needs_labels else None,
+        seed=config.seed,
+        data=config.data,
+        augmentation=config.augmentation,
+        proposals=config.loss.proposals if config.loss.weight("proposal") > 0 else None,
+    )
+    return batches, info
 
 
-def _begin(run: Path, batches: Batches) -> None:
+def _begin(run: Path, batches: Batches, statistics_frames: int) -> None:
     """Write what a new run takes from the cache."""
     save_vocabulary(batches.store.vocabulary, run / VOCABULARY)
-    statistics = measure(batches.store, batches.frames, batches.config.statistics_frames)
+    statistics = measure(batches.store, batches.frames, statistics_frames)
     save_statistics(statistics, run / STATISTICS)
 
 

@@ -10,17 +10,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ovps import systems
 from ovps.batch.voxels import INPUT_DIM, frame_batch
 from ovps.cache.reader import Store
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
-from ovps.inference import predict_frame as inference
-from ovps.inference.predict_frame import Text, variants_of
-from ovps.training.class_text import base_classes, closed_classes
+from ovps.inference.predict_frame import predict_frame
 from ovps.training.config import load_config
 from ovps.training.objective import make_objective
 from ovps.training.run import make_network
-from ovps.training.systems import load_system
+from ovps.training.system_files import load_system
 from pipelines.train import deterministic_algorithms, plan
 from tests.helpers.elsewhere import Elsewhere, LidarFeatures, gpu
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -53,7 +52,7 @@ def made(store, system, *overrides):
     torch.manual_seed(0)
     network = make_network(config, info)
     network.encoder = LidarFeatures(INPUT_DIM, config.model.width)
-    return config, batches, network
+    return config, info.classes, batches, network
 
 
 @pytest.mark.parametrize(
@@ -61,34 +60,31 @@ def made(store, system, *overrides):
     [*((system, "float32") for system in SYSTEMS), *((system, "bf16") for system in DIFFERENT)],
 )
 def test_the_losses_of_a_step(store, system, precision):
-    config, batches, network = made(store, system, f"precision={precision}")
-    closed = config.model.head == "learned"
-    base = closed_classes(batches.base) if closed else base_classes(store.vocabulary, batches.base)
+    config, classes, batches, network = made(store, system, f"precision={precision}")
+    kind = systems.get(config.system)
+    base = kind.training_classes(store.vocabulary, classes)
     batch = batches[0]
-    here = make_objective(config, base, 1.0)(copy.deepcopy(network), batch, 0)
+    here = make_objective(kind, config, base, 1.0)(copy.deepcopy(network), batch, 0)
     with gpu():
-        there = make_objective(config, base.to("cuda"), 1.0)(network.to("cuda"), batch.to("cuda"), 0)
+        there = make_objective(kind, config, base.to("cuda"), 1.0)(network.to("cuda"), batch.to("cuda"), 0)
         assert isinstance(there.total, Elsewhere)
         total = float(there.total.detach())
     assert total == pytest.approx(float(here.total.detach()), rel=1e-4 if precision == "float32" else 5e-2)
 
 
 @pytest.mark.parametrize("system", [*DIFFERENT, "pfc"])
-def test_the_labels_of_a_frame(store, system, monkeypatch):
-    # views of tensors of ours cannot be made in inference mode
-    monkeypatch.setattr(inference, "ask", inference.ask.__wrapped__)
-    config, batches, network = made(store, system)
+def test_the_labels_of_a_frame(store, system):
+    config, classes, batches, network = made(store, system)
+    kind = systems.get(config.system)
     settings = config.merge.model_copy(update={"score": 0.0, "mask": 0.02, "overlap": 0.0})
-    trained = batches.base.names
-    text = Text.closed if config.model.head == "learned" else Text.of
     voxels = frame_batch(store.read(store.frames[0]), batches.grid)
 
     def labels(device):
-        known = text(store.vocabulary, trained, device)
+        known = kind.classes(store.vocabulary, classes.names).to(device)
         network_there = copy.deepcopy(network).to(device).eval()
-        ways = (settings, config.classifier, variants_of(network_there))
-        with torch.no_grad():
-            return inference.predict_frame.__wrapped__(network_there, voxels.to(device), known, *ways)
+        ways = (settings, config.classifier, kind.variants)
+        with torch.no_grad():  # views of tensors of ours cannot be made in inference mode
+            return predict_frame.__wrapped__(kind, network_there, voxels.to(device), known, *ways)
 
     here = labels("cpu")
     with gpu():
@@ -102,7 +98,7 @@ def test_the_labels_of_a_frame(store, system, monkeypatch):
 
 
 def test_where_frames_begin_is_asked_of_the_cpu(store):
-    _, batches, _ = made(store, "ovps")
+    _, _, batches, _ = made(store, "ovps")
     with gpu():
         voxels = batches[0].to("cuda").voxels
         assert isinstance(voxels.coords, Elsewhere)

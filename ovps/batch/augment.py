@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.training.settings import AugmentationConfig
+from ovps.batch.settings import AugmentationConfig
 
 
 def generator(seed: int, epoch: int, frame: int) -> np.random.Generator:

@@ -13,11 +13,12 @@ from ovps.batch.loader_workers import from_workers
 from ovps.batch.memory import Keep
 from ovps.batch.order import draws, share
 from ovps.batch.sample import Batch, join, make_sample
+from ovps.batch.settings import AugmentationConfig, DataConfig
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
-from ovps.training.config import TrainConfig
+from ovps.model.clusters import ClusterConfig
 
 
 def training_frames(
@@ -55,28 +56,39 @@ def training_frames(
 
 @dataclass
 class Batches(Dataset[Batch]):
-    """Batch number i is a pure function of (seed, i). Pickled to loader processes, which open the store themselves."""
+    """Batch number i is a pure function of (seed, i). Pickled to loader processes, which open the store themselves.
+
+    Attributes:
+        frames: to draw from.
+        grid: to voxelise on.
+        base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
+        seed: of order and augmentation.
+        proposals: such clusters are among the targets; None: none are.
+    """
 
     store: Store
     frames: list[FrameRef]
     grid: Grid
-    base: ClassSplit
-    config: TrainConfig
+    base: ClassSplit | None
+    seed: int
+    data: DataConfig
+    augmentation: AugmentationConfig
+    proposals: ClusterConfig | None = None
     _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
 
     def __getitem__(self, number: int) -> Batch:
-        size, loss = self.config.data.batch_size, self.config.loss
+        size = self.data.batch_size
         samples = [
             make_sample(
                 self._frame(draw.frame),
                 draw,
-                seed=self.config.seed,
+                seed=self.seed,
                 grid=self.grid,
-                augmentation=self.config.augmentation,
-                base=self.base if self.config.uses_labels else None,
-                proposals=loss.proposals if loss.weight("proposal") > 0 else None,
+                augmentation=self.augmentation,
+                base=self.base,
+                proposals=self.proposals,
             )
-            for draw in draws(self.config.seed, len(self.frames), number * size, size)
+            for draw in draws(self.seed, len(self.frames), number * size, size)
         ]
         return join(samples)
 
@@ -85,7 +97,7 @@ class Batches(Dataset[Batch]):
 
     def _frame(self, index: int) -> CachedFrame:
         if self._keep is None:
-            self._keep = Keep(lambda i: self.store.read(self.frames[i]), _bytes, self.config.data.keep_mb * 2**20)
+            self._keep = Keep(lambda i: self.store.read(self.frames[i]), _bytes, self.data.keep_mb * 2**20)
         return self._keep[index]
 
 
@@ -99,8 +111,8 @@ def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: in
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
     numbers = share(start, stop, rank, count)
-    if batches.config.data.workers:
-        return from_workers(batches, numbers, batches.config.data.workers)
+    if batches.data.workers:
+        return from_workers(batches, numbers, batches.data.workers)
     return (batches[number] for number in numbers)
 
 

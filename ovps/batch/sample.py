@@ -10,13 +10,13 @@ from ovps.batch.augment import draw_transform, generator
 from ovps.batch.base_labels import ClassSplit, make_targets
 from ovps.batch.order import Draw
 from ovps.batch.proposals import make_proposals
+from ovps.batch.settings import AugmentationConfig
 from ovps.batch.voxels import collate, frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid
 from ovps.losses.targets import Targets
 from ovps.model.clusters import ClusterConfig
 from ovps.model.inputs import VoxelBatch
-from ovps.training.settings import AugmentationConfig
 
 
 @dataclass

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
@@ -57,8 +56,7 @@ class Session:
     @cached_property
     def classes(self) -> ClassText:
         """The vocabulary as the run's system takes it."""
-        trained = ClassSplit(self.run.taxonomy, self.run.split).names
-        return self.run.system.classes(self.vocabulary, trained).to(self.device)
+        return self.run.system.classes(self.vocabulary, self.run.info.classes.names).to(self.device)
 
 
 def open_session(

@@ -12,12 +12,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ovps.batch.settings import AugmentationConfig, DataConfig
 from ovps.errors import ConfigError
 from ovps.losses.config import LossConfig
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
 from ovps.model.panoptic import MergeConfig
-from ovps.training.settings import AugmentationConfig, DataConfig, OptimiserConfig
+from ovps.training.optimiser import OptimiserConfig
 
 
 class TrainConfig(BaseModel):
@@ -70,11 +71,6 @@ class TrainConfig(BaseModel):
         if self.merge.masks != self.loss.voxel_form:
             raise ValueError(f"merge.masks {self.merge.masks} and loss.voxel_form {self.loss.voxel_form} must be equal")
         return self
-
-    @property
-    def uses_labels(self) -> bool:
-        """Whether anything is learned from labels."""
-        return self.model.head != "voxel"
 
     def total_steps(self, frames: int, processes: int = 1) -> int:
         """Updates in the whole run over `frames` training frames."""

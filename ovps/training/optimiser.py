@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.optim import AdamW
 
-from ovps.training.settings import OptimiserConfig
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class OptimiserConfig(BaseModel):
+    """AdamW with a multi-step schedule.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: of matrices and kernels; norms, biases, queries and scalars are not decayed.
+        warmup: part of the schedule over which the rate rises linearly from zero.
+        milestones: parts of the schedule after which the rate is multiplied by `decay`.
+        clip_norm: largest gradient norm; 0 switches clipping off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    lr: float = Field(default=8e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: Fraction = 0.0
+    milestones: tuple[Fraction, ...] = (2 / 3, 8 / 9)
+    decay: float = Field(default=0.2, gt=0, le=1)
+    clip_norm: float = Field(default=10.0, ge=0)
 
 
 def make_optimiser(network: nn.Module, config: OptimiserConfig) -> AdamW:

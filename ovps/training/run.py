@@ -85,6 +85,11 @@ class RunInfo(BaseModel):
     threads: int
     processes: int = 1
 
+    @property
+    def classes(self) -> ClassSplit:
+        """What training may know."""
+        return ClassSplit(self.taxonomy, self.split)
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -205,8 +210,7 @@ def make_network(config: TrainConfig, info: RunInfo) -> nn.Module:
     Raises:
         ConfigError: no such system.
     """
-    classes = ClassSplit(info.taxonomy, info.split)
-    shape = Shape(INPUT_DIM, info.clip.clip_dim, len(classes.names), len(classes.stuff))
+    shape = Shape(INPUT_DIM, info.clip.clip_dim, len(info.classes.names), len(info.classes.stuff))
     return systems.get(config.system).build(config.model, shape)
 
 
@@ -218,7 +222,7 @@ def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
         "grid": info.grid,
         "input_dim": INPUT_DIM,
         "clip_dim": info.clip.clip_dim,
-        "base_classes": list(ClassSplit(info.taxonomy, info.split).names),
+        "base_classes": list(info.classes.names),
     }
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ovps.batch.augment import draw_transform, generator, transform_points
-from ovps.training.settings import AugmentationConfig
+from ovps.batch.settings import AugmentationConfig
 
 OFF = AugmentationConfig(rotate=False, flip_x=False, flip_y=False, scale=0, translate=0)
 

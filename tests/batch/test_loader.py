@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,13 +12,15 @@ from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from ovps.training.config import load_config
-from tests.training.small import SMALL, classes, same_bits
+from pipelines.train import plan
+from tests.training.small import SMALL, same_bits
 
 
 def make(store, *overrides) -> Batches:
     config = load_config("driveworld", (*SMALL, "loss.proposal_weight=1", *overrides))
     opened = Store.open(store)
-    return Batches(opened, training_frames(opened, ("train",)), Grid.parse("cylinder:60x45x8"), classes(), config)
+    batches, _ = plan(opened, config)
+    return replace(batches, grid=Grid.parse("cylinder:60x45x8"))
 
 
 def same(a: Batch, b: Batch) -> bool:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ovps.batch.augment import draw_transform, generator, transform_points
+from ovps.batch.settings import AugmentationConfig
 from ovps.batch.voxels import INPUT_DIM, METRES, collate, frame_batch
 from ovps.geometry.grid import Grid
-from ovps.training.settings import AugmentationConfig
 
 CACHE_GRID = Grid.parse("cylinder:60x45x8")
 

@@ -66,7 +66,7 @@ def one_pass(
     torch.manual_seed(0)
     network = make_network(config, info).train()
     kind = systems.get(system)
-    classes = kind.training_classes(batches.store.vocabulary, batches.base)
+    classes = kind.training_classes(batches.store.vocabulary, info.classes)
     objective = make_objective(kind, config, classes, 0.7, reduce or processes.mean)
     (number,) = share(0, 1, processes.rank, processes.count)
     run_pass = average_gradients(Pass(network, objective), processes)  # which has to outlive the backward pass
@@ -177,7 +177,7 @@ def test_every_parameter_is_reached_whatever_a_batch_lacks(store):
         batches, info = pipeline.plan(Store.open(store), config)
         network = make_network(config, info)
         kind = systems.get(system)
-        objective = make_objective(kind, config, kind.training_classes(batches.store.vocabulary, batches.base), 1.0)
+        objective = make_objective(kind, config, kind.training_classes(batches.store.vocabulary, info.classes), 1.0)
         objective(network, empty(batches[0]), 0).total.backward()
         assert [name for name, p in network.named_parameters() if p.grad is None] == []
 

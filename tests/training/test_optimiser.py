@@ -2,8 +2,7 @@ import pytest
 
 from ovps.model.network import Network
 from ovps.training.config import load_config
-from ovps.training.optimiser import learning_rate, make_optimiser
-from ovps.training.settings import OptimiserConfig
+from ovps.training.optimiser import OptimiserConfig, learning_rate, make_optimiser
 from tests.training.small import SMALL
 
 

@@ -21,15 +21,15 @@ from ovps.batch.loader import Batches, training_frames
 from ovps.batch.sample import Batch
 from ovps.batch.statistics import measure
 from ovps.cache.reader import Store
-from ovps.inference.predict_frame import Text, predict_frame, variants_of
-from ovps.losses.base_classes import BaseClasses
+from ovps.inference.predict_frame import predict_frame
 from ovps.losses.total import LossTerms, loss_terms
+from ovps.model.class_text import ClassText
 from ovps.model.inputs import LayerOutput
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, merge
 from ovps.model.unclaimed import add_proposals
+from ovps.systems.queries import SYSTEM
 from ovps.training.checkpoint import load_checkpoint
-from ovps.training.class_text import base_classes
 from ovps.training.config import TrainConfig, load_config
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
@@ -57,6 +57,7 @@ class Case:
 
     Attributes:
         network: on the CPU, as it was drawn.
+        names: of the base classes.
     """
 
     setting: Setting
@@ -64,7 +65,8 @@ class Case:
     config: TrainConfig
     batches: Batches
     network: Network
-    base: BaseClasses
+    base: ClassText
+    names: tuple[str, ...]
     mean_l1: float
     batch: Batch
 
@@ -76,9 +78,9 @@ class Case:
         torch.manual_seed(0)
         network = make_network(config, info)
         assert isinstance(network, Network)
-        base = base_classes(store.vocabulary, batches.base)
+        base = SYSTEM.training_classes(store.vocabulary, info.classes)
         mean_l1 = measure(store, training_frames(store, ("train",)), 2).mean_l1
-        return cls(setting, store, config, batches, network, base, mean_l1, batches[0])
+        return cls(setting, store, config, batches, network, base, info.classes.names, mean_l1, batches[0])
 
     def both(self, compute: Callable[[str], T]) -> tuple[T, T]:
         """On the CPU, and on the device."""
@@ -209,12 +211,12 @@ def merging(case: Case, recorder: Recorder) -> None:
     true = targets.voxel_segment == torch.arange(len(targets.segment_class))[:, None]
     masks = torch.cat([true, true])
     logits = torch.where(masks, 3.0, -3.0) + torch.randn(masks.shape, generator=random)
-    text = Text.of(case.store.vocabulary, ())
-    probability = torch.rand(len(masks), len(text.is_thing), generator=random)
+    text = ClassText.of(case.store.vocabulary, ())
+    probability = torch.rand(len(masks), len(text), generator=random)
     config = MergeConfig(score=0.3, overlap=0.2, duplicate=0.5)
 
     def compute(device: str) -> Tensor:
-        words = Text.of(case.store.vocabulary, (), device)
+        words = ClassText.of(case.store.vocabulary, ()).to(device)
         on = voxels.to(device)
         merged = merge(probability.to(device), logits.to(device), words.is_thing, on.position, config)
         clip = (on.clip, on.clip_valid)
@@ -238,7 +240,7 @@ def training_steps(case: Case, recorder: Recorder) -> None:
 
     def compute(device: str) -> tuple[float, Tensor, float]:
         network = case.network_on(device).train()
-        objective = make_objective(case.config, case.base.to(device), case.mean_l1)
+        objective = make_objective(SYSTEM, case.config, case.base.to(device), case.mean_l1)
         optimiser, batch = make_optimiser(network, case.config.optimiser), case.batch.to(device)
         seen: list[float] = []
         gradient = torch.zeros(0)
@@ -267,7 +269,7 @@ def half_precision(case: Case, recorder: Recorder) -> None:
     for precision in ("float32", "bf16"):
         network = case.network_on(device).train()
         config = case.config.model_copy(update={"precision": precision})
-        terms = make_objective(config, case.base.to(device), case.mean_l1)(network, batch, 0)
+        terms = make_objective(SYSTEM, config, case.base.to(device), case.mean_l1)(network, batch, 0)
         terms.total.backward()
         gradient = flat([p.grad for p in network.parameters() if p.grad is not None])
         found.append((float(terms.total.detach()), gradient))
@@ -282,8 +284,10 @@ def prediction(case: Case, recorder: Recorder) -> None:
 
     def compute(device: str) -> np.ndarray:
         network = case.network_on(device).eval()
-        text = Text.of(case.store.vocabulary, case.batches.base.names, device)
-        found = predict_frame(network, case.batch.voxels.to(device), text, config, variants=variants_of(network))
+        classes = ClassText.of(case.store.vocabulary, case.names).to(device)
+        found = predict_frame(
+            SYSTEM, network, case.batch.voxels.to(device), classes, config, case.config.classifier, SYSTEM.variants
+        )
         return np.stack([found.labels.entry, *(v.entry for v in found.variants.values())])
 
     reference, ours = case.both(compute)

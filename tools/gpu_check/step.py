@@ -21,8 +21,8 @@ from ovps.batch.sample import Batch, join, make_sample
 from ovps.batch.statistics import measure
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
-from ovps.losses.base_classes import BaseClasses
-from ovps.training.class_text import base_classes
+from ovps.model.class_text import ClassText
+from ovps.systems.queries import SYSTEM
 from ovps.training.config import TrainConfig, load_config
 from ovps.training.loop import Objective, train_steps
 from ovps.training.objective import make_objective
@@ -63,14 +63,14 @@ class Trial:
     batches: Batches
     network: nn.Module
     optimiser: torch.optim.AdamW
-    base: BaseClasses
+    base: ClassText
     mean_l1: float
     frames: list[CachedFrame]
     turn: int = 0
     objective: Objective = field(init=False)
 
     def __post_init__(self) -> None:
-        self.objective = make_objective(self.config, self.base, self.mean_l1)
+        self.objective = make_objective(SYSTEM, self.config, self.base, self.mean_l1)
 
     @classmethod
     def of(cls, setting: Setting) -> Trial:
@@ -89,7 +89,7 @@ class Trial:
             batches=batches,
             network=network,
             optimiser=make_optimiser(network, config.optimiser),
-            base=base_classes(store.vocabulary, batches.base).to(setting.device),
+            base=SYSTEM.training_classes(store.vocabulary, info.classes).to(setting.device),
             mean_l1=measure(store, refs, 4).mean_l1,
             frames=[store.read(ref) for ref in refs],
         )
