@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from driveworld.drive import DriveSpec, write_scene
 from driveworld.nuscenes_format import MAP_FILE, VERSION, assemble
 from driveworld.raw_labels import CLASSES
 from ovps.errors import ConfigError, OvpsError, StorageError
+from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.progress import progress
 
@@ -159,7 +159,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             "the folder holds a nuScenes data set that is not drive world", path=out, remedy="Choose another"
         )
     else:
-        _write(path, json.dumps(settings))
+        write_whole(path, json.dumps(settings).encode())
 
 
 def _run(specs: list[DriveSpec], workers: int) -> Iterator[Path]:
@@ -190,8 +190,8 @@ def _run(specs: list[DriveSpec], workers: int) -> Iterator[Path]:
 def _write_dataset(out: Path, records: Iterable[dict[str, Any]], splits: dict[str, list[str]]) -> None:
     """Tables, splits and the (blank) map."""
     for name, rows in assemble(r["tables"] for r in records).items():
-        _write(out / VERSION / f"{name}.json", json.dumps(rows, indent=0))
-    _write(out / VERSION / "splits.json", json.dumps(splits, indent=1))
+        write_whole(out / VERSION / f"{name}.json", json.dumps(rows, indent=0).encode())
+    write_whole(out / VERSION / "splits.json", json.dumps(splits, indent=1).encode())
     try:
         (out / MAP_FILE).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((100, 100), np.uint8)).save(out / MAP_FILE)
@@ -199,14 +199,3 @@ def _write_dataset(out: Path, records: Iterable[dict[str, Any]], splits: dict[st
         raise StorageError(
             f"cannot write: {error}", path=out / MAP_FILE, remedy="Free some space and run again"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StorageError(f"cannot write: {error}", path=path, remedy="Free some space and run again") from error

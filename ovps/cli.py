@@ -234,7 +234,7 @@ def vocab_build(
         "ovps train --cache ./zarr --config nuscenes --split b11n5 --out runs/b11n5",
         "ovps train --cache ./zarr --system pfc --out runs/pfc",
         "ovps train --cache ./zarr --set optimiser.lr=4e-4 --set steps=500 --out runs/short",
-        "torchrun --nproc-per-node 4 -m pipelines.train --cache ./zarr --config nuscenes --out runs/nuscenes",
+        "torchrun --nproc-per-node 4 -m ovps train --cache ./zarr --config nuscenes --out runs/nuscenes",
     )
 )
 def train(

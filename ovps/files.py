@@ -1,43 +1,76 @@
-"""Files that readers see as a whole or not at all, and a disk that refuses, told plainly."""
+"""The one way to write a file: whole and on the disk, or not at all; and a disk that refuses, told plainly."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
-from ovps.errors import StorageError
+from ovps.errors import OvpsError, StorageError
+
+TEMPORARY = ".tmp-"  # what files are called until they are whole
+CHOOSE = "or choose another folder"
+
+_MENDS = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space: the disk quota is used up",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
+    errno.EROFS: "Choose a folder on a disk that can be written",
+    errno.EACCES: "Make the folder writable",
+}
 
 
 @contextmanager
-def refusals(path: Path) -> Iterator[None]:
-    """Turn the disk's refusal to change `path` into a StorageError that names it."""
+def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageError) -> Iterator[None]:
+    """Turn the disk's refusal of something below `path` into an error that names the file.
+
+    Args:
+        path: named where the system names none.
+        then: what to do once the disk is mended, as the end of a sentence.
+        error: its class.
+    """
     try:
         yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error.strerror or error}",
-            path=path,
-            remedy="Free some space, or choose a folder that can be written",
-        ) from error
+    except OSError as refusal:
+        mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
+        raise error(
+            f"cannot write: {refusal.strerror or refusal}", path=refusal.filename or path, remedy=f"{mend}, {then}"
+        ) from refusal
 
 
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file beside its place and move it there; its folder is made if missing.
+def write_whole(path: Path, content: bytes, then: str = CHOOSE, error: type[OvpsError] = StorageError) -> Path:
+    """Write a file atomically: readers see the old one or the new one. Its folder is made if missing.
 
-    It is not waited for until the bytes are on the disk: what loss of power takes is written again.
+    Args:
+        then, error: see `refusals`.
 
     Raises:
-        StorageError: the disk refuses; what was there is untouched.
+        StorageError, or another `error`: the disk refuses; what was there is untouched.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with refusals(path):
+    part = path.with_name(f"{TEMPORARY}{uuid4().hex}")
+    with refusals(path, then, error):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            part.write_bytes(content)
+            with open(part, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(part, path)
-        finally:
-            with suppress(OSError):  # where there is no folder, there is no part
+        except OSError:
+            with suppress(OSError):
                 part.unlink()
+            raise
+        sync_folder(path.parent)
     return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

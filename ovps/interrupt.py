@@ -135,7 +135,7 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     words = [str(program)]
     if launched():
-        words = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "pipelines.train"]
+        words = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "ovps"]
     elif program.suffix == ".py" and program.is_file():
         python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"
         words = [python, "-m", f"{program.parent.name}.{program.stem}"]

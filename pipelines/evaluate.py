@@ -6,7 +6,6 @@ ovps eval --run runs/driveworld-ovps --cache ./zarr
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -17,9 +16,10 @@ import pyarrow.parquet as pq
 import torch
 
 import ovps
-from ovps.errors import ConfigError, StorageError
+from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
+from ovps.files import refusals, write_whole
 from ovps.inference.prediction import class_warnings
 from ovps.inference.session import labelled_frames_of, open_session, predictions
 from ovps.machine import cores
@@ -116,18 +116,12 @@ def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] =
         StorageError: the disk refuses.
     """
     lines = [{"row": row.name, **c.model_dump()} for row in result.rows for c in row.panoptic.classes]
-    try:
+    with refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(lines), folder / CLASSES)
         if frames:
             pq.write_table(pa.Table.from_pylist([f.model_dump() for f in frames]), folder / FRAMES)
-        part = folder / f".{METRICS}.part"
-        part.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(part, folder / METRICS)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error}", path=folder, remedy="Make room, or choose another --out"
-        ) from error
+    write_whole(folder / METRICS, (result.model_dump_json(indent=2) + "\n").encode())
 
 
 def load_result(folder: Path) -> EvalResult:

@@ -5,7 +5,6 @@ ovps report --run runs/driveworld-ovps --cache ./zarr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 
 from cache_schemas.v1 import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
-from ovps.errors import StorageError
-from ovps.evaluation.results import EvalResult
+from ovps.evaluation.results import EvalResult, describe_inference, settings_of
+from ovps.files import write_whole
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
-from ovps.inference.session import Session, describe_inference, frames_of, open_session, predictions, settings_of
+from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render
 from ovps.training.metrics import read_metrics
@@ -90,13 +89,7 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"cannot write: {error}", path=path, remedy="Make room, or give another --out") from error
+    write_whole(path, page.encode())
 
 
 def evenly_spaced(frames: list[FrameRef], count: int) -> list[FrameRef]:

@@ -2,7 +2,7 @@
 
 ovps train --cache ./zarr --config driveworld --out runs/driveworld
 ovps train --cache ./zarr --config driveworld --system pfc --out runs/pfc
-torchrun --nproc-per-node 4 -m pipelines.train --cache ./zarr --config nuscenes --out runs/nuscenes
+torchrun --nproc-per-node 4 -m ovps train --cache ./zarr --config nuscenes --out runs/nuscenes
 """
 
 from __future__ import annotations
@@ -385,9 +385,3 @@ def deterministic_algorithms() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         flags.fill_uninitialized_memory = fill
-
-
-if __name__ == "__main__":
-    from ovps.cli import main
-
-    main("train")  # the options of `ovps train`

@@ -61,8 +61,8 @@ def test_a_signal_that_is_ignored_stays_ignored():
 def test_the_command_under_torchrun_is_that_of_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setattr(sys, "argv", ["/somewhere/pipelines/train.py", "--cache", "zarr"])
-    assert command_line() == "torchrun --nproc-per-node 4 -m pipelines.train --cache zarr"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/ovps/__main__.py", "train", "--cache", "zarr"])
+    assert command_line() == "torchrun --nproc-per-node 4 -m ovps train --cache zarr"
 
 
 STUBBORN = """
@@ -186,14 +186,14 @@ def test_ctrl_c_in_precompute_with_workers(tmp_path):
 def test_ctrl_c_under_torchrun_stops_all_processes_after_one_step(tmp_path):
     store = write_synthetic_store(tmp_path / "store")
     run = tmp_path / "run"
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipelines.train"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ovps", "train"]
     more = settings("model.encoder.norm=layer", "steps=5000", "checkpoint_interval=5000")
     process = start(*torchrun, "--cache", str(store), "--out", str(run), *more)
     ready = lambda: (run / "metrics.jsonl").is_file() and read_metrics(run) != []  # noqa: E731
     stderr = stop_when(process, ready, signal.SIGINT)
     assert process.returncode != 0
     assert stderr.count("interrupted: ") == 1, stderr
-    assert "Go on with: torchrun --nproc-per-node 2 -m pipelines.train" in stderr
+    assert "Go on with: torchrun --nproc-per-node 2 -m ovps train" in stderr
     assert 0 < weights(run)["step"] < 5000
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError
+from ovps.files import write_whole
 from ovps.progress import progress
-from ovps.training.files import write_whole
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cache_schemas.v1 import MANIFEST, SCHEMA_VERSION, PartitionRow
-from ovps.cache.files import TEMPORARY, write_whole
+from ovps.cache.files import write_whole
 from ovps.cache.layout import MANIFESTS, manifest_path
 from ovps.errors import CorruptStoreError
+from ovps.files import TEMPORARY
 from ovps.parquet import read_parquet
 
 

@@ -10,12 +10,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from cache_schemas.v1 import PartitionRow, StoreInfo
-from ovps.cache.files import TEMPORARY, files_below, hash_file
+from ovps.cache.files import files_below, hash_file
 from ovps.cache.layout import INFO, LOCK, MANIFESTS, PARTITIONS, VOCABULARY, manifest_path, partition_path
 from ovps.cache.manifest import again, manifest_files, read_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import LOST, read_info
 from ovps.errors import CorruptStoreError
+from ovps.files import TEMPORARY
 
 ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
 

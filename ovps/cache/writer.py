@@ -26,7 +26,7 @@ from cache_schemas.v1 import (
     check_arrays,
 )
 from ovps.cache.codecs import Arrays, VoxelFeatures, codec_error, encode
-from ovps.cache.files import TEMPORARY, files_below, hash_file, storage_errors, sync_folder, write_whole
+from ovps.cache.files import files_below, hash_file, storage_errors, write_whole
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import (
     INFO,
@@ -42,6 +42,7 @@ from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError
+from ovps.files import TEMPORARY, sync_folder
 from ovps.vocabulary import Vocabulary, save_vocabulary
 
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much

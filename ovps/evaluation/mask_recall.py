@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ovps.evaluation.panoptic_quality import CLASSES, segments
+from ovps.evaluation.panoptic_quality import CLASSES
+from ovps.inference.segments import segments
 from ovps.taxonomy import UNLABELLED
 
 COVERED = 0.5  # a segment is found at this point-IoU or more

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.inference.segments import segments
 from ovps.taxonomy import UNLABELLED
 
 CLASSES = 256  # class ids are below this (ovps.taxonomy.ClassInfo)
@@ -99,15 +100,6 @@ def class_iou(points: NDArray[np.int64]) -> NDArray[np.float64]:
     points[UNLABELLED] = 0
     hit = points.diagonal()
     return hit / np.maximum(points.sum(0) + points.sum(1) - hit, 1)
-
-
-def segments(semantic: Ints, instance: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct (class, instance) pairs (S, 2) in order, each point's row among them (N,), points of each (S,)."""
-    distinct, small = np.unique(instance, return_inverse=True)  # instances may use all 32 bits: number them first
-    _, first, row, size = np.unique(
-        semantic * max(len(distinct), 1) + small.reshape(-1), return_index=True, return_inverse=True, return_counts=True
-    )
-    return np.stack([semantic[first], instance[first]], 1), row.reshape(-1), size
 
 
 def _overlaps(true_row: Ints, pred_row: Ints, predicted: int) -> tuple[Ints, Ints, Ints]:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.cache.frame_data import CachedFrame
-from ovps.evaluation.panoptic_quality import segments
 from ovps.inference.prediction import NO_ENTRY
+from ovps.inference.segments import segments
 from ovps.vocabulary import Vocabulary
 
 SEEDS = 5

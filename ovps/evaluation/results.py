@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from cache_schemas.v1 import Provenance
 from ovps.evaluation.mask_recall import RecallCounts
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
+from ovps.model.classify import ClassifierConfig
+from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import Kind, Taxonomy
 
 # `all`, `base`, `novel`, and each of them over things and over stuff alone.
@@ -264,3 +266,16 @@ class EvalResult(_Model):
     @property
     def rows(self) -> list[Row]:
         return [self.system, *self.variants, *self.references]
+
+
+def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
+    """The inference settings that an evaluation was made with."""
+    known = result.inference
+    merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
+    classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
+    return MergeConfig(**merge), ClassifierConfig(**classifier)
+
+
+def describe_inference(result: EvalResult) -> str:
+    """The thresholds and the naming of masks that an evaluation was made with, for people."""
+    return ", ".join(f"{k} {v}" for k, v in result.inference.items() if not isinstance(v, dict))

@@ -13,7 +13,6 @@ from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
-from ovps.evaluation.results import EvalResult
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.prediction import FramePrediction
 from ovps.machine import use_own_cores
@@ -111,19 +110,6 @@ def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig
     load_settings(run)  # says so if there is none
     config = load_config(str(run / CONFIG), overrides)
     return config.merge, config.classifier
-
-
-def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
-    """The inference settings that an evaluation was made with."""
-    known = result.inference
-    merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
-    classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
-    return MergeConfig(**merge), ClassifierConfig(**classifier)
-
-
-def describe_inference(result: EvalResult) -> str:
-    """The thresholds and the naming of masks that an evaluation was made with, for people."""
-    return ", ".join(f"{k} {v}" for k, v in result.inference.items() if not isinstance(v, dict))
 
 
 def frames_of(store: Store, subset: str) -> list[FrameRef]:

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.errors import ConfigError
-from ovps.evaluation.panoptic_quality import segments
 from ovps.files import write_whole
+from ovps.inference.segments import segments
 from ovps.taxonomy import UNLABELLED, Taxonomy
 
 DIVISOR = 1000

@@ -7,7 +7,8 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.evaluation.panoptic_quality import CLASSES, segments
+from ovps.evaluation.panoptic_quality import CLASSES
+from ovps.inference.segments import segments
 from ovps.taxonomy import Taxonomy
 
 DIM = (70, 76, 84)  # points that a panel is not about

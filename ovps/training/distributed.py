@@ -1,6 +1,6 @@
 """Several processes train one network. Everything that knows torch.distributed is here.
 
-torchrun --nproc-per-node 4 -m pipelines.train --cache ./zarr --config nuscenes --out runs/nuscenes
+torchrun --nproc-per-node 4 -m ovps train --cache ./zarr --config nuscenes --out runs/nuscenes
 
 Each process has one device and every process has the same weights. N processes of batch size B do what one process of
 batch size N x B does: normalisers and gradients are averaged over processes, batch norm sees all of their voxels.

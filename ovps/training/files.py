@@ -1,26 +1,19 @@
-"""Files of a run, written whole or not at all."""
+"""Files of a run, written as `ovps.files` does: a disk that refuses is an error of the checkpoint."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ovps import files
 from ovps.errors import CheckpointError
 
+_THEN = "then run the same command again: it goes on from the last checkpoint"
 
-@contextmanager
-def full_disk(path: Path) -> Iterator[None]:
+
+def full_disk(path: Path) -> AbstractContextManager[None]:
     """Turn the disk's refusal to take `path` into a CheckpointError."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write: {error.strerror or error}",
-            path=path,
-            remedy="Make room, then run the same command again: it goes on from the last checkpoint",
-        ) from error
+    return files.refusals(path, _THEN, CheckpointError)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -29,14 +22,4 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: the disk refuses; what was there is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    files.write_whole(path, content, _THEN, CheckpointError)

@@ -9,9 +9,9 @@ from ovps import datasets
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.evaluation.comparison import Scored, main_system, references_of
-from ovps.evaluation.results import FrameScore
+from ovps.evaluation.results import FrameScore, describe_inference, settings_of
 from ovps.frame import Frame
-from ovps.inference.session import describe_inference, frames_of, open_session, predictions, settings_of
+from ovps.inference.session import frames_of, open_session, predictions
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.taxonomy import load_taxonomy

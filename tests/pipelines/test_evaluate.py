@@ -18,8 +18,8 @@ from ovps.cli import app
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
-from ovps.evaluation.results import GROUPS, frame_pq
-from ovps.inference.session import inference_settings, open_session, predictions, settings_of
+from ovps.evaluation.results import GROUPS, frame_pq, settings_of
+from ovps.inference.session import inference_settings, open_session, predictions
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result

@@ -324,7 +324,7 @@ def torchrun(*program: str, store: Path, out: Path) -> subprocess.CompletedProce
 
 
 def test_torchrun_trains(store, tmp_path):
-    done = torchrun("-m", "pipelines.train", store=store, out=tmp_path)
+    done = torchrun("-m", "ovps", "train", store=store, out=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"total_steps": 2') == 1  # one summary
     assert weights(tmp_path)["step"] == 2
