@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
+from ovps.cache.frame_data import CachedFrame
+from ovps.cache.reader import Store
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.synthetic_store import write_synthetic_store
 
 settings.register_profile("ovps", deadline=None)  # a slow machine is no fault
 settings.load_profile("ovps")
@@ -38,3 +42,23 @@ def real_nuscenes() -> Path:
 def mini_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default mini dataroot: scene mini-0001 in train, mini-0002 in val, two frames each. Read only."""
     return write_mini_nuscenes(tmp_path_factory.mktemp("mini_nuscenes"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Bits depend on the number of threads; runs of the suite set it, so put it back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    return write_synthetic_store(tmp_path_factory.mktemp("training") / "store")
+
+
+@pytest.fixture(scope="session")
+def frame(store) -> CachedFrame:
+    opened = Store.open(store)
+    return opened.read(next(ref for ref in opened.frames if ref.subset == "train"))
