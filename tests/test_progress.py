@@ -1,4 +1,6 @@
-"""What a progress bar shows."""
+"""What progress shows: a bar on a terminal, lines in a log."""
+
+import time
 
 import pytest
 from rich.console import Console
@@ -6,17 +8,62 @@ from rich.console import Console
 from ovps import progress
 
 
+@pytest.fixture
+def shown(monkeypatch):
+    """The console that progress writes to, on a terminal or not."""
+
+    def use(*, terminal: bool, width: int = 80) -> Console:
+        console = Console(width=width, record=True, force_terminal=terminal, force_interactive=terminal)
+        monkeypatch.setattr(progress, "console", console)
+        return console
+
+    return use
+
+
 @pytest.mark.parametrize(
     ("name", "note"),
-    [("precompute", "23.55 images/s  3.92 frames/s  383 MB"), ("steps", "loss 12.129  data 37 ms  step 234 ms")],
+    [("precompute", "23.55 images/s  3.92 frames/s  383 MB"), ("train", "loss 12.129  data 37 ms  step 234 ms")],
 )
-def test_counts_and_times_are_whole_in_80_columns(monkeypatch: pytest.MonkeyPatch, name: str, note: str) -> None:
-    console = Console(width=80, record=True, force_terminal=False)
-    monkeypatch.setattr(progress, "console", console)
-    with progress.progress_bar() as bar:
-        bar.update(bar.add_task(name, total=2000, note=note), completed=2000)
-    line = next(line for line in console.export_text().splitlines() if line.startswith(name))
+def test_counts_and_times_are_whole_in_80_columns(shown, name, note):
+    console = shown(terminal=True)
+    with progress.progress(name, "frames", 2000) as counter:
+        counter.show(2000, note)
+    line = [line for line in console.export_text().splitlines() if line.startswith(name)][-1]
     assert "2000/2000" in line
     assert "…" not in line
-    assert line.endswith(note)
-    assert line.count(":") == 4  # elapsed and eta, h:mm:ss
+    assert line.rstrip().endswith(note)
+    assert line.rpartition(name)[2].count(":") == 4  # elapsed and eta, h:mm:ss
+
+
+def test_a_log_has_a_line_at_once_and_again_and_again(shown, monkeypatch):
+    console = shown(terminal=False, width=20)  # nothing is cut where nobody sees columns
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.2)
+    note = "a note that is much longer than the console is wide"
+    with progress.progress("precompute", "frames", 240, done=3) as counter:
+        first = console.export_text(clear=False)
+        counter.advance(note)
+        time.sleep(0.7)
+        counter.show(240, note)
+    assert first == "precompute: 3 of 240 frames\n"
+    lines = console.export_text().splitlines()
+    assert len(lines) >= 4
+    assert lines[1].startswith("precompute: 4 of 240 frames")
+    assert lines[-1].startswith("precompute: 240 of 240 frames")
+    assert all(line.endswith(note) for line in lines[1:])
+
+
+def test_a_log_is_never_silent_for_half_a_minute():
+    assert progress.TELL_EVERY < 30
+
+
+def test_a_line_says_how_fast_and_how_long(shown, monkeypatch):
+    console = shown(terminal=False)
+    now = iter(range(0, 10_000, 2))
+    monkeypatch.setattr(console, "get_time", lambda: 0.0)
+    with progress.progress("train", "steps", 100) as counter:
+        monkeypatch.setattr(counter._progress, "get_time", lambda: float(next(now)))
+        for _ in range(20):
+            counter.advance()
+        line = str(counter)
+    assert line.startswith("train: 20 of 100 steps, ")
+    assert line.endswith(", 0.5 steps/s, eta 0:02:40")

@@ -7,7 +7,9 @@ lost in a thread of the worker, with a traceback, and the training waits for it 
 from __future__ import annotations
 
 import errno
+import io
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ovps.batch.sample import Batch
@@ -28,6 +31,7 @@ from ovps.interrupt import deaf_children
 
 SHARED = Path("/dev/shm")
 _SPARE_FILES = 16  # what handing a batch over opens for a moment, with some room
+_ALIGNED = 64  # bytes that a tensor begins at a multiple of
 _WITHOUT = "or load without processes: --set data.workers=0"
 
 
@@ -58,15 +62,15 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
     for _ in numbers:
         with _told():
             parcel = next(parcels)
-            batch = ForkingPickler.loads(parcel) if isinstance(parcel, bytes) else parcel
-        if isinstance(batch, OvpsError):
-            raise batch
-        yield batch
+            found = parcel if isinstance(parcel, OvpsError) else unpack(ForkingPickler.loads(parcel))
+        if isinstance(found, OvpsError):
+            raise found
+        yield found
 
 
 @dataclass(frozen=True)
 class _Parcels(Dataset[bytes | OvpsError]):
-    """Batches as they are sent: tensors in shared memory, and bytes that say where; or what went wrong."""
+    """Batches as they are sent: one piece of shared memory, and bytes that say where; or what went wrong."""
 
     batches: Dataset[Batch]
 
@@ -75,9 +79,58 @@ class _Parcels(Dataset[bytes | OvpsError]):
             batch = self.batches[number]
             with _told():
                 _spare_files()
-                return bytes(ForkingPickler.dumps(batch))
+                return bytes(ForkingPickler.dumps(pack(batch)))
         except OvpsError as error:  # torch would make another error of it, without file and remedy
             return error
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Any object with its tensors side by side in one: each tensor on its own would be an open file in both processes.
+
+    Attributes:
+        content: the object, pickled, with places in `flat` for its tensors.
+        flat: (bytes,) uint8.
+    """
+
+    content: bytes
+    flat: Tensor
+
+
+def pack(value: object) -> Packed:
+    """An object with tensors of the CPU as it is sent to another process."""
+    tensors: list[Tensor] = []
+    buffer = io.BytesIO()
+    end = 0
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, part: object) -> tuple[int, int, torch.dtype, torch.Size] | None:
+            nonlocal end
+            if not isinstance(part, Tensor):
+                return None
+            start = end
+            end = start + -(-part.nbytes // _ALIGNED) * _ALIGNED
+            tensors.append(part)
+            return start, start + part.nbytes, part.dtype, part.shape
+
+    Pickler(buffer).dump(value)
+    flat = torch.empty(end, dtype=torch.uint8).share_memory_()
+    start = 0
+    for tensor in tensors:
+        flat[start : start + tensor.nbytes] = tensor.contiguous().reshape(-1).view(torch.uint8)
+        start += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
+    return Packed(buffer.getvalue(), flat)
+
+
+def unpack(packed: Packed) -> Any:
+    """What was packed; its tensors lie where they were received."""
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, place: tuple[int, int, torch.dtype, torch.Size]) -> Tensor:
+            start, end, dtype, shape = place
+            return packed.flat[start:end].view(dtype).reshape(shape)
+
+    return Unpickler(io.BytesIO(packed.content)).load()
 
 
 @contextmanager
@@ -91,9 +144,10 @@ def _told() -> Iterator[None]:
 
 def _named(error: Exception) -> TrainingError:
     text = str(error)
-    if "DataLoader worker" in text and "Killed" in text:
+    gone = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))  # it held a batch that was being fetched
+    if gone or ("DataLoader worker" in text and "Killed" in text):
         return TrainingError(
-            "a loader process was killed, most likely for want of memory",
+            "a loader process has gone, most likely killed for want of memory",
             remedy="Use fewer data.workers or less data.keep_mb; the same command goes on from the last checkpoint",
         )
     if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in text or "ancdata" in text:

@@ -1,0 +1,80 @@
+"""Precompute on dask: a cluster that is not there, never comes, or goes away ends in one sentence."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from distributed import LocalCluster
+
+from ovps.errors import ConfigError, OvpsError
+from pipelines.precompute import executor
+from tests.helpers.namespaces import NO_NETWORK, run_unshared
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(executor, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(executor, "LOOK_EVERY", 0.1)
+
+
+def cluster(workers: int) -> LocalCluster:
+    return LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0")
+
+
+class Part:
+    """All that the executor knows of a task."""
+
+    name = "part"
+
+
+def run(scheduler: str) -> list:
+    return list(executor.run_on_dask(None, [Part()], lambda images: None, 1, scheduler))
+
+
+def test_a_scheduler_that_no_worker_joins():
+    with cluster(0) as empty, pytest.raises(ConfigError, match=r"no worker has joined .*dask worker inproc://"):
+        run(empty.scheduler_address)
+
+
+def test_workers_that_go_away(monkeypatch):
+    """The only worker leaves while its task is under way, and another one is never started."""
+    monkeypatch.setattr(executor, "_run_in_worker", slow)
+    with cluster(1) as leaving:
+        thread = threading.Timer(2, leaving.scale, args=(0,))
+        thread.start()
+        begin = time.monotonic()
+        with pytest.raises(OvpsError, match=r"all its workers have gone.*the same command goes on"):
+            run(leaving.scheduler_address)
+        assert time.monotonic() - begin < 15
+        thread.join()
+
+
+def slow(job, task, topic):
+    time.sleep(3)
+    raise TimeoutError("nobody asks for this")
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "tcp://127.0.0.1:9", "tcp://127.0.0.1", "bogus://127.0.0.1:1"])
+def test_no_scheduler_there(address):
+    with pytest.raises(ConfigError, match=r"no dask scheduler at .*Start one: dask scheduler"):
+        run(address)
+
+
+NO_LOOPBACK = """
+from ovps.errors import ConfigError
+from pipelines.precompute.executor import run_on_dask
+
+try:
+    list(run_on_dask(None, [None], print, 1, None))
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_a_machine_whose_loopback_is_down():
+    done = run_unshared(NO_NETWORK, "-c", NO_LOOPBACK, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("dask cannot start workers on this machine: [Errno 101] Network is unreachable"), done
+    assert done.stdout.rstrip().endswith("Compute in this process: --workers 0")
