@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovps.batch.loader_workers import _named, pack, unpack
 from ovps.errors import CorruptStoreError, TrainingError
-from ovps.training.workers import _named, pack, unpack
 from pipelines import train as train_module
 from tests.helpers.namespaces import LITTLE_SHARED_MEMORY, run_unshared
 from tests.helpers.synthetic_store import write_synthetic_store
