@@ -11,8 +11,9 @@ from ovps.cache.reader import Store
 from ovps.errors import VocabularyError
 from ovps.evaluation.reference import clip_argmax, nearest_entry, random_class, true_masks
 from ovps.evaluation.tally import Tally
-from ovps.inference.predict_frame import Text
 from ovps.inference.prediction import FramePrediction, PointLabels, class_ids, class_warnings
+from ovps.model.class_text import ClassText
+from ovps.systems import closed_set
 from ovps.taxonomy import load_split, load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary, entries_of
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -126,8 +127,8 @@ def test_entries_that_do_not_fit_the_classes_are_told_of():
 def test_base_entries_are_known_however_they_are_spelt():
     entries = tuple(Entry(n, "thing", (n,)) for n in ("Construction vehicle", "BUS", "unicorn"))
     vocabulary = Vocabulary(entries, np.eye(3, dtype=np.float32), np.arange(3), "x", "y")
-    assert Text.of(vocabulary, ("bus", "construction_vehicle")).is_base.tolist() == [True, True, False]
-    closed = Text.closed(
+    assert ClassText.of(vocabulary, ("bus", "construction_vehicle")).trained.tolist() == [True, True, False]
+    closed = closed_set.SYSTEM.classes(
         replace(vocabulary, entries=entries[:2], embeddings=vocabulary.embeddings[:2], class_index=np.arange(2)),
         ("bus", "construction_vehicle"),
     )

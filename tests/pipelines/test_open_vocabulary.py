@@ -20,7 +20,6 @@ from driveworld import build_world
 from ovps.batch.voxels import frame_batch
 from ovps.clip.loading import Clip, load_clip
 from ovps.clip.text import build_vocabulary
-from ovps.inference.predict_frame import Variant
 from ovps.inference.prediction import NO_ENTRY, PointLabels
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
@@ -74,7 +73,7 @@ def plain(session: Session) -> list[PointLabels]:
     return labels_of(session, session.vocabulary)
 
 
-def labels_of(session: Session, vocabulary: Vocabulary, variant: Variant | None = None) -> list[PointLabels]:
+def labels_of(session: Session, vocabulary: Vocabulary, variant: str | None = None) -> list[PointLabels]:
     found = predictions(
         replace(session, vocabulary=vocabulary), frames_of(session.store, "val"), (variant,) if variant else ()
     )
@@ -149,7 +148,7 @@ def test_renamed_entries_change_no_byte_of_the_labels(made: Made, session: Sessi
 
 
 @pytest.mark.parametrize("variant", [None, "unsplit", "filled", "proposals"])
-def test_reordered_entries_and_synonyms_give_the_same_segments(session: Session, variant: Variant | None) -> None:
+def test_reordered_entries_and_synonyms_give_the_same_segments(session: Session, variant: str | None) -> None:
     own, rng = session.vocabulary, np.random.default_rng(0)
     order = rng.permutation(len(own.entries))
     rows = [rng.permutation(rows_of(own)[i]) for i in order]
