@@ -1,7 +1,5 @@
 """The engines of sparse convolutions, forward and backward of the encoder, against MinkowskiEngine (reference).
 
-The limit: the same number of multiplications as one dense matrix product.
-
 python -m benchmarks.bench_sparse
 """
 
