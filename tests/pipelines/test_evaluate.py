@@ -178,7 +178,8 @@ def test_frames_without_labels_are_told_before_the_first_one(made, tmp_path, mon
     run, _ = made
     store = write_synthetic_store(tmp_path / "store", frames=1, subsets=("val",), partition_frames=1)
     other = write_synthetic_store(tmp_path / "other", frames=2, subsets=("val",), partition_frames=1, labelled=False)
-    shutil.copytree(other / "partitions/synthetic-0000.000001.zarr", store / "partitions/synthetic-0000.000001.zarr")
+    (folder,) = (other / "partitions").glob("synthetic-0000.000001-*.zarr")
+    shutil.copytree(folder, store / "partitions" / folder.name)
     shutil.copy(other / "manifest/synthetic-0000.000001.parquet", store / "manifest")
 
     def no_frame(*arguments):
