@@ -20,10 +20,10 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyErro
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import GROUPS, frame_pq, settings_of
+from ovps.inference import session as inference
 from ovps.inference.session import inference_settings, open_session, predictions
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary
-from ovps.inference import session as inference
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
