@@ -257,7 +257,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(store, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         for run in ("run", "new"):
-            with pytest.raises(CheckpointError, match=r"cannot write: File too large.*last\.pt.*Make room"):
+            with pytest.raises(CheckpointError, match=r"cannot write: File too large.*last\.pt.*Raise the limit.*again"):
                 small_run(store, tmp_path / run, "steps=3")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
