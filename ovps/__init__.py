@@ -1,7 +1,7 @@
 """Open-vocabulary 3D panoptic segmentation of LiDAR, with CLIP features computed once.
 
-For a notebook: `open_store`, `load_run`, `segment`, `score` (docs/python.md). They are imported when first asked for, so that
-`import ovps` itself takes milliseconds and loads no torch.
+For a notebook: `open_store`, `load_run`, `segment`, `score` (docs/python.md). They are imported when first asked
+for, so that `import ovps` itself takes milliseconds and loads no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `import ovps` offers: open a store, load a run, segment a frame, score. For notebooks and scripts; docs/python.md."""
+"""What `import ovps` offers: open a store, load a run, segment a frame, score. See docs/python.md."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def open_store(path: str | Path) -> Store:
     """Open a store that `ovps precompute` wrote.
 
     Its `frames` say what there is, in order of scene and time; `store.read(store.frames[0])` gives a frame as arrays
-    (`ovps.cache.frame_data.CachedFrame`: points in metres, labels, voxels, CLIP features). Neither the data set nor CLIP is
-    needed.
+    (`ovps.cache.frame_data.CachedFrame`: points in metres, labels, voxels, CLIP features). Neither the data set nor CLIP
+    is needed.
 
     Raises:
         CacheError: no store there, one of another version, or a damaged one.
@@ -59,8 +59,8 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
             (`run.vocabulary`) if nothing is said.
 
     Returns:
-        `entry` (N,) int64, row of the vocabulary's `names`, -1 where nothing was found, and `instance` (N,) int64, 0 for
-        stuff.
+        `entry` (N,) int64, row of the vocabulary's `names`, -1 where nothing was found, and `instance` (N,) int64, 0
+        for stuff.
 
     Raises:
         CacheError: the frame has CLIP features of another length.

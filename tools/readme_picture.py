@@ -2,8 +2,8 @@
 
     python -m tools.readme_picture --run runs/driveworld --cache zarr/driveworld --dataroot data/driveworld
 
-The frame and the camera are chosen by the labels alone: of the validation frames, the view with points of the most novel
-classes, then with most of them. So what is predicted there has no say in what is shown.
+The frame and the camera are chosen by the labels alone: of the validation frames, the view with points of the most
+novel classes, then with most of them. So what is predicted there has no say in what is shown.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def best_view(
 
 
 def relevance(frame: CachedFrame, query: str, encoder: str) -> NDArray[np.float64]:
-    """How near the CLIP feature of each point's voxel is to a text: 0 at the median, 1 at the best; NaN without a feature."""
+    """Nearness of each point's CLIP feature to a text: 0 at the median, 1 at the best; NaN without a feature."""
     text = build_vocabulary(load_clip(encoder), parse_entries(f'"{query}"')).embeddings.mean(0)
     clip = frame.clip / np.maximum(np.linalg.norm(frame.clip, axis=1, keepdims=True), 1e-6)
     cosine = (clip @ (text / np.linalg.norm(text)))[frame.point_voxel].astype(float)
@@ -88,7 +88,7 @@ def draw(
     columns: list[tuple[str, str, NDArray[np.uint8], NDArray[np.bool_]]],
     legend: dict[str, list[tuple[str, NDArray[np.uint8]]]],
 ) -> bytes:
-    """PNG: per column a title, a note, colours (N, 3) and which points lie on top (N,); camera above, bird's eye below."""
+    """A PNG; each column has a title, a note, colours (N, 3) and which points lie on top (N,)."""
     figure = Figure(figsize=SIZE, dpi=100, facecolor=GROUND)
     width, gap, side = 0.3235, 0.008, 0.0067
     across = SIZE[0] / SIZE[1]
