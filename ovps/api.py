@@ -26,8 +26,8 @@ def open_store(path: str | Path) -> Store:
     """Open a store that `ovps precompute` wrote.
 
     Its `frames` say what there is, in order of scene and time; `store.read(store.frames[0])` gives a frame as arrays
-    (`ovps.cache.frame_data.CachedFrame`: points in metres, labels, voxels, CLIP features). Neither the data set nor CLIP
-    is needed.
+    (`ovps.cache.frame_data.CachedFrame`: points in metres, labels, voxels, CLIP features). No data set and
+    no CLIP are needed.
 
     Raises:
         CacheError: no store there, one of another version, or a damaged one.
