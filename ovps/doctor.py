@@ -110,7 +110,7 @@ def _minkowski() -> Check:
         remedy = "Build it again: rm -f .venv/.ovps-setup && make setup"
         found = f"{version}, but torch is {running}"
         return Check(name="MinkowskiEngine", status="problem", found=found, remedy=remedy)
-    failure = _failure(lambda: importlib.import_module("ovps.model.encoder"))
+    failure = _failure(lambda: importlib.import_module("ovps.model.sparse.minkowski"))
     if failure:
         return Check(name="MinkowskiEngine", status="problem", found=failure, remedy="Run: make clean setup")
     return Check(name="MinkowskiEngine", status="ok", found=version)
