@@ -6,11 +6,12 @@ STAGES ?=
 DEVICE ?=
 PYTHON_VERSION ?= 3.12
 MINKOWSKI ?=
+CORE ?= build/core
 JOBS ?= $(if $(filter driveworld,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full test test-all lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full test test-all core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -39,6 +40,9 @@ test: setup  ## the default test suite, under 15 minutes on 2 cores
 
 test-all: setup  ## the default suite and the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+core-check:  ## the core on numpy 2, in an environment of its own (CORE=build/core, made if missing: several GB)
+	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh
 
 lint: setup  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

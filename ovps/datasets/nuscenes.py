@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyquaternion import Quaternion
 
 from ovps.datasets.nuscenes_tables import inside_dataroot, open_tables, scenes_of_subset, take_again
 from ovps.datasets.reading import SKIP, is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
 from ovps.errors import DatasetError, FrameError
+from ovps.extras import extra
 from ovps.frame import Camera, Frame, PointCloud
+
+with extra("nuscenes"):
+    from pyquaternion import Quaternion
 
 NAME = "nuscenes"
 TAXONOMY = "nuscenes"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from driveworld import build_world
 from ovps.progress import show_warnings
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages
@@ -23,6 +22,8 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
     if world is not None:
         assert data.dataroot is not None  # given with a world
         command = f"ovps world build --out {data.dataroot} --scenes {world.scenes} --frames {world.frames}"
+        from driveworld import build_world  # an extra: only where a world is asked for
+
         with stages.stage(f"{command} --seed {world.seed}"):
             build_world(data.dataroot, **world.model_dump())
     for name in caches:
