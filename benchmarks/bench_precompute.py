@@ -22,7 +22,7 @@ ROUNDS = 3
 def main() -> None:
     wanted = options().model_copy(update={"out": ROOT / "zarr-again"}).resolved()
     frames = frames_of(wanted)
-    images = [datasets.get("nuscenes").read_image(camera)[None] for frame in frames for camera in frame.cameras]
+    images = [datasets.get(wanted.dataset).image(camera)[None] for frame in frames for camera in frame.cameras]
     height, width = images[0].shape[1:3]
     encoder = dense_encoder(load_clip("demo"), (width, height))
 

@@ -129,9 +129,9 @@ def world_build(
     )
 )
 def precompute(
-    dataset: Annotated[str, typer.Option(help="Name of the data set module.")] = "nuscenes",
-    dataroot: Annotated[Path | None, typer.Option(help="Default: $OVPS_NUSCENES, else ./data/nuscenes.")] = None,
-    version: Annotated[str, typer.Option(help="Version folder of the data set.")] = "v1.0-trainval",
+    dataset: Annotated[str, typer.Option(help="Its name; other packages may add some.")] = "nuscenes",
+    dataroot: Annotated[Path | None, typer.Option(help="Default: $OVPS_<NAME>, else ./data/<name>.")] = None,
+    version: Annotated[str | None, typer.Option(help="Of the data set. Default: its own.")] = None,
     split: Annotated[str, typer.Option(help="The data set's own splits, comma-separated.")] = "train,val",
     path: Annotated[Path, typer.Option("--out", help="The store to write or to complete.")] = Path("zarr"),
     encoder: Annotated[str, typer.Option(help="An open_clip model, or `demo`.")] = "convnext_large_d_320",
@@ -380,8 +380,8 @@ def report(
 
     known = Store.open(cache).provenance
     data = datasets.get(known.dataset)
-    frames = data.load_frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
-    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.read_image)
+    frames = data.frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
+    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.image)
     out.print(str(written))
 
 

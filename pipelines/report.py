@@ -49,7 +49,7 @@ def report(
         vocabulary: that of the evaluation, if it was not the data set's own.
         count: frames to show, evenly spaced over the subset, whatever is on them.
         frames: of the data set, for the camera pictures; matched by token. None given: bird's-eye views only.
-        read_image: reads the image of a camera (the data set module's `read_image`).
+        read_image: reads the image of a camera (`Dataset.image`).
         commands: what was run and how long it took, in order.
         not_measured: what the numbers say nothing about.
         device: None: a GPU if there is one.

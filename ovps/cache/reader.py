@@ -39,7 +39,7 @@ def read_info(path: Path) -> StoreInfo:
             )
         return StoreInfo.model_validate(content)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CacheError("no cache here", path=path, remedy="Make one: ovps precompute --dataset nuscenes") from error
+        raise CacheError("no cache here", path=path, remedy="Make one: ovps precompute") from error
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST) from error
 

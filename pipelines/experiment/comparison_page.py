@@ -152,8 +152,8 @@ def _images(experiment: Experiment, subset: str) -> tuple[list[Frame], ReadImage
     data = experiment.data
     if data is None:
         return [], None
-    module = datasets.get(data.dataset)
-    return module.load_frames(data.dataroot or module.default_root(), data.version, (subset,)), module.read_image
+    dataset, root = datasets.get(data.dataset), data.dataroot or datasets.default_root(data.dataset)
+    return dataset.frames(root, data.version or dataset.default_version, (subset,)), dataset.image
 
 
 def _provenance(

@@ -17,7 +17,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
 from ovps.clip.dense import DenseEncoder
-from ovps.datasets import Dataset
+from ovps.datasets.protocol import Dataset
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
@@ -90,8 +90,8 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
     """
     with times.stage("read"):
         cloud = read_cloud(frame, tools)
-        label = tools.dataset.read_labels(frame) if frame.labels_path is not None else None
-        images = [tools.dataset.read_image(camera) for camera in frame.cameras]
+        label = tools.dataset.labels(frame)
+        images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
     with times.stage("lift"):
         lifted = lift_frame(frame, cloud, tools)
@@ -142,7 +142,7 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
     Raises:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
-    cloud = tools.dataset.read_points(frame)
+    cloud = tools.dataset.points(frame)
     fault = _cloud_fault(cloud)
     if fault:
         raise FrameError(
@@ -152,6 +152,23 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
             remedy="Points are in metres, in the LiDAR's own frame; or leave such frames out with --on-error skip",
         )
     return cloud
+
+
+def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
+    """The image of a camera (height, width, 3) uint8.
+
+    Raises:
+        FrameError: missing, damaged, or of another size than the calibration is for.
+    """
+    image = tools.dataset.image(camera)
+    if image.shape != (camera.height, camera.width, 3) or image.dtype != np.uint8:
+        raise FrameError(
+            f"the image of {camera.channel} is {image.dtype} of shape {image.shape}, expected uint8 of"
+            f" ({camera.height}, {camera.width}, 3)",
+            path=camera.image_path,
+            remedy="Use the image that the calibration is for; or leave such frames out with --on-error skip",
+        )
+    return image
 
 
 def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:

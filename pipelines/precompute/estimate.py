@@ -17,7 +17,7 @@ from ovps.errors import FrameError
 from ovps.frame import Frame
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
 from pipelines.precompute.held import check_scenes, held_in
-from pipelines.precompute.options import PrecomputeOptions
+from pipelines.precompute.options import PrecomputeOptions, Resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import Job, compute, forget_clip, one_thread, tools_of
@@ -71,7 +71,10 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     Raises:
         DatasetError, FrameError, ConfigError: as the run itself would.
     """
-    options = options.resolved()
+    return _estimate(options.resolved())
+
+
+def _estimate(options: Resolved) -> PrecomputeEstimate:
     frames = frames_of(options)
     held = held_in(options.out) if is_store(options.out) else {}
     check_scenes(frames, held, options.out)

@@ -25,9 +25,9 @@ class PrecomputeOptions(BaseModel):
     """Options of `ovps precompute`.
 
     Attributes:
-        dataset: name of a data set module.
-        dataroot: None: the data set's own default.
-        version: of the data set.
+        dataset: its name, see `ovps.datasets`.
+        dataroot: None: the folder that OVPS_<NAME> names, else data/<name>.
+        version: of the data set; None: its default.
         subsets: the data set's splits to compute, in this order.
         out: the store; made, or added to.
         encoder: an open_clip model, or `demo`.
@@ -48,7 +48,7 @@ class PrecomputeOptions(BaseModel):
 
     dataset: str = "nuscenes"
     dataroot: Path | None = None
-    version: str = "v1.0-trainval"
+    version: str | None = None
     subsets: tuple[str, ...] = Field(default=("train", "val"), min_length=1)
     out: Path = Path("zarr")
     encoder: str = DEFAULT_ENCODER
@@ -77,25 +77,37 @@ class PrecomputeOptions(BaseModel):
             problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
             raise ConfigError("; ".join(problems), remedy="See `ovps precompute --help`") from error
 
-    def resolved(self) -> PrecomputeOptions:
+    def resolved(self) -> Resolved:
         """Every default filled in and every path absolute, so that a worker elsewhere reads the same."""
-        root = self.dataroot or datasets.get(self.dataset).default_root()
+        root = self.dataroot or datasets.default_root(self.dataset)
+        version = self.version or datasets.get(self.dataset).default_version
         weights = self.weights
         if weights is None and self.encoder == DEFAULT_ENCODER:
             weights = DEFAULT_WEIGHTS
         if weights is not None and Path(weights).is_file():
             weights = str(Path(weights).absolute())
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return self.model_copy(
-            update={
+        return Resolved.model_validate(
+            self.model_dump()
+            | {
                 "device": device,
                 "dataroot": root.absolute(),
+                "version": version,
                 "out": self.out.absolute(),
                 "weights": weights,
                 "grid": str(Grid.parse(self.grid)),
                 "workers": default_workers(self.encoder, device) if self.workers is None else self.workers,
             }
         )
+
+
+class Resolved(PrecomputeOptions):
+    """Options with every default filled in and every path absolute."""
+
+    dataroot: Path
+    version: str
+    workers: int
+    device: str
 
 
 def default_workers(encoder: str, device: str) -> int:

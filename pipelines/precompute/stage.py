@@ -20,15 +20,13 @@ from ovps.cache.writer import check_provenance, create_store, is_store, remove_l
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
-from ovps.geometry.visibility import Occlusion
 from ovps.interrupt import kept
-from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import entries_of
 from pipelines.precompute.compute_frame import smaller_codec
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
-from pipelines.precompute.options import PrecomputeOptions
+from pipelines.precompute.options import PrecomputeOptions, Resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan
 from pipelines.precompute.task import Done, Job, clip_of, forget_clip, tools_of
 
@@ -88,7 +86,10 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
             Whatever was committed before stays, and the store verifies.
     """
-    options = options.resolved()
+    return _precompute(options.resolved())
+
+
+def _precompute(options: Resolved) -> PrecomputeSummary:
     frames = frames_of(options)
     job, provenance = prepare(options, frames)
     with exclusive(options.out):
@@ -142,14 +143,13 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
     )
 
 
-def frames_of(options: PrecomputeOptions) -> list[Frame]:
-    """The frames asked for; `options` are resolved.
+def frames_of(options: Resolved) -> list[Frame]:
+    """The frames asked for.
 
     Raises:
         DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
     """
-    assert options.dataroot is not None
-    frames = datasets.get(options.dataset).load_frames(options.dataroot, options.version, options.subsets)
+    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets)
     check_unique(frames)
     frames = limited(frames, options.limit)
     if not frames:
@@ -187,12 +187,11 @@ def _check_outcome(
     )
 
 
-def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Provenance]:
+def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
-    assert options.device is not None  # resolved
-    device = options.device
+    device, dataset = options.device, datasets.get(options.dataset)
     clip = clip_of(options.encoder, options.weights, device)
-    occlusion = Occlusion() if options.occlusion else None
+    occlusion = dataset.occlusion if options.occlusion else None
     job = Job(
         out=options.out,
         dataset=options.dataset,
@@ -213,7 +212,7 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
     provenance = Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
-        taxonomy=datasets.get(options.dataset).TAXONOMY,
+        taxonomy=dataset.taxonomy.name,
         encoder=clip.name,
         weights_sha256=clip.weights_sha256,
         weights_random=clip.weights_random,
@@ -240,13 +239,14 @@ def _choose_codec(job: Job, frames: list[Frame]) -> Codec:
     return job.codec
 
 
-def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) -> None:
+def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
     """Make the store with the vocabulary of the data set's own classes, or check that it may be added to."""
     if is_store(options.out):
         check_provenance(options.out, provenance)
         return
     clip = clip_of(job.encoder, job.weights, job.device)
-    create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
+    taxonomy = datasets.get(job.dataset).taxonomy
+    create_store(options.out, provenance, build_vocabulary(clip, entries_of(taxonomy)))
 
 
 def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
@@ -254,7 +254,7 @@ def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
     return f"{new} of {todo} frames are committed in {store} and stay"
 
 
-def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:
+def _run(job: Job, tasks: list[Task], options: Resolved, shown: Display) -> Iterator[Done]:
     if not tasks:
         return iter(())
     if options.scheduler is None and not options.workers:

@@ -23,7 +23,6 @@ from ovps.errors import FrameError, WeightsError
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
-from ovps.taxonomy import load_taxonomy
 from pipelines.precompute.compute_frame import StageTimes, Tools, compute_frame
 from pipelines.precompute.plan import Task
 
@@ -150,7 +149,7 @@ def tools_of(job: Job) -> Tools:
 
     return Tools(
         dataset=dataset,
-        taxonomy=load_taxonomy(dataset.TAXONOMY),
+        taxonomy=dataset.taxonomy,
         grid=Grid.parse(job.grid),
         occlusion=job.occlusion,
         codec=job.codec,

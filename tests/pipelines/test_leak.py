@@ -74,7 +74,7 @@ def dataroot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frames_of(root: Path, subset: str) -> list[Frame]:
-    return datasets.get("nuscenes").load_frames(root, VERSION, (subset,))
+    return datasets.get("nuscenes").frames(root, VERSION, (subset,))
 
 
 def rewrite_labels(root: Path, relabel: Relabel, subset: str = "train", seed: int = 1) -> int:

@@ -80,10 +80,10 @@ def test_a_store_is_self_contained(dataroot, whole):
     dataset = datasets.get("nuscenes")
     for ref, frame in zip(store.frames, frames, strict=True):
         read = store.read(ref)
-        cloud = dataset.read_points(frame)
+        cloud = dataset.points(frame)
         np.testing.assert_array_equal(read.xyz, cloud.xyz)
         np.testing.assert_array_equal(read.intensity, cloud.intensity)
-        np.testing.assert_array_equal(read.label, dataset.read_labels(frame))
+        np.testing.assert_array_equal(read.label, dataset.labels(frame))
         np.testing.assert_array_equal(read.global_from_lidar, frame.global_from_lidar)
         assert set(np.unique(read.point_voxel[read.views > 0])) == set(np.flatnonzero(read.valid))
         norms = np.linalg.norm(read.clip[read.valid], axis=1)
@@ -449,7 +449,7 @@ def test_the_smaller_codec_is_chosen_once_and_then_kept(dataroot, tmp_path):
         frames = frames_of(options)
         job, provenance = prepare(options, frames)
         tools = tools_of(job)
-        lifted = lift_frame(frames[0], tools.dataset.read_points(frames[0]), tools)
+        lifted = lift_frame(frames[0], tools.dataset.points(frames[0]), tools)
         sizes = expected_bytes(lifted.weights, tools.clip_dim)
         assert provenance.codec == job.codec == ("cells" if out.name == "made" else min(sizes, key=sizes.get))
 
@@ -460,7 +460,7 @@ def test_expected_bytes_are_those_of_the_arrays(dataroot, tmp_path):
     for codec in ("cells", "dense"):
         tools = tools_of(prepare(options.model_copy(update={"codec": codec}), frames)[0])
         arrays = compute_frame(frames[0], tools, StageTimes()).arrays
-        weights = lift_frame(frames[0], tools.dataset.read_points(frames[0]), tools).weights
+        weights = lift_frame(frames[0], tools.dataset.points(frames[0]), tools).weights
         stored = sum(array.nbytes for name, array in arrays.items() if name.startswith("clip/"))
         assert stored == expected_bytes(weights, tools.clip_dim)[codec]
 

@@ -193,7 +193,7 @@ def test_a_token_twice(tmp_path, monkeypatch):
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
     frames = frames_of(options_for(root, tmp_path).resolved())
     twice = [*frames[:3], replace(frames[3], token=frames[0].token)]
-    monkeypatch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: twice)
+    monkeypatch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: twice)
     with pytest.raises(DatasetError, match="2 frames have one and the same token") as caught:
         precompute(options_for(root, tmp_path / "zarr"))
     assert caught.value.frame == frames[0].token
@@ -207,7 +207,7 @@ def test_a_token_that_the_store_knows_from_another_scene(tmp_path, monkeypatch):
     precompute(options_for(root, tmp_path / "zarr", subsets=("train",)))
     before = contents(tmp_path / "zarr")
     other = replace(frames[1], token=frames[0].token)
-    monkeypatch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: [other])
+    monkeypatch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: [other])
     for use in (precompute, estimate):
         with pytest.raises(DatasetError, match=r"in scene 'mini-0002'.*in 'mini-0001'.*into a new folder"):
             use(options_for(root, tmp_path / "zarr", subsets=("val",)))
@@ -245,7 +245,7 @@ def test_a_frame_that_comes_late_where_another_one_was(root, whole, tmp_path, mo
     frames = frames_of(one_scene(root, tmp_path).resolved())
     first = [replace(frame, index=index) for index, frame in enumerate(frames[1:])]
     with monkeypatch.context() as patch:
-        patch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: first)
+        patch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: first)
         precompute(one_scene(root, tmp_path / "zarr"))
     summary = precompute(one_scene(root, tmp_path / "zarr"))
     assert (summary.frames, summary.frames_before, summary.moved) == (1, 2, 2)

@@ -198,7 +198,7 @@ def test_the_numbers_are_those_of_the_frames(root):
     options = options_for(root, occlusion=False)
     summary = precompute(options)
     frames, dataset = frames_of(options.resolved()), datasets.get("nuscenes")
-    clouds = [dataset.read_points(frame).xyz.astype(np.float64) for frame in frames]
+    clouds = [dataset.points(frame).xyz.astype(np.float64) for frame in frames]
     total = 300 * (FRAMES - 1) + 120
     far = sum(((np.hypot(x, y) > 50) | (z < -5) | (z > 3)).sum() for x, y, z in (cloud.T for cloud in clouds))
     assert 0 < far < total / 10
