@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
@@ -18,7 +18,9 @@ from typer.core import TyperGroup
 from ovps import __version__, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError
 from ovps.interrupt import interrupted, launched, listening
+from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
+from pipelines.options import PrecomputeOptions, TrainOptions, VocabularyOptions
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
@@ -128,28 +130,9 @@ def world_build(
         "ovps precompute --dataset nuscenes --dataroot data/driveworld --encoder demo --out ./zarr --workers 2",
     )
 )
+@takes(PrecomputeOptions)
 def precompute(
-    dataset: Annotated[str, typer.Option(help="Its name; other packages may add some.")] = "nuscenes",
-    dataroot: Annotated[Path | None, typer.Option(help="Default: $OVPS_<NAME>, else ./data/<name>.")] = None,
-    version: Annotated[str | None, typer.Option(help="Of the data set. Default: its own.")] = None,
-    split: Annotated[str, typer.Option(help="The data set's own splits, comma-separated.")] = "train,val",
-    path: Annotated[Path, typer.Option("--out", help="The store to write or to complete.")] = Path("zarr"),
-    encoder: Annotated[str, typer.Option(help="An open_clip model, or `demo`.")] = "convnext_large_d_320",
-    weights: Annotated[
-        str | None, typer.Option(help="An open_clip tag, a file, or `random`. Default: the encoder's usual weights.")
-    ] = None,
-    grid: Annotated[str, typer.Option(help="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")] = "cylinder",
-    codec: Annotated[
-        Literal["cells", "dense"] | None, typer.Option(help="Default: the smaller one on the first frame; both exact.")
-    ] = None,
-    occlusion: Annotated[bool, typer.Option(help="Leave out cameras from which a point is hidden.")] = True,
-    workers: Annotated[
-        int | None, typer.Option(help="dask worker processes; 0: none. Default: as cores and memory allow.")
-    ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A running dask scheduler instead: tcp://HOST:PORT.")] = None,
-    on_error: Annotated[
-        Literal["stop", "skip"], typer.Option(help="`skip`: quarantine bad frames with the reason.")
-    ] = "stop",
+    options: PrecomputeOptions,
     dry_run: Annotated[bool, typer.Option(help="Only say how many frames, bytes and hours.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -157,24 +140,9 @@ def precompute(
 
     Running it again does only what is missing.
     """
-    from pipelines.precompute import PrecomputeOptions, estimate
+    from pipelines.precompute import estimate
     from pipelines.precompute import precompute as run
 
-    options = PrecomputeOptions.asked(
-        dataset=dataset,
-        dataroot=dataroot,
-        version=version,
-        subsets=tuple(s.strip() for s in split.split(",") if s.strip()),
-        out=path,
-        encoder=encoder,
-        weights=weights,
-        grid=grid,
-        codec=codec,
-        occlusion=occlusion,
-        workers=workers,
-        scheduler=scheduler,
-        on_error=on_error,
-    )
     show(estimate(options) if dry_run else run(options), as_json)
 
 
@@ -209,23 +177,16 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
     "build",
     epilog=example(
         'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
+        "ovps vocab build --cache ./zarr --names classes.txt --images scooter=photos/scooters --out vocab.safetensors",
         "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
     ),
 )
-def vocab_build(
-    names: Annotated[
-        str,
-        typer.Option(help='Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them; "a, b" may be quoted.'),
-    ],
-    path: Annotated[Path, typer.Option("--out", help="The vocabulary file to write.")],
-    encoder: Annotated[str, typer.Option(help="The CLIP of the cache it is used with.")] = "demo",
-    weights: Annotated[str | None, typer.Option(help="Its weights, as for precompute.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Turn class names into text embeddings. What CLIP does not get to see of them is warned of."""
+@takes(VocabularyOptions)
+def vocab_build(options: VocabularyOptions, as_json: Json = False) -> None:
+    """Turn class names, and folders of images, into embeddings. What CLIP does not get to see is warned of."""
     from pipelines.vocabulary import build
 
-    show(build(names, path, encoder, weights), as_json)
+    show(build(options), as_json)
 
 
 @app.command(
@@ -237,32 +198,12 @@ def vocab_build(
         "torchrun --nproc-per-node 4 -m ovps train --cache ./zarr --config nuscenes --out runs/nuscenes",
     )
 )
-def train(
-    cache: Annotated[Path, typer.Option(help="A store written by precompute.")] = Path("zarr"),
-    config: Annotated[str, typer.Option(help="Name of a config in ovps/configs/train, or a YAML file.")] = "driveworld",
-    system: Annotated[
-        str, typer.Option(help="What is trained: a name in ovps/configs/systems, or a YAML file of changes.")
-    ] = "ovps",
-    split: Annotated[str | None, typer.Option(help="Which classes are novel: a split's name, or a YAML file.")] = None,
-    path: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/CONFIG-SYSTEM.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, again and again.")] = None,
-    restart: Annotated[bool, typer.Option(help="Forget what is in the folder.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(TrainOptions)
+def train(options: TrainOptions, as_json: Json = False) -> None:
     """Stage 2: train on a store. CLIP is never run. An interrupted run goes on exactly where it was."""
     from ovps.training.distributed import first_process
-    from pipelines.train import TrainOptions
     from pipelines.train import train as run
 
-    options = TrainOptions(
-        cache=cache,
-        out=path or Path("runs") / f"{Path(config).stem}-{Path(system).stem}",
-        config=config,
-        system=system,
-        split=split,
-        overrides=tuple(settings or ()),
-        restart=restart,
-    )
     summary = run(options)
     if first_process():
         show(summary, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -16,7 +16,7 @@ from ovps.cache.codecs import VoxelFeatures, expected_bytes
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
-from ovps.clip.dense import DenseEncoder
+from ovps.clip.protocol import Encoder
 from ovps.datasets.protocol import Dataset
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
@@ -32,20 +32,14 @@ _UNIT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What computing a frame takes.
-
-    Attributes:
-        encoder_for: the image encoder for images of a size (width, height).
-        clip_dim: C.
-    """
+    """What computing a frame takes."""
 
     dataset: Dataset
     taxonomy: Taxonomy
     grid: Grid
     occlusion: Occlusion | None
     codec: Codec
-    encoder_for: Callable[[tuple[int, int]], DenseEncoder]
-    clip_dim: int
+    encoder: Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +91,18 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
         lifted = lift_frame(frame, cloud, tools)
     points = lifted.points
     with times.stage("encode"):  # image by image, or the big encoders do not fit into memory
-        cells = np.zeros((points.weights.shape[1], tools.clip_dim), np.float32)
+        encoder = tools.encoder
+        cells = np.zeros((points.weights.shape[1], encoder.dim), np.float32)
         first = 0
         for camera, image in zip(frame.cameras, images, strict=True):
-            encoder = tools.encoder_for((camera.width, camera.height))
-            map_cells = encoder.encode(np.array(image[None]))[0].reshape(-1, tools.clip_dim).cpu().numpy()
-            _check_features(frame, camera, encoder.name, map_cells)
+            made = encoder.encode(np.array(image[None]))[0].cpu().numpy()
+            _check_features(frame, camera, encoder, made)
+            map_cells = made.reshape(-1, encoder.dim)
             cells[first : first + len(map_cells)] = map_cells
             first += len(map_cells)
     with times.stage("lift"):
         features = VoxelFeatures(cells, lifted.weights)
-        objects = no_objects(tools.clip_dim)
+        objects = no_objects(encoder.dim)
         if label is not None:
             objects = find_objects(label, tools.taxonomy, points.weights, points.views, cells)
         cached = CachedFrame(
@@ -178,7 +173,7 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
         FrameError: the calibration is that of no camera, or no camera sees a point.
     """
     check_calibration(frame)
-    cell_grids = [tools.encoder_for((camera.width, camera.height)).cells for camera in frame.cameras]
+    cell_grids = [tools.encoder.cells((camera.width, camera.height)) for camera in frame.cameras]
     points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
     if not any(points.seen):
         raise FrameError(
@@ -200,7 +195,7 @@ def camera_rows(frame: Frame, lifted: Lifted) -> tuple[CameraRow, ...]:
 
 def smaller_codec(frame: Frame, tools: Tools) -> Codec:
     """The codec that stores this frame in fewer bytes."""
-    sizes = expected_bytes(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.clip_dim)
+    sizes = expected_bytes(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
     return min(sizes, key=lambda codec: sizes[codec])
 
 
@@ -229,13 +224,21 @@ def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | N
         )
 
 
-def _check_features(frame: Frame, camera: Camera, encoder: str, cells: NDArray[np.float32]) -> None:
-    """Cells (K, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on whoever reads it."""
-    bad = ~(np.abs(np.linalg.norm(cells, axis=1) - 1) < _UNIT)  # NaN is not near anything
+def _check_features(frame: Frame, camera: Camera, encoder: Encoder, cells: NDArray[np.float32]) -> None:
+    """Cells (rows, cols, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on its readers."""
+    grid = encoder.cells((camera.width, camera.height))
+    if cells.shape != (grid.rows, grid.cols, encoder.dim):
+        raise FrameError(
+            f"{encoder.name} gives {camera.channel} cells of shape {cells.shape}, and said {grid} of {encoder.dim}",
+            path=camera.image_path,
+            frame=frame.token,
+            remedy="Mend the encoder: `encode` must fit `cells`",
+        )
+    bad = ~(np.abs(np.linalg.norm(cells, axis=-1) - 1) < _UNIT)  # NaN is not near anything
     if bad.any():
         raise FrameError(
-            f"{encoder} gives {bad.sum()} of {len(cells)} cells of {camera.channel} a feature that is no unit vector:"
-            " NaN, infinity or nothing",
+            f"{encoder.name} gives {bad.sum()} of {bad.size} cells of {camera.channel} a feature that is no unit"
+            " vector: NaN, infinity or nothing",
             path=camera.image_path,
             frame=frame.token,
             remedy="If it does so for every image, its weights are at fault: give others (--weights). If for this one"

@@ -12,15 +12,16 @@ from pydantic import BaseModel, ConfigDict
 from cache_schemas.v1 import CameraRow
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.writer import EncodedFrame, is_store
-from ovps.clip.loading import RANDOM
+from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError
 from ovps.frame import Frame
+from pipelines.options import PrecomputeOptions
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
 from pipelines.precompute.held import check_scenes, held_in
-from pipelines.precompute.options import PrecomputeOptions, Resolved
+from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, prepare
-from pipelines.precompute.task import Job, compute, forget_clip, one_thread, tools_of
+from pipelines.precompute.task import Job, compute, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each
 
@@ -71,7 +72,7 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     Raises:
         DatasetError, FrameError, ConfigError: as the run itself would.
     """
-    return _estimate(options.resolved())
+    return _estimate(resolved(options))
 
 
 def _estimate(options: Resolved) -> PrecomputeEstimate:
@@ -90,7 +91,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         seconds = sum(times.seconds.values())
         size = sum(array.nbytes for array in first.arrays.values())
         sweeps = _sweeps(job, sample(missing))
-        forget_clip()
+        forget_encoder()
     return PrecomputeEstimate(
         out=options.out,
         partitions=len(tasks),

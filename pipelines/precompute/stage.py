@@ -22,13 +22,14 @@ from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.vocabulary import entries_of
+from pipelines.options import PrecomputeOptions
 from pipelines.precompute.compute_frame import smaller_codec
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
-from pipelines.precompute.options import PrecomputeOptions, Resolved
+from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan
-from pipelines.precompute.task import Done, Job, clip_of, forget_clip, tools_of
+from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder, tools_of
 
 
 class PrecomputeSummary(BaseModel):
@@ -86,7 +87,7 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
             Whatever was committed before stays, and the store verifies.
     """
-    return _precompute(options.resolved())
+    return _precompute(resolved(options))
 
 
 def _precompute(options: Resolved) -> PrecomputeSummary:
@@ -95,7 +96,7 @@ def _precompute(options: Resolved) -> PrecomputeSummary:
     with exclusive(options.out):
         _open_store(options, job, provenance)
         if options.scheduler or options.workers:
-            forget_clip()  # the workers have their own
+            forget_encoder()  # the workers have their own
         remove_leftovers(options.out)
         before = held_in(options.out)
         check_scenes(frames, before, options.out)
@@ -190,14 +191,14 @@ def _check_outcome(
 def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
     device, dataset = options.device, datasets.get(options.dataset)
-    clip = clip_of(options.encoder, options.weights, device)
+    encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None
     job = Job(
         out=options.out,
         dataset=options.dataset,
         encoder=options.encoder,
         weights=options.weights,
-        weights_sha256=clip.weights_sha256,
+        weights_sha256=encoder.weights.sha256,
         device=device,
         upscale=options.upscale,
         grid=options.grid,
@@ -213,10 +214,10 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         dataset=options.dataset,
         dataset_version=options.version,
         taxonomy=dataset.taxonomy.name,
-        encoder=clip.name,
-        weights_sha256=clip.weights_sha256,
-        weights_random=clip.weights_random,
-        clip_dim=clip.dim,
+        encoder=encoder.name,
+        weights_sha256=encoder.weights.sha256,
+        weights_random=encoder.weights.random,
+        clip_dim=encoder.dim,
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
@@ -244,9 +245,9 @@ def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
     if is_store(options.out):
         check_provenance(options.out, provenance)
         return
-    clip = clip_of(job.encoder, job.weights, job.device)
+    encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
     taxonomy = datasets.get(job.dataset).taxonomy
-    create_store(options.out, provenance, build_vocabulary(clip, entries_of(taxonomy)))
+    create_store(options.out, provenance, build_vocabulary(encoder, entries_of(taxonomy)))
 
 
 def _kept(store: Path, before: dict[str, Held], todo: int) -> str:

@@ -29,7 +29,7 @@ from ovps.taxonomy import load_split, load_taxonomy
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame, lift_frame
 from pipelines.precompute.held import Held
-from pipelines.precompute.options import DEFAULT_WEIGHTS
+from pipelines.precompute.options import DEFAULT_WEIGHTS, resolved
 from pipelines.precompute.plan import limited, plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import tools_of
@@ -74,7 +74,7 @@ def whole(dataroot, tmp_path_factory):
 def test_a_store_is_self_contained(dataroot, whole):
     assert verify_store(whole) == []
     store = Store.open(whole)
-    frames = frames_of(options_for(dataroot, whole).resolved())
+    frames = frames_of(resolved(options_for(dataroot, whole)))
     assert [ref.token for ref in store.frames] == [frame.token for frame in frames]
     assert {(ref.scene, ref.subset) for ref in store.frames} == {("mini-0001", "train"), ("mini-0002", "val")}
     dataset = datasets.get("nuscenes")
@@ -106,7 +106,7 @@ def test_two_workers_make_the_same_bytes_as_none(dataroot, whole, tmp_path):
 
 def test_a_bad_frame_stops_a_dask_run_with_its_own_error(tmp_path):
     dataroot = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=5, points=100)
-    frames = frames_of(one_scene(dataroot, tmp_path).resolved())
+    frames = frames_of(resolved(one_scene(dataroot, tmp_path)))
     truncate(frames[-1].points_path)
     with pytest.raises(FrameError, match="cut off") as caught:
         precompute(one_scene(dataroot, tmp_path / "zarr", workers=1, partition_frames=1))
@@ -237,7 +237,7 @@ BAD_FILES.remove(("labels", "missing"))  # the devkit counts the label files its
 @pytest.mark.parametrize(("what", "fault"), BAD_FILES)
 def test_bad_files_stop_or_are_quarantined(tmp_path, what, fault):
     dataroot = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=3, points=100)
-    bad = frames_of(one_scene(dataroot, tmp_path).resolved())[1]
+    bad = frames_of(resolved(one_scene(dataroot, tmp_path)))[1]
     path = {"points": bad.points_path, "labels": bad.labels_path, "image": bad.cameras[2].image_path}[what]
     Path(path).unlink() if fault == "missing" else truncate(path)
     store = tmp_path / "zarr"
@@ -325,7 +325,7 @@ def test_dry_run_needs_no_weights(dataroot, tmp_path):
 
 def test_defaults_are_a_whole_command(monkeypatch, dataroot):
     monkeypatch.setenv("OVPS_NUSCENES", str(dataroot))
-    options = PrecomputeOptions().resolved()
+    options = resolved(PrecomputeOptions())
     assert (options.dataroot, options.weights) == (dataroot, DEFAULT_WEIGHTS)
     assert options.out == Path("zarr").absolute()
     assert options.workers >= 1
@@ -350,7 +350,7 @@ def test_what_cannot_be_used_is_told_before_anything_is_written(dataroot, tmp_pa
 
 
 def test_other_weights_at_a_worker_are_refused(dataroot, tmp_path):
-    options = options_for(dataroot, tmp_path / "zarr").resolved()
+    options = resolved(options_for(dataroot, tmp_path / "zarr"))
     job, _ = prepare(options, frames_of(options))
     with pytest.raises(WeightsError, match="Give all workers the same file"):
         tools_of(replace(job, weights_sha256="0" * 64))
@@ -445,7 +445,7 @@ def test_the_smaller_codec_is_chosen_once_and_then_kept(dataroot, tmp_path):
     for out in (tmp_path / "free", tmp_path / "made"):
         if out.name == "made":
             precompute(options_for(dataroot, out, limit=1))
-        options = options_for(dataroot, out, codec=None).resolved()
+        options = resolved(options_for(dataroot, out, codec=None))
         frames = frames_of(options)
         job, provenance = prepare(options, frames)
         tools = tools_of(job)
@@ -455,7 +455,7 @@ def test_the_smaller_codec_is_chosen_once_and_then_kept(dataroot, tmp_path):
 
 
 def test_expected_bytes_are_those_of_the_arrays(dataroot, tmp_path):
-    options = options_for(dataroot, tmp_path / "zarr").resolved()
+    options = resolved(options_for(dataroot, tmp_path / "zarr"))
     frames = frames_of(options)
     for codec in ("cells", "dense"):
         tools = tools_of(prepare(options.model_copy(update={"codec": codec}), frames)[0])
@@ -466,7 +466,7 @@ def test_expected_bytes_are_those_of_the_arrays(dataroot, tmp_path):
 
 
 def test_stage_times_are_of_all_stages(dataroot, tmp_path):
-    options = options_for(dataroot, tmp_path / "zarr").resolved()
+    options = resolved(options_for(dataroot, tmp_path / "zarr"))
     frames = frames_of(options)
     times = StageTimes()
     compute_frame(frames[0], tools_of(prepare(options, frames)[0]), times)
