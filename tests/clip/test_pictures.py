@@ -44,11 +44,11 @@ def test_pictures_of_the_drive_world_name_their_class(demo, tmp_path):
     """Crops of one half of a street's objects find the class of the other half's, without a word."""
     taxonomy, rng = load_taxonomy("nuscenes"), np.random.default_rng(0)
     crops: dict[int, list[np.ndarray]] = {}
-    for picture, class_ids in world_pictures(1, times=(0.0,)):
+    for picture, class_ids in world_pictures(2, times=(0.0, 4.0)):
         for class_id, (x, y, side) in class_windows(picture, class_ids, taxonomy, rng):
             crops.setdefault(class_id, []).append(picture.rgb[y : y + side, x : x + side])
-    crops = {class_id: found[:12] for class_id, found in crops.items() if len(found) > 3}
-    assert len(crops) > 4
+    crops = {class_id: found[:12] for class_id, found in crops.items() if len(found) > 1}
+    assert len(crops) > 9
     for class_id, found in crops.items():
         folder = tmp_path / str(class_id)
         folder.mkdir()
@@ -61,7 +61,7 @@ def test_pictures_of_the_drive_world_name_their_class(demo, tmp_path):
         (demo.embed_images(found[1::2]) @ vocabulary.embeddings.T).argmax(1) == row
         for row, found in enumerate(crops.values())
     ]
-    assert np.mean([r.mean() for r in right]) > 3 / len(crops)  # by chance 1 / len(crops)
+    assert np.mean([r.mean() for r in right]) > 0.5  # by chance 1 / len(crops)
 
 
 def test_a_folder_is_the_normalised_mean_of_its_images(demo, folder):
