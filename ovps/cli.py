@@ -140,7 +140,11 @@ def precompute(
     ] = None,
     grid: Annotated[str, typer.Option(help="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")] = "cylinder",
     codec: Annotated[
-        Literal["cells", "dense"] | None, typer.Option(help="Default: the smaller one on the first frame; both exact.")
+        str | None,
+        typer.Option(help="`cells`, `dense`, both exact, or one of another package. Default: the smaller of the two."),
+    ] = None,
+    thumbnails: Annotated[
+        int | None, typer.Option(min=1, help="Keep images of this width in the store, in pixels, for reports.")
     ] = None,
     occlusion: Annotated[bool, typer.Option(help="Leave out cameras from which a point is hidden.")] = True,
     workers: Annotated[
@@ -170,6 +174,7 @@ def precompute(
         weights=weights,
         grid=grid,
         codec=codec,
+        thumbnails=thumbnails,
         occlusion=occlusion,
         workers=workers,
         scheduler=scheduler,

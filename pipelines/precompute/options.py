@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cache_schemas.v1 import MAX_FRAMES, Codec
+from cache_schemas import MAX_FRAMES
 from ovps import datasets, machine
 from ovps.clip import demo
 from ovps.errors import ConfigError
@@ -35,7 +35,9 @@ class PrecomputeOptions(BaseModel):
         upscale: enlarge images by this factor before they are encoded, for objects smaller than a feature cell.
         grid: as `ovps.geometry.grid.Grid.parse` reads it.
         occlusion: give points hidden from a camera no feature of it.
-        codec: how features are stored; None: that of the store, or the one that is smaller on the first frame.
+        codec: how features are stored; None: that of the store, or the smallest on the first frame of those that lose
+            nothing.
+        thumbnails: width in pixels of images that are kept in the store, for reports; None: none are.
         workers: processes, each with its own CLIP; 0: in this process, without dask; None: as fit cores and memory.
         scheduler: address of a dask scheduler whose workers see the same paths; instead of `workers`.
         on_error: what a bad frame does: stop the run, or be quarantined in the manifest with the reason.
@@ -56,7 +58,8 @@ class PrecomputeOptions(BaseModel):
     upscale: float = Field(default=1.0, gt=0)
     grid: str = "cylinder"
     occlusion: bool = True
-    codec: Codec | None = None
+    codec: str | None = None
+    thumbnails: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=0)
     scheduler: str | None = None
     on_error: Literal["stop", "skip"] = "stop"

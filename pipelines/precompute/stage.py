@@ -11,8 +11,9 @@ from time import perf_counter
 from pydantic import BaseModel, ConfigDict
 
 import ovps
-from cache_schemas.v1 import Codec, Provenance, SkippedRow
+from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
+from ovps.cache.codecs.state import state_sha256
 from ovps.cache.lock import exclusive
 from ovps.cache.reader import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -24,7 +25,8 @@ from ovps.geometry.visibility import Occlusion
 from ovps.interrupt import kept
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import entries_of
-from pipelines.precompute.compute_frame import smaller_codec
+from pipelines.precompute.codec_state import codec_state
+from pipelines.precompute.compute_frame import smallest_codec
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
@@ -190,6 +192,7 @@ def _check_outcome(
 def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Provenance]:
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
     assert options.device is not None  # resolved
+    assert options.dataroot is not None
     device = options.device
     clip = clip_of(options.encoder, options.weights, device)
     occlusion = Occlusion() if options.occlusion else None
@@ -204,16 +207,22 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
         grid=options.grid,
         occlusion=occlusion,
         codec=options.codec or "dense",
+        state={},
         skip_bad_frames=options.on_error == "skip",
+        dataroot=options.dataroot,
+        thumbnails=options.thumbnails,
     )
+    # val has no say in how the features that are trained on are rounded
+    first = [frame for frame in frames if frame.subset == options.subsets[0]]
     if options.codec is None:
-        # val has no say in how the features that are trained on are rounded
-        first = [frame for frame in frames if frame.subset == options.subsets[0]]
         job = replace(job, codec=_choose_codec(job, first))
+    job = replace(job, state=codec_state(job, first))
+    taxonomy = load_taxonomy(datasets.get(options.dataset).TAXONOMY)
     provenance = Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
-        taxonomy=datasets.get(options.dataset).TAXONOMY,
+        taxonomy=taxonomy.name,
+        taxonomy_sha256=taxonomy.sha256,
         encoder=clip.name,
         weights_sha256=clip.weights_sha256,
         weights_random=clip.weights_random,
@@ -222,19 +231,20 @@ def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Prove
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
         codec=job.codec,
+        codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
     )
     return job, provenance
 
 
-def _choose_codec(job: Job, frames: list[Frame]) -> Codec:
+def _choose_codec(job: Job, frames: list[Frame]) -> str:
     """That of the store, if there is one; else the smaller one, by the first frame that can be lifted."""
     if is_store(job.out):
         return read_info(job.out).provenance.codec
     tools = tools_of(job)
     for frame in frames:
         try:
-            return smaller_codec(frame, tools)
+            return smallest_codec(frame, tools)
         except FrameError:  # told when its turn comes
             continue
     return job.codec
@@ -246,7 +256,8 @@ def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) ->
         check_provenance(options.out, provenance)
         return
     clip = clip_of(job.encoder, job.weights, job.device)
-    create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
+    taxonomy = load_taxonomy(datasets.get(options.dataset).TAXONOMY)
+    create_store(options.out, provenance, taxonomy, build_vocabulary(clip, entries_of(taxonomy)), job.state)
 
 
 def _kept(store: Path, before: dict[str, Held], todo: int) -> str:

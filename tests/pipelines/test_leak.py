@@ -319,7 +319,7 @@ def test_validation_frames_have_no_say_in_the_codec(
         asked.append(frame)
         return "dense"
 
-    monkeypatch.setattr(module, "smaller_codec", spy)
+    monkeypatch.setattr(module, "smallest_codec", spy)
     options = options_for(dataroot, tmp_path / "zarr", codec=None).resolved()
     frames = module.frames_of(options)
     module.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
