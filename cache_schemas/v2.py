@@ -140,6 +140,10 @@ class CameraRow(_Record):
     # (4, 4), row by row, metres: from the LiDAR at its own time to the camera at its own
     camera_from_lidar: tuple[float, ...] = Field(min_length=16, max_length=16)
     seen: int  # points that it sees
+    # the feature map that was laid over the image, see `ovps.geometry.cells.CellGrid`
+    cell_rows: int
+    cell_cols: int
+    cell_stride: float  # pixels of the image
     thumbnail_bytes: int = 0  # of its encoded image in `thumbnails/bytes`; 0: there is none
 
 
@@ -238,6 +242,9 @@ CAMERA = pa.struct(
         ("intrinsics", pa.list_(pa.float64(), 9)),
         ("camera_from_lidar", pa.list_(pa.float64(), 16)),
         ("seen", pa.int64()),
+        ("cell_rows", pa.int32()),
+        ("cell_cols", pa.int32()),
+        ("cell_stride", pa.float64()),
         ("thumbnail_bytes", pa.int64()),
     ]
 )

@@ -13,12 +13,13 @@ from PIL import Image
 
 from cache_schemas import CameraRow
 from ovps.frame import Camera
+from ovps.geometry.cells import CellGrid
 
 _QUALITY = 80  # of the JPEG: pictures for people
 
 
-def row_of_camera(camera: Camera, seen: int, dataroot: Path, thumbnail_bytes: int = 0) -> CameraRow:
-    """A camera that sees `seen` points, its image named relative to the data root."""
+def row_of_camera(camera: Camera, seen: int, cells: CellGrid, dataroot: Path, thumbnail_bytes: int = 0) -> CameraRow:
+    """The row of a camera that sees `seen` points, its image named relative to the data root."""
     return CameraRow(
         channel=camera.channel,
         image_path=Path(os.path.relpath(camera.image_path, dataroot)).as_posix(),
@@ -28,6 +29,9 @@ def row_of_camera(camera: Camera, seen: int, dataroot: Path, thumbnail_bytes: in
         intrinsics=tuple(camera.intrinsics.astype(np.float64).ravel().tolist()),
         camera_from_lidar=tuple(camera.camera_from_lidar.astype(np.float64).ravel().tolist()),
         seen=seen,
+        cell_rows=cells.rows,
+        cell_cols=cells.cols,
+        cell_stride=cells.stride,
         thumbnail_bytes=thumbnail_bytes,
     )
 

@@ -23,9 +23,10 @@ from ovps.errors import CorruptStoreError
 class Partition:
     """One partition as one manifest names it, its folders open."""
 
+    store: Path
     row: PartitionRow
+    provenance: Provenance
     codec: Codec
-    state: State
     parts: Mapping[Part, Folder]
 
     @classmethod
@@ -44,7 +45,16 @@ class Partition:
             )
             for part, folder in row.parts.items()
         }
-        return cls(row, codec, read_state(store, provenance), parts)
+        return cls(store, row, provenance, codec, parts)
+
+    @cached_property
+    def state(self) -> State:
+        """Of the codec.
+
+        Raises:
+            CorruptStoreError: not the bytes that were written.
+        """
+        return read_state(self.store, self.provenance)
 
     @cached_property
     def positions(self) -> dict[str, int]:

@@ -209,8 +209,12 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
 def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence[bytes] = ()) -> tuple[CameraRow, ...]:
     """The cameras of a frame, how many points each sees, and how long its thumbnail is."""
     lengths = [len(content) for content in thumbnails] or [0] * len(frame.cameras)
-    triples = zip(frame.cameras, lifted.points.seen, lengths, strict=True)
-    return tuple(row_of_camera(camera, seen, tools.dataroot, length) for camera, seen, length in triples)
+    return tuple(
+        row_of_camera(
+            camera, seen, tools.encoder_for((camera.width, camera.height)).cells, tools.dataroot, thumbnail_bytes
+        )
+        for camera, seen, thumbnail_bytes in zip(frame.cameras, lifted.points.seen, lengths, strict=True)
+    )
 
 
 def smallest_codec(frame: Frame, tools: Tools) -> str:

@@ -118,6 +118,9 @@ def camera_row(channel: str, width: int, height: int, seen: int) -> CameraRow:
         height=height,
         timestamp_us=1_700_000_000_000_000,
         intrinsics=(width / 2, 0, width / 2, 0, width / 2, height / 2, 0, 0, 1),
+        cell_rows=height // 8,
+        cell_cols=width // 8,
+        cell_stride=8.0,
         camera_from_lidar=(0, -1, 0, 0, 0, 0, -1, 0, 1, 0, 0, 0, 0, 0, 0, 1),
         seen=seen,
     )

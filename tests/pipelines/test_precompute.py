@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from pipelines.precompute.options import DEFAULT_WEIGHTS
 from pipelines.precompute.plan import limited, plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import tools_of
+from pipelines.report import cameras_of
+from tests.helpers import toy_codec
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import contents, written
 
@@ -92,6 +95,56 @@ def test_a_store_is_self_contained(dataroot, whole):
     assert store.vocabulary.names == tuple(c.name for c in load_taxonomy("nuscenes").classes)
     assert store.provenance.weights_random
     assert store_info(whole).codec_max_error < 2**-11
+
+
+def test_cameras_are_in_the_store(dataroot, whole):
+    store = Store.open(whole)
+    for ref, frame in zip(store.frames, frames_of(options_for(dataroot, whole).resolved()), strict=True):
+        for camera, stored, there in zip(frame.cameras, store.cameras(ref), store.cameras(ref, dataroot), strict=True):
+            assert (stored.channel, stored.width, stored.height) == (camera.channel, camera.width, camera.height)
+            assert stored.timestamp_us == camera.timestamp_us
+            np.testing.assert_array_equal(stored.intrinsics, camera.intrinsics)
+            np.testing.assert_array_equal(stored.camera_from_lidar, camera.camera_from_lidar)
+            assert stored.image_path == f"samples/{camera.channel}/{Path(camera.image_path).name}"
+            assert Path(there.image_path).samefile(camera.image_path)
+        assert store.pictures(ref) == []
+
+
+def test_thumbnails_are_enough_for_the_pictures_of_a_report(dataroot, whole, tmp_path):
+    precompute(options_for(dataroot, tmp_path / "zarr", thumbnails=40))
+    store, plain = Store.open(tmp_path / "zarr"), Store.open(whole)
+    assert store.provenance == plain.provenance
+    cameras, reason = cameras_of(store, list(store.frames), [], None)
+    assert reason is None
+    image_of = datasets.get("nuscenes").read_image
+    for ref, frame in zip(store.frames, frames_of(options_for(dataroot, whole).resolved()), strict=True):
+        assert np.array_equal(store.read(ref).clip, plain.read(ref).clip)
+        assert [camera.channel for camera, _ in cameras[ref.token]] == [camera.channel for camera in frame.cameras]
+        for (small, image), camera in zip(cameras[ref.token], frame.cameras, strict=True):
+            assert image.shape == (small.height, small.width, 3) == (round(40 * camera.height / camera.width), 40, 3)
+            assert np.abs(image.mean(axis=(0, 1)) - image_of(camera).mean(axis=(0, 1))).max() < 6
+    _, reason = cameras_of(plain, list(plain.frames), [], None)
+    assert reason is not None
+    assert "--thumbnails" in reason
+
+
+def test_a_lossy_codec_of_another_package_is_fitted_to_training_frames(dataroot, tmp_path, monkeypatch):
+    point = EntryPoint("projected", "tests.helpers.toy_codec:CODEC", codecs.GROUP)
+    monkeypatch.setattr("ovps.plugins.entry_points", lambda group: [point] if group == codecs.GROUP else [])
+    fitted = []
+    real = toy_codec.Projected.fit
+    monkeypatch.setattr(toy_codec.Projected, "fit", lambda self, rows: fitted.append(len(rows)) or real(self, rows))
+    out = tmp_path / "zarr"
+    precompute(options_for(dataroot, out, codec="projected", limit=1))
+    summary = precompute(options_for(dataroot, out, codec="projected"))
+    assert summary.frames == SCENES * FRAMES - 2
+    assert verify_store(out) == []
+    store = Store.open(out)
+    train = sum(store.read(ref).valid.sum() for ref in store.frames if ref.subset == "train" and ref.index == 0)
+    assert fitted == [train], "once, and to frames that are trained on"
+    assert store_info(out).codec_max_error > 2**-11
+    with pytest.raises(ProvenanceError, match="codec 'projected' there, 'cells' now"):
+        precompute(options_for(dataroot, out))
 
 
 def test_two_workers_make_the_same_bytes_as_none(dataroot, whole, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +36,10 @@ def read_state(store: Path, provenance: Provenance) -> State:
     """
     if provenance.codec_state_sha256 is None:
         return {}
-    return _read(store / CODEC_STATE, provenance.codec_state_sha256)
-
-
-@lru_cache(maxsize=4)
-def _read(file: Path, sha256: str) -> State:
+    file = store / CODEC_STATE
     try:
         content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() == sha256:
+        if hashlib.sha256(content).hexdigest() == provenance.codec_state_sha256:
             return load(content)
     except (OSError, SafetensorError) as error:
         raise CorruptStoreError(f"cannot be read: {error}", path=file, remedy=LOST) from error
