@@ -51,8 +51,13 @@ class PrecomputeOptions(ClipOptions, DataOptions):
     command: ClassVar[str] = "precompute"
 
     out: Path = Field(defaults.STORE, description="The store to write or to complete.")
-    codec: Literal["cells", "dense"] | None = Field(
-        None, description="Default: that of the store, or the smaller one on the first frame; both exact."
+    codec: str | None = Field(
+        None,
+        description="`cells`, `dense`, both exact, or one of another package. Default: the store's, or the smaller of"
+        " the two on the first frame.",
+    )
+    thumbnails: int | None = Field(
+        None, ge=1, description="Keep images of this width in the store, in pixels, for reports."
     )
     scheduler: str | None = Field(
         None, description="A running dask scheduler instead, whose workers see the same paths: tcp://HOST:PORT."

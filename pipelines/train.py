@@ -33,7 +33,7 @@ from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
 from ovps.progress import progress
-from ovps.taxonomy import load_split, load_taxonomy
+from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
@@ -244,7 +244,7 @@ def _device(name: str | None) -> torch.device:
 def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:
     """What will be trained on, and the record of it."""
     provenance = store.provenance
-    taxonomy, split = load_taxonomy(provenance.taxonomy), load_split(config.split)
+    taxonomy, split = store.taxonomy, load_split(config.split)
     classes = ClassSplit(taxonomy, split)
     if split.taxonomy != taxonomy.name:
         raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")

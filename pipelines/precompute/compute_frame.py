@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from cache_schemas.v1 import CameraRow, Codec
-from ovps.cache.codecs import VoxelFeatures, expected_bytes
+from cache_schemas import CameraRow
+from ovps.cache import codecs
+from ovps.cache.cameras import encode_thumbnail, row_of_camera
+from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
@@ -21,6 +24,7 @@ from ovps.datasets.protocol import Dataset
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
+from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
@@ -32,13 +36,22 @@ _UNIT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What computing a frame takes."""
+    """What computing a frame takes.
+
+    Attributes:
+        state: of the codec.
+        dataroot: that image paths are stored relative to.
+        thumbnails: width in pixels of the images that are stored; None: none are.
+    """
 
     dataset: Dataset
     taxonomy: Taxonomy
     grid: Grid
     occlusion: Occlusion | None
     codec: Codec
+    state: State
+    dataroot: Path
+    thumbnails: int | None
     encoder: Encoder
 
 
@@ -90,21 +103,14 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
     with times.stage("lift"):
         lifted = lift_frame(frame, cloud, tools)
     points = lifted.points
-    with times.stage("encode"):  # image by image, or the big encoders do not fit into memory
-        encoder = tools.encoder
-        cells = np.zeros((points.weights.shape[1], encoder.dim), np.float32)
-        first = 0
-        for camera, image in zip(frame.cameras, images, strict=True):
-            made = encoder.encode(np.array(image[None]))[0].cpu().numpy()
-            _check_features(frame, camera, encoder, made)
-            map_cells = made.reshape(-1, encoder.dim)
-            cells[first : first + len(map_cells)] = map_cells
-            first += len(map_cells)
+    with times.stage("encode"):
+        cells = encode_images(frame, images, tools)
     with times.stage("lift"):
         features = VoxelFeatures(cells, lifted.weights)
-        objects = no_objects(encoder.dim)
+        objects = no_objects(tools.encoder.dim)
         if label is not None:
             objects = find_objects(label, tools.taxonomy, points.weights, points.views, cells)
+        thumbnails = [encode_thumbnail(image, tools.thumbnails) for image in images] if tools.thumbnails else []
         cached = CachedFrame(
             token=frame.token,
             scene=frame.scene,
@@ -125,10 +131,40 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             object_seen_points=objects.seen_points,
             object_embedding=objects.embedding,
             global_from_lidar=frame.global_from_lidar,
-            cameras=camera_rows(frame, lifted),
+            cameras=camera_rows(frame, lifted, tools, thumbnails),
             beyond_range=lifted.beyond_range,
         )
-        return encode_frame(cached, features, tools.codec)
+        return encode_frame(cached, features, tools.codec, tools.state, thumbnails)
+
+
+def voxel_features(frame: Frame, tools: Tools) -> VoxelFeatures:
+    """The CLIP features of a frame's voxels, and nothing else of it.
+
+    Raises:
+        FrameError: as `compute_frame` does.
+    """
+    lifted = lift_frame(frame, read_cloud(frame, tools), tools)
+    images = [read_image(camera, tools) for camera in frame.cameras]
+    return VoxelFeatures(encode_images(frame, images, tools), lifted.weights)
+
+
+def encode_images(frame: Frame, images: Sequence[NDArray[np.uint8]], tools: Tools) -> NDArray[np.float32]:
+    """The cells (K, C) float32 of all cameras, image by image, or the big encoders do not fit into memory.
+
+    Raises:
+        FrameError: the encoder makes features that are none.
+    """
+    encoder = tools.encoder
+    grids = [encoder.cells((camera.width, camera.height)) for camera in frame.cameras]
+    cells = np.zeros((sum(map(len, grids)), encoder.dim), np.float32)
+    first = 0
+    for camera, grid, image in zip(frame.cameras, grids, images, strict=True):
+        made = encoder.encode(np.array(image[None]))[0].cpu().numpy()
+        _check_features(frame, camera, encoder, grid, made)
+        map_cells = made.reshape(-1, encoder.dim)
+        cells[first : first + len(map_cells)] = map_cells
+        first += len(map_cells)
+    return cells
 
 
 def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
@@ -187,16 +223,18 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
     return Lifted(points, coords, point_voxel, weights, int(tools.grid.beyond(cloud.xyz).sum()))
 
 
-def camera_rows(frame: Frame, lifted: Lifted) -> tuple[CameraRow, ...]:
-    """The cameras of a frame and how many points each sees."""
-    pairs = zip(frame.cameras, lifted.points.seen, strict=True)
-    return tuple(CameraRow(channel=c.channel, width=c.width, height=c.height, seen=seen) for c, seen in pairs)
+def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence[bytes] = ()) -> tuple[CameraRow, ...]:
+    """The cameras of a frame, how many points each sees, and how long its thumbnail is."""
+    lengths = [len(content) for content in thumbnails] or [0] * len(frame.cameras)
+    return tuple(
+        row_of_camera(camera, seen, tools.encoder.cells((camera.width, camera.height)), tools.dataroot, thumbnail_bytes)
+        for camera, seen, thumbnail_bytes in zip(frame.cameras, lifted.points.seen, lengths, strict=True)
+    )
 
 
-def smaller_codec(frame: Frame, tools: Tools) -> Codec:
-    """The codec that stores this frame in fewer bytes."""
-    sizes = expected_bytes(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
-    return min(sizes, key=lambda codec: sizes[codec])
+def smallest_codec(frame: Frame, tools: Tools) -> str:
+    """The codec that stores this frame in the fewest bytes, of those that lose nothing."""
+    return codecs.smallest(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
 
 
 def _cloud_fault(cloud: PointCloud) -> str | None:
@@ -224,9 +262,8 @@ def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | N
         )
 
 
-def _check_features(frame: Frame, camera: Camera, encoder: Encoder, cells: NDArray[np.float32]) -> None:
+def _check_features(frame: Frame, camera: Camera, encoder: Encoder, grid: CellGrid, cells: NDArray[np.float32]) -> None:
     """Cells (rows, cols, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on its readers."""
-    grid = encoder.cells((camera.width, camera.height))
     if cells.shape != (grid.rows, grid.cols, encoder.dim):
         raise FrameError(
             f"{encoder.name} gives {camera.channel} cells of shape {cells.shape}, and said {grid} of {encoder.dim}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import CameraRow
+from cache_schemas import CameraRow
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.protocol import RANDOM
@@ -140,7 +140,7 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
 def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     cloud = read_cloud(frame, tools)
     lifted = lift_frame(frame, cloud, tools)
-    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted))
+    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted, tools))
 
 
 def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:

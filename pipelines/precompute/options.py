@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cache_schemas.v1 import MAX_FRAMES
+from cache_schemas import MAX_FRAMES
 from ovps import clip, datasets, machine
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid

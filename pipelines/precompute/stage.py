@@ -11,8 +11,9 @@ from time import perf_counter
 from pydantic import BaseModel, ConfigDict
 
 import ovps
-from cache_schemas.v1 import Codec, Provenance, SkippedRow
+from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
+from ovps.cache.codecs.state import state_sha256
 from ovps.cache.lock import exclusive
 from ovps.cache.reader import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -23,7 +24,8 @@ from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.vocabulary import entries_of
 from pipelines.options import PrecomputeOptions
-from pipelines.precompute.compute_frame import smaller_codec
+from pipelines.precompute.codec_state import codec_state
+from pipelines.precompute.compute_frame import smallest_codec
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
@@ -204,16 +206,21 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         grid=options.grid,
         occlusion=occlusion,
         codec=options.codec or "dense",
+        state={},
         skip_bad_frames=options.on_error == "skip",
+        dataroot=options.dataroot,
+        thumbnails=options.thumbnails,
     )
+    # val has no say in how the features that are trained on are rounded
+    first = [frame for frame in frames if frame.subset == options.subsets[0]]
     if options.codec is None:
-        # val has no say in how the features that are trained on are rounded
-        first = [frame for frame in frames if frame.subset == options.subsets[0]]
         job = replace(job, codec=_choose_codec(job, first))
+    job = replace(job, state=codec_state(job, first))
     provenance = Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
         taxonomy=dataset.taxonomy.name,
+        taxonomy_sha256=dataset.taxonomy.sha256,
         encoder=encoder.name,
         weights_sha256=encoder.weights.sha256,
         weights_random=encoder.weights.random,
@@ -222,19 +229,20 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
         codec=job.codec,
+        codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
     )
     return job, provenance
 
 
-def _choose_codec(job: Job, frames: list[Frame]) -> Codec:
+def _choose_codec(job: Job, frames: list[Frame]) -> str:
     """That of the store, if there is one; else the smaller one, by the first frame that can be lifted."""
     if is_store(job.out):
         return read_info(job.out).provenance.codec
     tools = tools_of(job)
     for frame in frames:
         try:
-            return smaller_codec(frame, tools)
+            return smallest_codec(frame, tools)
         except FrameError:  # told when its turn comes
             continue
     return job.codec
@@ -247,7 +255,7 @@ def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
         return
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
     taxonomy = datasets.get(job.dataset).taxonomy
-    create_store(options.out, provenance, build_vocabulary(encoder, entries_of(taxonomy)))
+    create_store(options.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 
 def _kept(store: Path, before: dict[str, Held], todo: int) -> str:

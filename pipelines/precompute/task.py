@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 
-from cache_schemas.v1 import Codec, SkippedRow
+from cache_schemas import PartitionRow, SkippedRow
 from ovps import clip, datasets
+from ovps.cache import codecs
+from ovps.cache.codecs.protocol import State
 from ovps.cache.layout import manifest_path
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
@@ -39,8 +41,11 @@ class Job:
     upscale: float
     grid: str
     occlusion: Occlusion | None
-    codec: Codec
+    codec: str
+    state: State  # of the codec; a new store does not hold it yet
     skip_bad_frames: bool
+    dataroot: Path
+    thumbnails: int | None
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[Ski
     manifest = manifest_path(out, task.name)
     if not manifest.exists():
         row = write_partition(out, task.name, task.scene, frames, skipped)
-        return sum(file.bytes for file in row.files)
+        return bytes_of(row)
     before = read_manifest(manifest)
     tried = {frame.token for frame in task.frames}
     skipped = [record for record in before.skipped if record.token not in tried] + skipped
@@ -119,7 +124,12 @@ def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[Ski
     others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
     together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
     row = write_partition(out, task.name, task.scene, together, skipped)
-    return sum(file.bytes for file in row.files)
+    return bytes_of(row)
+
+
+def bytes_of(row: PartitionRow) -> int:
+    """Bytes of all files of a partition."""
+    return sum(file.bytes for part in row.parts.values() for file in part.files)
 
 
 def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
@@ -149,7 +159,10 @@ def tools_of(job: Job) -> Tools:
         taxonomy=dataset.taxonomy,
         grid=Grid.parse(job.grid),
         occlusion=job.occlusion,
-        codec=job.codec,
+        codec=codecs.get(job.codec),
+        state=job.state,
+        dataroot=job.dataroot,
+        thumbnails=job.thumbnails,
         encoder=encoder,
     )
 

@@ -320,7 +320,7 @@ def test_validation_frames_have_no_say_in_the_codec(
         asked.append(frame)
         return "dense"
 
-    monkeypatch.setattr(module, "smaller_codec", spy)
+    monkeypatch.setattr(module, "smallest_codec", spy)
     options = resolved(options_for(dataroot, tmp_path / "zarr", codec=None))
     frames = module.frames_of(options)
     module.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
