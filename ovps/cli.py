@@ -20,7 +20,15 @@ from ovps.errors import ConfigError, Interrupted, OvpsError
 from ovps.interrupt import interrupted, launched, listening
 from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
-from pipelines.options import PrecomputeOptions, TrainOptions, VocabularyOptions
+from pipelines.options import (
+    BuildWorldOptions,
+    EvaluateOptions,
+    PrecomputeOptions,
+    PredictOptions,
+    TrainOptions,
+    TuneOptions,
+    VocabularyOptions,
+)
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
@@ -60,9 +68,6 @@ app.add_typer(experiment_app, name="experiment")
 WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-InferenceSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
-]
 
 
 def example(*lines: str) -> str:
@@ -98,28 +103,13 @@ def doctor(
 
 
 @world_app.command("build", epilog=example("ovps world build --out data/driveworld --scenes 24 --frames 10 --seed 1"))
-def world_build(
-    path: Annotated[Path, typer.Option("--out", help="The dataroot to write.")] = Path("data/driveworld"),
-    scenes: Annotated[int, typer.Option(help="Streets.")] = 24,
-    frames: Annotated[int, typer.Option(help="Key frames per street, two a second.")] = 10,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
-    val_fraction: Annotated[float, typer.Option(help="Share of the scenes in split val.")] = 0.25,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
-    camera_labels: Annotated[bool, typer.Option(help="Also write the class of every pixel.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(BuildWorldOptions)
+def world_build(options: BuildWorldOptions, as_json: Json = False) -> None:
     """Ray-cast procedural streets into a complete nuScenes data set: LiDAR, six cameras, labels, tables."""
     from driveworld import build_world
 
-    summary = build_world(
-        path,
-        scenes=scenes,
-        frames=frames,
-        seed=seed,
-        val_fraction=val_fraction,
-        workers=workers,
-        write_camera_labels=camera_labels,
-    )
+    settings = options.model_dump(exclude={"out", "camera_labels"})
+    summary = build_world(options.out, **settings, write_camera_labels=options.camera_labels)
     show(summary, as_json)
 
 
@@ -217,27 +207,15 @@ def train(options: TrainOptions, as_json: Json = False) -> None:
         "ovps eval --run runs/driveworld-ovps --set classifier.classes=ensemble --out runs/ensemble",
     ),
 )
-def evaluate(
-    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    cache: Annotated[Path, typer.Option(help="A labelled store of the same CLIP.")] = Path("zarr"),
-    subset: Annotated[str, typer.Option(help="The data set's own split to score on.")] = "val",
-    vocab: Annotated[
-        Path | None, typer.Option(help="Other synonyms or distractors; default: the data set's own.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which classes to call novel; default: the run's split.")] = None,
-    settings: InferenceSettings = None,
-    path: Annotated[Path | None, typer.Option("--out", help="Folder of the scores. Default: RUN/eval.")] = None,
-    as_json: Json = False,
-) -> None:
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions, as_json: Json = False) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
     from ovps.evaluation.console import print_result
     from ovps.inference.session import inference_settings
     from pipelines.evaluate import evaluate as score
 
-    merge, classifier = inference_settings(run, settings or ())
-    result = score(
-        run, cache, subset=subset, vocabulary=vocab, split=split, merge=merge, classifier=classifier, out=path
-    )
+    merge, classifier = inference_settings(options.run, options.settings)
+    result = score(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
     show_warnings(result.warnings)
     if as_json:
         print(result.model_dump_json(indent=2))
@@ -251,17 +229,12 @@ def evaluate(
         "ovps tune --run runs/closed_set --cache ./zarr --split b12n4 --json",
     ),
 )
-def tune(
-    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    cache: Annotated[Path, typer.Option(help="A labelled store of the same CLIP.")] = Path("zarr"),
-    subset: Annotated[str, typer.Option(help="Frames to choose by; report on others.")] = "val",
-    split: Annotated[str | None, typer.Option(help="Which classes are base; default: the run's split.")] = None,
-    as_json: Json = False,
-) -> None:
+@takes(TuneOptions)
+def tune(options: TuneOptions, as_json: Json = False) -> None:
     """Thresholds of the merge by the PQ of base classes: twelve settings, one pass of the network."""
     from pipelines.tune import tune as try_settings
 
-    summary = try_settings(run, cache, split=split, subset=subset)
+    summary = try_settings(**options.model_dump())
     if as_json:
         show(summary, as_json)
         return
@@ -279,16 +252,8 @@ def tune(
         "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
     )
 )
-def predict(
-    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    path: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    cache: Annotated[Path, typer.Option(help="A store of the same CLIP.")] = Path("zarr"),
-    subset: Annotated[str, typer.Option(help="The data set's own split.")] = "val",
-    vocab: Annotated[Path | None, typer.Option(help="Any vocabulary; default: the data set's classes.")] = None,
-    fill: Annotated[bool, typer.Option(help="Give uncovered points the nearest class.")] = False,
-    settings: InferenceSettings = None,
-    as_json: Json = False,
-) -> None:
+@takes(PredictOptions)
+def predict(options: PredictOptions, as_json: Json = False) -> None:
     """Label every point: the data set's classes in its submission format, any vocabulary as plain arrays.
 
     Exit code 1 if the files, read back, are no valid submission.
@@ -296,10 +261,8 @@ def predict(
     from ovps.inference.session import inference_settings
     from pipelines.predict import predict as run_predict
 
-    merge, classifier = inference_settings(run, settings or ())
-    summary = run_predict(
-        run, cache, path, vocabulary=vocab, subset=subset, fill=fill, merge=merge, classifier=classifier
-    )
+    merge, classifier = inference_settings(options.run, options.settings)
+    summary = run_predict(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, get_origin
@@ -45,6 +46,23 @@ class Options(BaseModel):
         except ValidationError as error:
             problems = [f"{_name_of(cls, e['loc'])}: {e['msg']}" for e in error.errors()]
             raise ConfigError("; ".join(problems), remedy=f"See `ovps {cls.command} --help`") from error
+
+    def command_line(self) -> str:
+        """The command as a shell takes it; what is as it would be anyway is left out."""
+        words = ["ovps", *self.command.split()]
+        for name, field in type(self).model_fields.items():
+            value, flag = getattr(self, name), flag_of(name, field)
+            if value == field.default or flag.name is None:
+                continue
+            if isinstance(value, bool):
+                words.append(flag.name if value else f"--no-{flag.name[2:]}")
+            elif isinstance(value, tuple):
+                words += (
+                    [flag.name, ",".join(value)] if flag.commas else [w for item in value for w in (flag.name, item)]
+                )
+            else:
+                words += [flag.name, str(value)]
+        return shlex.join(words)
 
 
 def flag_of(name: str, field: FieldInfo) -> Flag:

@@ -15,6 +15,25 @@ from ovps import defaults
 from ovps.options import Flag, Options
 
 
+class WorldOptions(Options):
+    """Which drive world, see `driveworld.build_world`."""
+
+    scenes: int = Field(24, description="Streets.")
+    frames: int = Field(10, description="Key frames per street, two a second.")
+    seed: int = Field(1, description="The same seed gives the same bytes.")
+    val_fraction: float = Field(0.25, description="Share of the scenes in split val.")
+    workers: int = Field(2, description="Processes.")
+
+
+class BuildWorldOptions(WorldOptions):
+    """Options of `ovps world build`."""
+
+    command: ClassVar[str] = "world build"
+
+    out: Path = Field(Path("data/driveworld"), description="The dataroot to write.")
+    camera_labels: bool = Field(False, description="Also write the class of every pixel.")
+
+
 class DataOptions(Options):
     """Which frames of which data set."""
 
@@ -117,3 +136,49 @@ class TrainOptions(Options):
     def run(self) -> Path:
         """Folder of the run."""
         return self.out or Path("runs") / f"{Path(self.config).stem}-{Path(self.system).stem}"
+
+
+class RunOptions(Options):
+    """A run, and the frames that it is asked about."""
+
+    run: Path = Field(description="Folder of a training run.")
+    cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
+    subset: str = Field("val", description="The data set's own split.")
+    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+
+
+Settings = Annotated[tuple[str, ...], Flag("--set")]
+
+
+class EvaluateOptions(RunOptions):
+    """Options of `ovps eval`."""
+
+    command: ClassVar[str] = "eval"
+
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="Other synonyms or distractors. Default: the data set's own."
+    )
+    split: str | None = Field(None, description="Which classes to call novel. Default: the run's split.")
+    settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+    out: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
+
+
+class TuneOptions(RunOptions):
+    """Options of `ovps tune`; what it chooses by is no frame to report on."""
+
+    command: ClassVar[str] = "tune"
+
+    split: str | None = Field(None, description="Which classes are base. Default: the run's split.")
+
+
+class PredictOptions(RunOptions):
+    """Options of `ovps predict`."""
+
+    command: ClassVar[str] = "predict"
+
+    out: Path = Field(description="Folder to write.")
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="Any vocabulary. Default: the data set's classes."
+    )
+    fill: bool = Field(False, description="Give uncovered points the nearest class.")
+    settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,25 @@ import click
 import pytest
 import typer
 
+from driveworld import build_world
 from ovps import cli
 from ovps.errors import ConfigError
 from ovps.options import Options, flag_of
 from pipelines import options
+from pipelines.evaluate import evaluate
 from pipelines.experiment.schema import Experiment
-from pipelines.options import ClipOptions, DataOptions, PrecomputeOptions, TrainOptions
+from pipelines.options import (
+    ClipOptions,
+    DataOptions,
+    EvaluateOptions,
+    PrecomputeOptions,
+    PredictOptions,
+    TrainOptions,
+    TuneOptions,
+    WorldOptions,
+)
+from pipelines.predict import predict
+from pipelines.tune import tune
 
 MODELS = [model for model in vars(options).values() if isinstance(model, type) and hasattr(model, "command")]
 
@@ -58,6 +73,30 @@ def test_experiments_read_the_same_options_with_the_same_defaults():
     assert fields["data"].annotation == DataOptions | None
     assert fields["clip"].annotation == ClipOptions | None
     assert PrecomputeOptions.model_fields.keys() > {**DataOptions.model_fields, **ClipOptions.model_fields}.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "function"),
+    [(EvaluateOptions, evaluate), (TuneOptions, tune), (PredictOptions, predict), (WorldOptions, build_world)],
+)
+def test_functions_of_python_have_the_same_defaults(model, function):
+    parameters = inspect.signature(function).parameters
+    for name, field in model.model_fields.items():
+        if name in parameters and parameters[name].default is not inspect.Parameter.empty:
+            assert parameters[name].default == field.default
+
+
+def test_a_command_line_says_what_is_not_as_usual_and_reads_back(monkeypatch):
+    asked = PrecomputeOptions(dataroot="a b", subsets=("mini",), occlusion=False, upscale=2, out="z")
+    line = asked.command_line()
+    assert line == "ovps precompute --dataroot 'a b' --split mini --upscale 2.0 --no-occlusion --out z"
+    seen: list[PrecomputeOptions] = []
+    monkeypatch.setattr("pipelines.precompute.precompute", lambda options: seen.append(options) or {})
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert seen == [asked]
+    assert TrainOptions(overrides=("a=1", "b=2")).command_line() == "ovps train --set a=1 --set b=2"
 
 
 def test_a_value_that_cannot_be_used_names_its_option():

@@ -13,21 +13,11 @@ from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
 from ovps.taxonomy import load_split
 from ovps.training.system_files import IDENTITY, load_system
-from pipelines.options import ClipOptions, DataOptions
+from pipelines.options import ClipOptions, DataOptions, WorldOptions
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class World(_Settings):
-    """The drive world to build; a real data set has none. See `driveworld.build_world`."""
-
-    scenes: int
-    frames: int
-    seed: int
-    val_fraction: float = 0.25
-    workers: int = 2
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -57,7 +47,7 @@ class Experiment(_Settings):
     """
 
     name: str = ""
-    world: World | None = None
+    world: WorldOptions | None = None
     data: DataOptions | None = None
     clip: ClipOptions | None = None
     cache: Path

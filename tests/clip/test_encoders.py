@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ovps import clip as encoders
 from ovps import defaults
 from ovps.clip.dense import dense_encoder
+from ovps.clip.loading import USUAL
 from ovps.clip.protocol import Encoder
 from ovps.errors import ConfigError, FrameError
 
@@ -33,7 +34,8 @@ def test_an_encoder_says_who_it_is(name):
     assert found.cells((128, 96)).stride * 2 == encoders.load(name, "random").cells((128, 96)).stride
 
 
-def test_the_default_encoder_is_one_that_open_clip_knows():
+def test_the_default_encoder_and_its_usual_weights_are_known_to_open_clip():
+    assert (defaults.ENCODER, USUAL[defaults.ENCODER]) in open_clip.list_pretrained()
     assert encoders.get(defaults.ENCODER).worker_bytes > encoders.get("demo").worker_bytes
 
 

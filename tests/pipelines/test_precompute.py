@@ -30,7 +30,7 @@ from ovps.taxonomy import load_split, load_taxonomy
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame, lift_frame
 from pipelines.precompute.held import Held
-from pipelines.precompute.options import DEFAULT_WEIGHTS, resolved
+from pipelines.precompute.options import resolved
 from pipelines.precompute.plan import limited, plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import tools_of
@@ -116,7 +116,7 @@ def test_thumbnails_are_enough_for_the_pictures_of_a_report(dataroot, whole, tmp
     assert store.provenance == plain.provenance
     cameras, reason = cameras_of(store, list(store.frames), [], None)
     assert reason is None
-    image_of = datasets.get("nuscenes").read_image
+    image_of = datasets.get("nuscenes").image
     for ref, frame in zip(store.frames, frames_of(options_for(dataroot, whole).resolved()), strict=True):
         assert np.array_equal(store.read(ref).clip, plain.read(ref).clip)
         assert [camera.channel for camera, _ in cameras[ref.token]] == [camera.channel for camera in frame.cameras]
@@ -379,7 +379,7 @@ def test_dry_run_needs_no_weights(dataroot, tmp_path):
 def test_defaults_are_a_whole_command(monkeypatch, dataroot):
     monkeypatch.setenv("OVPS_NUSCENES", str(dataroot))
     options = resolved(PrecomputeOptions())
-    assert (options.dataroot, options.weights) == (dataroot, DEFAULT_WEIGHTS)
+    assert (options.dataroot, options.version) == (dataroot, "v1.0-trainval")
     assert options.out == Path("zarr").absolute()
     assert options.workers >= 1
     assert options.grid == "cylinder:480x360x32:rho=0..50,z=-5..3"
