@@ -14,15 +14,16 @@ from ovps import datasets
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
 from pipelines.precompute import precompute
+from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 
 ROUNDS = 3
 
 
 def main() -> None:
-    wanted = options().model_copy(update={"out": ROOT / "zarr-again"}).resolved()
+    wanted = resolved(options().model_copy(update={"out": ROOT / "zarr-again"}))
     frames = frames_of(wanted)
-    images = [datasets.get("nuscenes").read_image(camera)[None] for frame in frames for camera in frame.cameras]
+    images = [datasets.get(wanted.dataset).image(camera)[None] for frame in frames for camera in frame.cameras]
     height, width = images[0].shape[1:3]
     encoder = dense_encoder(load_clip("demo"), (width, height))
 

@@ -32,6 +32,7 @@ from ovps.training.optimiser import make_optimiser
 from ovps.training.run import make_network
 from pipelines.precompute import precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame
+from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import forget_clip, tools_of
 from pipelines.train import plan
@@ -93,7 +94,7 @@ def main(
 
     forget_clip()
     without_clip = peak(cached, device)
-    wanted = chosen.resolved()
+    wanted = resolved(chosen)
     frames = frames_of(wanted)
     job, _ = prepare(wanted, frames)
     tools = tools_of(job)

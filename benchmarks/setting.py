@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cache_schemas.v1 import Codec
 from driveworld import build_world
 from pipelines.precompute import PrecomputeOptions
 
@@ -16,7 +15,7 @@ ROOT = Path("data/bench")
 FRAMES = 4
 
 
-def options(codec: Codec = "cells", **changes: Any) -> PrecomputeOptions:
+def options(codec: str = "cells", **changes: Any) -> PrecomputeOptions:
     """Precompute of a drive world of one scene (made once) by the demo CLIP, in this process.
 
     Args:

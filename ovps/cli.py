@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
@@ -18,7 +18,17 @@ from typer.core import TyperGroup
 from ovps import __version__, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError
 from ovps.interrupt import interrupted, launched, listening
+from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
+from pipelines.options import (
+    BuildWorldOptions,
+    EvaluateOptions,
+    PrecomputeOptions,
+    PredictOptions,
+    TrainOptions,
+    TuneOptions,
+    VocabularyOptions,
+)
 
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
@@ -58,9 +68,6 @@ app.add_typer(experiment_app, name="experiment")
 WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-InferenceSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
-]
 
 
 def example(*lines: str) -> str:
@@ -96,28 +103,13 @@ def doctor(
 
 
 @world_app.command("build", epilog=example("ovps world build --out data/driveworld --scenes 24 --frames 10 --seed 1"))
-def world_build(
-    path: Annotated[Path, typer.Option("--out", help="The dataroot to write.")] = Path("data/driveworld"),
-    scenes: Annotated[int, typer.Option(help="Streets.")] = 24,
-    frames: Annotated[int, typer.Option(help="Key frames per street, two a second.")] = 10,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
-    val_fraction: Annotated[float, typer.Option(help="Share of the scenes in split val.")] = 0.25,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
-    camera_labels: Annotated[bool, typer.Option(help="Also write the class of every pixel.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(BuildWorldOptions)
+def world_build(options: BuildWorldOptions, as_json: Json = False) -> None:
     """Ray-cast procedural streets into a complete nuScenes data set: LiDAR, six cameras, labels, tables."""
     from driveworld import build_world
 
-    summary = build_world(
-        path,
-        scenes=scenes,
-        frames=frames,
-        seed=seed,
-        val_fraction=val_fraction,
-        workers=workers,
-        write_camera_labels=camera_labels,
-    )
+    settings = options.model_dump(exclude={"out", "camera_labels"})
+    summary = build_world(options.out, **settings, write_camera_labels=options.camera_labels)
     show(summary, as_json)
 
 
@@ -128,28 +120,9 @@ def world_build(
         "ovps precompute --dataset nuscenes --dataroot data/driveworld --encoder demo --out ./zarr --workers 2",
     )
 )
+@takes(PrecomputeOptions)
 def precompute(
-    dataset: Annotated[str, typer.Option(help="Name of the data set module.")] = "nuscenes",
-    dataroot: Annotated[Path | None, typer.Option(help="Default: $OVPS_NUSCENES, else ./data/nuscenes.")] = None,
-    version: Annotated[str, typer.Option(help="Version folder of the data set.")] = "v1.0-trainval",
-    split: Annotated[str, typer.Option(help="The data set's own splits, comma-separated.")] = "train,val",
-    path: Annotated[Path, typer.Option("--out", help="The store to write or to complete.")] = Path("zarr"),
-    encoder: Annotated[str, typer.Option(help="An open_clip model, or `demo`.")] = "convnext_large_d_320",
-    weights: Annotated[
-        str | None, typer.Option(help="An open_clip tag, a file, or `random`. Default: the encoder's usual weights.")
-    ] = None,
-    grid: Annotated[str, typer.Option(help="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")] = "cylinder",
-    codec: Annotated[
-        Literal["cells", "dense"] | None, typer.Option(help="Default: the smaller one on the first frame; both exact.")
-    ] = None,
-    occlusion: Annotated[bool, typer.Option(help="Leave out cameras from which a point is hidden.")] = True,
-    workers: Annotated[
-        int | None, typer.Option(help="dask worker processes; 0: none. Default: as cores and memory allow.")
-    ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A running dask scheduler instead: tcp://HOST:PORT.")] = None,
-    on_error: Annotated[
-        Literal["stop", "skip"], typer.Option(help="`skip`: quarantine bad frames with the reason.")
-    ] = "stop",
+    options: PrecomputeOptions,
     dry_run: Annotated[bool, typer.Option(help="Only say how many frames, bytes and hours.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -157,24 +130,9 @@ def precompute(
 
     Running it again does only what is missing.
     """
-    from pipelines.precompute import PrecomputeOptions, estimate
+    from pipelines.precompute import estimate
     from pipelines.precompute import precompute as run
 
-    options = PrecomputeOptions.asked(
-        dataset=dataset,
-        dataroot=dataroot,
-        version=version,
-        subsets=tuple(s.strip() for s in split.split(",") if s.strip()),
-        out=path,
-        encoder=encoder,
-        weights=weights,
-        grid=grid,
-        codec=codec,
-        occlusion=occlusion,
-        workers=workers,
-        scheduler=scheduler,
-        on_error=on_error,
-    )
     show(estimate(options) if dry_run else run(options), as_json)
 
 
@@ -209,23 +167,16 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
     "build",
     epilog=example(
         'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
+        "ovps vocab build --cache ./zarr --names classes.txt --images scooter=photos/scooters --out vocab.safetensors",
         "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
     ),
 )
-def vocab_build(
-    names: Annotated[
-        str,
-        typer.Option(help='Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them; "a, b" may be quoted.'),
-    ],
-    path: Annotated[Path, typer.Option("--out", help="The vocabulary file to write.")],
-    encoder: Annotated[str, typer.Option(help="The CLIP of the cache it is used with.")] = "demo",
-    weights: Annotated[str | None, typer.Option(help="Its weights, as for precompute.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Turn class names into text embeddings. What CLIP does not get to see of them is warned of."""
+@takes(VocabularyOptions)
+def vocab_build(options: VocabularyOptions, as_json: Json = False) -> None:
+    """Turn class names, and folders of images, into embeddings. What CLIP does not get to see is warned of."""
     from pipelines.vocabulary import build
 
-    show(build(names, path, encoder, weights), as_json)
+    show(build(options), as_json)
 
 
 @app.command(
@@ -237,32 +188,12 @@ def vocab_build(
         "torchrun --nproc-per-node 4 -m ovps train --cache ./zarr --config nuscenes --out runs/nuscenes",
     )
 )
-def train(
-    cache: Annotated[Path, typer.Option(help="A store written by precompute.")] = Path("zarr"),
-    config: Annotated[str, typer.Option(help="Name of a config in ovps/configs/train, or a YAML file.")] = "driveworld",
-    system: Annotated[
-        str, typer.Option(help="What is trained: a name in ovps/configs/systems, or a YAML file of changes.")
-    ] = "ovps",
-    split: Annotated[str | None, typer.Option(help="Which classes are novel: a split's name, or a YAML file.")] = None,
-    path: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/CONFIG-SYSTEM.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, again and again.")] = None,
-    restart: Annotated[bool, typer.Option(help="Forget what is in the folder.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(TrainOptions)
+def train(options: TrainOptions, as_json: Json = False) -> None:
     """Stage 2: train on a store. CLIP is never run. An interrupted run goes on exactly where it was."""
     from ovps.training.distributed import first_process
-    from pipelines.train import TrainOptions
     from pipelines.train import train as run
 
-    options = TrainOptions(
-        cache=cache,
-        out=path or Path("runs") / f"{Path(config).stem}-{Path(system).stem}",
-        config=config,
-        system=system,
-        split=split,
-        overrides=tuple(settings or ()),
-        restart=restart,
-    )
     summary = run(options)
     if first_process():
         show(summary, as_json)
@@ -276,27 +207,15 @@ def train(
         "ovps eval --run runs/driveworld-ovps --set classifier.classes=ensemble --out runs/ensemble",
     ),
 )
-def evaluate(
-    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    cache: Annotated[Path, typer.Option(help="A labelled store of the same CLIP.")] = Path("zarr"),
-    subset: Annotated[str, typer.Option(help="The data set's own split to score on.")] = "val",
-    vocab: Annotated[
-        Path | None, typer.Option(help="Other synonyms or distractors; default: the data set's own.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which classes to call novel; default: the run's split.")] = None,
-    settings: InferenceSettings = None,
-    path: Annotated[Path | None, typer.Option("--out", help="Folder of the scores. Default: RUN/eval.")] = None,
-    as_json: Json = False,
-) -> None:
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions, as_json: Json = False) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
     from ovps.evaluation.console import print_result
     from ovps.inference.session import inference_settings
     from pipelines.evaluate import evaluate as score
 
-    merge, classifier = inference_settings(run, settings or ())
-    result = score(
-        run, cache, subset=subset, vocabulary=vocab, split=split, merge=merge, classifier=classifier, out=path
-    )
+    merge, classifier = inference_settings(options.run, options.settings)
+    result = score(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
     show_warnings(result.warnings)
     if as_json:
         print(result.model_dump_json(indent=2))
@@ -310,17 +229,12 @@ def evaluate(
         "ovps tune --run runs/closed_set --cache ./zarr --split b12n4 --json",
     ),
 )
-def tune(
-    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    cache: Annotated[Path, typer.Option(help="A labelled store of the same CLIP.")] = Path("zarr"),
-    subset: Annotated[str, typer.Option(help="Frames to choose by; report on others.")] = "val",
-    split: Annotated[str | None, typer.Option(help="Which classes are base; default: the run's split.")] = None,
-    as_json: Json = False,
-) -> None:
+@takes(TuneOptions)
+def tune(options: TuneOptions, as_json: Json = False) -> None:
     """Thresholds of the merge by the PQ of base classes: twelve settings, one pass of the network."""
     from pipelines.tune import tune as try_settings
 
-    summary = try_settings(run, cache, split=split, subset=subset)
+    summary = try_settings(**options.model_dump())
     if as_json:
         show(summary, as_json)
         return
@@ -338,16 +252,8 @@ def tune(
         "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
     )
 )
-def predict(
-    run: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    path: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    cache: Annotated[Path, typer.Option(help="A store of the same CLIP.")] = Path("zarr"),
-    subset: Annotated[str, typer.Option(help="The data set's own split.")] = "val",
-    vocab: Annotated[Path | None, typer.Option(help="Any vocabulary; default: the data set's classes.")] = None,
-    fill: Annotated[bool, typer.Option(help="Give uncovered points the nearest class.")] = False,
-    settings: InferenceSettings = None,
-    as_json: Json = False,
-) -> None:
+@takes(PredictOptions)
+def predict(options: PredictOptions, as_json: Json = False) -> None:
     """Label every point: the data set's classes in its submission format, any vocabulary as plain arrays.
 
     Exit code 1 if the files, read back, are no valid submission.
@@ -355,10 +261,8 @@ def predict(
     from ovps.inference.session import inference_settings
     from pipelines.predict import predict as run_predict
 
-    merge, classifier = inference_settings(run, settings or ())
-    summary = run_predict(
-        run, cache, path, vocabulary=vocab, subset=subset, fill=fill, merge=merge, classifier=classifier
-    )
+    merge, classifier = inference_settings(options.run, options.settings)
+    summary = run_predict(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
 
@@ -380,8 +284,8 @@ def report(
 
     known = Store.open(cache).provenance
     data = datasets.get(known.dataset)
-    frames = data.load_frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
-    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.read_image)
+    frames = data.frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
+    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.image)
     out.print(str(written))
 
 

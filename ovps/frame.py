@@ -1,7 +1,7 @@
 """The one contract between data sets and the rest of ovps.
 
 A `Frame` is a plain, picklable record of where one key frame's files lie and how its sensors
-stood. A data set module (`ovps.datasets.*`) makes frames and reads what they point to.
+stood. A data set (`ovps.datasets`) makes frames and reads what they point to.
 
 Coordinate frames: LiDAR frame in metres, as the data set gives it (nuScenes: x right, y front, z up).
 Camera frame: x right, y down, z forward. Pixel (u, v) is the centre of column u, row v.
@@ -53,7 +53,7 @@ class Frame:
     """One key frame: files and calibration, nothing loaded.
 
     Attributes:
-        dataset: name of the data set module, e.g. `nuscenes`.
+        dataset: its name, e.g. `nuscenes`.
         version: of the data set, e.g. `v1.0-trainval`.
         subset: the data set's own split this frame belongs to, e.g. `train` or `val`.
         scene: name of the drive; frames of one scene are consecutive by `index`.

@@ -5,6 +5,8 @@ Class id 0 always means *unlabelled*. Ids need not be contiguous.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import unicodedata
 from functools import cached_property
 from importlib import resources
@@ -95,6 +97,12 @@ class Taxonomy(BaseModel):
                     raise ValueError(
                         f"{synonym!r} is a synonym of both {owner[key]} and {c.name}: a text has one class"
                     )
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of its content."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
     def by_name(self) -> dict[str, ClassInfo]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.v1 import Provenance
+from cache_schemas import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.reader import Store
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of
 from ovps.files import write_whole
 from ovps.frame import Camera, Frame
@@ -48,8 +49,9 @@ def report(
         evaluation: folder of metrics.json; None: `RUN/eval`.
         vocabulary: that of the evaluation, if it was not the data set's own.
         count: frames to show, evenly spaced over the subset, whatever is on them.
-        frames: of the data set, for the camera pictures; matched by token. None given: bird's-eye views only.
-        read_image: reads the image of a camera (the data set module's `read_image`).
+        frames: of the data set, for the camera pictures; matched by token. Others are shown with the store's
+            thumbnails, if it has some.
+        read_image: reads the image of a camera (`Dataset.image`).
         commands: what was run and how long it took, in order.
         not_measured: what the numbers say nothing about.
         device: None: a GPU if there is one.
@@ -63,7 +65,7 @@ def report(
     merge, classifier = settings_of(result)
     session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
-    cameras, no_images = cameras_of(shown, frames, read_image)
+    cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
         _view(session, frame, prediction, cameras.get(frame.token, []))
         for frame, prediction in predictions(session, shown)
@@ -99,16 +101,22 @@ def evenly_spaced(frames: list[FrameRef], count: int) -> list[FrameRef]:
 
 
 def cameras_of(
-    shown: list[FrameRef], frames: Iterable[Frame], read_image: ReadImage | None
+    store: Store, shown: list[FrameRef], frames: Iterable[Frame], read_image: ReadImage | None
 ) -> tuple[dict[str, list[tuple[Camera, NDArray[np.uint8]]]], str | None]:
-    """Cameras and images by frame token, and why some are missing."""
-    by_token = {f.token: f for f in frames}
-    if not by_token or read_image is None:
-        return {}, "the cache holds no images, and the data set was not given"
-    found = [by_token[ref.token] for ref in shown if ref.token in by_token]
-    cameras = {f.token: [(c, read_image(c)) for c in f.cameras] for f in found}
-    missing = len(shown) - len(found)
-    return cameras, f"{missing} of {len(shown)} frames are not in the data set that was given" if missing else None
+    """Cameras and images by frame token, and why some are missing: of the data set, or else the store's thumbnails."""
+    by_token = {f.token: f for f in frames} if read_image else {}
+    cameras = {
+        ref.token: [(c, read_image(c)) for c in by_token[ref.token].cameras]
+        if read_image and ref.token in by_token
+        else store.pictures(ref)
+        for ref in shown
+    }
+    missing = sum(not pairs for pairs in cameras.values())
+    if not missing:
+        return cameras, None
+    if not by_token:
+        return cameras, "the cache holds no images (`ovps precompute --thumbnails`), and the data set was not given"
+    return cameras, f"{missing} of {len(shown)} frames are not in the data set that was given"
 
 
 def labels_of(session: Session, prediction: FramePrediction) -> Labels:

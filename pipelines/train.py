@@ -33,7 +33,7 @@ from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
 from ovps.progress import progress
-from ovps.taxonomy import load_split, load_taxonomy
+from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
@@ -57,6 +57,7 @@ from ovps.training.run import (
 )
 from ovps.training.system_files import check_config, load_system
 from ovps.vocabulary import save_vocabulary
+from pipelines.options import TrainOptions
 
 # Settings that do not change what is learned: a run may go on with other values of these.
 FREE = (
@@ -71,33 +72,6 @@ FREE = (
     "merge.",
     "classifier.",
 )
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What `ovps train` is asked for.
-
-    Attributes:
-        cache: a store written by `ovps precompute`.
-        out: folder of the run. If it holds the same run unfinished, that is carried on.
-        config: name of a config in `ovps/configs/train`, or a YAML file.
-        system: name of a system in `ovps/configs/systems`, or a YAML file: changes to the config.
-        split: which classes are novel, instead of the system's and the config's.
-        overrides: `key.sub=value`, on top of config and system.
-        restart: forget what is in `out`.
-        stop_after: stop after this step with a checkpoint, as if interrupted; the schedule stays that of the whole run.
-        device: None: a GPU if there is one; of several processes, each takes its own.
-    """
-
-    cache: Path
-    out: Path
-    config: str = "driveworld"
-    system: str = "ovps"
-    split: str | None = None
-    overrides: tuple[str, ...] = ()
-    restart: bool = False
-    stop_after: int | None = None
-    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +145,7 @@ def resolve(options: TrainOptions) -> TrainConfig:
 def _train(
     options: TrainOptions, config: TrainConfig, batches: Batches, info: RunInfo, processes: Processes, begin: float
 ) -> TrainSummary:
-    run, total, device = options.out, info.total_steps, processes.device
+    run, total, device = options.run, info.total_steps, processes.device
     system = systems.get(config.system)
     classes = system.training_classes(batches.store.vocabulary, info.classes)
     torch.manual_seed(config.seed)
@@ -270,7 +244,7 @@ def _device(name: str | None) -> torch.device:
 def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:
     """What will be trained on, and the record of it."""
     provenance = store.provenance
-    taxonomy, split = load_taxonomy(provenance.taxonomy), load_split(config.split)
+    taxonomy, split = store.taxonomy, load_split(config.split)
     classes = ClassSplit(taxonomy, split)
     if split.taxonomy != taxonomy.name:
         raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")

@@ -48,7 +48,9 @@ class TuneSummary:
     set: str
 
 
-def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val") -> TuneSummary:
+def tune(
+    run: Path, cache: Path, *, split: str | None = None, subset: str = "val", device: str | None = None
+) -> TuneSummary:
     """Try every setting on one subset.
 
     Args:
@@ -56,11 +58,12 @@ def tune(run: Path, cache: Path, *, split: str | None = None, subset: str = "val
         cache: a store of the same CLIP, labelled. Frames to tune on are no frames to report on.
         split: which classes are base, instead of the run's split; for a run trained on all classes.
         subset: the data set's own split.
+        device: None: a GPU if there is one.
 
     Raises:
         CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
     """
-    session = open_session(run, cache, split=split)
+    session = open_session(run, cache, split=split, device=device)
     taxonomy, network, system = session.run.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
     settings = list(_settings(system.tuning))

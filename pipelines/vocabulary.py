@@ -1,6 +1,7 @@
-"""Class names to a vocabulary file.
+"""Class names, and images of what has none, to a vocabulary file.
 
 ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors
+ovps vocab build --cache ./zarr --names "car, bus" --images scooter=photos/scooters --out vocab.safetensors
 """
 
 from __future__ import annotations
@@ -8,10 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovps.clip.loading import load_clip
+from ovps import clip, defaults
+from ovps.cache.reader import read_info
+from ovps.cache.writer import is_store
+from ovps.clip.pictures import add_pictures, parse_pictures
+from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
+from ovps.errors import VocabularyError, WeightsError
 from ovps.vocabulary import save_vocabulary
+from pipelines.options import VocabularyOptions
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class VocabularySummary:
 
     Attributes:
         classes: E, entries.
-        embeddings: T, synonyms in all.
+        embeddings: T, synonyms and sets of images in all.
         dim: C.
         encoder, weights_sha256: the CLIP.
         weights_random: nothing was learned: the embeddings mean nothing.
@@ -37,32 +44,49 @@ class VocabularySummary:
     warnings: list[str]
 
 
-def build(names: str, out: Path, encoder: str, weights: str | None = None) -> VocabularySummary:
-    """Write the vocabulary of class names.
-
-    Args:
-        names: entries, or the path of a file of them, see `ovps.entries.read_entries`.
-        out: file to write.
-        encoder, weights: see `ovps.clip.loading.load_clip`.
+def build(options: VocabularyOptions) -> VocabularySummary:
+    """Write the vocabulary of class names and images.
 
     Raises:
-        VocabularyError: names that cannot be read.
-        ConfigError, WeightsError: no such CLIP.
+        VocabularyError: names or images that cannot be read, or none.
+        ConfigError, WeightsError: no such encoder, or not the one of the cache.
+        CacheError: no cache where one was named.
         StorageError: the disk refuses.
     """
-    entries = read_entries(names)
-    clip = load_clip(encoder, weights)
-    vocabulary = build_vocabulary(clip, entries)
-    save_vocabulary(vocabulary, out)
-    random = ["random CLIP weights: the embeddings mean nothing"] if clip.weights_random else []
+    entries = read_entries(options.names) if options.names is not None else ()
+    pictures = [parse_pictures(item) for item in options.images]
+    if not entries and not pictures:
+        raise VocabularyError("neither names nor images", remedy='Give --names "car, bus" or --images NAME=FOLDER')
+    encoder = _encoder(options)
+    vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
+    save_vocabulary(vocabulary, options.out)
+    random = ["random CLIP weights: the embeddings mean nothing"] if encoder.weights.random else []
     embeddings, dim = vocabulary.embeddings.shape
     return VocabularySummary(
-        file=out,
-        classes=len(entries),
+        file=options.out,
+        classes=len(vocabulary.entries),
         embeddings=embeddings,
         dim=dim,
-        encoder=clip.name,
-        weights_sha256=clip.weights_sha256,
-        weights_random=clip.weights_random,
-        warnings=[*prompt_warnings(clip, entries), *random],
+        encoder=encoder.name,
+        weights_sha256=encoder.weights.sha256,
+        weights_random=encoder.weights.random,
+        warnings=[*prompt_warnings(encoder, entries), *random],
     )
+
+
+def _encoder(options: VocabularyOptions) -> Encoder:
+    """The one that was asked for; else that of the cache, with its weights; else the default one."""
+    cache = options.cache
+    if options.encoder is not None or (cache is None and not is_store(defaults.STORE)):
+        return clip.load(options.encoder or defaults.ENCODER, options.weights)
+    store = cache or defaults.STORE
+    known = read_info(store).provenance
+    encoder = clip.load(known.encoder, options.weights or (RANDOM if known.weights_random else None))
+    if encoder.weights.sha256 != known.weights_sha256:
+        raise WeightsError(
+            f"{known.encoder} has weights {encoder.weights.sha256[:12]}… here,"
+            f" the cache was made with {known.weights_sha256[:12]}…",
+            path=options.weights or store,
+            remedy="Give the weights of the cache (--weights FILE), or name another encoder (--encoder NAME)",
+        )
+    return encoder

@@ -204,7 +204,15 @@ def test_no_command_line_ends_in_a_traceback(ovps, places, monkeypatch, line):
 def test_vocab_build_writes_what_predict_reads(ovps, tmp_path):
     path = tmp_path / "v.safetensors"
     code, stdout, stderr = ovps(
-        "vocab", "build", "--names", "fire truck, road:stuff=road|street", "--out", str(path), "--json"
+        "vocab",
+        "build",
+        "--names",
+        "fire truck, road:stuff=road|street",
+        "--encoder",
+        "demo",
+        "--out",
+        str(path),
+        "--json",
     )
     assert code == 0, stderr
     assert json.loads(stdout)["embeddings"] == 3
@@ -214,7 +222,18 @@ def test_vocab_build_writes_what_predict_reads(ovps, tmp_path):
 def test_vocab_build_says_what_clip_does_not_see(ovps, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text(f'"car, red"=van\r\nbus=Van\r\n{"long " * 40}\r\n', encoding="utf-16")
-    arguments = ("vocab", "build", "--names", str(names), "--weights", "random", "--out", str(tmp_path / "v"))
+    arguments = (
+        "vocab",
+        "build",
+        "--names",
+        str(names),
+        "--encoder",
+        "demo",
+        "--weights",
+        "random",
+        "--out",
+        str(tmp_path / "v"),
+    )
     code, stdout, stderr = ovps(*arguments, "--json")
     assert code == 0, stderr
     summary = json.loads(stdout)

@@ -25,6 +25,7 @@ from driveworld.rig import CAMERAS, make_drive
 from driveworld.scene import make_scene, snapshot
 from ovps.clip.dense import DenseEncoder, dense_encoder
 from ovps.clip.loading import Clip
+from ovps.clip.open_clip_encoder import OpenClipEncoder
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError
 from ovps.progress import progress
@@ -207,4 +208,4 @@ def dense_accuracy(
 
 def vocabulary_of_classes(clip: Clip) -> Vocabulary:
     """The 16 classes with their synonyms."""
-    return build_vocabulary(clip, entries_of(load_taxonomy("nuscenes")))
+    return build_vocabulary(OpenClipEncoder(clip), entries_of(load_taxonomy("nuscenes")))

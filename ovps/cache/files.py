@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ovps import files
 
+LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
 _THEN = "and run the same command again: what is committed is kept, only the rest is done"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.v1 import CameraRow
+from cache_schemas import ARRAYS, CameraRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class CachedFrame:
         object_seen_points: (S,) int32, those with a CLIP feature.
         object_embedding: (S, C) float32, their mean CLIP feature; zeros where there is none.
         global_from_lidar: (4, 4) float64, metres.
-        cameras: their names and image sizes, and how many points each sees.
+        cameras: as the manifest has them; `ovps.cache.cameras.camera_of` makes a `Camera` of one.
         beyond_range: points outside the grid's range, which stand in its border cells.
     """
 
@@ -69,9 +69,12 @@ class CachedFrame:
     beyond_range: int
 
     def __post_init__(self) -> None:
-        n, v, s = len(self.xyz), len(self.coords), len(self.object_class)
-        lengths = {"intensity": n, "point_voxel": n, "views": n, "valid": v, "clip": v}
-        lengths |= {"object_instance": s, "object_points": s, "object_seen_points": s, "object_embedding": s}
-        wrong = [name for name, length in lengths.items() if len(getattr(self, name)) != length]
-        if wrong or (self.label is not None and len(self.label) != n):
-            raise ValueError(f"frame {self.token}: {', '.join(wrong) or 'label'} do not fit {n} points, {v} voxels")
+        lengths = {"voxels": len(self.clip)}
+        wrong = []
+        for spec in ARRAYS:
+            value = getattr(self, spec.field) if spec.field else None
+            if value is not None and lengths.setdefault(str(spec.dims[0]), len(value)) != len(value):
+                wrong.append(spec.field)
+        if wrong:
+            sizes = ", ".join(f"{length} {dim}" for dim, length in lengths.items())
+            raise ValueError(f"frame {self.token}: {', '.join(map(str, wrong))} do not fit {sizes}")

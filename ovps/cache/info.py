@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import FrameRow, PartitionRow, Provenance, SkippedRow
+from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.reader import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -71,7 +71,7 @@ def store_info(path: Path) -> StoreSummary:
     frames = [frame for row in rows for frame in row.frames]
     by_array = Counter[str]()
     for row in rows:
-        for file in row.files:
+        for file in (file for part in row.parts.values() for file in part.files):
             by_array[_array_of(file.path)] += file.bytes
     valid_voxels = _sum(frames, "valid_voxels")
     return StoreSummary(

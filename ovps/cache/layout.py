@@ -7,6 +7,7 @@ from uuid import uuid4
 
 INFO = "store.json"
 VOCABULARY = "vocabulary.safetensors"
+CODEC_STATE = "codec.safetensors"
 LOCK = ".lock"
 MANIFESTS = "manifest"
 PARTITIONS = "partitions"
@@ -17,10 +18,10 @@ def manifest_path(store: Path, partition: str) -> Path:
 
 
 def partition_path(store: Path, folder: str) -> Path:
-    """Where the arrays of a partition lie, given the folder that its manifest names."""
+    """Where the arrays of a part of a partition lie, given the folder that its manifest names."""
     return store / PARTITIONS / folder
 
 
 def new_folder(partition: str) -> str:
-    """A folder name that no other attempt to write the partition has: dask may run a task twice."""
+    """A folder name that no other attempt to write a part of it has: dask may run a task twice."""
     return f"{partition}-{uuid4().hex[:12]}.zarr"

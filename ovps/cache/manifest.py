@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from cache_schemas.v1 import MANIFEST, SCHEMA_VERSION, PartitionRow
+from cache_schemas import MANIFEST, SCHEMA_VERSION, PartitionRow
 from ovps.cache.files import write_whole
 from ovps.cache.layout import MANIFESTS, manifest_path
 from ovps.errors import CorruptStoreError

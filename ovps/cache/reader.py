@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cache_schemas.v1 import SCHEMA_VERSION, PartitionRow, Provenance, StoreInfo
-from ovps.cache.files import hash_file
+from cache_schemas import SCHEMA_VERSION, PartitionRow, Provenance, StoreInfo
+from ovps.cache.cameras import camera_of, decode_thumbnail, resized
+from ovps.cache.files import LOST, hash_file
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.layout import INFO, VOCABULARY, manifest_path
 from ovps.cache.manifest import manifest_files, read_manifest
 from ovps.cache.partition import Partition
 from ovps.errors import CacheError, CorruptStoreError
+from ovps.frame import Camera
+from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary, load_vocabulary
+
+T = TypeVar("T")
 
 
 def read_info(path: Path) -> StoreInfo:
@@ -39,12 +47,9 @@ def read_info(path: Path) -> StoreInfo:
             )
         return StoreInfo.model_validate(content)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CacheError("no cache here", path=path, remedy="Make one: ovps precompute --dataset nuscenes") from error
+        raise CacheError("no cache here", path=path, remedy="Make one: ovps precompute") from error
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST) from error
-
-
-LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
 
 
 @dataclass(eq=False)
@@ -88,6 +93,18 @@ class Store:
         return self.info.provenance
 
     @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The classes of the data set, as they were when the store was made.
+
+        Raises:
+            CorruptStoreError: it is none.
+        """
+        try:
+            return Taxonomy.model_validate(self.info.taxonomy)
+        except ValidationError as error:
+            raise CorruptStoreError(f"not a taxonomy: {error}", path=self.path / INFO, remedy=LOST) from error
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The data set's own classes.
 
@@ -106,6 +123,33 @@ class Store:
             CorruptStoreError: a file that is missing, of another size, or whose checksum is wrong.
             CacheError: the store does not hold the frame any more.
         """
+        return self._of(ref, lambda partition: partition.read(ref.token))
+
+    def cameras(self, ref: FrameRef, dataroot: Path | None = None) -> tuple[Camera, ...]:
+        """The cameras of a frame, of the images as they were; image paths are relative unless a data root is given.
+
+        Raises:
+            CorruptStoreError, CacheError: as `read` does.
+        """
+        rows = self._of(ref, lambda partition: partition.row.frames[partition.positions[ref.token]].cameras)
+        return tuple(camera_of(row, dataroot) for row in rows)
+
+    def pictures(self, ref: FrameRef) -> list[tuple[Camera, NDArray[np.uint8]]]:
+        """The thumbnails (H, W, 3) uint8 of a frame, each with its camera at that size; none if it has none.
+
+        Raises:
+            CorruptStoreError, CacheError: as `read` does.
+        """
+        contents = self._of(ref, lambda partition: partition.thumbnails(ref.token))
+        images = [decode_thumbnail(content) if content else None for content in contents]
+        return [
+            (resized(camera, image.shape[1], image.shape[0]), image)
+            for camera, image in zip(self.cameras(ref), images, strict=True)
+            if image is not None
+        ]
+
+    def _of(self, ref: FrameRef, look: Callable[[Partition], T]) -> T:
+        """What `look` finds in the partition of a frame, as it is now if it has been replaced."""
         manifest = manifest_path(self.path, ref.partition)
         opened = self._open.get(ref.partition)
         row = opened.row if opened else read_manifest(manifest)
@@ -120,10 +164,10 @@ class Store:
                         frame=ref.token,
                         remedy="Start the command again: it sees the store as it is now",
                     )
-                return opened.read(ref.token)
+                return look(opened)
             except CorruptStoreError:
                 now = read_manifest(manifest)
-                if now.folder == row.folder:
+                if now.parts == row.parts:
                     raise
                 opened, row = None, now  # it was replaced meanwhile: what is lost was of the folder before
 

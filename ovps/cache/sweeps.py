@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import CameraRow
+from cache_schemas import CameraRow
 
 _ENOUGH = 5  # frames from which a spread can be told
 _OUTLIER = 9.0  # median absolute deviations, six standard deviations of a normal distribution

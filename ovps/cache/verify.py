@@ -9,12 +9,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import PartitionRow, StoreInfo
-from ovps.cache.files import files_below, hash_file
-from ovps.cache.layout import INFO, LOCK, MANIFESTS, PARTITIONS, VOCABULARY, manifest_path, partition_path
+from cache_schemas import PartitionRow, StoreInfo
+from ovps.cache.files import LOST, files_below, hash_file
+from ovps.cache.layout import (
+    CODEC_STATE,
+    INFO,
+    LOCK,
+    MANIFESTS,
+    PARTITIONS,
+    VOCABULARY,
+    manifest_path,
+    partition_path,
+)
 from ovps.cache.manifest import again, manifest_files, read_manifest
 from ovps.cache.partition import Partition
-from ovps.cache.reader import LOST, read_info
+from ovps.cache.reader import read_info
 from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
 
@@ -73,14 +82,19 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
 
 
 def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
-    vocabulary = path / VOCABULARY
     problems = []
-    if not vocabulary.is_file():
-        problems.append(Problem(kind="missing", path=str(vocabulary), message="missing file", remedy=LOST))
-    elif hash_file(vocabulary) != info.vocabulary_sha256:
-        message = "not the bytes that were written"
-        problems.append(Problem(kind="content", path=str(vocabulary), message=message, remedy=LOST))
-    known = {path / name for name in (INFO, VOCABULARY, LOCK, MANIFESTS, PARTITIONS)}
+    hashes = {VOCABULARY: info.vocabulary_sha256, CODEC_STATE: info.provenance.codec_state_sha256}
+    known = {path / name for name in (INFO, LOCK, MANIFESTS, PARTITIONS)}
+    for name, sha256 in hashes.items():
+        if sha256 is None:
+            continue
+        file = path / name
+        known.add(file)
+        if not file.is_file():
+            problems.append(Problem(kind="missing", path=str(file), message="missing file", remedy=LOST))
+        elif hash_file(file) != sha256:
+            message = "not the bytes that were written"
+            problems.append(Problem(kind="content", path=str(file), message=message, remedy=LOST))
     inside = [*path.iterdir(), *(p for p in (path / MANIFESTS).glob("*") if p.suffix != ".parquet")]
     problems += [_extra(p) for p in sorted(inside) if p not in known and not p.name.startswith(TEMPORARY)]
     return problems
@@ -89,38 +103,39 @@ def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
 def _check_manifest(store: Path, file: Path, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:
     row = read_manifest(file)
     problems = _check_partition(store, row, info)
-    if problems and read_manifest(file).folder != row.folder:  # replaced by a run that writes meanwhile
+    if problems and read_manifest(file).parts != row.parts:  # replaced by a run that writes meanwhile
         return _check_manifest(store, file, info)
     return row, problems
 
 
 def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Problem]:
-    folder = partition_path(store, row.folder)
     remedy = again(manifest_path(store, row.partition))
     problems = []
 
-    def add(kind: ProblemKind, file: Path, message: str) -> None:
+    def add(kind: ProblemKind, file: Path | str, message: str) -> None:
         problems.append(Problem(kind=kind, path=str(file), message=message, remedy=remedy))
 
-    for entry in row.files:
-        file = folder / entry.path
-        try:
-            size = file.stat().st_size
-            if size != entry.bytes:
-                add("size", file, f"{size} bytes, expected {entry.bytes}")
-            elif hash_file(file) != entry.sha256:
-                add("content", file, "not the bytes that were written")
-        except FileNotFoundError:
-            add("missing", file, "missing file")
-        except OSError as error:
-            add("missing", file, f"cannot be read: {error.strerror}")
-    listed = {folder / entry.path for entry in row.files}
-    problems += [_extra(file) for file in files_below(folder) if file not in listed]
+    for part in row.parts.values():
+        folder = partition_path(store, part.folder)
+        for entry in part.files:
+            file = folder / entry.path
+            try:
+                size = file.stat().st_size
+                if size != entry.bytes:
+                    add("size", file, f"{size} bytes, expected {entry.bytes}")
+                elif hash_file(file) != entry.sha256:
+                    add("content", file, "not the bytes that were written")
+            except FileNotFoundError:
+                add("missing", file, "missing file")
+            except OSError as error:
+                add("missing", file, f"cannot be read: {error.strerror}")
+        listed = {folder / entry.path for entry in part.files}
+        problems += [_extra(file) for file in files_below(folder) if file not in listed]
     if row.frames and not problems:
         try:
             Partition.open(store, row, info.provenance)
         except CorruptStoreError as error:
-            add("schema", folder, error.message)
+            add("schema", error.path or store, error.message)
     return problems
 
 

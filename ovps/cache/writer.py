@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from uuid import uuid4
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from cache_schemas.v1 import (
+from cache_schemas import (
     SCHEMA_VERSION,
-    Codec,
-    FileRow,
+    Array,
+    FolderRow,
     FrameRow,
+    Part,
     PartitionRow,
     Provenance,
     SkippedRow,
     StoreInfo,
-    arrays_of,
     check_arrays,
+    dims_of,
 )
-from ovps.cache.codecs import Arrays, VoxelFeatures, codec_error, encode
-from ovps.cache.files import files_below, hash_file, storage_errors, write_whole
+from ovps.cache import codecs
+from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures, codec_error
+from ovps.cache.codecs.state import state_bytes
+from ovps.cache.files import hash_file, storage_errors, write_whole
+from ovps.cache.folder import write_folder
+from ovps.cache.frame_arrays import arrays_of, arrays_of_frame, row_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import (
+    CODEC_STATE,
     INFO,
     LOCK,
     MANIFESTS,
@@ -42,11 +47,11 @@ from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError
-from ovps.files import TEMPORARY, sync_folder
+from ovps.files import TEMPORARY
+from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary, save_vocabulary
 
-CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
-SHARD_BYTES = 2**27  # one file; bounds the memory of writing
+NO_STATE: State = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +62,15 @@ class EncodedFrame:
     arrays: Arrays
 
 
-def create_store(path: Path, provenance: Provenance, vocabulary: Vocabulary) -> StoreInfo:
+def create_store(
+    path: Path, provenance: Provenance, taxonomy: Taxonomy, vocabulary: Vocabulary, state: State = NO_STATE
+) -> StoreInfo:
     """Make an empty store, or check that the one at `path` may be added to.
+
+    Args:
+        provenance: names the others by their hashes.
+        vocabulary: of the classes of the taxonomy.
+        state: of the codec, see `Codec.fit`.
 
     Raises:
         ProvenanceError: the store was made with other settings; names both values of each.
@@ -75,8 +87,15 @@ def create_store(path: Path, provenance: Provenance, vocabulary: Vocabulary) -> 
         save_vocabulary(vocabulary, temporary)
         write_whole(path / VOCABULARY, temporary.read_bytes())
         temporary.unlink()
-    digest = hash_file(path / VOCABULARY)
-    info = StoreInfo(schema_version=SCHEMA_VERSION, provenance=provenance, vocabulary_sha256=digest)
+    content = state_bytes(state)
+    if content is not None:
+        write_whole(path / CODEC_STATE, content)
+    info = StoreInfo(
+        schema_version=SCHEMA_VERSION,
+        provenance=provenance,
+        taxonomy=taxonomy.model_dump(mode="json"),
+        vocabulary_sha256=hash_file(path / VOCABULARY),
+    )
     write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
     return info
 
@@ -107,7 +126,7 @@ def check_provenance(path: Path, provenance: Provenance) -> StoreInfo:
 
 def _check_ours(path: Path) -> None:
     """A folder that holds anything else is none to make a store in."""
-    ours = {VOCABULARY, LOCK, MANIFESTS, PARTITIONS}
+    ours = {VOCABULARY, CODEC_STATE, LOCK, MANIFESTS, PARTITIONS}
     inside = sorted(p.name for p in path.iterdir()) if path.exists() else []
     others = [name for name in inside if name not in ours and not name.startswith(TEMPORARY)]
     if others:
@@ -118,44 +137,25 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def encode_frame(frame: CachedFrame, features: VoxelFeatures, codec: Codec) -> EncodedFrame:
-    """Bring a frame into the form it is stored in; `features` are `frame.clip` in factors."""
-    clip = encode(features, codec)
-    error = codec_error(clip, codec, frame.valid, frame.clip)
-    valid_voxels = int(frame.valid.sum())
-    row = FrameRow(
-        token=frame.token,
-        subset=frame.subset,
-        index=frame.index,
-        timestamp_us=frame.timestamp_us,
-        points=len(frame.xyz),
-        voxels=len(frame.coords),
-        valid_voxels=valid_voxels,
-        objects=len(frame.object_class),
-        labelled=frame.label is not None,
-        beyond_range=frame.beyond_range,
-        global_from_lidar=tuple(frame.global_from_lidar.astype(np.float64).ravel().tolist()),
-        cameras=frame.cameras,
-        codec_max_error=error.largest,
-        codec_mean_error=error.mean,
-    )
-    arrays: Arrays = {
-        "points/xyz": frame.xyz,
-        "points/intensity": frame.intensity,
-        "points/voxel": frame.point_voxel.astype(np.int32),
-        "points/views": frame.views,
-        "voxels/coords": frame.coords,
-        "voxels/valid": frame.valid,
-        "objects/class": frame.object_class,
-        "objects/instance": frame.object_instance,
-        "objects/points": frame.object_points,
-        "objects/seen_points": frame.object_seen_points,
-        "objects/embedding": frame.object_embedding,
-        **clip,
-    }
-    if frame.label is not None:
-        arrays["points/label"] = frame.label
-    return EncodedFrame(row, arrays)
+def encode_frame(
+    frame: CachedFrame,
+    features: VoxelFeatures,
+    codec: Codec,
+    state: State = NO_STATE,
+    thumbnails: Sequence[bytes] = (),
+) -> EncodedFrame:
+    """Bring a frame into the form it is stored in.
+
+    Args:
+        features: `frame.clip` in factors.
+        state: of the codec, see `Codec.fit`.
+        thumbnails: encoded images of its cameras, as long as the cameras say; none: they say 0.
+    """
+    clip = codec.encode(features, state)
+    error = codec_error(codec, clip, state, frame.valid, frame.clip)
+    row = row_of(frame, max_error=error.largest, mean_error=error.mean)
+    pictures = np.frombuffer(b"".join(thumbnails), np.uint8)
+    return EncodedFrame(row, arrays_of_frame(frame) | {"thumbnails/bytes": pictures} | clip)
 
 
 def stored_frames(path: Path, row: PartitionRow, tokens: Container[str]) -> list[EncodedFrame]:
@@ -186,106 +186,77 @@ def write_partition(
         CorruptStoreError: a partition of that name has a manifest that cannot be read.
     """
     provenance = read_info(path).provenance
-    before = _folder_of(path, name)
-    folder = new_folder(name)
-    work = partition_path(path, folder)
+    before = _folders_of(path, name)
+    labelled = any(frame.row.labelled for frame in frames)
+    folders = {part: new_folder(name) for part in (*(("labels",) if labelled else ()), "features")}
     try:
-        with storage_errors(work):
-            work.mkdir(parents=True)
-            if frames:
-                _write_arrays(work, _joined(frames, provenance), provenance)
-            files = tuple(_listed(work))
-            sync_folder(work.parent)
+        written = {part: _write_part(path, folder, part, frames, provenance) for part, folder in folders.items()}
         row = PartitionRow(
             partition=name,
-            folder=folder,
             scene=scene,
+            features=written["features"],
+            labels=written.get("labels"),
             frames=tuple(f.row for f in frames),
             skipped=tuple(skipped),
-            files=files,
         )
         write_manifest(path, row)
     finally:
-        _remove_unnamed(path, name, {before, folder})
+        _remove_unnamed(path, name, {*before, *folders.values()})
     return row
 
 
-def _remove_unnamed(path: Path, partition: str, folders: set[str | None]) -> None:
+def _remove_unnamed(path: Path, partition: str, folders: set[str]) -> None:
     """Of these folders of a partition, delete those that its manifest does not name now.
 
     What it names decides, not how far the writer came: a disk may refuse after the commit. Folders that stay because
     the disk does not let go of them are leftovers.
     """
     with suppress(CorruptStoreError, OSError):
-        for folder in folders - {_folder_of(path, partition), None}:
-            shutil.rmtree(partition_path(path, str(folder)), ignore_errors=True)
+        for folder in folders - _folders_of(path, partition):
+            shutil.rmtree(partition_path(path, folder), ignore_errors=True)
 
 
-def _folder_of(path: Path, partition: str) -> str | None:
-    """The folder that the manifest of a partition names; None where there is no manifest."""
+def _folders_of(path: Path, partition: str) -> set[str]:
+    """The folders that the manifest of a partition names; none where there is no manifest."""
     manifest = manifest_path(path, partition)
-    return read_manifest(manifest).folder if manifest.exists() else None
+    return {part.folder for part in read_manifest(manifest).parts.values()} if manifest.exists() else set()
 
 
-def _joined(frames: Sequence[EncodedFrame], provenance: Provenance) -> Arrays:
-    """The arrays of a partition: those of its frames one after another, and the offsets."""
-    labelled = any(f.row.labelled for f in frames)
-    names = [a.name for a in arrays_of(provenance.codec, labelled=labelled) if not a.name.startswith("offsets/")]
-    arrays = {name: np.concatenate([_array_of(f, name) for f in frames]) for name in names}
-    counts = {"points": "points/xyz", "voxels": "voxels/coords", "objects": "objects/class"}
-    if provenance.codec == "cells":
-        counts |= {"cells": "clip/cells", "weights": "clip/weights"}
-    lengths = {offset: [len(f.arrays[name]) for f in frames] for offset, name in counts.items()}
-    lengths["valid"] = [f.row.valid_voxels for f in frames]
-    for offset, values in lengths.items():
-        arrays[f"offsets/{offset}"] = np.concatenate([[0], np.cumsum(values)]).astype(np.int64)
-    check_arrays(arrays, provenance.codec, labelled=labelled, clip_dim=provenance.clip_dim)
+def _write_part(
+    path: Path, folder: str, part: Part, frames: Sequence[EncodedFrame], provenance: Provenance
+) -> FolderRow:
+    arrays = _joined(frames, arrays_of(part, codecs.get(provenance.codec)), provenance.clip_dim) if frames else {}
+    attributes = {"ovps_schema_version": SCHEMA_VERSION, "part": part, "codec": provenance.codec}
+    return write_folder(partition_path(path, folder), arrays, attributes)
+
+
+def _joined(frames: Sequence[EncodedFrame], specs: Sequence[Array], clip_dim: int) -> Arrays:
+    """The arrays of a folder: those of its frames one after another, and the offsets."""
+    lengths = {dim: [_length(frame, dim, specs) for frame in frames] for dim in dims_of(specs)}
+    arrays: Arrays = {}
+    for spec in specs:
+        counts = lengths[str(spec.dims[0])]
+        rows = [_array_of(f, spec, count, clip_dim) for f, count in zip(frames, counts, strict=True)]
+        wrong = next((f.row.token for f, a, n in zip(frames, rows, counts, strict=True) if len(a) != n), None)
+        if wrong is not None:
+            raise ValueError(f"{spec.name} of frame {wrong} is not as long as the others of dimension {spec.dims[0]}")
+        arrays[spec.name] = np.concatenate(rows)
+    for dim, counts in lengths.items():
+        arrays[f"offsets/{dim}"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    check_arrays(arrays, specs, clip_dim=clip_dim)
     return arrays
 
 
-def _array_of(frame: EncodedFrame, name: str) -> np.ndarray:
-    if name == "points/label" and not frame.row.labelled:
-        return np.zeros(frame.row.points, np.uint32)  # beside labelled frames; its row says that it has none
-    return frame.arrays[name]
+def _length(frame: EncodedFrame, dim: str, specs: Sequence[Array]) -> int:
+    if dim in ("points", "voxels"):
+        return int(getattr(frame.row, dim))
+    return next((len(frame.arrays[s.name]) for s in specs if s.dims[0] == dim and s.name in frame.arrays), 0)
 
 
-def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], provenance: Provenance) -> None:
-    group = zarr.create_group(folder, zarr_format=3, overwrite=True)
-    group.attrs.put({"ovps_schema_version": SCHEMA_VERSION, "codec": provenance.codec})
-    for name in sorted(arrays):
-        _write_array(group, name, arrays[name])
-
-
-def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
-    """One array, shard by shard. The checksum is the last inner codec, or a flipped byte would read as wrong data."""
-    row_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))
-    rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
-    shard = rows * max(1, min(SHARD_BYTES // (rows * row_bytes), -(-len(data) // rows)))
-    inner = tuple(max(1, n) for n in data.shape[1:])
-    array = group.create_array(
-        name,
-        shape=data.shape,
-        dtype=data.dtype,
-        chunks=(rows, *inner),
-        shards=(shard, *inner),
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        filters=None,
-        # chunks of zeros are written too: an absent file then always means a lost one
-        config={"write_empty_chunks": True},
-    )
-    for start in range(0, len(data), shard):
-        array[start : start + shard] = data[start : start + shard]
-
-
-def _listed(folder: Path) -> list[FileRow]:
-    """Every file below a partition, with size and hash, durable from here on."""
-    rows = []
-    for path in files_below(folder):
-        name = path.relative_to(folder).as_posix()
-        rows.append(FileRow(path=name, bytes=path.stat().st_size, sha256=hash_file(path, sync=True)))
-    for inner in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        sync_folder(inner)
-    return rows
+def _array_of(frame: EncodedFrame, spec: Array, length: int, clip_dim: int) -> np.ndarray:
+    if spec.part == "labels" and not frame.row.labelled:  # beside labelled frames; its row says that it has none
+        return np.zeros((length, *(clip_dim if dim == "C" else int(dim) for dim in spec.dims[1:])), spec.dtype)
+    return frame.arrays[spec.name]
 
 
 def remove_leftovers(path: Path) -> None:
@@ -296,7 +267,7 @@ def remove_leftovers(path: Path) -> None:
     Raises:
         CorruptStoreError: a manifest that cannot be read; nothing was deleted.
     """
-    named = {read_manifest(file).folder for file in manifest_files(path)}
+    named = {part.folder for file in manifest_files(path) for part in read_manifest(file).parts.values()}
     for folder in (path / PARTITIONS).glob("*.zarr"):
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,41 @@
-"""CLIP: frozen image and text encoders. Used by precompute and by vocabularies only, never by training."""
+"""CLIP: frozen image and text encoders. Used by precompute and by vocabularies only, never by training.
+
+An encoder is found by name: a built-in one, that of another installed package, or any model that open_clip knows.
+"""
+
+from __future__ import annotations
+
+from ovps import plugins
+from ovps.clip.protocol import Encoder, EncoderLoader
+
+GROUP = "ovps.encoders"
+BUILT_IN = {"demo": "ovps.clip.open_clip_encoder:DEMO"}
+
+
+def get(name: str) -> EncoderLoader:
+    """The loader of an encoder by name.
+
+    Raises:
+        ConfigError: none of that name, and no model of open_clip; the remedy lists what there is.
+        SetupError: it cannot be imported.
+    """
+    if name in names():
+        return plugins.find(GROUP, name, BUILT_IN)
+    from ovps.clip.open_clip_encoder import of_open_clip
+
+    return of_open_clip(name, others=names())
+
+
+def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale: float = 1.0) -> Encoder:
+    """An encoder by name, see `ovps.clip.protocol.EncoderLoader.load`.
+
+    Raises:
+        ConfigError: none of that name.
+        WeightsError: weights that cannot be used.
+    """
+    return get(name).load(weights, device=device, upscale=upscale)
+
+
+def names() -> tuple[str, ...]:
+    """Of the built-in encoders and those of other installed packages; open_clip's models are not among them."""
+    return plugins.names(GROUP, BUILT_IN)

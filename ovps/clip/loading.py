@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,11 +17,13 @@ from typing import Any
 import open_clip
 import torch
 
+from ovps import defaults
 from ovps.clip import demo
+from ovps.clip.protocol import RANDOM
 from ovps.errors import ConfigError, WeightsError
 
-RANDOM = "random"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+USUAL = {defaults.ENCODER: "laion2b_s29b_b131k_ft_soup"}  # open_clip's tag; open_clip downloads them once
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +56,14 @@ def load_clip(encoder: str, weights: str | None = None, seed: int = 0) -> Clip:
     Args:
         encoder: a name open_clip knows, e.g. `convnext_large_d_320`, or `demo`.
         weights: an open_clip tag (downloaded by open_clip), the path of a safetensors or torch file, or `random`.
-            None is allowed for `demo` only, whose weights ship with the package.
+            None: the usual ones, for the default encoder (`USUAL`) and for `demo`, whose weights ship with the package.
         seed: of random weights.
 
     Raises:
         ConfigError: no such encoder.
         WeightsError: weights not named, not found, not downloadable, damaged, not finite, or of another architecture.
     """
-    demo.register()
-    if encoder not in open_clip.list_models():
-        near = get_close_matches(encoder, open_clip.list_models(), n=3) or ["convnext_large_d_320", "demo"]
-        raise ConfigError(f"open_clip has no model named {encoder!r}", remedy=f"Did you mean {' or '.join(near)}?")
+    check_known(encoder)
     if weights is None:
         weights = _default_weights(encoder)
 
@@ -84,6 +83,18 @@ def load_clip(encoder: str, weights: str | None = None, seed: int = 0) -> Clip:
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
     )
+
+
+def check_known(encoder: str, others: Sequence[str] = ()) -> None:
+    """Raise ConfigError unless open_clip has a model of this name; the remedy names similar ones, `others` too."""
+    demo.register()
+    known = open_clip.list_models()
+    if encoder not in known:
+        near = get_close_matches(encoder, {*known, *others}, n=3) or [defaults.ENCODER, demo.NAME, *others]
+        raise ConfigError(
+            f"no encoder named {encoder!r}, nor has open_clip a model of that name",
+            remedy=f"Did you mean {' or '.join(dict.fromkeys(near))}?",
+        )
 
 
 def state_sha256(state: dict[str, torch.Tensor]) -> str:
@@ -107,6 +118,8 @@ def _check_finite(encoder: str, weights: str, state: dict[str, torch.Tensor]) ->
 
 
 def _default_weights(encoder: str) -> str:
+    if encoder in USUAL:
+        return USUAL[encoder]
     if encoder != demo.NAME:
         raise WeightsError(f"no weights chosen for {encoder}", remedy=_ways(encoder))
     if not demo.weights_path().is_file():

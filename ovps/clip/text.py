@@ -13,13 +13,13 @@ import yaml
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ovps.clip.loading import Clip
+from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, shown
 from ovps.errors import ConfigError, VocabularyError
 from ovps.vocabulary import Vocabulary
 
 DEFAULT_TEMPLATES = "vild"
-BATCH = 256  # prompts through the text tower at once
+TEXTS = 256  # names read at once
 
 
 @cache
@@ -47,7 +47,7 @@ def fill(template: str, name: str) -> str:
     return template.replace("{}", name)
 
 
-def build_vocabulary(clip: Clip, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> Vocabulary:
+def build_vocabulary(encoder: Encoder, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> Vocabulary:
     """Text embeddings of all synonyms of all entries.
 
     Args:
@@ -63,18 +63,18 @@ def build_vocabulary(clip: Clip, entries: Sequence[Entry], templates: Sequence[s
     if bad or not templates:
         raise ConfigError(f"prompt templates without {{}}: {bad}" if bad else "no prompt templates given")
     synonyms = [(index, synonym) for index, entry in enumerate(entries) for synonym in entry.synonyms]
-    _check_readable(clip, [synonym for _, synonym in synonyms])
+    _check_readable(encoder, [synonym for _, synonym in synonyms])
     return Vocabulary(
         entries=tuple(entries),
-        embeddings=embed_names(clip, [synonym for _, synonym in synonyms], templates),
+        embeddings=embed_names(encoder, [synonym for _, synonym in synonyms], templates),
         class_index=np.array([index for index, _ in synonyms], np.int64),
-        encoder=clip.name,
-        weights_sha256=clip.weights_sha256,
+        encoder=encoder.name,
+        weights_sha256=encoder.weights.sha256,
     )
 
 
-def prompt_warnings(clip: Clip, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> list[str]:
-    """What of the entries CLIP does not get to see: prompts that are too long for it, texts that are equal to it.
+def prompt_warnings(encoder: Encoder, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> list[str]:
+    """What of the entries the encoder does not get to see: prompts too long for it, texts that are equal to it.
 
     Args:
         entries, templates: as for `build_vocabulary`.
@@ -87,13 +87,13 @@ def prompt_warnings(clip: Clip, entries: Sequence[Entry], templates: Sequence[st
     owners: dict[bytes, dict[int, str]] = {}
     for index, entry in enumerate(entries):
         for synonym in entry.synonyms:
-            tokens, too_long = _tokens(clip, [fill(template, synonym) for template in templates])
-            if too_long:
+            readings = encoder.read([fill(template, synonym) for template in templates])
+            if any(reading.cut for reading in readings):
                 cut.setdefault(index, synonym)
-            key = hashlib.sha256(tokens.numpy().tobytes()).digest()
+            key = hashlib.sha256(b"".join(reading.seen for reading in readings)).digest()
             owners.setdefault(key, {}).setdefault(index, synonym)
     return [
-        *(f"{_said(entries[i], s)} is too long for {clip.name}: its prompts are cut" for i, s in cut.items()),
+        *(f"{_said(entries[i], s)} is too long for {encoder.name}: its prompts are cut" for i, s in cut.items()),
         *(
             f"{' and '.join(_said(entries[i], s) for i, s in group.items())} have the same text embedding: "
             "which of them a point is called is arbitrary"
@@ -107,39 +107,20 @@ def _said(entry: Entry, synonym: str) -> str:
     return shown(entry.name) + (f" (as {shown(synonym)!r})" if synonym != entry.name else "")
 
 
-def _tokens(clip: Clip, prompts: list[str]) -> tuple[torch.Tensor, bool]:
-    """(P, L) int64 tokens, and whether one of the prompts did not fit into L.
-
-    Tokenizers cut in silence. With room for one token more, what was cut is not what it was, or goes on.
-    """
-    tokens = clip.tokenizer(prompts)
-    length = tokens.shape[1]
-    longer = clip.tokenizer([*prompts, ""], context_length=length + 1)
-    longer, padding = longer[:-1], longer[-1, -1]
-    return tokens, bool((longer[:, :length] != tokens).any() or (longer[:, length] != padding).any())
-
-
-def _check_readable(clip: Clip, names: Sequence[str]) -> None:
-    nothing = clip.tokenizer([""])[0]
-    for start in range(0, len(names), BATCH):
-        part = names[start : start + BATCH]
-        unread = (clip.tokenizer(list(part)) == nothing).all(dim=1)
-        if unread.any():
-            name = part[int(unread.nonzero()[0, 0])]
-            raise VocabularyError(
-                f"the tokenizer of {clip.name} reads nothing in the name {name!a}", remedy="Write a word"
-            )
+def _check_readable(encoder: Encoder, names: Sequence[str]) -> None:
+    (nothing,) = encoder.read([""])
+    for start in range(0, len(names), TEXTS):
+        part = names[start : start + TEXTS]
+        for name, reading in zip(part, encoder.read(part), strict=True):
+            if reading.seen == nothing.seen:
+                raise VocabularyError(
+                    f"the tokenizer of {encoder.name} reads nothing in the name {name!a}", remedy="Write a word"
+                )
 
 
-@torch.inference_mode()
-def embed_names(clip: Clip, names: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
+def embed_names(encoder: Encoder, names: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
     """(len(names), C) float32, unit rows: the mean over templates of the normalised prompt embeddings, normalised."""
     prompts = [fill(template, name) for name in names for template in templates]
-    device = next(clip.model.parameters()).device
-    parts = []
-    for start in range(0, len(prompts), BATCH):
-        tokens = clip.tokenizer(prompts[start : start + BATCH]).to(device)
-        parts.append(F.normalize(clip.model.encode_text(tokens).float(), dim=-1))
-    embeddings = torch.cat(parts) if parts else torch.empty(0, clip.dim)
-    mean = embeddings.reshape(len(names), len(templates), -1).mean(1)
-    return F.normalize(mean, dim=-1).cpu().numpy()
+    embeddings = torch.from_numpy(encoder.embed(prompts))
+    mean = embeddings.reshape(len(names), len(templates), encoder.dim).mean(1)
+    return F.normalize(mean, dim=-1).numpy()

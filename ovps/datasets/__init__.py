@@ -1,53 +1,42 @@
-"""Data sets: one module each, found by name and imported only when asked for.
-
-A data set module has
-- `NAME`, `TAXONOMY`: its own name and that of its taxonomy;
-- `default_root() -> Path`;
-- `load_frames(dataroot, version, subsets) -> list[Frame]`, scene after scene, each in order of time;
-- `read_points(frame) -> PointCloud`, `read_labels(frame) -> (N,) uint32`, `read_image(camera) -> (H, W, 3) uint8`.
-
-Only `load_frames` reads tables; the readers need nothing but the record, so workers get along without the tables.
-"""
+"""Data sets: one object each, found by name and imported only when asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import import_module
+import os
+import re
 from pathlib import Path
-from typing import Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
+from ovps import plugins
+from ovps.datasets.protocol import Dataset
 
-from ovps.errors import ConfigError
-from ovps.frame import Camera, Frame, PointCloud
-
-KNOWN = ("nuscenes",)
-
-
-class Dataset(Protocol):
-    """What every data set module offers."""
-
-    NAME: str
-    TAXONOMY: str
-
-    def default_root(self) -> Path: ...
-
-    def load_frames(self, dataroot: Path, version: str, subsets: Sequence[str]) -> list[Frame]: ...
-
-    def read_points(self, frame: Frame) -> PointCloud: ...
-
-    def read_labels(self, frame: Frame) -> NDArray[np.uint32]: ...
-
-    def read_image(self, camera: Camera) -> NDArray[np.uint8]: ...
+GROUP = "ovps.datasets"
+BUILT_IN = {"nuscenes": "ovps.datasets.nuscenes:DATASET"}
 
 
 def get(name: str) -> Dataset:
-    """The module of a data set.
+    """A data set by name.
 
     Raises:
-        ConfigError: no data set of that name.
+        ConfigError: none of that name; the remedy lists those there are.
+        SetupError: it cannot be imported.
     """
-    if name not in KNOWN:
-        raise ConfigError(f"no data set named {name!r}", remedy=f"The known ones are: {', '.join(KNOWN)}")
-    return cast(Dataset, import_module(f"ovps.datasets.{name}"))
+    return plugins.find(GROUP, name, BUILT_IN)
+
+
+def names() -> tuple[str, ...]:
+    """Of all data sets: the built-in ones, and those of other installed packages."""
+    return plugins.names(GROUP, BUILT_IN)
+
+
+def root_variable(name: str) -> str:
+    """The environment variable that says where a data set lies.
+
+    >>> root_variable("semantic-kitti")
+    'OVPS_SEMANTIC_KITTI'
+    """
+    return f"OVPS_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+
+
+def default_root(name: str) -> Path:
+    """The folder that OVPS_<NAME> names, else ./data/<name>."""
+    return Path(os.environ.get(root_variable(name)) or Path("data") / name)

@@ -7,8 +7,8 @@ labels uint16 = 1000 * general class index + instance under the npz key `data`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from ovps.datasets.reading import SKIP, is_kitti_scan, read_float32_rows, read_n
 from ovps.errors import DatasetError, FrameError
 from ovps.extras import extra
 from ovps.frame import Camera, Frame, PointCloud
+from ovps.geometry.visibility import Occlusion
+from ovps.taxonomy import Taxonomy, load_taxonomy
 
 with extra("nuscenes"):
     from pyquaternion import Quaternion
 
-NAME = "nuscenes"
-TAXONOMY = "nuscenes"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 _LIDAR = "LIDAR_TOP"
 _GENERAL_CLASSES = 32
@@ -43,92 +43,99 @@ _LABELS = (
 _ROWS = "A row is x, y, z in metres, an intensity of 0 to 255 and the number of the ring, each a float32"
 
 
-def default_root() -> Path:
-    """The folder that OVPS_NUSCENES names, else ./data/nuscenes."""
-    return Path(os.environ.get("OVPS_NUSCENES") or "data/nuscenes")
+class NuScenes:
+    """nuScenes as `ovps.datasets.protocol.Dataset`."""
+
+    name = "nuscenes"
+    occlusion = Occlusion()
+    default_version = "v1.0-trainval"
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        return load_taxonomy(self.name)
+
+    def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+        """The key frames of some splits, scene after scene in the table's order, each in order of time.
+
+        A split is read from `<version>/splits.json` where that names it, else it is the official list; scenes of it
+        that the dataroot does not hold are left out.
+
+        Args:
+            root: holds `samples/` and the folder of the version.
+            version: e.g. `v1.0-trainval`.
+            subsets: names of splits, e.g. `("train", "val")`; a scene in two of them belongs to the first.
+
+        Raises:
+            DatasetError: the folder, the version, a table, a split or a calibration is missing or senseless.
+        """
+        tables = open_tables(Path(root), version)
+        subset_of: dict[str, str] = {}
+        for subset in subsets:
+            for scene in scenes_of_subset(tables, subset):
+                subset_of.setdefault(scene, subset)
+        labels = {row["sample_data_token"]: row["filename"] for row in getattr(tables, "panoptic", [])}
+        samples: dict[str, list[dict]] = {scene["token"]: [] for scene in tables.scene if scene["name"] in subset_of}
+        for sample in tables.sample:
+            if sample["scene_token"] in samples:
+                samples[sample["scene_token"]].append(sample)
+        frames = []
+        for token, in_scene in samples.items():
+            scene = tables.get("scene", token)["name"]
+            for index, sample in enumerate(sorted(in_scene, key=lambda sample: sample["timestamp"])):
+                frames.append(_frame(tables, sample, scene, subset_of[scene], index, labels))
+        return frames
+
+    def points(self, frame: Frame) -> PointCloud:
+        """The LiDAR sweep of a frame; intensity is brought to 0..1.
+
+        Raises:
+            FrameError: missing, cut off or empty file, NaN or infinity in it, or rows that are not those of nuScenes.
+        """
+        rows = read_float32_rows(frame.points_path, _COLUMNS, frame.token, _BLOBS)
+        fault = _fault_of_sweep(rows)
+        if fault:
+            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
+        return PointCloud(np.ascontiguousarray(rows[:, :3]), rows[:, 3] / np.float32(255))
+
+    def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
+        """Raw panoptic labels (N,) uint32, one per point, 1000 * general class index + instance; None where the
+        version has none.
+
+        Raises:
+            FrameError: a missing or damaged file, another number of labels than points, an unknown class.
+        """
+        if frame.labels_path is None:
+            return None
+        labels = read_npz_uint16(frame.labels_path, frame.token, _LABELS)
+        points = len(read_float32_rows(frame.points_path, _COLUMNS, frame.token, _BLOBS))
+        if len(labels) != points:
+            raise FrameError(
+                f"{len(labels)} labels for {points} points of {frame.points_path}",
+                path=frame.labels_path,
+                frame=frame.token,
+                remedy=f"One of the two is cut off or of another download. Points: {_BLOBS}. Labels: {_LABELS}",
+            )
+        highest = int(labels.max()) // 1000
+        if highest >= _GENERAL_CLASSES:
+            raise FrameError(
+                f"a label of class {highest}, nuScenes has 0 to {_GENERAL_CLASSES - 1}",
+                path=frame.labels_path,
+                frame=frame.token,
+                remedy=f"{_LABELS}; labels of your own are 1000 * general class index + instance",
+            )
+        return labels.astype(np.uint32)
+
+    def image(self, camera: Camera) -> NDArray[np.uint8]:
+        """The image as RGB (height, width, 3) uint8.
+
+        Raises:
+            FrameError: missing or cut off, of another size than the tables say, or with pixels that have no one reading
+                as 8-bit RGB.
+        """
+        return read_rgb(camera, _BLOBS)
 
 
-def load_frames(dataroot: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
-    """The key frames of some splits, scene after scene in the table's order, each in order of time.
-
-    A split is read from `<version>/splits.json` where that names it, else it is the official list; scenes of it that
-    the dataroot does not hold are left out.
-
-    Args:
-        dataroot: holds `samples/` and the folder of the version.
-        version: e.g. `v1.0-trainval`.
-        subsets: names of splits, e.g. `("train", "val")`; a scene in two of them belongs to the first.
-
-    Raises:
-        DatasetError: the folder, the version, a table, a split or a calibration is missing or senseless.
-    """
-    tables = open_tables(Path(dataroot), version)
-    subset_of: dict[str, str] = {}
-    for subset in subsets:
-        for scene in scenes_of_subset(tables, subset):
-            subset_of.setdefault(scene, subset)
-    labels = {row["sample_data_token"]: row["filename"] for row in getattr(tables, "panoptic", [])}
-    samples: dict[str, list[dict]] = {scene["token"]: [] for scene in tables.scene if scene["name"] in subset_of}
-    for sample in tables.sample:
-        if sample["scene_token"] in samples:
-            samples[sample["scene_token"]].append(sample)
-    frames = []
-    for token, in_scene in samples.items():
-        scene = tables.get("scene", token)["name"]
-        for index, sample in enumerate(sorted(in_scene, key=lambda sample: sample["timestamp"])):
-            frames.append(_frame(tables, sample, scene, subset_of[scene], index, labels))
-    return frames
-
-
-def read_points(frame: Frame) -> PointCloud:
-    """The LiDAR sweep of a frame; intensity is brought to 0..1.
-
-    Raises:
-        FrameError: missing, cut off or empty file, NaN or infinity in it, or rows that are not those of nuScenes.
-    """
-    rows = read_float32_rows(frame.points_path, _COLUMNS, frame.token, _BLOBS)
-    fault = _fault_of_sweep(rows)
-    if fault:
-        raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
-    return PointCloud(np.ascontiguousarray(rows[:, :3]), rows[:, 3] / np.float32(255))
-
-
-def read_labels(frame: Frame) -> NDArray[np.uint32]:
-    """Raw panoptic labels (N,) uint32, one per point, 1000 * general class index + instance.
-
-    Raises:
-        FrameError: no labels, a missing or damaged file, another number of labels than points, an unknown class.
-    """
-    if frame.labels_path is None:
-        raise FrameError("the frame has no panoptic labels", frame=frame.token, remedy="Use a version that has them")
-    labels = read_npz_uint16(frame.labels_path, frame.token, _LABELS)
-    points = len(read_float32_rows(frame.points_path, _COLUMNS, frame.token, _BLOBS))
-    if len(labels) != points:
-        raise FrameError(
-            f"{len(labels)} labels for {points} points of {frame.points_path}",
-            path=frame.labels_path,
-            frame=frame.token,
-            remedy=f"One of the two is cut off or of another download. Points: {_BLOBS}. Labels: {_LABELS}",
-        )
-    highest = int(labels.max()) // 1000
-    if highest >= _GENERAL_CLASSES:
-        raise FrameError(
-            f"a label of class {highest}, nuScenes has 0 to {_GENERAL_CLASSES - 1}",
-            path=frame.labels_path,
-            frame=frame.token,
-            remedy=f"{_LABELS}; labels of your own are 1000 * general class index + instance",
-        )
-    return labels.astype(np.uint32)
-
-
-def read_image(camera: Camera) -> NDArray[np.uint8]:
-    """The image as RGB (height, width, 3) uint8.
-
-    Raises:
-        FrameError: missing or cut off, of another size than the tables say, or with pixels that have no one reading as
-            8-bit RGB.
-    """
-    return read_rgb(camera, _BLOBS)
+DATASET = NuScenes()
 
 
 def _fault_of_sweep(rows: NDArray[np.float32]) -> str | None:
@@ -155,7 +162,7 @@ def _frame(tables: Any, sample: dict, scene: str, subset: str, index: int, label
     lidar = _sample_data(tables, sample, _LIDAR)
     global_from_lidar = _global_from_sensor(tables, lidar)
     return Frame(
-        dataset=NAME,
+        dataset=DATASET.name,
         version=tables.version,
         subset=subset,
         scene=scene,

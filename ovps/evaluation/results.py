@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import Provenance
+from cache_schemas import Provenance
 from ovps.evaluation.mask_recall import RecallCounts
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
 from ovps.model.classify import ClassifierConfig

@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from cache_schemas.v1 import Provenance
+from cache_schemas import Provenance
 from ovps import systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM

@@ -15,7 +15,7 @@ from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError
 from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
-from ovps.taxonomy import load_split, load_taxonomy
+from ovps.taxonomy import load_split
 from ovps.training.checkpoint import load_checkpoint
 from ovps.training.run import LAST, architecture, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
@@ -109,7 +109,7 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
         "frames": len(frames_of(store, evaluation.subset)),
         "inference": evaluation.merge.model_dump(mode="json") | evaluation.classifier.model_dump(mode="json"),
         "split": split.name,
-        "novel": frozenset(split.novel_ids(load_taxonomy(store.provenance.taxonomy))),
+        "novel": frozenset(split.novel_ids(store.taxonomy)),
     }
     return result if all(getattr(result, name) == value for name, value in wanted.items()) else None
 

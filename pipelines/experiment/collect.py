@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import Provenance
+from cache_schemas import Provenance
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import Row
 from ovps.training.config import TrainConfig

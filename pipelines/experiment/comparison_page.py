@@ -14,7 +14,6 @@ from ovps.frame import Frame
 from ovps.inference.session import frames_of, open_session, predictions
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
-from ovps.taxonomy import load_taxonomy
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
 from ovps.training.system_files import load_system
@@ -43,7 +42,7 @@ def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Se
         title=experiment.name,
         cells=scored,
         descriptions=_descriptions(experiment.systems),
-        taxonomy=load_taxonomy(main.scored.result.taxonomy),
+        taxonomy=Store.open(main.training.cache).taxonomy,
         metrics=read_metrics(main.training.run),
         pictures=[_pictures(experiment, cells, one) for one in mains],
         provenance=_provenance(experiment, cells, main, stages),
@@ -90,15 +89,15 @@ def choose_frames(
 
 def _pictures(experiment: Experiment, cells: Sequence[Collected], main: Collected) -> Pictures:
     """Frames of the main cell's subset with its prediction, and those of other systems of its split and seed."""
-    frames = frames_of(Store.open(main.training.cache), main.scored.result.subset)
+    store = Store.open(main.training.cache)
+    frames = frames_of(store, main.scored.result.subset)
     shown, rule, worst = choose_frames(frames, load_frame_scores(main.folder), main.scored.system)
     drawn = _drawn(experiment, cells, main)
     found = {c.scored.system: _predicted(c, shown) for c in drawn}
     others = [name for name in found if name != main.scored.system]
-    cameras, no_images = cameras_of(shown, *_images(experiment, main.scored.result.subset))
+    cameras, no_images = cameras_of(store, shown, *_images(experiment, main.scored.result.subset))
 
-    taxonomy = load_taxonomy(main.scored.result.taxonomy)
-    store, views = Store.open(main.training.cache), []
+    taxonomy, views = store.taxonomy, []
     for ref in shown:
         frame = store.read(ref)
         assert frame.label is not None  # it was evaluated
@@ -152,8 +151,8 @@ def _images(experiment: Experiment, subset: str) -> tuple[list[Frame], ReadImage
     data = experiment.data
     if data is None:
         return [], None
-    module = datasets.get(data.dataset)
-    return module.load_frames(data.dataroot or module.default_root(), data.version, (subset,)), module.read_image
+    dataset, root = datasets.get(data.dataset), data.dataroot or datasets.default_root(data.dataset)
+    return dataset.frames(root, data.version or dataset.default_version, (subset,)), dataset.image
 
 
 def _provenance(

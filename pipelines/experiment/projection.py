@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
@@ -98,9 +98,9 @@ def measure(job: Job) -> float:
     with tempfile.TemporaryDirectory(prefix="ovps-timing-") as folder:
         extra = ("log_interval=1", "gradient_interval=0", "data.workers=0")
         planned = job.as_trained.options
-        options = replace(planned, out=Path(folder), overrides=(*planned.overrides, *extra))
+        changes = {"out": Path(folder), "overrides": (*planned.overrides, *extra), "stop_after": STEPS}
         try:
-            train(replace(options, stop_after=STEPS))
+            train(planned.model_copy(update=changes))
         except KeyboardInterrupt:  # says that a run is kept, and this one is not
             raise KeyboardInterrupt from None
         seconds = [line["seconds/step"] for line in read_metrics(Path(folder))]

@@ -13,40 +13,11 @@ from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
 from ovps.taxonomy import load_split
 from ovps.training.system_files import IDENTITY, load_system
+from pipelines.options import ClipOptions, DataOptions, WorldOptions
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class World(_Settings):
-    """The drive world to build; a real data set has none. See `driveworld.build_world`."""
-
-    scenes: int
-    frames: int
-    seed: int
-    val_fraction: float = 0.25
-    workers: int = 2
-
-
-class Data(_Settings):
-    """The data set to read; without `dataroot` from where it usually lies."""
-
-    dataset: str
-    dataroot: Path | None = None
-    version: str
-    subsets: tuple[str, ...] = ("train", "val")
-
-
-class ClipSettings(_Settings):
-    """How its images become features. See `pipelines.precompute.options`."""
-
-    encoder: str
-    weights: str | None = None
-    upscale: float = 1.0
-    grid: str = "cylinder"
-    occlusion: bool = True
-    workers: int | None = None
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -76,9 +47,9 @@ class Experiment(_Settings):
     """
 
     name: str = ""
-    world: World | None = None
-    data: Data | None = None
-    clip: ClipSettings | None = None
+    world: WorldOptions | None = None
+    data: DataOptions | None = None
+    clip: ClipOptions | None = None
     cache: Path
     caches: dict[str, dict[str, Any]] = {}
     runs: Path
@@ -128,11 +99,11 @@ class Experiment(_Settings):
             )
         return self.cache.with_name(f"{self.cache.name}-{name}")
 
-    def clip_of(self, name: str | None) -> ClipSettings | None:
+    def clip_of(self, name: str | None) -> ClipOptions | None:
         """The clip settings of a cache."""
         if self.clip is None or name is None:
             return self.clip
-        return ClipSettings.model_validate(self.clip.model_dump() | self.caches[name])
+        return ClipOptions.model_validate(self.clip.model_dump() | self.caches[name])
 
 
 def experiments() -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from ovps.progress import show_warnings
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages
-from pipelines.precompute import PrecomputeOptions, precompute
+from pipelines.options import BuildWorldOptions, PrecomputeOptions
+from pipelines.precompute import precompute
 
 
 def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages) -> None:
@@ -21,20 +22,15 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
         return
     if world is not None:
         assert data.dataroot is not None  # given with a world
-        command = f"ovps world build --out {data.dataroot} --scenes {world.scenes} --frames {world.frames}"
         from driveworld import build_world  # an extra: only where a world is asked for
 
-        with stages.stage(f"{command} --seed {world.seed}"):
+        command = BuildWorldOptions(out=data.dataroot, **world.model_dump()).command_line()
+        with stages.stage(command):
             build_world(data.dataroot, **world.model_dump())
     for name in caches:
         clip, cache = experiment.clip_of(name), experiment.cache_of(name)
         assert clip is not None  # given with data
-        command = "ovps precompute" + (
-            f" --dataroot {data.dataroot}" if data.dataroot else f" --dataset {data.dataset}"
-        )
-        command += f" --encoder {clip.encoder} --out {cache}"
-        command += f" --weights {clip.weights}" if clip.weights else ""
-        command += "" if clip.occlusion else " --no-occlusion"
-        with stages.stage(command):
-            summary = precompute(PrecomputeOptions(**data.model_dump(), **clip.model_dump(), out=cache))
+        options = PrecomputeOptions(**data.model_dump(), **clip.model_dump(), out=cache)
+        with stages.stage(options.command_line()):
+            summary = precompute(options)
         show_warnings(summary.warnings)

@@ -10,8 +10,8 @@ dask cluster, or this very process, runs the tasks (`executor`). Running the sam
 missing, or what has been mended or labelled since.
 """
 
+from pipelines.options import PrecomputeOptions
 from pipelines.precompute.estimate import PrecomputeEstimate, estimate
-from pipelines.precompute.options import PrecomputeOptions
 from pipelines.precompute.stage import PrecomputeSummary, precompute
 
 __all__ = ["PrecomputeEstimate", "PrecomputeOptions", "PrecomputeSummary", "estimate", "precompute"]

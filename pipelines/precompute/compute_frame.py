@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from cache_schemas.v1 import CameraRow, Codec
-from ovps.cache.codecs import VoxelFeatures, expected_bytes
+from cache_schemas import CameraRow
+from ovps.cache import codecs
+from ovps.cache.cameras import encode_thumbnail, row_of_camera
+from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
-from ovps.clip.dense import DenseEncoder
-from ovps.datasets import Dataset
+from ovps.clip.protocol import Encoder
+from ovps.datasets.protocol import Dataset
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
+from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
@@ -35,8 +39,9 @@ class Tools:
     """What computing a frame takes.
 
     Attributes:
-        encoder_for: the image encoder for images of a size (width, height).
-        clip_dim: C.
+        state: of the codec.
+        dataroot: that image paths are stored relative to.
+        thumbnails: width in pixels of the images that are stored; None: none are.
     """
 
     dataset: Dataset
@@ -44,8 +49,10 @@ class Tools:
     grid: Grid
     occlusion: Occlusion | None
     codec: Codec
-    encoder_for: Callable[[tuple[int, int]], DenseEncoder]
-    clip_dim: int
+    state: State
+    dataroot: Path
+    thumbnails: int | None
+    encoder: Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,26 +97,20 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
     """
     with times.stage("read"):
         cloud = read_cloud(frame, tools)
-        label = tools.dataset.read_labels(frame) if frame.labels_path is not None else None
-        images = [tools.dataset.read_image(camera) for camera in frame.cameras]
+        label = tools.dataset.labels(frame)
+        images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
     with times.stage("lift"):
         lifted = lift_frame(frame, cloud, tools)
     points = lifted.points
-    with times.stage("encode"):  # image by image, or the big encoders do not fit into memory
-        cells = np.zeros((points.weights.shape[1], tools.clip_dim), np.float32)
-        first = 0
-        for camera, image in zip(frame.cameras, images, strict=True):
-            encoder = tools.encoder_for((camera.width, camera.height))
-            map_cells = encoder.encode(np.array(image[None]))[0].reshape(-1, tools.clip_dim).cpu().numpy()
-            _check_features(frame, camera, encoder.name, map_cells)
-            cells[first : first + len(map_cells)] = map_cells
-            first += len(map_cells)
+    with times.stage("encode"):
+        cells = encode_images(frame, images, tools)
     with times.stage("lift"):
         features = VoxelFeatures(cells, lifted.weights)
-        objects = no_objects(tools.clip_dim)
+        objects = no_objects(tools.encoder.dim)
         if label is not None:
             objects = find_objects(label, tools.taxonomy, points.weights, points.views, cells)
+        thumbnails = [encode_thumbnail(image, tools.thumbnails) for image in images] if tools.thumbnails else []
         cached = CachedFrame(
             token=frame.token,
             scene=frame.scene,
@@ -130,10 +131,40 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             object_seen_points=objects.seen_points,
             object_embedding=objects.embedding,
             global_from_lidar=frame.global_from_lidar,
-            cameras=camera_rows(frame, lifted),
+            cameras=camera_rows(frame, lifted, tools, thumbnails),
             beyond_range=lifted.beyond_range,
         )
-        return encode_frame(cached, features, tools.codec)
+        return encode_frame(cached, features, tools.codec, tools.state, thumbnails)
+
+
+def voxel_features(frame: Frame, tools: Tools) -> VoxelFeatures:
+    """The CLIP features of a frame's voxels, and nothing else of it.
+
+    Raises:
+        FrameError: as `compute_frame` does.
+    """
+    lifted = lift_frame(frame, read_cloud(frame, tools), tools)
+    images = [read_image(camera, tools) for camera in frame.cameras]
+    return VoxelFeatures(encode_images(frame, images, tools), lifted.weights)
+
+
+def encode_images(frame: Frame, images: Sequence[NDArray[np.uint8]], tools: Tools) -> NDArray[np.float32]:
+    """The cells (K, C) float32 of all cameras, image by image, or the big encoders do not fit into memory.
+
+    Raises:
+        FrameError: the encoder makes features that are none.
+    """
+    encoder = tools.encoder
+    grids = [encoder.cells((camera.width, camera.height)) for camera in frame.cameras]
+    cells = np.zeros((sum(map(len, grids)), encoder.dim), np.float32)
+    first = 0
+    for camera, grid, image in zip(frame.cameras, grids, images, strict=True):
+        made = encoder.encode(np.array(image[None]))[0].cpu().numpy()
+        _check_features(frame, camera, encoder, grid, made)
+        map_cells = made.reshape(-1, encoder.dim)
+        cells[first : first + len(map_cells)] = map_cells
+        first += len(map_cells)
+    return cells
 
 
 def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
@@ -142,7 +173,7 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
     Raises:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
-    cloud = tools.dataset.read_points(frame)
+    cloud = tools.dataset.points(frame)
     fault = _cloud_fault(cloud)
     if fault:
         raise FrameError(
@@ -154,6 +185,23 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
     return cloud
 
 
+def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
+    """The image of a camera (height, width, 3) uint8.
+
+    Raises:
+        FrameError: missing, damaged, or of another size than the calibration is for.
+    """
+    image = tools.dataset.image(camera)
+    if image.shape != (camera.height, camera.width, 3) or image.dtype != np.uint8:
+        raise FrameError(
+            f"the image of {camera.channel} is {image.dtype} of shape {image.shape}, expected uint8 of"
+            f" ({camera.height}, {camera.width}, 3)",
+            path=camera.image_path,
+            remedy="Use the image that the calibration is for; or leave such frames out with --on-error skip",
+        )
+    return image
+
+
 def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
     """Project, voxelise, average; no image is needed.
 
@@ -161,7 +209,7 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
         FrameError: the calibration is that of no camera, or no camera sees a point.
     """
     check_calibration(frame)
-    cell_grids = [tools.encoder_for((camera.width, camera.height)).cells for camera in frame.cameras]
+    cell_grids = [tools.encoder.cells((camera.width, camera.height)) for camera in frame.cameras]
     points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
     if not any(points.seen):
         raise FrameError(
@@ -175,16 +223,18 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
     return Lifted(points, coords, point_voxel, weights, int(tools.grid.beyond(cloud.xyz).sum()))
 
 
-def camera_rows(frame: Frame, lifted: Lifted) -> tuple[CameraRow, ...]:
-    """The cameras of a frame and how many points each sees."""
-    pairs = zip(frame.cameras, lifted.points.seen, strict=True)
-    return tuple(CameraRow(channel=c.channel, width=c.width, height=c.height, seen=seen) for c, seen in pairs)
+def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence[bytes] = ()) -> tuple[CameraRow, ...]:
+    """The cameras of a frame, how many points each sees, and how long its thumbnail is."""
+    lengths = [len(content) for content in thumbnails] or [0] * len(frame.cameras)
+    return tuple(
+        row_of_camera(camera, seen, tools.encoder.cells((camera.width, camera.height)), tools.dataroot, thumbnail_bytes)
+        for camera, seen, thumbnail_bytes in zip(frame.cameras, lifted.points.seen, lengths, strict=True)
+    )
 
 
-def smaller_codec(frame: Frame, tools: Tools) -> Codec:
-    """The codec that stores this frame in fewer bytes."""
-    sizes = expected_bytes(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.clip_dim)
-    return min(sizes, key=lambda codec: sizes[codec])
+def smallest_codec(frame: Frame, tools: Tools) -> str:
+    """The codec that stores this frame in the fewest bytes, of those that lose nothing."""
+    return codecs.smallest(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
 
 
 def _cloud_fault(cloud: PointCloud) -> str | None:
@@ -212,13 +262,20 @@ def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | N
         )
 
 
-def _check_features(frame: Frame, camera: Camera, encoder: str, cells: NDArray[np.float32]) -> None:
-    """Cells (K, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on whoever reads it."""
-    bad = ~(np.abs(np.linalg.norm(cells, axis=1) - 1) < _UNIT)  # NaN is not near anything
+def _check_features(frame: Frame, camera: Camera, encoder: Encoder, grid: CellGrid, cells: NDArray[np.float32]) -> None:
+    """Cells (rows, cols, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on its readers."""
+    if cells.shape != (grid.rows, grid.cols, encoder.dim):
+        raise FrameError(
+            f"{encoder.name} gives {camera.channel} cells of shape {cells.shape}, and said {grid} of {encoder.dim}",
+            path=camera.image_path,
+            frame=frame.token,
+            remedy="Mend the encoder: `encode` must fit `cells`",
+        )
+    bad = ~(np.abs(np.linalg.norm(cells, axis=-1) - 1) < _UNIT)  # NaN is not near anything
     if bad.any():
         raise FrameError(
-            f"{encoder} gives {bad.sum()} of {len(cells)} cells of {camera.channel} a feature that is no unit vector:"
-            " NaN, infinity or nothing",
+            f"{encoder.name} gives {bad.sum()} of {bad.size} cells of {camera.channel} a feature that is no unit"
+            " vector: NaN, infinity or nothing",
             path=camera.image_path,
             frame=frame.token,
             remedy="If it does so for every image, its weights are at fault: give others (--weights). If for this one"

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas.v1 import CameraRow
+from cache_schemas import CameraRow
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.writer import EncodedFrame, is_store
-from ovps.clip.loading import RANDOM
+from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError
 from ovps.frame import Frame
+from pipelines.options import PrecomputeOptions
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
 from pipelines.precompute.held import check_scenes, held_in
-from pipelines.precompute.options import PrecomputeOptions
+from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, prepare
-from pipelines.precompute.task import Job, compute, forget_clip, one_thread, tools_of
+from pipelines.precompute.task import Job, compute, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each
 
@@ -71,7 +72,10 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     Raises:
         DatasetError, FrameError, ConfigError: as the run itself would.
     """
-    options = options.resolved()
+    return _estimate(resolved(options))
+
+
+def _estimate(options: Resolved) -> PrecomputeEstimate:
     frames = frames_of(options)
     held = held_in(options.out) if is_store(options.out) else {}
     check_scenes(frames, held, options.out)
@@ -87,7 +91,7 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
         seconds = sum(times.seconds.values())
         size = sum(array.nbytes for array in first.arrays.values())
         sweeps = _sweeps(job, sample(missing))
-        forget_clip()
+        forget_encoder()
     return PrecomputeEstimate(
         out=options.out,
         partitions=len(tasks),
@@ -136,7 +140,7 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
 def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     cloud = read_cloud(frame, tools)
     lifted = lift_frame(frame, cloud, tools)
-    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted))
+    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted, tools))
 
 
 def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache_schemas.v1 import FrameRow, SkippedRow
+from cache_schemas import FrameRow, SkippedRow
 from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
 from ovps.errors import DatasetError
 from ovps.frame import Frame

@@ -11,8 +11,9 @@ from time import perf_counter
 from pydantic import BaseModel, ConfigDict
 
 import ovps
-from cache_schemas.v1 import Codec, Provenance, SkippedRow
+from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
+from ovps.cache.codecs.state import state_sha256
 from ovps.cache.lock import exclusive
 from ovps.cache.reader import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -20,17 +21,17 @@ from ovps.cache.writer import check_provenance, create_store, is_store, remove_l
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
-from ovps.geometry.visibility import Occlusion
 from ovps.interrupt import kept
-from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import entries_of
-from pipelines.precompute.compute_frame import smaller_codec
+from pipelines.options import PrecomputeOptions
+from pipelines.precompute.codec_state import codec_state
+from pipelines.precompute.compute_frame import smallest_codec
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
-from pipelines.precompute.options import PrecomputeOptions
+from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan
-from pipelines.precompute.task import Done, Job, clip_of, forget_clip, tools_of
+from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder, tools_of
 
 
 class PrecomputeSummary(BaseModel):
@@ -88,13 +89,16 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
             Whatever was committed before stays, and the store verifies.
     """
-    options = options.resolved()
+    return _precompute(resolved(options))
+
+
+def _precompute(options: Resolved) -> PrecomputeSummary:
     frames = frames_of(options)
     job, provenance = prepare(options, frames)
     with exclusive(options.out):
         _open_store(options, job, provenance)
         if options.scheduler or options.workers:
-            forget_clip()  # the workers have their own
+            forget_encoder()  # the workers have their own
         remove_leftovers(options.out)
         before = held_in(options.out)
         check_scenes(frames, before, options.out)
@@ -142,14 +146,13 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
     )
 
 
-def frames_of(options: PrecomputeOptions) -> list[Frame]:
-    """The frames asked for; `options` are resolved.
+def frames_of(options: Resolved) -> list[Frame]:
+    """The frames asked for.
 
     Raises:
         DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
     """
-    assert options.dataroot is not None
-    frames = datasets.get(options.dataset).load_frames(options.dataroot, options.version, options.subsets)
+    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets)
     check_unique(frames)
     frames = limited(frames, options.limit)
     if not frames:
@@ -187,66 +190,72 @@ def _check_outcome(
     )
 
 
-def prepare(options: PrecomputeOptions, frames: list[Frame]) -> tuple[Job, Provenance]:
+def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
-    assert options.device is not None  # resolved
-    device = options.device
-    clip = clip_of(options.encoder, options.weights, device)
-    occlusion = Occlusion() if options.occlusion else None
+    device, dataset = options.device, datasets.get(options.dataset)
+    encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
+    occlusion = dataset.occlusion if options.occlusion else None
     job = Job(
         out=options.out,
         dataset=options.dataset,
         encoder=options.encoder,
         weights=options.weights,
-        weights_sha256=clip.weights_sha256,
+        weights_sha256=encoder.weights.sha256,
         device=device,
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion,
         codec=options.codec or "dense",
+        state={},
         skip_bad_frames=options.on_error == "skip",
+        dataroot=options.dataroot,
+        thumbnails=options.thumbnails,
     )
+    # val has no say in how the features that are trained on are rounded
+    first = [frame for frame in frames if frame.subset == options.subsets[0]]
     if options.codec is None:
-        # val has no say in how the features that are trained on are rounded
-        first = [frame for frame in frames if frame.subset == options.subsets[0]]
         job = replace(job, codec=_choose_codec(job, first))
+    job = replace(job, state=codec_state(job, first))
     provenance = Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
-        taxonomy=datasets.get(options.dataset).TAXONOMY,
-        encoder=clip.name,
-        weights_sha256=clip.weights_sha256,
-        weights_random=clip.weights_random,
-        clip_dim=clip.dim,
+        taxonomy=dataset.taxonomy.name,
+        taxonomy_sha256=dataset.taxonomy.sha256,
+        encoder=encoder.name,
+        weights_sha256=encoder.weights.sha256,
+        weights_random=encoder.weights.random,
+        clip_dim=encoder.dim,
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
         codec=job.codec,
+        codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
     )
     return job, provenance
 
 
-def _choose_codec(job: Job, frames: list[Frame]) -> Codec:
+def _choose_codec(job: Job, frames: list[Frame]) -> str:
     """That of the store, if there is one; else the smaller one, by the first frame that can be lifted."""
     if is_store(job.out):
         return read_info(job.out).provenance.codec
     tools = tools_of(job)
     for frame in frames:
         try:
-            return smaller_codec(frame, tools)
+            return smallest_codec(frame, tools)
         except FrameError:  # told when its turn comes
             continue
     return job.codec
 
 
-def _open_store(options: PrecomputeOptions, job: Job, provenance: Provenance) -> None:
+def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
     """Make the store with the vocabulary of the data set's own classes, or check that it may be added to."""
     if is_store(options.out):
         check_provenance(options.out, provenance)
         return
-    clip = clip_of(job.encoder, job.weights, job.device)
-    create_store(options.out, provenance, build_vocabulary(clip, entries_of(load_taxonomy(provenance.taxonomy))))
+    encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
+    taxonomy = datasets.get(job.dataset).taxonomy
+    create_store(options.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 
 def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
@@ -254,7 +263,7 @@ def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
     return f"{new} of {todo} frames are committed in {store} and stay"
 
 
-def _run(job: Job, tasks: list[Task], options: PrecomputeOptions, shown: Display) -> Iterator[Done]:
+def _run(job: Job, tasks: list[Task], options: Resolved, shown: Display) -> Iterator[Done]:
     if not tasks:
         return iter(())
     if options.scheduler is None and not options.workers:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-from cache_schemas.v1 import Codec, SkippedRow
-from ovps import datasets
+from cache_schemas import PartitionRow, SkippedRow
+from ovps import clip, datasets
+from ovps.cache import codecs
+from ovps.cache.codecs.protocol import State
 from ovps.cache.layout import manifest_path
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
-from ovps.clip.dense import DenseEncoder, dense_encoder
-from ovps.clip.loading import Clip, load_clip
+from ovps.clip.protocol import Encoder
 from ovps.errors import FrameError, WeightsError
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
-from ovps.taxonomy import load_taxonomy
 from pipelines.precompute.compute_frame import StageTimes, Tools, compute_frame
 from pipelines.precompute.plan import Task
 
@@ -41,8 +41,11 @@ class Job:
     upscale: float
     grid: str
     occlusion: Occlusion | None
-    codec: Codec
+    codec: str
+    state: State  # of the codec; a new store does not hold it yet
     skip_bad_frames: bool
+    dataroot: Path
+    thumbnails: int | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[Ski
     manifest = manifest_path(out, task.name)
     if not manifest.exists():
         row = write_partition(out, task.name, task.scene, frames, skipped)
-        return sum(file.bytes for file in row.files)
+        return bytes_of(row)
     before = read_manifest(manifest)
     tried = {frame.token for frame in task.frames}
     skipped = [record for record in before.skipped if record.token not in tried] + skipped
@@ -121,7 +124,12 @@ def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[Ski
     others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
     together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
     row = write_partition(out, task.name, task.scene, together, skipped)
-    return sum(file.bytes for file in row.files)
+    return bytes_of(row)
+
+
+def bytes_of(row: PartitionRow) -> int:
+    """Bytes of all files of a partition."""
+    return sum(file.bytes for part in row.parts.values() for file in part.files)
 
 
 def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
@@ -137,46 +145,38 @@ def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
 def tools_of(job: Job) -> Tools:
     """The tools of a job; CLIP is loaded once per process."""
     dataset = datasets.get(job.dataset)
-    clip = clip_of(job.encoder, job.weights, job.device)
-    if clip.weights_sha256 != job.weights_sha256:
+    encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
+    if encoder.weights.sha256 != job.weights_sha256:
         raise WeightsError(
-            f"{job.encoder} has weights {clip.weights_sha256[:12]}… here, but {job.weights_sha256[:12]}… at the client",
+            f"{job.encoder} has weights {encoder.weights.sha256[:12]}… here,"
+            f" but {job.weights_sha256[:12]}… at the client",
             path=job.weights,
             remedy="Give all workers the same file",
         )
 
-    def encoder_for(image_size: tuple[int, int]) -> DenseEncoder:
-        return _encoder_of(clip, image_size, job.upscale)
-
     return Tools(
         dataset=dataset,
-        taxonomy=load_taxonomy(dataset.TAXONOMY),
+        taxonomy=dataset.taxonomy,
         grid=Grid.parse(job.grid),
         occlusion=job.occlusion,
-        codec=job.codec,
-        encoder_for=encoder_for,
-        clip_dim=clip.dim,
+        codec=codecs.get(job.codec),
+        state=job.state,
+        dataroot=job.dataroot,
+        thumbnails=job.thumbnails,
+        encoder=encoder,
     )
 
 
 @lru_cache(maxsize=1)
-def clip_of(encoder: str, weights: str | None, device: str) -> Clip:
-    """CLIP on a device, kept for the next task."""
+def encoder_of(name: str, weights: str | None, device: str, upscale: float) -> Encoder:
+    """An encoder on a device, kept for the next task."""
     with one_thread():
-        clip = load_clip(encoder, weights)
-        clip.model.to(device)
-        return clip
+        return clip.load(name, weights, device=device, upscale=upscale)
 
 
-@lru_cache(maxsize=8)
-def _encoder_of(clip: Clip, image_size: tuple[int, int], upscale: float) -> DenseEncoder:
-    return dense_encoder(clip, image_size, upscale=upscale)
-
-
-def forget_clip() -> None:
-    """Free CLIP's memory: the client needs it for the vocabulary only."""
-    _encoder_of.cache_clear()
-    clip_of.cache_clear()
+def forget_encoder() -> None:
+    """Free the encoder's memory: the client needs it for the vocabulary only."""
+    encoder_of.cache_clear()
     gc.collect()
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from cache_schemas.v1 import MANIFEST
+from cache_schemas import MANIFEST
 from ovps.cache.layout import manifest_path, new_folder, partition_path
 from ovps.cache.manifest import read_manifest
 from ovps.cache.reader import Store
@@ -25,9 +25,14 @@ from tests.helpers.synthetic_store import write_synthetic_store
 PARTITION = "synthetic-0000.000000"
 
 
-def folder(store):
+def folder(store, part="features"):
     """Where the arrays of PARTITION lie."""
-    return partition_path(store, read_manifest(manifest_path(store, PARTITION)).folder)
+    return partition_path(store, read_manifest(manifest_path(store, PARTITION)).parts[part].folder)
+
+
+def files_of(store):
+    """Every file of PARTITION, of both of its folders."""
+    return sorted(p for part in ("features", "labels") for p in folder(store, part).rglob("*") if p.is_file())
 
 
 def read_all(path):
@@ -44,7 +49,7 @@ def flip(file, position):
 @pytest.mark.parametrize("codec", ["dense", "cells"])
 def test_a_flipped_byte_anywhere_is_seen(tmp_path, codec):
     store = write_synthetic_store(tmp_path / "s", frames=1, points=120, subsets=("train",), codec=codec)
-    files = sorted(p for p in folder(store).rglob("*") if p.is_file())
+    files = files_of(store)
     assert len(files) > 30
     for number, file in enumerate(files):
         size = file.stat().st_size
@@ -61,7 +66,7 @@ def test_a_flipped_byte_anywhere_is_seen(tmp_path, codec):
 
 def test_a_missing_file_is_seen(tmp_path):
     store = write_synthetic_store(tmp_path / "s", frames=1, points=120, subsets=("train",))
-    for file in sorted(p for p in folder(store).rglob("*") if p.is_file()):
+    for file in files_of(store):
         away = tmp_path / "away"
         file.rename(away)
         with pytest.raises(CorruptStoreError, match="missing file") as caught:
@@ -113,8 +118,8 @@ SPOILT = {
 def chunky(tmp_path_factory):
     """Two frames in one partition, with several shards per array, of several chunks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ovps.cache.writer.CHUNK_BYTES", 512)
-        patch.setattr("ovps.cache.writer.SHARD_BYTES", 2048)
+        patch.setattr("ovps.cache.folder.CHUNK_BYTES", 512)
+        patch.setattr("ovps.cache.folder.SHARD_BYTES", 2048)
         return write_synthetic_store(tmp_path_factory.mktemp("chunky") / "s", frames=2, points=200, subsets=("train",))
 
 
@@ -123,8 +128,9 @@ def test_a_shard_spoilt_under_an_open_store_is_not_read_as_zeros(chunky, how):
     store = Store.open(chunky)
     whole = {ref.token: pickle.dumps(store.read(ref)) for ref in store.frames}
     for name in ("points/xyz", "points/label", "clip/cells", "voxels/valid"):
-        slots = slots_of(json.loads((folder(chunky) / name / "zarr.json").read_text()))
-        shards = [p for p in (folder(chunky) / name / "c").rglob("*") if p.is_file()]
+        place = folder(chunky, "labels" if name == "points/label" else "features") / name
+        slots = slots_of(json.loads((place / "zarr.json").read_text()))
+        shards = [p for p in (place / "c").rglob("*") if p.is_file()]
         for shard in shards:
             content = shard.read_bytes()
             shard.unlink() if SPOILT[how] is None else shard.write_bytes(SPOILT[how](content, slots))
@@ -194,14 +200,14 @@ def test_an_unreadable_manifest(store):
 def test_a_manifest_of_other_columns(store):
     file = manifest_path(store, PARTITION)
     pq.write_table(pa.table({"partition": ["x"]}), file)
-    with pytest.raises(CorruptStoreError, match="schema version 1"):
+    with pytest.raises(CorruptStoreError, match="schema version 2"):
         Store.open(store)
     assert [p.kind for p in verify_store(store)] == ["manifest"]
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "points/../../x", "", "a\\b", "./a"])
 def test_a_manifest_that_names_files_outside_its_partition(store, name):
-    change_manifest(store, lambda row: row["files"][0].update(path=name))
+    change_manifest(store, lambda row: row["features"]["files"][0].update(path=name))
     with pytest.raises(CorruptStoreError, match="not a plain relative path"):
         Store.open(store)
     assert [p.kind for p in verify_store(store)] == ["manifest"]
@@ -212,7 +218,7 @@ def test_a_manifest_under_another_name(store):
     with pytest.raises(CorruptStoreError, match="not a partition name"):
         Store.open(store)
     other = "synthetic-0001.000000"
-    change_manifest(store, lambda row: row.update(partition=other, folder=new_folder(other)))
+    change_manifest(store, lambda row: row.update(row | renamed(row, other)))
     with pytest.raises(CorruptStoreError, match="by its content"):
         Store.open(store)
 
@@ -221,7 +227,7 @@ def test_a_manifest_under_another_name(store):
     "name", ["../x", "synthetic-0001.000000-0123456789ab.zarr", "synthetic-0000.000000.zarr", f"{PARTITION}-../ab.zarr"]
 )
 def test_a_manifest_that_names_a_folder_of_another_partition(store, name):
-    change_manifest(store, lambda row: row.update(folder=name))
+    change_manifest(store, lambda row: row["features"].update(folder=name))
     with pytest.raises(CorruptStoreError, match="not a folder of partition"):
         Store.open(store)
 
@@ -230,6 +236,11 @@ def test_a_frame_in_two_partitions(store):
     token = Store.open(store).frames[-1].token
     change_manifest(store, lambda row: row["frames"][0].update(token=token))
     assert [p.kind for p in verify_store(store)] == ["duplicate"]
+
+
+def renamed(row, name):
+    """What a manifest says when its partition has another name."""
+    return {"partition": name} | {part: row[part] | {"folder": new_folder(name)} for part in ("features", "labels")}
 
 
 def change_manifest(store, change):
@@ -247,7 +258,7 @@ def test_arrays_that_are_not_of_the_schema(store):
     meta.write_text(content)
 
     def relist(row):
-        for file in row["files"]:
+        for file in row["features"]["files"]:
             if file["path"] == "points/views/zarr.json":
                 file.update(bytes=len(content), sha256=hashlib.sha256(content.encode()).hexdigest())
 
@@ -261,7 +272,7 @@ def test_another_schema_version(store):
     info = json.loads((store / "store.json").read_text())
     (store / "store.json").write_text(json.dumps(info | {"schema_version": 7}))
     for use in (Store.open, verify_store):
-        with pytest.raises(CacheError, match="schema version 7, this ovps reads version 1"):
+        with pytest.raises(CacheError, match="schema version 7, this ovps reads version 2"):
             use(store)
 
 
@@ -270,7 +281,7 @@ def test_no_store(tmp_path):
         Store.open(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 1}', "\xff"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 2}', "\xff"])
 def test_a_damaged_store_json(store, content):
     (store / "store.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(CorruptStoreError, match=r"store\.json"):

@@ -1,4 +1,4 @@
-"""Stores written by the first version of the code read as they did then."""
+"""Stores that were written once read as they did then."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from tests.cache.stores.make import digests
 
-STORES = Path(__file__).parent / "stores" / "v1"
+STORES = Path(__file__).parent / "stores" / "v2"
 
 
 @pytest.mark.parametrize("codec", ["dense", "cells"])
-def test_a_store_of_version_1(codec):
+def test_a_store_of_version_2(codec):
     store = STORES / codec
     assert verify_store(store) == []
     assert digests(store) == json.loads((STORES / f"{codec}.json").read_text())
     opened = Store.open(store)
     assert opened.provenance.codec == codec
     assert opened.vocabulary.names[:3] == ("barrier", "bicycle", "bus")
+    assert opened.taxonomy.by_id[4].name == "car"
     assert store_info(store).frames == 2

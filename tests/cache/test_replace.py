@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from cache_schemas.v1 import PartitionRow
+from cache_schemas import PartitionRow
 from ovps.cache import verify, writer
 from ovps.cache.files import files_below, hash_file
+from ovps.cache.folder import Folder
 from ovps.cache.layout import PARTITIONS, manifest_path, partition_path
 from ovps.cache.manifest import read_manifest, write_manifest
-from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.writer import EncodedFrame, remove_leftovers, stored_frames, write_partition
@@ -119,13 +119,13 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
     # it fails before the commit, after it (the name is there, but perhaps not yet on disk), and while it tidies up
     assert kinds == {(True, False), (True, True), (False, True)}
     remove_leftovers(path)
-    assert len(list((path / PARTITIONS).iterdir())) == 1
+    assert len(list((path / PARTITIONS).iterdir())) == 2, "one of features, one of labels"
 
 
 def test_a_replaced_partition_leaves_nothing_behind(store):
     write_partition(store, PARTITION, SCENE, changed(store, 2))
     assert verify_store(store) == []
-    assert len(list((store / PARTITIONS).iterdir())) == 2
+    assert len(list((store / PARTITIONS).iterdir())) == 4
 
 
 def test_a_task_that_runs_twice_at_once(store, monkeypatch):
@@ -144,7 +144,7 @@ def test_a_task_that_runs_twice_at_once(store, monkeypatch):
     assert read_manifest(manifest_path(store, PARTITION)) == row
     remove_leftovers(store)
     assert verify_store(store) == []
-    assert len(list((store / PARTITIONS).iterdir())) == 2
+    assert len(list((store / PARTITIONS).iterdir())) == 4
 
 
 def test_leftovers_stay_where_a_manifest_cannot_be_read(store):
@@ -174,7 +174,7 @@ def test_a_partition_replaced_while_it_is_read(store, monkeypatch):
     """Whenever its folder goes while a frame is read, the frame comes whole from the folder before or after."""
     ref = Store.open(store).frames[0]
     states = [changed(store, 1), changed(store, 2)]
-    original = Partition._part
+    original = Folder.read
     for moment in (1, 7, 13):
         calls = 0
 
@@ -188,7 +188,7 @@ def test_a_partition_replaced_while_it_is_read(store, monkeypatch):
         write_partition(store, PARTITION, SCENE, states[0])
         opened = Store.open(store)
         with monkeypatch.context() as patch:
-            patch.setattr(Partition, "_part", part)
+            patch.setattr(Folder, "read", part)
             found = opened.read(ref).intensity
         assert calls > moment
         assert any(np.array_equal(found, state[0].arrays["points/intensity"]) for state in states)
@@ -224,6 +224,6 @@ def test_a_manifest_written_anew_moves_no_array(store):
     opened.read(opened.frames[0])
     row = read_manifest(manifest_path(store, PARTITION))
     write_manifest(store, PartitionRow.model_validate(row.model_dump() | {"frames": row.frames[1:]}))
-    files = {str(path) for path in files_below(partition_path(store, row.folder))}
+    files = {str(path) for path in files_below(partition_path(store, row.features.folder))}
     assert Store.open(store).frames[0].token == opened.frames[1].token
-    assert {str(path) for path in files_below(partition_path(store, row.folder))} == files
+    assert {str(path) for path in files_below(partition_path(store, row.features.folder))} == files

@@ -13,16 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import random_array
 
-from cache_schemas.v1 import CameraRow, SkippedRow
-from ovps.cache.codecs import VoxelFeatures, codec_error, decode, encode
+from cache_schemas import SkippedRow
+from ovps.cache import codecs
+from ovps.cache.codecs.protocol import VoxelFeatures, codec_error
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.writer import create_store, encode_frame, write_partition
+from ovps.taxonomy import load_taxonomy
 from tests.helpers.stores import written
-from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store
+from tests.helpers.synthetic_store import camera_row, provenance, vocabulary, write_synthetic_store
 
 CLIP_DIM = 5
+TAXONOMY = load_taxonomy("nuscenes")
 
 
 def ragged_frame(seed: int, index: int, points: int, voxels: int, objects: int, seen: float, labelled: bool):
@@ -54,7 +57,7 @@ def ragged_frame(seed: int, index: int, points: int, voxels: int, objects: int, 
         object_seen_points=rng.integers(0, 9, objects).astype(np.int32),
         object_embedding=rng.normal(size=(objects, CLIP_DIM)).astype(np.float32),
         global_from_lidar=rng.normal(size=(4, 4)),
-        cameras=(CameraRow(channel="FRONT", width=1241, height=376, seen=seed % 7),) * (seed % 3),
+        cameras=(camera_row("FRONT", 1241, 376, seen=seed % 7),) * (seed % 3),
         beyond_range=seed % 5,
     )
     return frame, features
@@ -75,8 +78,10 @@ def test_write_then_read(shapes, codec, seed):
     frames = [ragged_frame(seed + i, i, *shape) for i, shape in enumerate(shapes)]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "store"
-        create_store(path, provenance(clip_dim=CLIP_DIM, codec=codec), vocabulary(clip_dim=CLIP_DIM))
-        row = write_partition(path, "scene.000000", "scene", [encode_frame(*frame, codec) for frame in frames])
+        create_store(path, provenance(clip_dim=CLIP_DIM, codec=codec), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
+        row = write_partition(
+            path, "scene.000000", "scene", [encode_frame(*frame, codecs.get(codec)) for frame in frames]
+        )
         store = Store.open(path)
         assert [ref.token for ref in store.frames] == [frame.token for frame, _ in frames]
         for ref, stored, (frame, features) in zip(store.frames, row.frames, frames, strict=True):
@@ -123,15 +128,16 @@ def test_a_cell_that_no_voxel_uses_is_not_stored():
     weights[1, 3] = 0.25
     weights[1, 8] = 0.75
     features = VoxelFeatures(np.eye(9, 6, dtype=np.float32), weights.tocsr())
-    arrays = encode(features, "cells")
+    cells = codecs.get("cells")
+    arrays = cells.encode(features, {})
     assert arrays["clip/cells"].shape == (2, 6)
-    np.testing.assert_array_equal(decode(arrays, "cells", features.valid, 6), features.dense())
-    assert codec_error(arrays, "cells", features.valid, features.dense()).largest == 0
+    np.testing.assert_array_equal(cells.decode(arrays, features.valid, {}), features.dense())
+    assert codec_error(cells, arrays, {}, features.valid, features.dense()).largest == 0
 
 
 def test_shards_and_chunks_do_not_change_what_is_read(tmp_path, monkeypatch, store):
-    monkeypatch.setattr("ovps.cache.writer.CHUNK_BYTES", 256)
-    monkeypatch.setattr("ovps.cache.writer.SHARD_BYTES", 1024)
+    monkeypatch.setattr("ovps.cache.folder.CHUNK_BYTES", 256)
+    monkeypatch.setattr("ovps.cache.folder.SHARD_BYTES", 1024)
     small = write_synthetic_store(tmp_path / "small", frames=2, points=200)
     assert len(list(small.rglob("points/xyz/c/*/*"))) > 2
     assert verify_store(small) == []
@@ -156,8 +162,8 @@ def test_frames_are_sorted_by_scene_then_index(store):
 def test_labelled_and_unlabelled_frames_in_one_partition(tmp_path):
     frames = [ragged_frame(i, i, 20, 8, 2, 1.0, labelled) for i, labelled in enumerate((True, False))]
     path = tmp_path / "store"
-    create_store(path, provenance(clip_dim=CLIP_DIM), vocabulary(clip_dim=CLIP_DIM))
-    write_partition(path, "scene.000000", "scene", [encode_frame(*frame, "cells") for frame in frames])
+    create_store(path, provenance(clip_dim=CLIP_DIM), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
+    write_partition(path, "scene.000000", "scene", [encode_frame(*frame, codecs.get("cells")) for frame in frames])
     store = Store.open(path)
     assert store.read(store.frames[0]).label is not None
     assert store.read(store.frames[1]).label is None
@@ -165,7 +171,7 @@ def test_labelled_and_unlabelled_frames_in_one_partition(tmp_path):
 
 def test_a_partition_of_nothing_but_quarantined_frames(tmp_path):
     path = tmp_path / "store"
-    create_store(path, provenance(), vocabulary())
+    create_store(path, provenance(), TAXONOMY, vocabulary())
     write_partition(path, "scene.000000", "scene", [], [SkippedRow(token="t", kind="frame", reason="cut off")])
     assert Store.open(path).frames == ()
     assert verify_store(path) == []

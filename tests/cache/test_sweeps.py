@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache_schemas.v1 import CameraRow
+from cache_schemas import CameraRow
 from ovps.cache.sweeps import sweep_statistics, sweep_warnings
+from tests.helpers.synthetic_store import camera_row
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Sweep:
 
 
 def camera(channel, seen):
-    return CameraRow(channel=channel, width=1600, height=900, seen=seen)
+    return camera_row(channel, 1600, 900, seen)
 
 
 def sweeps_of(counts):

@@ -14,14 +14,17 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.writer import create_store, remove_leftovers, write_partition
 from ovps.errors import CacheError, ProvenanceError, StorageError
+from ovps.taxonomy import load_taxonomy
 from tests.helpers.stores import contents
 from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store
+
+TAXONOMY = load_taxonomy("nuscenes")
 
 
 def test_two_encoders_do_not_mix(store):
     before = contents(store)
     with pytest.raises(ProvenanceError) as caught:
-        create_store(store, provenance(encoder="RN50", weights_sha256="1" * 64), vocabulary())
+        create_store(store, provenance(encoder="RN50", weights_sha256="1" * 64), TAXONOMY, vocabulary())
     for value in ("'synthetic'", "'RN50'", "0" * 64, "1" * 64):
         assert value in str(caught.value)
     assert contents(store) == before
@@ -29,14 +32,14 @@ def test_two_encoders_do_not_mix(store):
 
 def test_creating_a_store_again_keeps_it(store):
     before = contents(store)
-    create_store(store, Store.open(store).provenance, vocabulary(seed=1))
+    create_store(store, Store.open(store).provenance, TAXONOMY, vocabulary(seed=1))
     assert contents(store) == before
 
 
 def test_a_folder_of_other_things_is_not_made_a_store(tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(CacheError, match=r"thesis\.tex"):
-        create_store(tmp_path, provenance(), vocabulary())
+        create_store(tmp_path, provenance(), TAXONOMY, vocabulary())
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -97,7 +100,7 @@ except StorageError as error:
 def test_a_disk_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError) as caught:
-        create_store(tmp_path / "file" / "store", provenance(), vocabulary())
+        create_store(tmp_path / "file" / "store", provenance(), TAXONOMY, vocabulary())
     assert "file" in str(caught.value.path)
 
 

@@ -61,8 +61,8 @@ def test_unknown_encoder_names_its_neighbours():
 
 
 def test_weights_must_be_chosen():
-    with pytest.raises(WeightsError, match=r"laion2b_s29b_b131k_ft_soup.*--weights PATH.*random"):
-        load_clip("convnext_large_d_320")
+    with pytest.raises(WeightsError, match=r"no weights chosen.*laion2b_s34b_b88k.*--weights PATH.*random"):
+        load_clip("ViT-B-16")
 
 
 def test_unknown_tag_and_missing_file_are_told_apart(tmp_path):

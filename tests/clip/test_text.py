@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ovps.clip.loading import load_clip
+from ovps import clip as encoders
 from ovps.clip.text import build_vocabulary, fill, load_templates, prompt_warnings
 from ovps.entries import Entry, parse_entries
 from ovps.errors import ConfigError, VocabularyError
@@ -15,7 +15,7 @@ from ovps.vocabulary import entries_of, load_vocabulary, save_vocabulary
 
 @pytest.fixture(scope="module")
 def clip():
-    return load_clip("demo", "random")
+    return encoders.load("demo", "random")
 
 
 def test_embeddings_are_unit_means_over_templates(clip):
@@ -26,7 +26,7 @@ def test_embeddings_are_unit_means_over_templates(clip):
     assert vocabulary.class_index.tolist() == [0, 1, 1, 2]
     np.testing.assert_allclose(np.linalg.norm(vocabulary.embeddings, axis=1), 1, rtol=1e-6)
     with torch.inference_mode():
-        prompts = clip.model.encode_text(clip.tokenizer(["a photo of a coach.", "the coach"]), normalize=True)
+        prompts = clip.clip.model.encode_text(clip.clip.tokenizer(["a photo of a coach.", "the coach"]), normalize=True)
     np.testing.assert_allclose(vocabulary.embeddings[2], F.normalize(prompts.mean(0), dim=0), atol=1e-6)
 
 
@@ -36,7 +36,7 @@ def test_a_vocabulary_survives_its_file(clip, tmp_path):
     save_vocabulary(made, tmp_path / "vocab.safetensors")
     read = load_vocabulary(tmp_path / "vocab.safetensors")
     assert read.entries == made.entries
-    assert (read.encoder, read.weights_sha256) == ("demo", clip.weights_sha256)
+    assert (read.encoder, read.weights_sha256) == ("demo", clip.weights.sha256)
     np.testing.assert_array_equal(read.embeddings, made.embeddings)
 
 
@@ -65,7 +65,7 @@ def test_templates_without_a_place_for_the_name_are_refused(clip):
 
 @pytest.mark.parametrize("encoder", ["demo", "tiny-resnet"])  # 32 and 77 tokens
 def test_the_shipped_classes_are_read_whole_and_apart(encoder):
-    assert prompt_warnings(load_clip(encoder, "random"), entries_of(load_taxonomy("nuscenes"))) == []
+    assert prompt_warnings(encoders.load(encoder, "random"), entries_of(load_taxonomy("nuscenes"))) == []
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_synonyms_of_one_entry_may_be_equal(clip):
 
 @pytest.mark.parametrize("encoder", ["demo", "tiny-resnet"])
 def test_a_prompt_is_called_cut_exactly_when_a_word_more_changes_nothing(encoder):
-    clip = load_clip(encoder, "random")
-    context, template = clip.tokenizer([""]).shape[1], ("the {}",)
+    clip = encoders.load(encoder, "random")
+    context, template = clip.clip.tokenizer([""]).shape[1], ("the {}",)
     lengths = range(context - 5, context + 2)
     warned, lost = [], []
     for words in lengths:  # each word is one token; start, "the" and end are three
         name = "car " * (words - 1) + "car"
         warned += [bool(prompt_warnings(clip, [Entry("long", "thing", (name,))], template))]
-        lost += [bool((clip.tokenizer([f"the {name} bus"]) == clip.tokenizer([f"the {name}"])).all())]
+        lost += [bool((clip.clip.tokenizer([f"the {name} bus"]) == clip.clip.tokenizer([f"the {name}"])).all())]
     assert warned == [words + 3 > context for words in lengths]
     assert lost == [words + 3 >= context for words in lengths]
 

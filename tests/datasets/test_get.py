@@ -7,20 +7,18 @@ import pytest
 
 from ovps import datasets
 from ovps.errors import ConfigError
-from ovps.taxonomy import load_taxonomy
 
 
-@pytest.mark.parametrize("name", datasets.KNOWN)
-def test_every_known_data_set_is_whole(name):
+@pytest.mark.parametrize("name", datasets.names())
+def test_every_data_set_is_found_by_its_own_name(name):
     dataset = datasets.get(name)
-    assert name == dataset.NAME
-    assert load_taxonomy(dataset.TAXONOMY).classes
-    for function in ("default_root", "load_frames", "read_points", "read_labels", "read_image"):
-        assert callable(getattr(dataset, function))
+    assert dataset.name == name
+    assert dataset.taxonomy.classes
+    assert dataset.default_version
 
 
 def test_unknown_data_set():
-    with pytest.raises(ConfigError, match=r"no data set named 'waymo'.*nuscenes"):
+    with pytest.raises(ConfigError, match=r"no dataset named 'waymo'.*nuscenes.*ovps\.datasets"):
         datasets.get("waymo")
 
 
@@ -31,8 +29,7 @@ def test_readers_do_not_import_the_devkit():
 
 
 def test_default_root(monkeypatch, tmp_path):
-    dataset = datasets.get("nuscenes")
-    monkeypatch.setenv("OVPS_NUSCENES", str(tmp_path))
-    assert dataset.default_root() == tmp_path
-    monkeypatch.delenv("OVPS_NUSCENES")
-    assert dataset.default_root().parts == ("data", "nuscenes")
+    monkeypatch.setenv("OVPS_SEMANTIC_KITTI", str(tmp_path))
+    assert datasets.default_root("semantic-kitti") == tmp_path
+    monkeypatch.delenv("OVPS_SEMANTIC_KITTI")
+    assert datasets.default_root("semantic-kitti").parts == ("data", "semantic-kitti")

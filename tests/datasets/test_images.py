@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.errors import FrameError
 from tests.helpers.cameras import make_camera
 
@@ -38,7 +38,7 @@ def save(camera, image, kind="PNG", **options):
 def refused(camera):
     """The message; the same file read again after the remedy is the business of the test."""
     with pytest.raises(FrameError) as caught:
-        nuscenes.read_image(camera)
+        nuscenes.image(camera)
     assert caught.value.path == camera.image_path
     assert camera.channel in caught.value.message
     assert "--on-error skip" in caught.value.remedy
@@ -50,43 +50,43 @@ def refused(camera):
 
 def test_rgb_is_read_as_it_is(camera, picture):
     save(camera, Image.fromarray(picture))
-    np.testing.assert_array_equal(nuscenes.read_image(camera), picture)
+    np.testing.assert_array_equal(nuscenes.image(camera), picture)
 
 
 def test_grey_becomes_three_equal_channels(camera, picture):
     grey = picture[..., 0]
     save(camera, Image.fromarray(grey))
-    np.testing.assert_array_equal(nuscenes.read_image(camera), np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(nuscenes.image(camera), np.stack([grey] * 3, axis=-1))
 
 
 def test_one_bit_becomes_black_and_white(camera, picture):
     save(camera, Image.fromarray(picture[..., 0] > 127))
-    np.testing.assert_array_equal(nuscenes.read_image(camera)[..., 1], np.where(picture[..., 0] > 127, 255, 0))
+    np.testing.assert_array_equal(nuscenes.image(camera)[..., 1], np.where(picture[..., 0] > 127, 255, 0))
 
 
 def test_a_palette_becomes_its_colours(camera, picture):
     few = picture & 0b11000000
     image = Image.fromarray(few).convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
     save(camera, image)
-    np.testing.assert_array_equal(nuscenes.read_image(camera), np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(nuscenes.image(camera), np.asarray(image.convert("RGB")))
 
 
 def test_opaque_alpha_is_left_out(camera, picture):
     save(camera, Image.fromarray(np.dstack([picture, np.full((HEIGHT, WIDTH), 255, np.uint8)])))
-    np.testing.assert_array_equal(nuscenes.read_image(camera), picture)
+    np.testing.assert_array_equal(nuscenes.image(camera), picture)
 
 
 def test_sixteen_bits_a_channel_of_rgb_become_the_upper_eight(camera, picture):
     """PIL reads such a PNG so; a writer of its own, because PIL cannot make one."""
     deep = (picture.astype(np.uint16) * 256 + 200).astype(">u2")
     Path(camera.image_path).write_bytes(_png16(deep))
-    np.testing.assert_array_equal(nuscenes.read_image(camera), picture)
+    np.testing.assert_array_equal(nuscenes.image(camera), picture)
 
 
 def test_a_jpeg_with_a_preview_behind_it(camera):
     flat = Image.new("RGB", (WIDTH, HEIGHT), (10, 200, 30))
     save(camera, flat, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
-    assert np.abs(nuscenes.read_image(camera).astype(int) - (10, 200, 30)).max() < 4
+    assert np.abs(nuscenes.image(camera).astype(int) - (10, 200, 30)).max() < 4
 
 
 # what has none
@@ -98,14 +98,14 @@ def test_deep_grey_is_refused_not_white(camera, picture, dtype):
     save(camera, Image.fromarray(deep), "PNG" if dtype == np.uint16 else "TIFF")
     assert "more than 8 bits" in refused(camera)
     save(camera, Image.fromarray((deep // 256).astype(np.uint8)))  # the remedy
-    np.testing.assert_array_equal(nuscenes.read_image(camera)[..., 0], picture[..., 0])
+    np.testing.assert_array_equal(nuscenes.image(camera)[..., 0], picture[..., 0])
 
 
 def test_colours_for_print_are_refused(camera, picture):
     save(camera, Image.fromarray(picture).convert("CMYK"), "TIFF")
     assert "the colours CMYK" in refused(camera)
     save(camera, Image.open(camera.image_path).convert("RGB"))
-    nuscenes.read_image(camera)
+    nuscenes.image(camera)
 
 
 def test_transparent_pixels_are_refused(camera, picture):
@@ -114,7 +114,7 @@ def test_transparent_pixels_are_refused(camera, picture):
     save(camera, Image.fromarray(np.dstack([picture, alpha])))
     assert "transparent in places" in refused(camera)
     save(camera, Image.fromarray(picture))
-    np.testing.assert_array_equal(nuscenes.read_image(camera), picture)
+    np.testing.assert_array_equal(nuscenes.image(camera), picture)
     palette = Image.fromarray(picture).convert("P")
     save(camera, palette, transparency=int(np.asarray(palette)[0, 0]))
     assert "transparent in places" in refused(camera)
@@ -129,7 +129,7 @@ def test_a_picture_to_be_turned_is_refused(camera, picture, orientation):
     assert f"orientation {orientation}" in refused(camera)
     exif[0x0112] = 1
     save(camera, Image.fromarray(picture), "JPEG", exif=exif, quality=95)
-    assert nuscenes.read_image(camera).shape == (HEIGHT, WIDTH, 3)
+    assert nuscenes.image(camera).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_an_animation_is_refused(camera):
@@ -148,7 +148,7 @@ def test_another_size_is_refused_before_it_is_decoded(camera, picture, monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     assert "too large" in refused(camera)
     save(camera, Image.fromarray(picture))
-    np.testing.assert_array_equal(nuscenes.read_image(camera), picture)
+    np.testing.assert_array_equal(nuscenes.image(camera), picture)
 
 
 # what is damaged
@@ -166,7 +166,7 @@ def test_cut_off(camera, picture, kind, share):
     Path(camera.image_path).write_bytes(content[: int(len(content) * share)])
     refused(camera)
     Path(camera.image_path).write_bytes(content)
-    nuscenes.read_image(camera)
+    nuscenes.image(camera)
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6])
@@ -178,7 +178,7 @@ def test_a_jpeg_whose_rest_was_never_written(camera, picture, share):
     Path(camera.image_path).write_bytes(content[:kept] + bytes(len(content) - kept))
     assert "was not copied to its end" in refused(camera)
     Path(camera.image_path).write_bytes(content + bytes(512))
-    nuscenes.read_image(camera)
+    nuscenes.image(camera)
 
 
 def test_a_flipped_byte_in_a_png(camera, picture):
@@ -204,7 +204,7 @@ def test_any_damage_is_refused_or_read_in_shape(camera, picture, kind, seed):
     content[hit] = rng.integers(0, 256, len(hit))
     Path(camera.image_path).write_bytes(content[: rng.integers(len(content) // 2, 2 * len(content))].tobytes())
     with suppress(FrameError):
-        assert nuscenes.read_image(camera).shape == (HEIGHT, WIDTH, 3)
+        assert nuscenes.image(camera).shape == (HEIGHT, WIDTH, 3)
 
 
 def _png16(pixels):

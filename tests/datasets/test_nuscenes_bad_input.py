@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.errors import DatasetError, FrameError
 from tests.helpers.mini_nuscenes import VERSION
 
@@ -24,7 +24,7 @@ def root(mini_nuscenes, tmp_path) -> Path:
 
 @pytest.fixture
 def frame(root):
-    return nuscenes.load_frames(root, VERSION, ("train",))[0]
+    return nuscenes.frames(root, VERSION, ("train",))[0]
 
 
 def _change(root, table, change):
@@ -50,7 +50,7 @@ def _refused(kind, path, call, *args):
 
 
 def _refused_tables(root, path):
-    return _refused(DatasetError, path, nuscenes.load_frames, root, VERSION, ("train",))
+    return _refused(DatasetError, path, nuscenes.frames, root, VERSION, ("train",))
 
 
 # the dataroot and its tables
@@ -62,7 +62,7 @@ def test_no_dataroot(tmp_path):
 
 
 def test_wrong_version_names_the_ones_there(root):
-    message = _refused(DatasetError, root / "v1.0-mini", nuscenes.load_frames, root, "v1.0-mini", ("train",))
+    message = _refused(DatasetError, root / "v1.0-mini", nuscenes.frames, root, "v1.0-mini", ("train",))
     assert VERSION in message
 
 
@@ -160,7 +160,7 @@ def test_no_value_of_any_column_ends_in_a_traceback(root, value):
         for column in rows[0] if isinstance(rows, list) and rows else ():
             path.write_text(json.dumps([rows[0] | {column: value}, *rows[1:]]))
             with suppress(DatasetError):
-                nuscenes.load_frames(root, VERSION, ("train",))
+                nuscenes.frames(root, VERSION, ("train",))
         path.write_text(text)
 
 
@@ -168,7 +168,7 @@ def test_byte_order_marks_and_line_ends_of_windows(root, mini_nuscenes):
     for path in (root / VERSION).glob("*.json"):
         text = json.dumps(json.loads(path.read_text()), indent=1).replace("\n", "\r\n")
         path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    read, plain = (nuscenes.load_frames(r, VERSION, ("train", "val")) for r in (root, mini_nuscenes))
+    read, plain = (nuscenes.frames(r, VERSION, ("train", "val")) for r in (root, mini_nuscenes))
     assert [frame.token for frame in read] == [frame.token for frame in plain]
 
 
@@ -182,14 +182,14 @@ def test_a_table_in_utf_16(root):
 
 
 def test_unknown_split(root):
-    message = _refused(DatasetError, root / VERSION / "splits.json", nuscenes.load_frames, root, VERSION, ("training",))
+    message = _refused(DatasetError, root / VERSION / "splits.json", nuscenes.frames, root, VERSION, ("training",))
     assert "'training'" in message
     assert "mini_train" in message
 
 
 def test_split_without_a_present_scene(root):
     # official and custom
-    message = _refused(DatasetError, root / VERSION, nuscenes.load_frames, root, VERSION, ("mini_val",))
+    message = _refused(DatasetError, root / VERSION, nuscenes.frames, root, VERSION, ("mini_val",))
     assert "'mini_val'" in message
     splits = root / VERSION / "splits.json"
     splits.write_text('{"train": []}')
@@ -219,18 +219,18 @@ def _refused_frame(frame, path, call):
 
 def test_missing_points(frame):
     Path(frame.points_path).unlink()
-    assert "does not exist" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert "does not exist" in _refused_frame(frame, frame.points_path, nuscenes.points)
 
 
 def test_truncated_points(frame):
     path = Path(frame.points_path)
     path.write_bytes(path.read_bytes()[:-7])
-    assert "cut off: 7993 bytes" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert "cut off: 7993 bytes" in _refused_frame(frame, frame.points_path, nuscenes.points)
 
 
 def test_no_points(frame):
     Path(frame.points_path).write_bytes(b"")
-    assert "empty" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert "empty" in _refused_frame(frame, frame.points_path, nuscenes.points)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -241,7 +241,7 @@ def test_points_that_are_not_finite(frame, column, value):
         return rows
 
     _write_points(frame, change)
-    message = _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    message = _refused_frame(frame, frame.points_path, nuscenes.points)
     assert "2 of 400 points" in message
     assert "point 17" in message
 
@@ -256,7 +256,7 @@ def _scan(points, columns):
 @pytest.mark.parametrize("points", [400, 401, 402, 403, 404])  # 400: also a whole number of rows of five
 def test_a_kitti_scan(frame, points):
     _scan(points, 4).tofile(frame.points_path)
-    message = _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    message = _refused_frame(frame, frame.points_path, nuscenes.points)
     assert "4 columns of float32, a KITTI scan" in message
 
 
@@ -276,27 +276,27 @@ def test_rows_that_are_not_those_of_nuscenes(frame, column, value, words):
         return rows
 
     _write_points(frame, change)
-    message = _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    message = _refused_frame(frame, frame.points_path, nuscenes.points)
     assert words in message
     assert "1 of 400 points" in message
 
 
 def test_intensities_of_another_scale(frame):
     _scan(400, 5).tofile(frame.points_path)
-    assert "they are of 0..1, expected 0..255" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert "they are of 0..1, expected 0..255" in _refused_frame(frame, frame.points_path, nuscenes.points)
 
 
 def test_a_dark_sweep_and_one_without_rings_are_read(frame):
     """Zeros are what recordings without the column have."""
     _write_points(frame, lambda rows: rows * np.float32([1, 1, 1, 0, 0]))
-    assert nuscenes.read_points(frame).intensity.max() == 0
+    assert nuscenes.points(frame).intensity.max() == 0
 
 
 def test_a_download_that_never_got_to_its_end(frame):
     """Some tools make the file in full length first and fill it then."""
     rows = np.fromfile(frame.points_path, np.float32).reshape(-1, 5)
     np.concatenate([rows, np.zeros((205, 5), np.float32)]).tofile(frame.points_path)
-    assert "ends in zeros" in _refused_frame(frame, frame.points_path, nuscenes.read_points)
+    assert "ends in zeros" in _refused_frame(frame, frame.points_path, nuscenes.points)
 
 
 @pytest.mark.parametrize(
@@ -312,25 +312,25 @@ def test_something_else_where_a_file_should_be(frame, content, words):
     camera = frame.cameras[0]
     for path in (frame.points_path, frame.labels_path, camera.image_path):
         Path(path).write_bytes(content)
-    assert words in _refused_frame(frame, frame.points_path, nuscenes.read_points)
-    assert words in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
-    assert words in _refused(FrameError, camera.image_path, nuscenes.read_image, camera)
+    assert words in _refused_frame(frame, frame.points_path, nuscenes.points)
+    assert words in _refused_frame(frame, frame.labels_path, nuscenes.labels)
+    assert words in _refused(FrameError, camera.image_path, nuscenes.image, camera)
 
 
 def test_real_sweeps_are_not_mistaken(real_nuscenes):
     """Nor a real KITTI scan for one of nuScenes, whatever its length."""
-    (frame,) = nuscenes.load_frames(real_nuscenes, VERSION, ("train",))
-    assert len(nuscenes.read_points(frame)) == 34_688
+    (frame,) = nuscenes.frames(real_nuscenes, VERSION, ("train",))
+    assert len(nuscenes.points(frame)) == 34_688
     for scan in sorted(real_nuscenes.parent.glob("*/sequences/*/velodyne/*.bin"))[:4]:
         with pytest.raises(FrameError, match="a KITTI scan"):
-            nuscenes.read_points(replace(frame, points_path=str(scan)))
+            nuscenes.points(replace(frame, points_path=str(scan)))
 
 
 def test_a_folder_where_points_should_be(frame):
     path = Path(frame.points_path)
     path.unlink()
     path.mkdir()
-    _refused_frame(frame, path, nuscenes.read_points)
+    _refused_frame(frame, path, nuscenes.points)
 
 
 # label files
@@ -338,13 +338,13 @@ def test_a_folder_where_points_should_be(frame):
 
 def test_missing_labels(frame):
     Path(frame.labels_path).unlink()
-    assert "does not exist" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert "does not exist" in _refused_frame(frame, frame.labels_path, nuscenes.labels)
 
 
 def test_truncated_labels(frame):
     path = Path(frame.labels_path)
     path.write_bytes(path.read_bytes()[:-40])
-    _refused_frame(frame, path, nuscenes.read_labels)
+    _refused_frame(frame, path, nuscenes.labels)
 
 
 def test_flipped_byte_in_labels(frame):
@@ -352,29 +352,29 @@ def test_flipped_byte_in_labels(frame):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
     path.write_bytes(bytes(raw))
-    _refused_frame(frame, path, nuscenes.read_labels)
+    _refused_frame(frame, path, nuscenes.labels)
 
 
 def test_pickled_labels_are_never_loaded(frame):
     np.savez(frame.labels_path, data=np.array([{"a": 1}], dtype=object))
-    assert "allow_pickle=False" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert "allow_pickle=False" in _refused_frame(frame, frame.labels_path, nuscenes.labels)
     Path(frame.labels_path).write_bytes(b"not an archive")
-    _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    _refused_frame(frame, frame.labels_path, nuscenes.labels)
     with Path(frame.labels_path).open("wb") as file:
         np.save(file, np.zeros(400, np.uint16))  # a bare array where an archive should be
-    _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    _refused_frame(frame, frame.labels_path, nuscenes.labels)
 
 
 def test_labels_under_another_key_or_of_another_type(frame):
     np.savez(frame.labels_path, labels=np.zeros(400, np.uint16))
-    _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    _refused_frame(frame, frame.labels_path, nuscenes.labels)
     np.savez(frame.labels_path, data=np.zeros(400, np.int64))
-    assert "int64" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert "int64" in _refused_frame(frame, frame.labels_path, nuscenes.labels)
 
 
 def test_more_labels_than_points(frame):
     np.savez(frame.labels_path, data=np.zeros(401, np.uint16))
-    message = _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    message = _refused_frame(frame, frame.labels_path, nuscenes.labels)
     assert "401 labels for 400 points" in message
     assert frame.points_path in message
 
@@ -388,16 +388,16 @@ def test_labels_that_unpack_to_a_giant(frame):
         for _ in range(80):
             file.write(bytes(1_000_000))
     assert Path(frame.labels_path).stat().st_size < 200_000
-    assert "no sweep has so many labels" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert "no sweep has so many labels" in _refused_frame(frame, frame.labels_path, nuscenes.labels)
 
 
 def test_label_of_no_class(frame):
     np.savez(frame.labels_path, data=np.full(400, 32_000, np.uint16))
-    assert "class 32" in _refused_frame(frame, frame.labels_path, nuscenes.read_labels)
+    assert "class 32" in _refused_frame(frame, frame.labels_path, nuscenes.labels)
     np.savez(frame.labels_path, data=np.full(400, 31_999, np.uint16))
-    assert nuscenes.read_labels(frame).max() == 31_999
+    assert nuscenes.labels(frame).max() == 31_999
 
 
 def test_frame_error_does_not_need_the_tables(frame):
     with pytest.raises(FrameError, match="somewhere/else"):
-        nuscenes.read_points(replace(frame, points_path="/somewhere/else.pcd.bin"))
+        nuscenes.points(replace(frame, points_path="/somewhere/else.pcd.bin"))

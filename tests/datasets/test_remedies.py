@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from driveworld import build_world
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.errors import DatasetError, OvpsError
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
 
@@ -22,11 +22,11 @@ def root(mini_nuscenes, tmp_path) -> Path:
 
 
 def read_all(root, subsets=("train", "val")):
-    for frame in nuscenes.load_frames(root, VERSION, subsets):
-        nuscenes.read_points(frame)
-        nuscenes.read_labels(frame)
+    for frame in nuscenes.frames(root, VERSION, subsets):
+        nuscenes.points(frame)
+        nuscenes.labels(frame)
         for camera in frame.cameras:
-            nuscenes.read_image(camera)
+            nuscenes.image(camera)
 
 
 def follow(error: OvpsError, root: Path, archive: Path) -> None:
@@ -144,7 +144,7 @@ def test_labels_whose_folder_was_never_unpacked(root, mini_nuscenes, kind):
     unpack, _, leave = caught.value.remedy.partition(", or, ")
     follow(DatasetError("", path=caught.value.path, remedy=leave), root, mini_nuscenes)
     assert f"{kind}/{VERSION}" in unpack
-    frames = nuscenes.load_frames(root, VERSION, ("train",))
+    frames = nuscenes.frames(root, VERSION, ("train",))
     assert (frames[0].labels_path is None) == (kind == "panoptic")
 
 
@@ -168,15 +168,15 @@ def test_a_table_is_taken_alone_because_the_archive_has_another_category_json(ro
 def test_without_labels_any_category_json_will_do(tmp_path):
     root = write_mini_nuscenes(tmp_path, scenes=1, frames=1, labelled=False)
     edit("category", without("index"))(root)
-    assert len(nuscenes.load_frames(root, VERSION, ("train",))) == 1
+    assert len(nuscenes.frames(root, VERSION, ("train",))) == 1
     (root / VERSION / "category.json").unlink()
     with pytest.raises(DatasetError, match=r"again from v1\.0-trainval_meta\.tgz"):
-        nuscenes.load_frames(root, VERSION, ("train",))
+        nuscenes.frames(root, VERSION, ("train",))
 
 
 def test_a_missing_version_names_its_archive(tmp_path):
     with pytest.raises(DatasetError, match=r"Unpack v1\.0-mini\.tgz into the dataroot"):
-        nuscenes.load_frames(tmp_path, "v1.0-mini", ("mini_train",))
+        nuscenes.frames(tmp_path, "v1.0-mini", ("mini_train",))
 
 
 def test_a_drive_world_is_built_again(tmp_path):

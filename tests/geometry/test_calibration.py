@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.errors import FrameError
 from ovps.frame import Frame
 from ovps.geometry.calibration import check_calibration, intrinsics_fault, rigid_fault
@@ -135,13 +135,13 @@ def test_a_frame_is_refused_with_its_camera_and_token():
 
 
 def test_mini_frames_are_accepted(mini_nuscenes):
-    for frame in nuscenes.load_frames(mini_nuscenes, VERSION, ("train", "val")):
+    for frame in nuscenes.frames(mini_nuscenes, VERSION, ("train", "val")):
         check_calibration(frame)
 
 
 def test_real_rigs_are_accepted(real_nuscenes):
     """nuScenes, KITTI in its four image sizes, and DDAD."""
-    for frame in nuscenes.load_frames(real_nuscenes, VERSION, ("train",)):
+    for frame in nuscenes.frames(real_nuscenes, VERSION, ("train",)):
         check_calibration(frame)
     found = 0
     for path in sorted(real_nuscenes.parent.glob("*/sequences/*/calib.txt")):

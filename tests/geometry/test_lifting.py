@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, bilinear, lift_points, lift_voxels
@@ -136,8 +136,8 @@ def test_bilinear_at_a_centre_and_between():
 
 
 def test_occlusion_counts_only_cameras_that_see_the_point(mini_nuscenes):
-    frame = nuscenes.load_frames(mini_nuscenes, VERSION, ("train",))[0]
-    xyz = nuscenes.read_points(frame).xyz
+    frame = nuscenes.frames(mini_nuscenes, VERSION, ("train",))[0]
+    xyz = nuscenes.points(frame).xyz
     grids = [CellGrid(4, 8, 16.0)] * 6
     projections = [(project(xyz, camera), camera) for camera in frame.cameras]
     without, settings_ = lift_points(xyz, frame.cameras, grids), Occlusion(vertical_deg=8, horizontal_deg=8)
@@ -171,8 +171,8 @@ def test_no_points_no_cameras_and_what_does_not_fit():
 
 
 def test_figures_of_a_real_frame(real_nuscenes):
-    (frame,) = nuscenes.load_frames(real_nuscenes, "v1.0-trainval", ("train",))
-    xyz = nuscenes.read_points(frame).xyz
+    (frame,) = nuscenes.frames(real_nuscenes, "v1.0-trainval", ("train",))
+    xyz = nuscenes.points(frame).xyz
     lifted = lift_points(xyz, frame.cameras, [CellGrid(28, 50, 32.0)] * 6)
     assert len(xyz) == 34_688
     assert np.bincount(lifted.views).tolist() == [34_688 - 20_180, 20_180 - 1_923, 1_923]

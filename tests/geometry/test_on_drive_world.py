@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from driveworld.build import build_world
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import unoccluded
 from ovps.taxonomy import load_taxonomy
@@ -28,9 +28,9 @@ def test_points_meet_pixels_of_their_class(tmp_path):
     )
     taxonomy = load_taxonomy("nuscenes")
     inside, seen = [], []
-    for frame in nuscenes.load_frames(root, "v1.0-trainval", ("train", "val")):
-        xyz = nuscenes.read_points(frame).xyz
-        semantic, _ = taxonomy.decode(nuscenes.read_labels(frame))
+    for frame in nuscenes.frames(root, "v1.0-trainval", ("train", "val")):
+        xyz = nuscenes.points(frame).xyz
+        semantic, _ = taxonomy.decode(nuscenes.labels(frame))
         for camera in frame.cameras:
             file = root / "camera_labels" / camera.channel / f"{Path(camera.image_path).stem}.png"
             pixel_class = np.array(Image.open(file))

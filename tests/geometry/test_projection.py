@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovps.datasets import nuscenes
+from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.frame import Frame
 from ovps.geometry.projection import project
 from tests.helpers.cameras import make_camera
@@ -21,7 +21,7 @@ def _assert_equals_devkit(root: Path, version: str, frame: Frame) -> None:
 
     devkit = NuScenes(version=version, dataroot=str(root), verbose=False)
     sample = devkit.get("sample", devkit.get("sample_data", frame.token)["sample_token"])
-    xyz = nuscenes.read_points(frame).xyz
+    xyz = nuscenes.points(frame).xyz
     for camera in frame.cameras:
         points, depth, _ = devkit.explorer.map_pointcloud_to_image(frame.token, sample["data"][camera.channel])
         ours = project(xyz, camera)
@@ -50,14 +50,14 @@ def _pair(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("subset", ["train", "val"])
 def test_equals_devkit_on_mini_frames(mini_nuscenes, subset):
-    for frame in nuscenes.load_frames(mini_nuscenes, VERSION, (subset,)):
+    for frame in nuscenes.frames(mini_nuscenes, VERSION, (subset,)):
         _assert_equals_devkit(mini_nuscenes, VERSION, frame)
 
 
 @pytest.mark.parametrize("version", ["v1.0-trainval", "v1.0-mini"])
 def test_equals_devkit_on_a_real_frame(real_nuscenes, version):
     subset = "train" if version == "v1.0-trainval" else "mini_train"
-    (frame,) = nuscenes.load_frames(real_nuscenes, version, (subset,))
+    (frame,) = nuscenes.frames(real_nuscenes, version, (subset,))
     assert len(frame.cameras) == 6
     _assert_equals_devkit(real_nuscenes, version, frame)
 

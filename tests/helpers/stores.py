@@ -25,9 +25,10 @@ def written(store: Path) -> dict[str, object]:
     }
     for manifest in manifest_files(store):
         row = read_manifest(manifest)
-        found[row.partition] = row.model_dump(exclude={"folder"})
-        for name, content in contents(partition_path(store, row.folder)).items():
-            found[f"{row.partition}/{name}"] = content
+        found[row.partition] = row.model_dump(exclude={"features": {"folder"}, "labels": {"folder"}})
+        for part, folder in row.parts.items():
+            for name, content in contents(partition_path(store, folder.folder)).items():
+                found[f"{row.partition}/{part}/{name}"] = content
     return found
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from cache_schemas.v1 import CameraRow, Codec, Provenance
-from ovps.cache.codecs import VoxelFeatures
+from cache_schemas import CameraRow, Provenance
+from ovps.cache import codecs
+from ovps.cache.codecs.protocol import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.writer import create_store, encode_frame, write_partition
@@ -47,7 +48,7 @@ def write_synthetic_store(
     seed: int = 0,
     subsets: tuple[str, ...] = ("train", "val"),
     grid: str = "cylinder:60x45x8",
-    codec: Codec = "cells",
+    codec: str = "cells",
     noise: float = 0.3,
     labelled: bool = True,
     partition_frames: int = 2,
@@ -64,7 +65,7 @@ def write_synthetic_store(
     """
     taxonomy = load_taxonomy("nuscenes")
     vectors = class_vectors(taxonomy, clip_dim)
-    create_store(path, provenance(clip_dim=clip_dim, grid=grid, codec=codec), vocabulary(clip_dim=clip_dim))
+    create_store(path, provenance(clip_dim=clip_dim, grid=grid, codec=codec), taxonomy, vocabulary(clip_dim=clip_dim))
     for s, subset in enumerate(subsets):
         scene = f"synthetic-{s:04d}"
         for start in range(0, frames, partition_frames):
@@ -83,17 +84,18 @@ def write_synthetic_store(
                 )
                 for f in range(start, min(start + partition_frames, frames))
             ]
-            encoded = [encode_frame(frame, of_dense(frame.clip, frame.valid), codec) for frame in made]
+            encoded = [encode_frame(frame, of_dense(frame.clip, frame.valid), codecs.get(codec)) for frame in made]
             write_partition(path, f"{scene}.{start:06d}", scene, encoded)
     return path
 
 
-def provenance(*, clip_dim: int = 16, grid: str = "cylinder:60x45x8", codec: Codec = "cells", **changes) -> Provenance:
+def provenance(*, clip_dim: int = 16, grid: str = "cylinder:60x45x8", codec: str = "cells", **changes) -> Provenance:
     """Of a synthetic store."""
     values = {
         "dataset": "synthetic",
         "dataset_version": "1",
         "taxonomy": "nuscenes",
+        "taxonomy_sha256": load_taxonomy("nuscenes").sha256,
         "encoder": "synthetic",
         "weights_sha256": "0" * 64,
         "weights_random": False,
@@ -105,6 +107,23 @@ def provenance(*, clip_dim: int = 16, grid: str = "cylinder:60x45x8", codec: Cod
         "code_version": "test",
     }
     return Provenance.model_validate(values | changes)
+
+
+def camera_row(channel: str, width: int, height: int, seen: int) -> CameraRow:
+    """A camera that looks along x of the LiDAR, with a field of view of 90 degrees."""
+    return CameraRow(
+        channel=channel,
+        image_path=f"samples/{channel}/1.jpg",
+        width=width,
+        height=height,
+        timestamp_us=1_700_000_000_000_000,
+        intrinsics=(width / 2, 0, width / 2, 0, width / 2, height / 2, 0, 0, 1),
+        cell_rows=height // 8,
+        cell_cols=width // 8,
+        cell_stride=8.0,
+        camera_from_lidar=(0, -1, 0, 0, 0, 0, -1, 0, 1, 0, 0, 0, 0, 0, 0, 1),
+        seen=seen,
+    )
 
 
 def class_vectors(taxonomy: Taxonomy, clip_dim: int, seed: int = 0) -> np.ndarray:
@@ -174,8 +193,8 @@ def _frame(rng, subset, scene, index, points, grid, taxonomy, vectors, noise, la
         object_embedding=objects.embedding,
         global_from_lidar=pose,
         cameras=(
-            CameraRow(channel="FRONT", width=64, height=48, seen=int((views > 0).sum())),
-            CameraRow(channel="BACK", width=32, height=24, seen=int((views > 1).sum())),
+            camera_row("FRONT", 64, 48, seen=int((views > 0).sum())),
+            camera_row("BACK", 32, 24, seen=int((views > 1).sum())),
         ),
         beyond_range=int((np.hypot(xyz[:, 0], xyz[:, 1]) > 50).sum()),
     )

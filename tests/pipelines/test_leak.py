@@ -24,6 +24,7 @@ from ovps.frame import Frame
 from ovps.training.metrics import read_metrics
 from ovps.training.run import STATISTICS, load_run
 from pipelines.precompute import precompute
+from pipelines.precompute.options import resolved
 from pipelines.train import plan
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
 from tests.pipelines.test_precompute import contents, options_for
@@ -74,7 +75,7 @@ def dataroot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frames_of(root: Path, subset: str) -> list[Frame]:
-    return datasets.get("nuscenes").load_frames(root, VERSION, (subset,))
+    return datasets.get("nuscenes").frames(root, VERSION, (subset,))
 
 
 def rewrite_labels(root: Path, relabel: Relabel, subset: str = "train", seed: int = 1) -> int:
@@ -319,8 +320,8 @@ def test_validation_frames_have_no_say_in_the_codec(
         asked.append(frame)
         return "dense"
 
-    monkeypatch.setattr(module, "smaller_codec", spy)
-    options = options_for(dataroot, tmp_path / "zarr", codec=None).resolved()
+    monkeypatch.setattr(module, "smallest_codec", spy)
+    options = resolved(options_for(dataroot, tmp_path / "zarr", codec=None))
     frames = module.frames_of(options)
     module.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
     assert [frame.subset for frame in asked] == ["train"]

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from driveworld import build_world
+from ovps import clip as encoders
 from ovps.batch.voxels import frame_batch
-from ovps.clip.loading import Clip, load_clip
+from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.inference.prediction import NO_ENTRY, PointLabels
 from ovps.inference.session import Session, frames_of, open_session, predictions
@@ -63,8 +64,8 @@ def session(made: Made) -> Session:
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
-    return load_clip("demo")
+def clip() -> Encoder:
+    return encoders.load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def opposite(own: Vocabulary) -> Vocabulary:
 
 @pytest.mark.parametrize("kind", ["opposite", "words"])
 def test_distractors_that_score_low_change_no_segment(
-    session: Session, clip: Clip, plain: list[PointLabels], kind: str
+    session: Session, clip: Encoder, plain: list[PointLabels], kind: str
 ) -> None:
     """Measured: all 8 words and `opposite` are the best of no query, by 0.11 and 0.47 in cosine."""
     own = session.vocabulary
@@ -217,7 +218,7 @@ def agreement(ours: PointLabels, theirs: PointLabels) -> NDArray[np.float64]:
     return np.where(ours.entry == theirs.entry, iou, 0.0)
 
 
-def with_only(session: Session, clip: Clip, number: int, word: str) -> list[PointLabels]:
+def with_only(session: Session, clip: Encoder, number: int, word: str) -> list[PointLabels]:
     """Labels with entry `number` replaced by one word, all others as they are."""
     own = session.vocabulary
     entry = Entry(word, own.entries[number].kind, (word,))
@@ -228,7 +229,7 @@ def with_only(session: Session, clip: Clip, number: int, word: str) -> list[Poin
 
 
 def test_an_entry_replaced_by_one_of_its_synonyms_gives_nearly_its_segments(
-    session: Session, clip: Clip, plain: list[PointLabels]
+    session: Session, clip: Encoder, plain: list[PointLabels]
 ) -> None:
     """Agreement is the IoU of a point's two segments, averaged over labelled points.
 
@@ -252,7 +253,7 @@ def test_an_entry_replaced_by_one_of_its_synonyms_gives_nearly_its_segments(
 
 
 def test_an_entry_replaced_by_a_word_for_something_else_loses_its_segments(
-    session: Session, clip: Clip, plain: list[PointLabels]
+    session: Session, clip: Encoder, plain: list[PointLabels]
 ) -> None:
     """Or the agreement above would say nothing: measured 0 for every entry."""
     entry = np.concatenate([labels.entry for labels in plain])

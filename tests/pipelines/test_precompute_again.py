@@ -16,6 +16,7 @@ from ovps.cache.manifest import manifest_files
 from ovps.cache.verify import verify_store
 from ovps.errors import DatasetError, FrameError
 from pipelines.precompute import estimate, precompute
+from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames
@@ -81,7 +82,7 @@ def test_labels_of_some_frames_come_late_and_one_cannot_be_read(root, whole, tmp
     precompute(one_scene(root, tmp_path / "zarr", partition_frames=3))
     unlabelled = read_all(tmp_path / "zarr")
     bring_labels(root, tmp_path)
-    frames = frames_of(one_scene(root, tmp_path).resolved())
+    frames = frames_of(resolved(one_scene(root, tmp_path)))
     good = Path(frames[1].labels_path).read_bytes()
     truncate(frames[1].labels_path)
 
@@ -104,7 +105,7 @@ def test_labels_of_some_frames_come_late_and_one_cannot_be_read(root, whole, tmp
 
 @pytest.mark.parametrize("bad", [0, 1])  # the frame that its partition is called after, and another one
 def test_a_quarantined_frame_that_was_mended(root, whole, tmp_path, bad):
-    frame = frames_of(one_scene(root, tmp_path).resolved())[bad]
+    frame = frames_of(resolved(one_scene(root, tmp_path)))[bad]
     image = Path(frame.cameras[2].image_path)
     content = image.read_bytes()
     truncate(image)
@@ -120,7 +121,7 @@ def test_a_quarantined_frame_that_was_mended(root, whole, tmp_path, bad):
 
 def test_nothing_but_quarantined_frames_is_no_success(tmp_path):
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
-    frames = frames_of(options_for(root, tmp_path).resolved())
+    frames = frames_of(resolved(options_for(root, tmp_path)))
     good = {frame.points_path: Path(frame.points_path).read_bytes() for frame in frames}
     for frame in frames:
         truncate(frame.points_path)
@@ -147,7 +148,7 @@ def test_nothing_but_quarantined_frames_is_no_success(tmp_path):
 def test_new_frames_that_are_all_quarantined_are_no_success_beside_old_ones(tmp_path):
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=100)
     precompute(options_for(root, tmp_path / "zarr", subsets=("train",)))
-    (frame,) = frames_of(options_for(root, tmp_path, subsets=("val",)).resolved())
+    (frame,) = frames_of(resolved(options_for(root, tmp_path, subsets=("val",))))
     truncate(frame.points_path)
     with pytest.raises(DatasetError, match="none of 1 frames"):
         precompute(options_for(root, tmp_path / "zarr", on_error="skip"))
@@ -191,9 +192,9 @@ def test_scenes_that_differ_in_case_or_in_signs_alone(tmp_path):
 
 def test_a_token_twice(tmp_path, monkeypatch):
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
-    frames = frames_of(options_for(root, tmp_path).resolved())
+    frames = frames_of(resolved(options_for(root, tmp_path)))
     twice = [*frames[:3], replace(frames[3], token=frames[0].token)]
-    monkeypatch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: twice)
+    monkeypatch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: twice)
     with pytest.raises(DatasetError, match="2 frames have one and the same token") as caught:
         precompute(options_for(root, tmp_path / "zarr"))
     assert caught.value.frame == frames[0].token
@@ -203,11 +204,11 @@ def test_a_token_twice(tmp_path, monkeypatch):
 def test_a_token_that_the_store_knows_from_another_scene(tmp_path, monkeypatch):
     """As of a data set that counts its frames anew in each drive, computed drive by drive."""
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=100)
-    frames = frames_of(options_for(root, tmp_path).resolved())
+    frames = frames_of(resolved(options_for(root, tmp_path)))
     precompute(options_for(root, tmp_path / "zarr", subsets=("train",)))
     before = contents(tmp_path / "zarr")
     other = replace(frames[1], token=frames[0].token)
-    monkeypatch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: [other])
+    monkeypatch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: [other])
     for use in (precompute, estimate):
         with pytest.raises(DatasetError, match=r"in scene 'mini-0002'.*in 'mini-0001'.*into a new folder"):
             use(options_for(root, tmp_path / "zarr", subsets=("val",)))
@@ -242,10 +243,10 @@ def test_what_the_data_set_does_not_have_any_more_stays(root, whole, tmp_path):
 
 def test_a_frame_that_comes_late_where_another_one_was(root, whole, tmp_path, monkeypatch):
     """The first frame of a drive is missing at first; then every frame has another index."""
-    frames = frames_of(one_scene(root, tmp_path).resolved())
+    frames = frames_of(resolved(one_scene(root, tmp_path)))
     first = [replace(frame, index=index) for index, frame in enumerate(frames[1:])]
     with monkeypatch.context() as patch:
-        patch.setattr("ovps.datasets.nuscenes.load_frames", lambda *args: first)
+        patch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: first)
         precompute(one_scene(root, tmp_path / "zarr"))
     summary = precompute(one_scene(root, tmp_path / "zarr"))
     assert (summary.frames, summary.frames_before, summary.moved) == (1, 2, 2)

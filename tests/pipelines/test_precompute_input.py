@@ -20,6 +20,7 @@ from ovps.clip import demo
 from ovps.errors import DatasetError, FrameError
 from ovps.geometry.projection import project
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
+from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
 
@@ -55,7 +56,7 @@ def calibrate(root: Path, channel: str, **columns) -> None:
 
 def edit_points(root: Path, change, number: int = 0) -> str:
     """Rewrite the sweep of one frame; its path."""
-    path = frames_of(options_for(root).resolved())[number].points_path
+    path = frames_of(resolved(options_for(root)))[number].points_path
     change(np.fromfile(path, np.float32).reshape(-1, 5)).tofile(path)
     return path
 
@@ -95,7 +96,7 @@ def test_features_that_are_no_numbers_are_never_stored(root, overflowing):
     options = options_for(root, weights=str(overflowing))
     with pytest.raises(FrameError, match=r"demo gives 144 of 144 cells of CAM_FRONT .* NaN") as caught:
         precompute(options)
-    first = frames_of(options.resolved())[0]
+    first = frames_of(resolved(options))[0]
     assert (caught.value.frame, caught.value.path) == (first.token, first.cameras[0].image_path)
     assert "--weights" in caught.value.remedy
     assert verify_store(options.out) == []
@@ -121,7 +122,7 @@ def test_calibrations_of_no_camera_are_refused_at_the_first_frame(root, what):
     intrinsics, words = CALIBRATIONS[what]
     calibrate(root, "CAM_BACK_LEFT", camera_intrinsic=intrinsics)
     options = options_for(root, codec=None)
-    first = frames_of(options.resolved())[0]
+    first = frames_of(resolved(options))[0]
     for run in (estimate, precompute):
         with pytest.raises(FrameError, match=f"{words}.*CAM_BACK_LEFT") as caught:
             run(options)
@@ -147,7 +148,7 @@ def test_sweeps_that_no_lidar_gives(root, change, words):
 
 
 def test_a_dry_run_names_the_frame_of_a_bad_image(root):
-    frame = frames_of(options_for(root).resolved())[0]
+    frame = frames_of(resolved(options_for(root)))[0]
     Path(frame.cameras[1].image_path).unlink()
     with pytest.raises(FrameError, match="CAM_FRONT_RIGHT does not exist") as caught:
         estimate(options_for(root))
@@ -196,15 +197,15 @@ def test_a_frame_that_no_camera_sees_is_refused(root):
     options = options_for(root)
     with pytest.raises(FrameError, match="none of the 6 cameras sees a point") as caught:
         precompute(options)
-    assert caught.value.frame == frames_of(options.resolved())[0].token
+    assert caught.value.frame == frames_of(resolved(options))[0].token
 
 
 def test_the_numbers_are_those_of_the_frames(root):
     edit_points(root, lambda rows: rows[:120], 4)
     options = options_for(root, occlusion=False)
     summary = precompute(options)
-    frames, dataset = frames_of(options.resolved()), datasets.get("nuscenes")
-    clouds = [dataset.read_points(frame).xyz.astype(np.float64) for frame in frames]
+    frames, dataset = frames_of(resolved(options)), datasets.get("nuscenes")
+    clouds = [dataset.points(frame).xyz.astype(np.float64) for frame in frames]
     total = 300 * (FRAMES - 1) + 120
     far = sum(((np.hypot(x, y) > 50) | (z < -5) | (z > 3)).sum() for x, y, z in (cloud.T for cloud in clouds))
     assert 0 < far < total / 10
@@ -226,7 +227,7 @@ def test_a_sweep_cut_to_95_percent_is_noticed(root, monkeypatch):
     monkeypatch.setattr(import_module("pipelines.precompute.estimate"), "SAMPLED", 5)
     path = edit_points(root, lambda rows: rows[: int(0.95 * len(rows))], 5)
     options = options_for(root)
-    cut = next(frame for frame in frames_of(options.resolved()) if frame.points_path == path)
+    cut = next(frame for frame in frames_of(resolved(options)) if frame.points_path == path)
     dry, summary = estimate(options), precompute(options)
     for result in (dry, summary, store_info(options.out)):
         assert (result.sweeps.points_least, result.sweeps.points_median) == (285, 300)

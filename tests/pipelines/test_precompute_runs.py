@@ -15,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ovps.cache import codecs
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.writer import EncodedFrame, create_store, encode_frame
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame
+from ovps.taxonomy import load_taxonomy
 from pipelines.precompute import PrecomputeOptions, precompute
 from pipelines.precompute import stage as run_module
 from pipelines.precompute import task as partition_module
@@ -72,13 +74,31 @@ worlds = st.builds(
 )
 
 
+JOB = Job(
+    out=Path(),
+    dataset="d",
+    encoder="e",
+    weights=None,
+    weights_sha256="0",
+    device="cpu",
+    upscale=1.0,
+    grid="g",
+    occlusion=None,
+    codec="dense",
+    state={},
+    skip_bad_frames=False,
+    dataroot=Path(),
+    thumbnails=None,
+)
+
+
 def stand_in(frame: Frame, tools, times) -> EncodedFrame:
     if frame.points_path == "broken":
         raise FrameError("cut off", path=frame.points_path, frame=frame.token)
     seed = TOKENS.index(frame.token)
     cached, features = ragged_frame(seed, seed, 9, 4, 2, 1.0, frame.labels_path is not None)
     cached = replace(cached, token=frame.token, scene=frame.scene, subset=frame.subset, index=frame.index)
-    return encode_frame(cached, features, "dense")
+    return encode_frame(cached, features, codecs.get("dense"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,14 +111,16 @@ def no_clip():
             run_module,
             "prepare",
             lambda options, frames: (
-                Job(options.out, "d", "e", None, "0", "cpu", 1.0, "g", None, "dense", options.on_error == "skip"),
+                replace(JOB, out=options.out, skip_bad_frames=options.on_error == "skip"),
                 provenance(clip_dim=CLIP_DIM, codec="dense"),
             ),
         )
         patch.setattr(
             run_module,
             "_open_store",
-            lambda options, job, provenance: create_store(options.out, provenance, vocabulary(clip_dim=CLIP_DIM)),
+            lambda options, job, provenance: create_store(
+                options.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)
+            ),
         )
         yield
 

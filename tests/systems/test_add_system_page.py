@@ -1,4 +1,4 @@
-"""The code of docs/add_system.md runs as it stands: a system from outside is trained, resumed, scored and predicts."""
+"""The code of docs/add_a_system.md runs as it stands: a system from outside is trained, resumed, scored and predicts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.training.small import small_run
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """The two blocks of the page: a module, and the line that names it."""
-    module, line = code_blocks("docs/add_system.md", "python")
+    module, line = code_blocks("docs/add_a_system.md", "python")
     (tmp_path / "code").mkdir()
     (tmp_path / "code/nearest_text.py").write_text(module, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
     monkeypatch.setattr(systems, "BUILT_IN", dict(systems.BUILT_IN))
     with pytest.raises(ConfigError, match="no system named 'nearest_text'"):
         systems.get("nearest_text")
-    exec(compile(line, "docs/add_system.md", "exec"), {})
+    exec(compile(line, "docs/add_a_system.md", "exec"), {})
     yield
     sys.modules.pop("nearest_text", None)
 

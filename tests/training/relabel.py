@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from ovps.cache import codecs
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects
 from ovps.cache.reader import Store
@@ -28,10 +29,11 @@ def relabelled_store(source: Path, out: Path, relabel: Relabel, seed: int = 0) -
     A store relabelled twice needs two seeds, or the second change draws what the first drew.
     """
     store = Store.open(source)
-    create_store(out, store.provenance, store.vocabulary)
+    create_store(out, store.provenance, store.taxonomy, store.vocabulary)
+    codec = codecs.get(store.provenance.codec)
     for partition, refs in groupby(store.frames, key=lambda ref: ref.partition):
         frames = [_relabelled(store.read(ref), relabel, seed) for ref in refs]
-        encoded = [encode_frame(f, of_dense(f.clip, f.valid), store.provenance.codec) for f in frames]
+        encoded = [encode_frame(f, of_dense(f.clip, f.valid), codec) for f in frames]
         write_partition(out, partition, frames[0].scene, encoded)
     return out
 

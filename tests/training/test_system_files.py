@@ -14,7 +14,7 @@ from pipelines.train import TrainOptions, resolve
 
 
 def options(**changes):
-    return TrainOptions(Path("cache"), Path("run"), **changes)
+    return TrainOptions(cache=Path("cache"), out=Path("run"), **changes)
 
 
 @pytest.mark.parametrize("name", systems())

@@ -15,10 +15,9 @@ from torch.nn import functional as F
 
 from ovps.clip import demo
 from ovps.clip.dense import dense_encoder
-from ovps.clip.loading import Clip
+from ovps.clip.loading import Clip, load_clip
 from ovps.clip.towers import tower_of
 from pipelines.precompute import precompute
-from pipelines.precompute.task import clip_of
 from tools.gpu_check import minkowski
 from tools.gpu_check.facts import ceilings, tf32
 from tools.gpu_check.predict import Ceilings, Cost
@@ -64,7 +63,8 @@ def run(setting: Setting, recorder: Recorder) -> None:
     cost = image_cost(name, size)
     recorder.add("FLOPs of an image", cost.flops / 1e12, "TFLOP", note=f"{name}, {size[0]}x{size[1]}; counted")
     recorder.add("bytes of an image, fp32", cost.bytes / 1e9, "GB", note="each operation's inputs and outputs; counted")
-    clip = clip_of(name, weights, setting.device)
+    clip = load_clip(name, weights)
+    clip.model.to(setting.device)
     images = np.random.default_rng(0).integers(0, 256, (12, size[1], size[0], 3), np.uint8)
     rates: dict[Way, float] = {}
     ways = TINY_WAYS if setting.tiny else WAYS

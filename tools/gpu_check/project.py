@@ -320,7 +320,7 @@ def whole_run(setting: Setting, recorder: Recorder, cache: Path, system: str) ->
     """Two steps and an evaluation through the doors that a user takes."""
     out = setting.work / "runs" / f"smoke-{system}"
     overrides = (*settings_of(setting), "steps=2")
-    train(TrainOptions(cache, out, system=system, overrides=overrides, device=setting.device, restart=True))
+    train(TrainOptions(cache=cache, out=out, system=system, overrides=overrides, device=setting.device, restart=True))
     result = evaluate(out, cache, device=setting.device)
     recorder.add(f"{system} trained and scored", ok=True, note=f"{result.seconds:.1f} s for the scores")
 

@@ -30,6 +30,7 @@ from ovps.training.optimiser import make_optimiser
 from ovps.training.run import make_network
 from pipelines.precompute import precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame
+from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import tools_of
 from pipelines.train import deterministic_algorithms, plan
@@ -253,7 +254,7 @@ def waits(trial: Trial, recorder: Recorder, size: int) -> None:
 def cached_and_online(trial: Trial, recorder: Recorder, size: int) -> None:
     """A step from the cache, everything in one process, against the same with CLIP on the images of its frames."""
     refs = training_frames(trial.store, ("train",))
-    options = full_options(trial.setting, full_store(trial.setting)).resolved()
+    options = resolved(full_options(trial.setting, full_store(trial.setting)))
     frames = frames_of(options)
     tools = tools_of(prepare(options, frames)[0])
 

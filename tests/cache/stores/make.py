@@ -1,4 +1,4 @@
-"""How `v1` was made: `python -m tests.cache.stores.make FOLDER`. From the first release on it is never made again.
+"""How `v2` was made: `python -m tests.cache.stores.make FOLDER`. From the first release on it is never made again.
 
 It stands for old stores: a change of the code that cannot read it is a change of the schema, and needs a new version.
 """

@@ -1,0 +1,38 @@
+"""How voxel features are stored: one object each, found by name."""
+
+from __future__ import annotations
+
+from scipy.sparse import csr_array
+
+from ovps import plugins
+from ovps.cache.codecs.protocol import Codec
+
+GROUP = "ovps.codecs"
+BUILT_IN = {
+    "dense": "ovps.cache.codecs.dense:CODEC",
+    "cells": "ovps.cache.codecs.cells:CODEC",
+}
+
+
+def get(name: str) -> Codec:
+    """A codec by name.
+
+    Raises:
+        ConfigError: none of that name; the remedy lists those there are.
+        SetupError: it cannot be imported.
+    """
+    return plugins.find(GROUP, name, BUILT_IN)
+
+
+def names() -> tuple[str, ...]:
+    """Of all codecs: the built-in ones, and those of other installed packages."""
+    return plugins.names(GROUP, BUILT_IN)
+
+
+def smallest(weights: csr_array, clip_dim: int) -> str:
+    """The name of the lossless built-in codec that stores weights (V, K) CSR and their cells in the fewest bytes.
+
+    What another package brings is never chosen unasked: nobody without it could read the store.
+    """
+    codecs = [codec for codec in map(get, BUILT_IN) if codec.lossless]
+    return min(codecs, key=lambda codec: codec.expected_bytes(weights, clip_dim)).name

@@ -1,0 +1,99 @@
+"""What a codec is: how the CLIP features of voxels become arrays of a store, and come back.
+
+The built-in ones are `cells` and `dense`; another package adds one by an entry point in the group `ovps.codecs` that
+leads to an object like these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from cache_schemas import Array
+
+Arrays = dict[str, NDArray[Any]]
+State = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelFeatures:
+    """The CLIP features of V voxels, in factors.
+
+    Everything after the image encoder is linear (bilinear sampling, mean over views, mean over points), so voxel
+    features are `weights (V, K) @ cells (K, C)`.
+
+    Attributes:
+        cells: (K, C) float32, features of the cells of all cameras.
+        weights: (V, K) CSR float32; the row of a voxel that no camera sees is empty.
+    """
+
+    cells: NDArray[np.float32]
+    weights: csr_array
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(V,) bool: the voxel has a feature."""
+        return np.diff(self.weights.indptr) > 0
+
+    def dense(self) -> NDArray[np.float32]:
+        """(V, C) float32; zeros where not valid."""
+        return np.asarray(self.weights @ self.cells, dtype=np.float32)
+
+
+class Codec(Protocol):
+    """One way to store voxel features. Pure: the same features and state give the same arrays.
+
+    Attributes:
+        name: of the entry point; stands in the provenance of a store.
+        lossless: exact but for rounding to float16. One that is not is never chosen unasked.
+        fit_frames: how many training frames its state is made of; 0: it has none.
+        arrays: what it stores. Names begin with `clip/`. The first dimension of an array is its own to name: arrays of
+            one dimension are of one length in every frame, those of `points` and `voxels` have a row for each.
+    """
+
+    name: str
+    lossless: bool
+    fit_frames: int
+    arrays: tuple[Array, ...]
+
+    def fit(self, sample: NDArray[np.float32]) -> State:
+        """The state of a store, made once when it is made: a basis, a codebook.
+
+        Args:
+            sample: (M, C) float32, voxel features of `fit_frames` training frames; never called where that is 0.
+        """
+        ...
+
+    def encode(self, features: VoxelFeatures, state: State) -> Arrays:
+        """The arrays of one frame, by name."""
+        ...
+
+    def decode(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> NDArray[np.float32]:
+        """Voxel features (V, C) float32 from the arrays of one frame; zeros where not `valid` (V,) bool."""
+        ...
+
+    def expected_bytes(self, weights: csr_array, clip_dim: int) -> int:
+        """Bytes of a frame's arrays before compression, for weights (V, K) CSR, without any feature at hand."""
+        ...
+
+
+class CodecError(NamedTuple):
+    """|stored - computed| over the float32 voxel features of a frame."""
+
+    largest: float
+    mean: float
+
+
+def codec_error(
+    codec: Codec, arrays: Arrays, state: State, valid: NDArray[np.bool_], computed: NDArray[np.float32]
+) -> CodecError:
+    """Error of what would be read back, against the `computed` features (V, C) float32."""
+    difference = np.abs(codec.decode(arrays, valid, state) - computed)[valid]
+    if difference.size == 0:
+        return CodecError(0.0, 0.0)
+    return CodecError(float(difference.max()), float(difference.mean(dtype=np.float64)))

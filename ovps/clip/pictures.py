@@ -1,0 +1,114 @@
+"""A class shown instead of named: a folder of images of it becomes one more embedding of a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ovps.clip.protocol import Encoder
+from ovps.entries import Entry, parse_entries, shown
+from ovps.errors import VocabularyError
+from ovps.taxonomy import Kind, name_key
+from ovps.vocabulary import Vocabulary
+
+_WRITE = "Write NAME=FOLDER, or NAME:stuff=FOLDER; the folder holds pictures of the class, one thing on each"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images of a class.
+
+    Attributes:
+        kind: None: that of the entry of this name, else a thing.
+    """
+
+    name: str
+    kind: Kind | None
+    folder: Path
+
+
+def parse_pictures(text: str) -> Pictures:
+    """`NAME[:thing|stuff]=FOLDER`.
+
+    >>> parse_pictures("road:stuff=photos/roads")
+    Pictures(name='road', kind='stuff', folder=PosixPath('photos/roads'))
+
+    Raises:
+        VocabularyError: not of this form.
+    """
+    head, equals, folder = text.partition("=")
+    if not equals or not folder.strip():
+        raise VocabularyError(f"no folder of images in {shown(text)!r}", remedy=_WRITE)
+    entries = parse_entries(head)
+    if len(entries) > 1:
+        raise VocabularyError(f"more than one name in {shown(text)!r}", remedy=_WRITE)
+    return Pictures(entries[0].name, entries[0].kind if ":" in head else None, Path(folder.strip()).expanduser())
+
+
+def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pictures]) -> Vocabulary:
+    """A vocabulary with one more embedding for each folder of images.
+
+    It belongs to the entry of that name, whose embeddings by text stay, or to a new one. Where an entry lists its
+    synonyms, the folder stands for the images.
+
+    Raises:
+        VocabularyError: a folder without images, a file that is none, or an entry of this name of the other kind.
+    """
+    entries, rows, owners = list(vocabulary.entries), [vocabulary.embeddings], list(vocabulary.class_index)
+    for shown_by in pictures:
+        keys = [name_key(entry.name) for entry in entries]
+        images = read_folder(shown_by.folder)
+        label = f"images of {shown_by.folder.name}"
+        if (key := name_key(shown_by.name)) in keys:
+            number = keys.index(key)
+            entry = entries[number]
+            if shown_by.kind not in (None, entry.kind):
+                raise VocabularyError(f"{entry.name} is {entry.kind}, not {shown_by.kind}", remedy=_WRITE)
+            entries[number] = replace(entry, synonyms=(*entry.synonyms, label))
+        else:
+            number = len(entries)
+            entries.append(Entry(shown_by.name, shown_by.kind or "thing", (label,)))
+        rows.append(embed_pictures(encoder, images)[None])
+        owners.append(np.int64(number))
+    order = np.argsort(owners, kind="stable")  # rows of an entry lie together, as its synonyms do
+    return replace(
+        vocabulary,
+        entries=tuple(entries),
+        embeddings=np.ascontiguousarray(np.concatenate(rows)[order]),
+        class_index=np.array(owners, np.int64)[order],
+    )
+
+
+def embed_pictures(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """(C,) float32 of unit length: the mean of the images' unit vectors, normalised, as of prompts of one name."""
+    mean = encoder.embed_images(images).mean(axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def read_folder(folder: Path) -> list[NDArray[np.uint8]]:
+    """Every file of a folder, by name, as RGB (H, W, 3) uint8, the way up that it is shown; hidden files are no images.
+
+    Raises:
+        VocabularyError: no such folder, nothing in it, or something that is no image.
+    """
+    if not folder.is_dir():
+        raise VocabularyError("no such folder of images", path=folder, remedy=_WRITE)
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if not files:
+        raise VocabularyError("no images in the folder", path=folder, remedy=_WRITE)
+    return [_read(path) for path in files]
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VocabularyError(
+            f"not an image: {error}", path=path, remedy="Move it out of the folder, or save it as PNG or JPEG"
+        ) from error

@@ -1,0 +1,78 @@
+"""What a data set is: where its frames and files are, which classes it has, how its LiDAR sees.
+
+nuScenes is the built-in one; another package adds one by an entry point in the group `ovps.datasets` that leads to an
+object like it. See docs/add_a_data_set.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.frame import Camera, Frame, PointCloud
+from ovps.geometry.visibility import Occlusion
+from ovps.taxonomy import Taxonomy
+
+
+class Dataset(Protocol):
+    """A source of frames with cameras.
+
+    Only `frames` may read tables. The readers need nothing but the record it made, so that workers, which get frames
+    one by one, do without the tables; heavy imports belong into `frames` too.
+
+    Attributes:
+        name: of the entry point; stores name the data set by it.
+        taxonomy: its classes, how raw labels encode them, and the format in which predictions are submitted.
+        occlusion: when a point counts as hidden from a camera, as suits its LiDAR.
+        default_version: for those who name none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def taxonomy(self) -> Taxonomy: ...
+
+    @property
+    def occlusion(self) -> Occlusion: ...
+
+    @property
+    def default_version(self) -> str: ...
+
+    def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+        """The frames of some of its splits, scene after scene, each in order of time.
+
+        Tokens are unique, so are the names of scenes; a frame that has labels says so by its `labels_path`.
+
+        Raises:
+            DatasetError: no such folder, version or split, or tables that cannot be used.
+        """
+        ...
+
+    def points(self, frame: Frame) -> PointCloud:
+        """The sweep of a frame.
+
+        Raises:
+            FrameError: a file that is missing or senseless.
+        """
+        ...
+
+    def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
+        """Raw panoptic labels (N,) uint32, one per point, as `taxonomy` decodes them; None without `labels_path`.
+
+        Raises:
+            FrameError: a file that is missing or senseless.
+        """
+        ...
+
+    def image(self, camera: Camera) -> NDArray[np.uint8]:
+        """The image as RGB (height, width, 3) uint8, of the size that the camera says.
+
+        Raises:
+            FrameError: a file that is missing or senseless, or of another size.
+        """
+        ...

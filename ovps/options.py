@@ -1,0 +1,116 @@
+"""Options of a command as one pydantic model: defaults, help and checks for the shell, YAML files and Python alike."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self, get_origin
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from ovps.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the shell writes an option whose field says it otherwise.
+
+    Attributes:
+        name: of the option, e.g. `--set`; None: that of the field.
+        commas: a tuple as one text, comma-separated; else the option is given again and again.
+    """
+
+    name: str | None = None
+    commas: bool = False
+
+
+class Options(BaseModel):
+    """What a command is asked for. Every field has a description: it is the help of the option."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    command: ClassVar[str]
+
+    @classmethod
+    def asked(cls, **values: Any) -> Self:
+        """Options as a person gave them.
+
+        Raises:
+            ConfigError: a value that cannot be used; it names the option.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = [f"{_name_of(cls, e['loc'])}: {e['msg']}" for e in error.errors()]
+            raise ConfigError("; ".join(problems), remedy=f"See `ovps {cls.command} --help`") from error
+
+    def command_line(self) -> str:
+        """The command as a shell takes it; what is as it would be anyway is left out."""
+        words = ["ovps", *self.command.split()]
+        for name, field in type(self).model_fields.items():
+            value, flag = getattr(self, name), flag_of(name, field)
+            if value == field.default or flag.name is None:
+                continue
+            if isinstance(value, bool):
+                words.append(flag.name if value else f"--no-{flag.name[2:]}")
+            elif isinstance(value, tuple):
+                words += (
+                    [flag.name, ",".join(value)] if flag.commas else [w for item in value for w in (flag.name, item)]
+                )
+            else:
+                words += [flag.name, str(value)]
+        return shlex.join(words)
+
+
+def flag_of(name: str, field: FieldInfo) -> Flag:
+    """How the shell writes a field; the name is filled in."""
+    flag = next((m for m in field.metadata if isinstance(m, Flag)), Flag())
+    return Flag(flag.name or f"--{name.replace('_', '-')}", flag.commas)
+
+
+def takes(model: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a Typer command, in place of its first parameter, one option for each field of a model."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        def run(**values: Any) -> None:
+            given = {name: _read(field, values.pop(name)) for name, field in model.model_fields.items()}
+            command(model.asked(**given), **values)
+
+        parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    flag = flag_of(name, field)
+    hint: Any = field.annotation
+    default: Any = inspect.Parameter.empty if field.is_required() else field.default
+    if get_origin(hint) is tuple:
+        hint, default = (str, ",".join(default)) if flag.commas else (list[str] | None, list(default) or None)
+    written = flag.name if hint is not bool else None  # Typer adds --no-NAME by itself
+    option = typer.Option(*([written] if written else []), help=field.description)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option])
+
+
+def _read(field: FieldInfo, value: Any) -> Any:
+    if get_origin(field.annotation) is not tuple:
+        return value
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value or ())
+
+
+def _name_of(model: type[Options], place: tuple[int | str, ...]) -> str:
+    name, *inner = map(str, place or ("options",))
+    written = (flag_of(name, model.model_fields[name]).name or name) if name in model.model_fields else name
+    return ".".join([written, *inner])

@@ -1,0 +1,184 @@
+"""What each command can be asked for: the one place of its options, their defaults and their help.
+
+The command line makes its options of these models (`ovps.options.takes`), experiments read them from YAML, and Python
+passes them. Nothing heavy is imported here, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ovps import defaults
+from ovps.options import Flag, Options
+
+
+class WorldOptions(Options):
+    """Which drive world, see `driveworld.build_world`."""
+
+    scenes: int = Field(24, description="Streets.")
+    frames: int = Field(10, description="Key frames per street, two a second.")
+    seed: int = Field(1, description="The same seed gives the same bytes.")
+    val_fraction: float = Field(0.25, description="Share of the scenes in split val.")
+    workers: int = Field(2, description="Processes.")
+
+
+class BuildWorldOptions(WorldOptions):
+    """Options of `ovps world build`."""
+
+    command: ClassVar[str] = "world build"
+
+    out: Path = Field(Path("data/driveworld"), description="The dataroot to write.")
+    camera_labels: bool = Field(False, description="Also write the class of every pixel.")
+
+
+class DataOptions(Options):
+    """Which frames of which data set."""
+
+    dataset: str = Field("nuscenes", description="Its name; other packages may add some.")
+    dataroot: Path | None = Field(None, description="Its folder. Default: $OVPS_NAME, else ./data/NAME.")
+    version: str | None = Field(None, description="Of the data set. Default: its own.")
+    subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
+        ("train", "val"), min_length=1, description="The data set's own splits, comma-separated."
+    )
+
+
+class ClipOptions(Options):
+    """How images become features of voxels."""
+
+    encoder: str = Field(
+        defaults.ENCODER, description="`demo`, a model that open_clip knows, or an encoder of another package."
+    )
+    weights: str | None = Field(
+        None, description="An open_clip tag, a file, or `random`. Default: the encoder's usual weights."
+    )
+    upscale: float = Field(
+        1.0, gt=0, description="Enlarge images by this factor first, for objects smaller than a feature cell."
+    )
+    grid: str = Field("cylinder", description="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")
+    occlusion: bool = Field(True, description="Leave out cameras from which a point is hidden.")
+    workers: int | None = Field(
+        None, ge=0, description="dask worker processes; 0: none. Default: as cores and memory allow."
+    )
+
+
+class PrecomputeOptions(ClipOptions, DataOptions):
+    """Options of `ovps precompute`."""
+
+    command: ClassVar[str] = "precompute"
+
+    out: Path = Field(defaults.STORE, description="The store to write or to complete.")
+    codec: str | None = Field(
+        None,
+        description="`cells`, `dense`, both exact, or one of another package. Default: the store's, or the smaller of"
+        " the two on the first frame.",
+    )
+    thumbnails: int | None = Field(
+        None, ge=1, description="Keep images of this width in the store, in pixels, for reports."
+    )
+    scheduler: str | None = Field(
+        None, description="A running dask scheduler instead, whose workers see the same paths: tcp://HOST:PORT."
+    )
+    on_error: Literal["stop", "skip"] = Field("stop", description="`skip`: quarantine bad frames with the reason.")
+    partition_frames: int | None = Field(
+        None, ge=1, description="Frames of a partition at most. Default: as many as a store allows."
+    )
+    limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
+    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+
+
+class VocabularyOptions(Options):
+    """Options of `ovps vocab build`."""
+
+    command: ClassVar[str] = "vocab build"
+
+    names: str | None = Field(
+        None, description='Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them; "a, b" may be quoted.'
+    )
+    images: tuple[str, ...] = Field(
+        (), description="`NAME[:thing|stuff]=FOLDER`: a class as pictures of it, again and again."
+    )
+    out: Path = Field(description="The vocabulary file to write.")
+    cache: Path | None = Field(
+        None, description="A store: its encoder is used, and its weights are checked. Default: ./zarr if there is one."
+    )
+    encoder: str | None = Field(
+        None, description=f"Another encoder than the cache's. Default without a cache: {defaults.ENCODER}."
+    )
+    weights: str | None = Field(None, description="Of the encoder, as for precompute.")
+
+
+class TrainOptions(Options):
+    """Options of `ovps train`."""
+
+    command: ClassVar[str] = "train"
+
+    cache: Path = Field(defaults.STORE, description="A store written by precompute.")
+    config: str = Field("driveworld", description="Name of a config in ovps/configs/train, or a YAML file.")
+    system: str = Field(
+        "ovps", description="What is trained: a name in ovps/configs/systems, or a YAML file of changes."
+    )
+    split: str | None = Field(None, description="Which classes are novel: a split's name, or a YAML file.")
+    out: Path | None = Field(
+        None,
+        description="Folder of the run; an unfinished one goes on. Default: runs/CONFIG-SYSTEM.",
+    )
+    overrides: Annotated[tuple[str, ...], Flag("--set")] = Field((), description="KEY=VALUE, again and again.")
+    restart: bool = Field(False, description="Forget what is in the folder.")
+    stop_after: int | None = Field(
+        None, ge=1, description="Stop after this step with a checkpoint; the schedule stays that of the whole run."
+    )
+    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+
+    @property
+    def run(self) -> Path:
+        """Folder of the run."""
+        return self.out or Path("runs") / f"{Path(self.config).stem}-{Path(self.system).stem}"
+
+
+class RunOptions(Options):
+    """A run, and the frames that it is asked about."""
+
+    run: Path = Field(description="Folder of a training run.")
+    cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
+    subset: str = Field("val", description="The data set's own split.")
+    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+
+
+Settings = Annotated[tuple[str, ...], Flag("--set")]
+
+
+class EvaluateOptions(RunOptions):
+    """Options of `ovps eval`."""
+
+    command: ClassVar[str] = "eval"
+
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="Other synonyms or distractors. Default: the data set's own."
+    )
+    split: str | None = Field(None, description="Which classes to call novel. Default: the run's split.")
+    settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+    out: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
+
+
+class TuneOptions(RunOptions):
+    """Options of `ovps tune`; what it chooses by is no frame to report on."""
+
+    command: ClassVar[str] = "tune"
+
+    split: str | None = Field(None, description="Which classes are base. Default: the run's split.")
+
+
+class PredictOptions(RunOptions):
+    """Options of `ovps predict`."""
+
+    command: ClassVar[str] = "predict"
+
+    out: Path = Field(description="Folder to write.")
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="Any vocabulary. Default: the data set's classes."
+    )
+    fill: bool = Field(False, description="Give uncovered points the nearest class.")
+    settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")

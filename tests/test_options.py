@@ -1,0 +1,117 @@
+"""Options of a command: one model makes what the shell, YAML and Python see."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from driveworld import build_world
+from ovps import cli
+from ovps.errors import ConfigError
+from ovps.options import Options, flag_of
+from pipelines import options
+from pipelines.evaluate import evaluate
+from pipelines.experiment.schema import Experiment
+from pipelines.options import (
+    ClipOptions,
+    DataOptions,
+    EvaluateOptions,
+    PrecomputeOptions,
+    PredictOptions,
+    TrainOptions,
+    TuneOptions,
+    WorldOptions,
+)
+from pipelines.predict import predict
+from pipelines.tune import tune
+
+MODELS = [model for model in vars(options).values() if isinstance(model, type) and hasattr(model, "command")]
+
+
+def command_of(model: type[Options]) -> click.Command:
+    found = typer.main.get_command(cli.app)
+    for name in model.command.split():
+        found = found.commands[name]
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_field_has_its_option_with_the_same_default_and_help(model):
+    flags = {name: p for p in command_of(model).params for name in (*p.opts, *p.secondary_opts)}
+    for name, field in model.model_fields.items():
+        option = flags[flag_of(name, field).name]
+        assert option.help == field.description
+        assert option.required == field.is_required()
+        if isinstance(field.default, tuple):
+            assert option.default in (",".join(field.default), list(field.default) or None)
+        elif not field.is_required():
+            assert option.default == field.default
+
+
+def test_every_value_that_the_shell_gives_arrives(monkeypatch):
+    seen: list[PrecomputeOptions] = []
+    monkeypatch.setattr("pipelines.precompute.estimate", lambda asked: seen.append(asked) or {})
+    arguments = (
+        "precompute --dry-run --upscale 2 --limit 3 --device cpu --partition-frames 5 --split a,b --no-occlusion"
+    )
+    monkeypatch.setattr(sys, "argv", ["ovps", *arguments.split()])
+    with pytest.raises(SystemExit):
+        cli.main()
+    expected = {"upscale": 2, "limit": 3, "device": "cpu", "partition_frames": 5, "subsets": ("a", "b")}
+    assert seen == [PrecomputeOptions(occlusion=False, **expected)]
+
+
+def test_experiments_read_the_same_options_with_the_same_defaults():
+    fields = Experiment.model_fields
+    assert fields["data"].annotation == DataOptions | None
+    assert fields["clip"].annotation == ClipOptions | None
+    assert PrecomputeOptions.model_fields.keys() > {**DataOptions.model_fields, **ClipOptions.model_fields}.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "function"),
+    [(EvaluateOptions, evaluate), (TuneOptions, tune), (PredictOptions, predict), (WorldOptions, build_world)],
+)
+def test_functions_of_python_have_the_same_defaults(model, function):
+    parameters = inspect.signature(function).parameters
+    for name, field in model.model_fields.items():
+        if name in parameters and parameters[name].default is not inspect.Parameter.empty:
+            assert parameters[name].default == field.default
+
+
+def test_a_command_line_says_what_is_not_as_usual_and_reads_back(monkeypatch):
+    asked = PrecomputeOptions(dataroot="a b", subsets=("mini",), occlusion=False, upscale=2, out="z")
+    line = asked.command_line()
+    assert line == "ovps precompute --dataroot 'a b' --split mini --upscale 2.0 --no-occlusion --out z"
+    seen: list[PrecomputeOptions] = []
+    monkeypatch.setattr("pipelines.precompute.precompute", lambda options: seen.append(options) or {})
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert seen == [asked]
+    assert TrainOptions(overrides=("a=1", "b=2")).command_line() == "ovps train --set a=1 --set b=2"
+
+
+def test_a_value_that_cannot_be_used_names_its_option():
+    with pytest.raises(ConfigError, match=r"--partition-frames: .*greater than or equal to 1.*ovps precompute --help"):
+        PrecomputeOptions.asked(partition_frames=0)
+    with pytest.raises(ConfigError, match="--split: "):
+        PrecomputeOptions.asked(subsets=())
+
+
+def test_the_folder_of_a_run_is_named_after_what_is_trained():
+    assert TrainOptions(config="a/b.yaml", system="pfc").run == Path("runs/b-pfc")
+    assert TrainOptions(out=Path("x")).run == Path("x")
+
+
+def test_help_needs_neither_torch_nor_the_cache():
+    code = "import sys, ovps.cli; sys.exit(str([m for m in ('torch', 'zarr', 'pyarrow', 'dask') if m in sys.modules]))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stderr.strip() == "[]"
