@@ -6,11 +6,12 @@ STAGES ?=
 DEVICE ?=
 PYTHON_VERSION ?= 3.12
 MINKOWSKI ?=
+CORE ?= build/core
 JOBS ?= $(if $(filter driveworld,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full test test-all lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full test test-all core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -40,6 +41,9 @@ test: setup  ## the default test suite, under 15 minutes on 2 cores
 test-all: setup  ## the default suite and the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
+core-check:  ## the core on numpy 2, in an environment of its own (CORE=build/core, made if missing: several GB)
+	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh
+
 lint: setup  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,7 +51,7 @@ lint: setup  ## ruff, mypy and the import rules
 	$(BIN)/lint-imports
 
 bench: setup  ## speed as ratios against named references
-	@for b in step codecs precompute pooling; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
+	@for b in step codecs precompute pooling sparse; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
 
 real-check: setup  ## the same code on a real nuScenes key frame; needs OVPS_REAL_DATA
 	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with a dataroot nuscenes/" >&2; exit 2; }

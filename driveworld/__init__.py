@@ -5,6 +5,9 @@ raycast -> render (cameras), lidar, rig (where the sensors are)   what is seen
 annotate, tables -> drive (one scene) -> build (all of them)      what is written
 """
 
-from driveworld.build import WorldSummary, build_world
+from ovps.extras import extra
+
+with extra("driveworld"):
+    from driveworld.build import WorldSummary, build_world
 
 __all__ = ["WorldSummary", "build_world"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -23,6 +24,7 @@ from ovps import machine
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
+EXTRAS = {"nuscenes": "reading nuScenes", "driveworld": "the drive world"}  # of pyproject, and what for
 
 
 class Check(BaseModel):
@@ -58,16 +60,26 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    """Every dependency that ovps declares, against its floor and cap."""
-    declared = importlib.metadata.requires("ovps") or []
-    requirements = [Requirement(line) for line in declared]
-    return [_package(r) for r in requirements if r.marker is None and r.name != "MinkowskiEngine"]
+    """Every dependency that ovps declares, against its floor and cap; those of `EXTRAS` may be missing."""
+    requirements = [Requirement(line) for line in importlib.metadata.requires("ovps") or []]
+    core = [_package(r) for r in requirements if r.marker is None and r.name != "MinkowskiEngine"]
+    named = {check.name for check in core}
+    optional = [
+        _package(r, name)
+        for name in EXTRAS
+        for r in requirements
+        if r.marker is not None and r.name not in {*named, "ovps"} and r.marker.evaluate({"extra": name})
+    ]
+    return core + optional
 
 
-def _package(requirement: Requirement) -> Check:
+def _package(requirement: Requirement, extra: str = "") -> Check:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
+        if extra:
+            remedy = f'Needed for {EXTRAS[extra]}: make setup, or pip install "ovps[{extra}]"'
+            return Check(name=requirement.name, status="warning", found="missing", remedy=remedy)
         return Check(name=requirement.name, status="problem", found="missing", remedy="Run: make setup")
     fits = requirement.specifier.contains(version, prereleases=True)
     remedy = "" if fits else f"ovps needs {requirement.specifier}. Run: make setup"
@@ -76,7 +88,8 @@ def _package(requirement: Requirement) -> Check:
 
 def _imports() -> Check:
     """Versions may fit while the builds do not: torch and torchvision of different origins, pyarrow beside numpy 1."""
-    for module in ("torch", "torchvision", "open_clip", "zarr", "distributed", "pyarrow", "nuscenes", "embreex"):
+    optional = [module for module in ("nuscenes", "embreex") if importlib.util.find_spec(module)]
+    for module in ("torch", "torchvision", "open_clip", "zarr", "distributed", "pyarrow", *optional):
         failure = _failure(partial(importlib.import_module, module))
         if failure:
             return Check(name="imports", status="problem", found=f"{module}: {failure}", remedy="Run: make clean setup")
@@ -97,7 +110,7 @@ def _minkowski() -> Check:
         remedy = "Build it again: rm -f .venv/.ovps-setup && make setup"
         found = f"{version}, but torch is {running}"
         return Check(name="MinkowskiEngine", status="problem", found=found, remedy=remedy)
-    failure = _failure(lambda: importlib.import_module("ovps.model.encoder"))
+    failure = _failure(lambda: importlib.import_module("ovps.model.sparse.minkowski"))
     if failure:
         return Check(name="MinkowskiEngine", status="problem", found=failure, remedy="Run: make clean setup")
     return Check(name="MinkowskiEngine", status="ok", found=version)

@@ -39,7 +39,9 @@ class Entry:
 
 
 def read_entries(names: str) -> tuple[Entry, ...]:
-    """Entries as text, or the path of a file of them: UTF-8, or any Unicode encoding with a byte order mark.
+    """Read entries from text, or from a file if the text is the path of one.
+
+    The file is UTF-8, or any Unicode encoding with a byte order mark.
 
     Raises:
         VocabularyError: no such file, not text, or not entries; see `parse_entries`.
@@ -64,7 +66,7 @@ def read_entries(names: str) -> tuple[Entry, ...]:
 
 
 def parse_entries(text: str) -> tuple[Entry, ...]:
-    """Entries separated by commas or line ends; `#` starts a comment; in double quotes no sign means anything.
+    """Read entries, separated by commas or line ends; `#` starts a comment; in double quotes no sign means anything.
 
     Names are taken as they are written, in Unicode's composed form (NFC) and without invisible characters. Two that
     differ in nothing that `name_key` looks at are one name.
@@ -98,7 +100,7 @@ def parse_entries(text: str) -> tuple[Entry, ...]:
 
 
 def shown(name: str) -> str:
-    """A name for a message: a long one is cut."""
+    """Cut a name that is too long for a message."""
     return name if len(name) <= SHOWN else f"{name[: SHOWN - 3]}..."
 
 

@@ -124,7 +124,7 @@ class SetupError(OvpsError):
 
 
 class TrainingError(OvpsError):
-    """A loss or gradient that is no number any more, or one of several training processes that has gone."""
+    """A loss or gradient that is no number any more, or a process that trains or loads for training and has gone."""
 
     kind = "training"
     exit_code = 9

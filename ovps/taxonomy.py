@@ -28,7 +28,7 @@ LARGEST_SUBMITTED_ID = 64  # nuScenes' labels are uint16: 1000 * class + instanc
 
 
 def name_key(name: str) -> str:
-    """What two spellings of one name have in common; names are compared by it and shown as they are written.
+    """Return the form by which class names are compared; two spellings of one name have the same.
 
     Unicode compatibility form (NFKC) and case folding, without invisible format characters; underscores and any
     white space are one space. Hyphens and accents do count.
@@ -55,7 +55,7 @@ class ClassInfo(BaseModel):
 
 
 class Taxonomy(BaseModel):
-    """The classes of a data set and how its raw labels encode them.
+    """All classes of a data set, and how its raw labels encode them.
 
     Attributes:
         min_points: segments with fewer points are not evaluated.
@@ -110,7 +110,7 @@ class Taxonomy(BaseModel):
 
     @cached_property
     def by_key(self) -> dict[str, ClassInfo]:
-        """By `name_key`, in the order of the classes: whatever way somebody else spells their names."""
+        """Classes by `name_key` of their names, so that other spellings find them, in the order of the taxonomy."""
         return {name_key(c.name): c for c in self.classes}
 
     @cached_property
@@ -126,7 +126,7 @@ class Taxonomy(BaseModel):
         return tuple(c.id for c in self.classes if c.kind == "stuff")
 
     def decode(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Raw labels (N,) to class ids (N,) uint8 and instance keys (N,) uint32.
+        """Turn raw labels (N,) into class ids (N,) uint8 and instance keys (N,) uint32.
 
         The instance key of a thing point is its whole raw label (unique within a frame, whatever raw class
         it came from); of stuff and unlabelled points it is 0. Thing points without an instance number (number 0)
@@ -142,7 +142,7 @@ class Taxonomy(BaseModel):
 
 
 class Split(BaseModel):
-    """Which classes of a taxonomy are novel: never labelled in training."""
+    """A choice of which classes of a taxonomy are novel, that is, never labelled in training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -165,12 +165,12 @@ class Split(BaseModel):
 
 
 def load_taxonomy(name: str) -> Taxonomy:
-    """A taxonomy shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
+    """Load a taxonomy shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
     return _load(Taxonomy, "taxonomies", name)
 
 
 def load_split(name: str) -> Split:
-    """A split shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
+    """Load a split shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
     return _load(Split, "splits", name)
 
 

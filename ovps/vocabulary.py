@@ -28,7 +28,7 @@ _FORMAT = "ovps-vocabulary-1"
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Entries and their text embeddings.
+    """Class names (entries) and the embeddings of their texts.
 
     Attributes:
         entries: E of them.
@@ -61,17 +61,17 @@ class Vocabulary:
 
     @property
     def is_thing(self) -> NDArray[np.bool_]:
-        """(E,) bool."""
+        """Whether each entry is a thing, (E,) bool."""
         return np.array([e.kind == "thing" for e in self.entries])
 
 
 def entries_of(taxonomy: Taxonomy) -> tuple[Entry, ...]:
-    """The vocabulary of a data set's own classes, in the order of the taxonomy."""
+    """List a data set's own classes as entries of a vocabulary, in the order of the taxonomy."""
     return tuple(Entry(c.name, c.kind, c.synonyms) for c in taxonomy.classes)
 
 
 def first_synonyms(vocabulary: Vocabulary) -> Vocabulary:
-    """The same entries, each with the embedding of its first synonym only."""
+    """Reduce a vocabulary to the first synonym of each entry."""
     _, rows = np.unique(vocabulary.class_index, return_index=True)  # by entry, the first row of each
     return Vocabulary(
         entries=tuple(replace(e, synonyms=e.synonyms[:1]) for e in vocabulary.entries),
@@ -83,7 +83,7 @@ def first_synonyms(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def digest(vocabulary: Vocabulary) -> str:
-    """SHA-256 of names, kinds and embeddings: two vocabularies of one digest give the same labels."""
+    """Return the SHA-256 of names, kinds and embeddings; two vocabularies with the same digest give the same labels."""
     entries = [[e.name, e.kind] for e in vocabulary.entries]
     content = hashlib.sha256(json.dumps(entries).encode())
     content.update(np.ascontiguousarray(vocabulary.embeddings, np.float32).tobytes())
@@ -92,7 +92,7 @@ def digest(vocabulary: Vocabulary) -> str:
 
 
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
-    """Write the safetensors file, whole or not at all; the folder is made if missing.
+    """Write a vocabulary as a safetensors file, whole or not at all; the folder is made if missing.
 
     Raises:
         StorageError: the disk does not take it.
@@ -114,7 +114,7 @@ def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
-    """Read what `save_vocabulary` wrote.
+    """Read a vocabulary file that `save_vocabulary` wrote.
 
     Raises:
         VocabularyError: no such file, or not a vocabulary.

@@ -20,7 +20,7 @@ from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.report.pictures import FrameView, Labels
-from ovps.report.run_page import NOT_MEASURED, ReportContent, render
+from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.training.metrics import read_metrics
 from pipelines.evaluate import load_result
 
@@ -81,7 +81,7 @@ def report(
         not_measured=not_measured,
     )
     path = out or run / "report.html"
-    write_page(path, render(content))
+    write_page(path, render_run(content))
     return path
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from ovps import cli
 from ovps.vocabulary import load_vocabulary
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.pipelines.untrained import untrained
 
 COMMANDS = [
     "doctor",
@@ -99,12 +103,102 @@ def test_the_default_encoder_without_weights_or_network_says_how_to_get_them(min
     assert not (tmp_path / "z").exists()
 
 
-def test_a_summary_lists_what_has_commas_one_a_line_and_says_how_much_more_there_is(capsys):
+def test_a_summary_on_a_terminal_lists_what_has_commas_one_a_line_and_says_how_much_more_there_is(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "out", Console(force_terminal=True, color_system=None, width=80))
     cli.show({"missing": [f"pfc, b12n4, seed {n}" for n in range(11)], "splits": ["b12n4", "b11n5"], "none": []}, False)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["missing  pfc, b12n4, seed 0", "pfc, b12n4, seed 1"]
     assert lines[7:9] == ["pfc, b12n4, seed 7", "and 3 more, see --json"]
     assert lines[9].split(maxsplit=1) == ["splits", "b12n4, b11n5"]
+
+
+def test_a_summary_on_a_terminal_folds_long_names_and_cuts_none(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "out", Console(force_terminal=True, color_system=None, width=80))
+    file = "/data/" + "/".join(f"a-long-folder-{n}" for n in range(12)) + "/n015.bin"
+    cli.show({"quarantined": [{"token": "f1", "reason": file}]}, False)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert file in "".join(line.strip() for line in shown.splitlines())
+
+
+def test_a_summary_in_a_log_has_whole_names_one_a_line(capsys):
+    file = "/data/" + "/".join(f"a-long-folder-{n}" for n in range(12)) + "/n015.bin"
+    quarantined = [{"token": f"f{n}", "kind": "frame", "reason": f"cut off (file {file})"} for n in range(20)]
+    cli.show({"frames": 1200, "quarantined": quarantined, "by_subset": {"train": 7}, "missing": []}, False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "frames: 1,200"
+    assert lines[20] == f"quarantined: token f19, kind frame, reason cut off (file {file})"
+    assert lines[21:] == ["by subset / train: 7", "missing: none"]
+
+
+# What people type by mistake: each ends with a message and an exit code, never with a traceback
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A folder with a file and a folder where the other is expected, YAML of every wrong kind, a store and a run."""
+    folder = tmp_path_factory.mktemp("typed")
+    (folder / "folder").mkdir()
+    (folder / "file").write_text("x")
+    (folder / "cut.yaml").write_text("{a: [1")
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    (folder / "list.yaml").write_text("- 1\n")
+    (folder / "number.yaml").write_text("3\n")
+    (folder / "empty.yaml").write_text("")
+    write_mini_nuscenes(folder / "world", scenes=1, frames=1, points=100)
+    untrained(folder)
+    return folder
+
+
+WRONG_YAML = ("''", "folder", "file", "cut.yaml", "binary.yaml", "list.yaml", "number.yaml")
+PRECOMPUTE = "precompute --dataroot world --encoder demo --weights random --grid cylinder:60x45x8 --workers 0 --out z"
+TRAIN = "train --cache zarr --set steps=1"
+RUNS = ("''", "file", "folder")
+EXPERIMENT = ("seeds ''", "seeds x", "seeds -1", "systems ''", "jobs 0")
+TYPED = [
+    *(f"world build --out {where} --scenes 1 --frames 1" for where in ("file", "file/x")),
+    *(f"world build {option}" for option in ("--workers -1", "--workers 0", "--val-fraction nan", "--seed -1")),
+    *(f"{PRECOMPUTE} --split {split}" for split in ("''", ",", "nope")),
+    *(f"{PRECOMPUTE} --dataset {name}" for name in ("''", "../x", "files")),
+    *(f"{PRECOMPUTE} --out {where}" for where in ("file", "file/x")),
+    *(f"{PRECOMPUTE} --grid {grid}" for grid in ("''", "cylinder:0x0x0", "cartesian:nan", "cartesian:-1")),
+    *(f"{PRECOMPUTE} {option}" for option in ("--workers -1", "--version ''", "--dataroot file", "--encoder ''")),
+    *(f"{PRECOMPUTE} --weights {weights}" for weights in ("''", "folder", "file")),
+    *(f"cache {command} {where}" for command in ("info", "verify") for where in ("''", "file", "folder", "nowhere")),
+    *(f"vocab build --names {names} --out v" for names in ("''", ",")),
+    *(f"vocab build --names car --out {where}" for where in ("folder", "file/v")),
+    *(f"train --cache {where}" for where in ("''", "file", "folder")),
+    *(f"{TRAIN} --{option} {value}" for option in ("config", "system", "split") for value in WRONG_YAML),
+    *(f"{TRAIN} --out {where}" for where in ("file", "file/x")),
+    *(f"{TRAIN} --set {setting}" for setting in ("''", "=", "=1", "steps", "steps=", "steps=-1", "steps=[1")),
+    *(f"{TRAIN} --set {setting}" for setting in ("epochs=inf", "epochs=nan", "optimiser.lr=inf", "model=3")),
+    *(f"{TRAIN} --set {setting}" for setting in ("seed=99999999999999999999", "threads=0", "threads=100000")),
+    *(f"{TRAIN} --set data.{setting}" for setting in ("subsets=", "subsets=[]", "workers=-1", "grid=x")),
+    *(f"{TRAIN} --set model.{s}" for s in ("queries=0", "heads=5", "layers=0", "encoder.channels=[0]")),
+    *(f"{command} --run {run} --cache zarr" for command in ("eval", "tune", "report") for run in RUNS),
+    *(f"eval --run run --cache zarr --{option}" for option in ("subset ''", "split ''", "split folder", "set ''")),
+    *(f"eval --run run --cache zarr --vocab {file}" for file in ("''", "folder", "file", "nowhere")),
+    *(f"eval --run run --cache zarr --set merge.{setting}" for setting in ("score=nan", "score=", "x=1")),
+    *(f"tune --run run --cache zarr --{option}" for option in ("subset ''", "split ''")),
+    *(f"predict --run run --cache zarr --out {where}" for where in ("file", "file/x")),
+    *(f"predict --run run --cache zarr --out p --{option}" for option in ("subset ''", "vocab folder", "set ''")),
+    *(f"report --run run --cache zarr {option}" for option in ("--evaluation file", "--dataroot nowhere")),
+    *(f"experiment run {name}" for name in WRONG_YAML),
+    *(
+        f"experiment run driveworld --{option}"
+        for option in ("seeds ''", "seeds x", "seeds -1", "systems ''", "jobs 0")
+    ),
+    *(f"experiment join {where} --out j" for where in ("folder", "file", "nowhere")),
+    *(f"experiment table {where}" for where in ("''", "folder", "file")),
+]
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_no_command_line_ends_in_a_traceback(ovps, places, monkeypatch, line):
+    monkeypatch.chdir(places)
+    code, _, stderr = ovps(*shlex.split(line))  # anything else than SystemExit fails here
+    assert code in range(2, 10), stderr
+    assert "error" in stderr.lower()
 
 
 def test_vocab_build_writes_what_predict_reads(ovps, tmp_path):

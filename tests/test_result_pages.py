@@ -1,4 +1,4 @@
-"""The figures in README and on the results pages are those of the committed results."""
+"""The figures of README, of docs/results/README.md and of each results page are those of the committed results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from tools.result_pages import SECTION, with_tables
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs/results"
+OVERVIEW = RESULTS / "README.md"
 PAGES = {"table1": 3 * 6, "ablation": 6}  # splits x scores
 SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
 
@@ -32,22 +34,31 @@ def test_a_wrong_figure_is_put_right() -> None:
     assert with_tables(wrong, folder) == page
 
 
-def test_every_mean_and_spread_in_readme_is_on_a_results_page() -> None:
-    pages = " ".join(path.read_text() for path in (ROOT / "docs/results").glob("*/README.md"))
-    readme = (ROOT / "README.md").read_text()
-    found = SPREAD.findall(readme)
+def test_every_mean_and_spread_in_the_overview_is_on_a_results_page() -> None:
+    pages = " ".join(path.read_text() for path in RESULTS.glob("*/README.md"))
+    found = SPREAD.findall(OVERVIEW.read_text())
     assert len(found) > 100
     assert set(found) <= set(SPREAD.findall(pages))
 
 
-def test_every_row_in_readme_of_a_name_on_a_results_page_is_a_row_there() -> None:
-    pages = [(ROOT / "docs/results" / name / "README.md").read_text() for name in PAGES]
-    rows = {line for page in pages for line in page.splitlines() if line.startswith("| ")}
+def test_every_row_in_the_overview_of_a_name_on_a_results_page_is_a_row_there() -> None:
+    rows = {row for name in PAGES for row in _rows(RESULTS / name / "README.md")}
     names = {(_cells(row)[0], len(_cells(row))) for row in rows if _cells(row)[0]}
-    readme = [line.replace("**", "") for line in (ROOT / "README.md").read_text().splitlines()]
-    found = [line for line in readme if line.startswith("|") and (_cells(line)[0], len(_cells(line))) in names]
+    found = [row for row in _rows(OVERVIEW) if (_cells(row)[0], len(_cells(row))) in names]
     assert len(found) > 15
-    assert [line for line in found if line not in rows] == []
+    assert [row for row in found if row not in rows] == []
+
+
+def test_every_figure_in_readme_is_in_the_overview() -> None:
+    """Rows whole, so that no figure stands under another system or column; what stands in sentences by itself."""
+    readme = ROOT / "README.md"
+    found = [row for row in _rows(readme) if SPREAD.search(row)]
+    assert len(found) == 4 + 3
+    assert [row for row in found if row not in _rows(OVERVIEW)] == []
+    heads = [row for row in _rows(readme) if "novel things" in _cells(row)]
+    assert len(heads) == 2
+    assert set(heads) <= set(_rows(OVERVIEW))
+    assert set(SPREAD.findall(readme.read_text())) <= set(SPREAD.findall(OVERVIEW.read_text()))
 
 
 @pytest.mark.parametrize(("split", "things", "stuff"), [("b11n5", 3, 2), ("b10n6", 4, 2)])
@@ -76,3 +87,8 @@ def test_closed_set_in_the_groups_of_another_split_is_made_of_its_class_scores(
 
 def _cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def _rows(page: Path) -> list[str]:
+    """Lines of tables, without bold."""
+    return [line.replace("**", "") for line in page.read_text().splitlines() if line.startswith("|")]

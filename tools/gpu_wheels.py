@@ -118,10 +118,12 @@ def main() -> None:
 
 
 def dependencies(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
-    """Names that the project declares, but for those built apart or taken alone."""
-    declared = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    """Names that the project declares, extras of data sets too, but for those built apart or taken alone."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    optional = project.get("optional-dependencies", {})
+    declared = [*project["dependencies"], *optional.get("nuscenes", ()), *optional.get("driveworld", ())]
     names = [canonical(re.split(r"[^A-Za-z0-9._-]", line.strip(), maxsplit=1)[0]) for line in declared]
-    return [name for name in names if name not in (*BUILT, *ALONE)]
+    return list(dict.fromkeys(name for name in names if name not in (*BUILT, *ALONE, "ovps")))
 
 
 def canonical(name: str) -> str:

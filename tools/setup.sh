@@ -2,28 +2,30 @@
 # What `make setup` runs: .venv, the pinned packages, and MinkowskiEngine built from its patched sdist.
 #
 #   PYTHON=python3.11 tools/setup.sh
+#   VENV=build/core EXTRAS=dev CONSTRAINTS=tools/numpy2.txt tools/setup.sh     # as `make core-check` has it
 #
 # The wheel of MinkowskiEngine is kept in ${OVPS_CACHE:-~/.cache/ovps} under a name that holds everything it depends
 # on (torch, Python, CPU or CUDA, the patch), so a second set-up, of another clone too, does not build it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
+venv=${VENV:-.venv} extras=${EXTRAS:-dev,nuscenes,driveworld} constraints=${CONSTRAINTS:-constraints.txt}
 cache=${OVPS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ovps}
 
 "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
   echo "ovps needs Python 3.11 or 3.12; $PYTHON is $("$PYTHON" --version). Try: make setup PYTHON=python3.11" >&2; exit 1; }
 
-stamp=$(cat pyproject.toml constraints.txt tools/setup.sh tools/minkowski/* | sha256sum | cut -c1-16)
-if [ "$(cat .venv/.ovps-setup 2>/dev/null || true)" = "$stamp" ]; then exit 0; fi
+stamp=$(cat pyproject.toml "$constraints" tools/setup.sh tools/minkowski/* | sha256sum | cut -c1-16)
+if [ "$(cat "$venv/.ovps-setup" 2>/dev/null || true)" = "$stamp" ]; then exit 0; fi
 command -v g++ >/dev/null || { echo "no C++ compiler: MinkowskiEngine is built from source and needs g++" >&2; exit 1; }
 
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+[ -x "$venv/bin/python" ] || "$PYTHON" -m venv "$venv"
 echo "== packages (several GB at the first time: PyPI's torch carries its CUDA libraries)"
-pip install -q -c constraints.txt torch torchvision numpy setuptools wheel ninja
+pip install -q -c "$constraints" torch torchvision numpy setuptools wheel ninja
 
 echo "== MinkowskiEngine"
-key=$(.venv/bin/python - <<'P'
+key=$("$venv/bin/python" - <<'P'
 import hashlib, os, pathlib, platform, sys, torch
 from torch.utils.cpp_extension import CUDA_HOME
 cpu = os.environ.get("ME_CPU_ONLY") == "1" or not (torch.cuda.is_available() and CUDA_HOME)
@@ -36,13 +38,13 @@ wheels=$cache/minkowski/$key
 if ! ls "$wheels"/*.whl >/dev/null 2>&1; then
   echo "   building (1 to 2 minutes on the CPU, about 10 with CUDA): $wheels"
   rm -rf "$wheels.part"; mkdir -p "$wheels.part"
-  PYTHON=.venv/bin/python tools/minkowski/build.sh "$wheels.part" >"$cache/minkowski/build.log" 2>&1 || {
+  PYTHON=$venv/bin/python tools/minkowski/build.sh "$wheels.part" >"$cache/minkowski/build.log" 2>&1 || {
     tail -20 "$cache/minkowski/build.log" >&2; echo "MinkowskiEngine did not build; the whole log: $cache/minkowski/build.log" >&2; exit 1; }
   rm -rf "$wheels"; mv "$wheels.part" "$wheels"
 fi
 pip install -q --no-deps --force-reinstall "$wheels"/*.whl
 
 echo "== ovps"
-pip install -q -c constraints.txt -e ".[dev]"
-echo "$stamp" >.venv/.ovps-setup
-echo "== done. Next: .venv/bin/ovps doctor"
+pip install -q -c "$constraints" -e ".[$extras]"
+echo "$stamp" >"$venv/.ovps-setup"
+echo "== done. Next: $venv/bin/ovps doctor"

@@ -9,12 +9,12 @@ from ovps.batch.settings import AugmentationConfig
 
 
 def generator(seed: int, epoch: int, frame: int) -> np.random.Generator:
-    """The generator of one frame in one epoch. Exact resume relies on it depending on nothing else."""
+    """Make the random generator of one frame in one epoch. Exact resume relies on it depending on nothing else."""
     return np.random.default_rng([seed, epoch, frame])
 
 
 def draw_transform(rng: np.random.Generator, config: AugmentationConfig) -> NDArray[np.float64]:
-    """A random (4, 4) float64 matrix: flips, then rotation about z, scale and shift (metres).
+    """Draw a (4, 4) float64 matrix: flips, then rotation about z, scale and shift (metres).
 
     The same numbers are drawn whatever is switched on, so that switching one part off leaves the others as they were.
     """
@@ -37,5 +37,5 @@ def draw_transform(rng: np.random.Generator, config: AugmentationConfig) -> NDAr
 
 
 def transform_points(xyz: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N, 3) float32 metres to (N, 3) float32 metres; the identity changes no bit."""
+    """Transform points (N, 3) float32, metres; the identity changes no bit."""
     return (xyz @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)

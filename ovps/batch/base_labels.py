@@ -24,7 +24,7 @@ from ovps.taxonomy import UNLABELLED, ClassInfo, Split, Taxonomy
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """A taxonomy and what of it training may know: base classes, in the order of the taxonomy."""
+    """The base classes of a taxonomy, in its order: all that training may know."""
 
     taxonomy: Taxonomy
     split: Split
@@ -39,29 +39,29 @@ class ClassSplit:
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
-        """(K,) class ids."""
+        """Ids of the base classes, (K,)."""
         return np.array([c.id for c in self.classes], np.int64)
 
     @cached_property
     def is_thing(self) -> NDArray[np.bool_]:
-        """(K,) bool."""
+        """Whether each base class is a thing, (K,) bool."""
         return np.array([c.kind == "thing" for c in self.classes], bool)
 
     @property
     def stuff(self) -> tuple[int, ...]:
-        """Positions of the stuff classes: each has a fixed query."""
+        """Positions of stuff among the base classes; each has a fixed query."""
         return tuple(int(i) for i in np.flatnonzero(~self.is_thing))
 
 
 def base_points(raw: NDArray[np.uint32], base: ClassSplit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Raw labels (N,) to class ids (N,) int64 and instances (N,) int64, both 0 unless the class is base."""
+    """Turn raw labels (N,) into class ids (N,) int64 and instances (N,) int64, both 0 unless the class is base."""
     semantic, instance = base.taxonomy.decode(raw)
     known = np.isin(semantic, base.ids)
     return np.where(known, semantic, UNLABELLED).astype(np.int64), np.where(known, instance, 0).astype(np.int64)
 
 
 def vote(point_voxel: NDArray[np.int64], point_segment: NDArray[np.int64], voxels: int) -> NDArray[np.int64]:
-    """The most frequent segment of each voxel's points, ties to the lowest; -1 (unlabelled) votes too.
+    """Choose each voxel's segment by a vote of its points, ties to the lowest; -1 (unlabelled) votes too.
 
     Args:
         point_voxel: (N,) in 0..voxels-1, every voxel with a point.
@@ -81,7 +81,7 @@ def vote(point_voxel: NDArray[np.int64], point_segment: NDArray[np.int64], voxel
 
 
 def make_targets(frame: CachedFrame, point_voxel: NDArray[np.int64], voxels: int, base: ClassSplit) -> Targets:
-    """Segments of the base classes that win at least one voxel, by ascending (class id, instance).
+    """Make the targets of a frame: base segments that win at least one voxel, by ascending (class id, instance).
 
     Args:
         frame: N points with labels, and the object embeddings of its segments.

@@ -24,7 +24,7 @@ from ovps.model.clusters import ClusterConfig
 def training_frames(
     store: Store, subsets: tuple[str, ...], unlabelled: Literal["error", "skip", "use"] = "error"
 ) -> list[FrameRef]:
-    """The frames to train on, in the store's order.
+    """List the frames to train on, in the store's order.
 
     Args:
         unlabelled: what is done with frames without labels.
@@ -102,7 +102,7 @@ class Batches(Dataset[Batch]):
 
 
 def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: int = 1) -> Iterator[Batch]:
-    """The batches of process `rank` of `count` in forward passes start..stop-1, in order, for any number of workers.
+    """Make the batches of process `rank` of `count` in forward passes start..stop-1, in order, with any workers.
 
     Which these are says `ovps.batch.order`; alone, pass i sees batch i.
 

@@ -36,7 +36,7 @@ _WITHOUT = "or load without processes: --set data.workers=0"
 
 
 def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) -> Iterator[Batch]:
-    """`batches[number]` for each of `numbers`, in order, made by `workers` processes.
+    """Iterate over `batches[number]` for each of `numbers`, in order, made by `workers` processes.
 
     They are spawned: forking a process that has read Zarr can deadlock.
 
@@ -98,7 +98,7 @@ class Packed:
 
 
 def pack(value: object) -> Packed:
-    """An object with tensors of the CPU as it is sent to another process."""
+    """Pack an object with CPU tensors for the way to another process."""
     tensors: list[Tensor] = []
     buffer = io.BytesIO()
     end = 0
@@ -123,7 +123,7 @@ def pack(value: object) -> Packed:
 
 
 def unpack(packed: Packed) -> Any:
-    """What was packed; its tensors lie where they were received."""
+    """Restore what was packed; its tensors lie where they were received."""
 
     class Unpickler(pickle.Unpickler):
         def persistent_load(self, place: tuple[int, int, torch.dtype, torch.Size]) -> Tensor:

@@ -20,7 +20,7 @@ class Draw(NamedTuple):
 
 
 def draws(seed: int, frames: int, start: int, count: int) -> list[Draw]:
-    """`count` frames of the stream over `frames` training frames, from position `start`."""
+    """Draw `count` frames of the stream over `frames` training frames, from position `start`."""
     result = []
     for position in range(start, start + count):
         epoch, place = divmod(position, frames)
@@ -29,7 +29,7 @@ def draws(seed: int, frames: int, start: int, count: int) -> list[Draw]:
 
 
 def share(start: int, stop: int, rank: int, count: int) -> range:
-    """Numbers of the batches of process `rank` of `count` in the forward passes start..stop-1."""
+    """Number the batches of process `rank` of `count` in forward passes start..stop-1."""
     return range(start * count + rank, stop * count + rank, count)
 
 

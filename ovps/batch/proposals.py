@@ -12,7 +12,7 @@ from ovps.model.unclaimed import mean_features
 
 
 def make_proposals(voxels: VoxelBatch, voxel_segment: Tensor, config: ClusterConfig) -> Proposals:
-    """The clusters of unlabelled voxels off the ground, as inference finds them among unclaimed voxels.
+    """Cluster the unlabelled voxels off the ground, as inference does with unclaimed voxels.
 
     Args:
         voxels: one frame of V voxels.

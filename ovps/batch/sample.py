@@ -21,7 +21,7 @@ from ovps.model.inputs import VoxelBatch
 
 @dataclass
 class Batch:
-    """What one forward pass sees.
+    """The input and the targets of one forward pass.
 
     Attributes:
         voxels: B frames.
@@ -47,7 +47,7 @@ def make_sample(
     base: ClassSplit | None,
     proposals: ClusterConfig | None = None,
 ) -> Batch:
-    """A batch of one frame, augmented by (seed, epoch, frame).
+    """Make a batch of one frame, augmented by (seed, epoch, frame).
 
     Args:
         base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
@@ -64,7 +64,7 @@ def make_sample(
 
 
 def join(samples: list[Batch]) -> Batch:
-    """Samples as one batch, in order."""
+    """Join samples into one batch, in order."""
     return Batch(
         collate([s.voxels for s in samples]),
         [t for s in samples for t in s.targets],

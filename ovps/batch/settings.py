@@ -12,7 +12,7 @@ class _Settings(BaseModel):
 
 
 class AugmentationConfig(_Settings):
-    """What may be done to the points of a frame. Everything off is the identity, exactly.
+    """Settings of augmentation, of points. With everything off a frame is exactly as it was.
 
     Attributes:
         rotate: about z, by an angle uniform over the circle.
@@ -29,7 +29,7 @@ class AugmentationConfig(_Settings):
 
 
 class DataConfig(_Settings):
-    """Which frames, and how they reach the network.
+    """Settings of which frames are trained on, and how they reach the network.
 
     Attributes:
         subsets: the data set's own splits to train on.

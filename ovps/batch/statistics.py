@@ -21,7 +21,7 @@ from ovps.progress import progress
 
 @dataclass(frozen=True, eq=False)
 class ClipStatistics:
-    """Of the valid voxels of the training frames.
+    """Statistics of the CLIP features of the training frames' valid voxels.
 
     Attributes:
         mean: (C,) float32.
@@ -33,7 +33,7 @@ class ClipStatistics:
 
 
 def measure(store: Store, frames: Sequence[FrameRef], limit: int) -> ClipStatistics:
-    """Statistics of at most `limit` frames, spread evenly over `frames`.
+    """Measure the CLIP features of at most `limit` frames, spread evenly over `frames`.
 
     Raises:
         CacheError: none of them has a CLIP feature.
@@ -61,13 +61,13 @@ def measure(store: Store, frames: Sequence[FrameRef], limit: int) -> ClipStatist
 
 
 def save_statistics(statistics: ClipStatistics, path: Path) -> None:
-    """As safetensors; float64 keeps `mean_l1` exact."""
+    """Write statistics as safetensors; float64 keeps `mean_l1` exact."""
     tensors = {"mean": statistics.mean, "mean_l1": torch.tensor(statistics.mean_l1, dtype=torch.float64)}
     write_whole(path, save(tensors))
 
 
 def load_statistics(path: Path) -> ClipStatistics:
-    """What `save_statistics` wrote.
+    """Read statistics that `save_statistics` wrote.
 
     Raises:
         CheckpointError: missing or damaged.

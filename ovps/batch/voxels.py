@@ -22,7 +22,7 @@ METRES = 1 / 25
 
 
 def frame_batch(frame: CachedFrame, grid: Grid, transform: NDArray[np.float64] | None = None) -> VoxelBatch:
-    """One frame as a batch of one.
+    """Voxelise a cached frame into a batch of one.
 
     Args:
         frame: N points with the CLIP features of the cache's own voxels.
@@ -49,7 +49,7 @@ def frame_batch(frame: CachedFrame, grid: Grid, transform: NDArray[np.float64] |
 def average_clip(
     frame: CachedFrame, point_voxel: NDArray[np.int64], voxels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """CLIP features of new voxels: the mean over their points of the feature of each point's cached voxel.
+    """Compute CLIP features of new voxels: each is the mean, over its points, of their cached voxels' features.
 
     Only points that a camera sees take part, as when the cache was made: a new voxel is valid exactly if one of its
     points is seen, which is what stage 1 would have found on the new grid. On the cache's own grid and without a
@@ -78,7 +78,7 @@ def describe(
     point_voxel: NDArray[np.int64],
     grid: Grid,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Hand-made inputs of the LiDAR encoder, per voxel.
+    """Compute the hand-made inputs of the LiDAR encoder, per voxel.
 
     Returns:
         (V, INPUT_DIM) float32: mean of x, y, z and rho (units of 1/METRES metres), of cos and sin of the azimuth and
@@ -114,7 +114,7 @@ def _place_in_cell(position: NDArray[np.float64], coords: NDArray[np.int32], gri
 
 
 def collate(batches: list[VoxelBatch]) -> VoxelBatch:
-    """Batches of frames as one, in order."""
+    """Join batches of frames into one, in order."""
     if len(batches) == 1:
         return batches[0]
     frames = np.cumsum([0] + [b.frames for b in batches])

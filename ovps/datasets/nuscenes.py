@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyquaternion import Quaternion
 
 from ovps.datasets.nuscenes_tables import inside_dataroot, open_tables, scenes_of_subset, take_again
 from ovps.datasets.reading import SKIP, is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
 from ovps.errors import DatasetError, FrameError
+from ovps.extras import extra
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import Taxonomy, load_taxonomy
+
+with extra("nuscenes"):
+    from pyquaternion import Quaternion
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 _LIDAR = "LIDAR_TOP"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ovps.errors import DatasetError
+from ovps.extras import extra
 
 Rows = list[dict[str, Any]]
 
@@ -109,7 +110,8 @@ def scenes_of_subset(tables: Any, subset: str) -> list[str]:
     Raises:
         DatasetError: no such split, or none of its scenes is present.
     """
-    from nuscenes.utils.splits import create_splits_scenes
+    with extra("nuscenes"):
+        from nuscenes.utils.splits import create_splits_scenes
 
     file = Path(tables.table_root) / "splits.json"
     official = create_splits_scenes()
@@ -156,7 +158,8 @@ def inside_dataroot(dataroot: Path, filename: str, table: Path) -> str:
 
 def _opened(dataroot: Path, version: str, tables: dict[str, Rows]) -> Any:
     # imported here: the devkit takes seconds, and workers that only read files never need it
-    from nuscenes.nuscenes import NuScenes
+    with extra("nuscenes"):
+        from nuscenes.nuscenes import NuScenes
 
     class Opened(NuScenes):
         """Takes the tables that were checked instead of reading them again."""
@@ -234,7 +237,8 @@ def _check_maps(folder: Path, tables: dict[str, Rows]) -> None:
 
 def _check_categories(folder: Path, rows: Rows) -> None:
     """Labels need the category.json that came with them: every other archive has one of its own, without `index`."""
-    from nuscenes.utils.color_map import get_colormap
+    with extra("nuscenes"):
+        from nuscenes.utils.color_map import get_colormap
 
     path = folder / "category.json"
     without = [row["name"] for row in rows if not isinstance(row.get("index"), int)]

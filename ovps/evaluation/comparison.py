@@ -13,7 +13,7 @@ MAIN = "ovps"
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One system, for one split and seed.
+    """The scores of one system, for one split and seed.
 
     Attributes:
         system: its name.
@@ -37,28 +37,28 @@ class Spread:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Of the values that are there; None where there are none."""
+    """Compute mean and spread of a score over seeds, ignoring seeds without a value; None if none has one."""
     found = [v for v in values if v is not None]
     return Spread(fmean(found), stdev(found) if len(found) > 1 else None, len(found)) if found else None
 
 
 def main_system(systems: Sequence[str]) -> str:
-    """The one that the others are compared with: the method, or the last one where it is not among them."""
+    """Choose the system that the others are compared with: the method, or the last one where it is not among them."""
     return MAIN if MAIN in systems else systems[-1]
 
 
 def references_of(cells: Sequence[Scored], main: str) -> Scored:
-    """The cell that speaks for the reference rows of a split: the main system's lowest seed, else any first one."""
+    """Choose the run whose reference rows speak for a split: the main system's lowest seed, else the first there is."""
     return min(cells, key=lambda c: (c.system != main, c.seed))
 
 
 def group_spread(cells: Sequence[Scored], group: str, score: str, row: str = "system") -> Spread | None:
-    """Over cells of one system: a field of GroupScore, or `recall` and `recall_merged`, of a row by name."""
+    """Compute mean and spread of a group's score over seeds: a field of GroupScore, or `recall`, `recall_merged`."""
     return spread(_score(cell.result, group, score, row) for cell in cells)
 
 
 def class_spread(cells: Sequence[Scored], name: str, score: str) -> Spread | None:
-    """Over cells of one system: a field of ClassScore."""
+    """Compute mean and spread of a class's score over seeds: a field of ClassScore."""
     return spread(getattr(c, score) for cell in cells for c in cell.result.system.panoptic.classes if c.name == name)
 
 

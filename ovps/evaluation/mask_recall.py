@@ -20,7 +20,7 @@ COVERED = 0.5  # a segment is found at this point-IoU or more
 
 @dataclass(eq=False)
 class RecallCounts:
-    """Segments and how many of them were found, by class id: (256,) int64 each."""
+    """Counts, by class id, of segments and of those that were found, (256,) int64 each."""
 
     segments: NDArray[np.int64]
     found: NDArray[np.int64]
@@ -38,7 +38,7 @@ class RecallCounts:
 def true_segments(
     semantic: NDArray[np.integer], instance: NDArray[np.integer], *, min_points: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Segments of at least `min_points` points.
+    """List the true segments of at least `min_points` points.
 
     Args:
         semantic: (N,) class ids, 0 unlabelled.
@@ -58,7 +58,7 @@ def true_segments(
 def best_iou(
     point_segment: NDArray[np.integer], count: int, point_voxel: NDArray[np.integer], masks: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """For each true segment, the best IoU of any mask, counted in points.
+    """Find, for each true segment, the best IoU of any mask, counted in points.
 
     Unlabelled points count nowhere, as in PQ; labelled points of small segments count as outside.
 

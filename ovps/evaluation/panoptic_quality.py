@@ -32,7 +32,7 @@ Ints = NDArray[np.integer]
 
 @dataclass(eq=False)
 class PanopticCounts:
-    """What is added up over frames. Arrays are indexed by class id.
+    """The counts that PQ is made of, added up over frames. Arrays are indexed by class id.
 
     Attributes:
         tp, fp, fn: (256,) int64 segments.
@@ -82,20 +82,20 @@ class PanopticCounts:
             np.add.at(missed, keys[unmatched, 0], 1)
 
     def per_class(self) -> tuple[NDArray[np.float64], ...]:
-        """PQ, SQ, RQ, IoU of every class id, each (256,) float64 in 0..1."""
+        """Compute PQ, SQ, RQ and IoU of every class id, each (256,) float64 in 0..1."""
         sq = self.iou / np.maximum(self.tp, 1)
         rq = self.tp / np.maximum(self.tp + 0.5 * self.fp + 0.5 * self.fn, 0.5)  # the least sum above 0 is 0.5
         return sq * rq, sq, rq, class_iou(self.confusion)
 
 
 def confusion(true_class: Ints, pred_class: Ints) -> NDArray[np.int64]:
-    """(256, 256) int64 from (N,) class ids: points by true class (rows) and predicted class (columns)."""
+    """Count points by true class (rows) and predicted class (columns), (256, 256) int64, from class ids (N,)."""
     pairs = np.asarray(true_class, np.int64) * CLASSES + np.asarray(pred_class, np.int64)
     return np.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
 
 
 def class_iou(points: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU per class id (256,) of a confusion; points of true class 0 do not count, a class that is nowhere gets 0."""
+    """Compute IoU by class id, (256,); points of true class 0 do not count, and a class that is nowhere gets 0."""
     points = points.copy()
     points[UNLABELLED] = 0
     hit = points.diagonal()

@@ -23,21 +23,21 @@ SEEDS = 5
 
 
 def nearest_entry(features: NDArray[np.float32], valid: NDArray[np.bool_], vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """The entry whose best synonym has the highest cosine: (M, C) features to (M,) int64, -1 where not valid."""
+    """Find the entry nearest to each feature (M, C), by its best synonym's cosine: (M,) int64, -1 where not valid."""
     similarity = features @ vocabulary.embeddings.T  # the features' length does not change which text is nearest
     nearest = vocabulary.class_index[similarity.argmax(1)] if len(features) else np.zeros(0, np.int64)
     return np.where(valid, nearest, NO_ENTRY)
 
 
 def clip_argmax(frame: CachedFrame, vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """(N,) int64, entry of each point by its voxel's CLIP feature, -1 where it has none."""
+    """Name each point by its voxel's CLIP feature: entries (N,) int64, -1 where it has none."""
     return nearest_entry(frame.clip, frame.valid, vocabulary)[frame.point_voxel]
 
 
 def true_masks(
     frame: CachedFrame, semantic: NDArray[np.integer], instance: NDArray[np.integer], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The true segments, named by CLIP.
+    """Name the true segments by CLIP.
 
     Args:
         semantic, instance: (N,) decoded ground truth of the frame.
@@ -59,7 +59,7 @@ def true_masks(
 def random_class(
     entry: NDArray[np.integer], instance: NDArray[np.integer], vocabulary: Vocabulary, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Predicted segments with classes drawn at random from the entries of the same kind.
+    """Redraw the classes of predicted segments at random from the entries of the same kind.
 
     Args:
         entry: (N,) predicted entries, -1 unlabelled.

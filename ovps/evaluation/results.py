@@ -28,7 +28,7 @@ class _Model(BaseModel):
 
 
 class ClassScore(_Model):
-    """One class. `segments` counts the true ones that PQ knows of: found ones, and missed ones of `min_points`."""
+    """The scores of one class. `segments` are the true ones: those found, and those missed of `min_points`."""
 
     id: int
     name: str
@@ -111,7 +111,7 @@ def _group_score(scores: list[ClassScore]) -> GroupScore:
 
 
 def panoptic_result(counts: PanopticCounts, taxonomy: Taxonomy, novel: Iterable[int]) -> PanopticResult:
-    """Scores per class and per group; `novel` are class ids."""
+    """Turn counts into scores per class and per group; `novel` are class ids."""
     novel_ids = set(novel)
     pq, sq, rq, iou = counts.per_class()
     scores = [
@@ -140,7 +140,7 @@ def _group_results(scores: list[ClassScore]) -> dict[str, GroupScore]:
 
 
 def mean_result(results: list[PanopticResult]) -> PanopticResult:
-    """The mean over runs on the same frames (seeds), class by class; groups are means of those."""
+    """Average runs on the same frames (seeds), class by class; groups are means of those."""
     scores = []
     for same_class in zip(*(r.classes for r in results), strict=True):
         means = {f: fmean(getattr(s, f) for s in same_class) for f in ("pq", "sq", "rq", "iou", "tp", "fp", "fn")}
@@ -149,7 +149,7 @@ def mean_result(results: list[PanopticResult]) -> PanopticResult:
 
 
 def recall_result(counts: RecallCounts, taxonomy: Taxonomy, novel: Iterable[int]) -> RecallResult:
-    """Recall per class and pooled per group."""
+    """Turn counts into recall per class, and pooled per group."""
     novel_ids = set(novel)
 
     def share(ids: list[int]) -> GroupRecall:
@@ -164,7 +164,7 @@ def recall_result(counts: RecallCounts, taxonomy: Taxonomy, novel: Iterable[int]
 
 
 def miou_result(points: NDArray, taxonomy: Taxonomy, novel: Iterable[int]) -> dict[str, float | None]:
-    """mIoU per group of a confusion (256, 256), over the classes that occur in its ground truth.
+    """Compute mIoU per group of a confusion (256, 256), over the classes that occur in its ground truth.
 
     For parts of the points (with a CLIP feature, without), where a class may well not occur at all.
     """
@@ -187,13 +187,13 @@ class FrameScore(_Model):
 
 
 def frame_pq(counts: PanopticCounts, ids: Iterable[int]) -> float | None:
-    """Mean PQ over those of the classes `ids` that have a true segment in `counts`; None: none of them has."""
+    """Average PQ over those of the classes `ids` that have a true segment in `counts`; None if none of them has."""
     pq = counts.per_class()[0]
     return mean_or_none(float(pq[i]) for i in ids if counts.tp[i] + counts.fn[i])
 
 
 def mean_or_none(values: Iterable[float]) -> float | None:
-    """Their mean; None of nothing."""
+    """Average some values; None if there are none."""
     found = list(values)
     return fmean(found) if found else None
 
@@ -207,7 +207,7 @@ class Row(_Model):
     instances: bool = True  # False: no instances are predicted, PQ says something about stuff only
 
     def score(self, group: str, name: str) -> float | None:
-        """A field of GroupScore; None where it says nothing about this row."""
+        """Look up a field of GroupScore; None where it says nothing about this row."""
         whole = self.instances or name not in ("pq", "sq", "rq", "pq_dagger", "pq_present") or group.endswith("/stuff")
         return getattr(self.panoptic.groups[group], name) if whole else None
 
@@ -269,7 +269,7 @@ class EvalResult(_Model):
 
 
 def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
-    """The inference settings that an evaluation was made with."""
+    """Read back the inference settings that an evaluation was made with."""
     known = result.inference
     merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
     classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
@@ -277,5 +277,5 @@ def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
 
 
 def describe_inference(result: EvalResult) -> str:
-    """The thresholds and the naming of masks that an evaluation was made with, for people."""
+    """Describe, for people, the thresholds and the naming of masks that an evaluation was made with."""
     return ", ".join(f"{k} {v}" for k, v in result.inference.items() if not isinstance(v, dict))

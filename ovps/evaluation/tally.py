@@ -36,7 +36,7 @@ _CHANCE = [f"random_class/{seed}" for seed in range(SEEDS)]
 
 @dataclass(eq=False)
 class Tally:
-    """Counts over frames.
+    """The counts of an evaluation, added up over frames.
 
     Args:
         taxonomy: of the data set.
@@ -114,7 +114,7 @@ class Tally:
                 self._recall[name + part].add(classes, best_iou(segment, len(classes), row[points], masks))
 
     def summary(self) -> dict[str, Any]:
-        """The measured fields of `EvalResult`."""
+        """Compute the measured fields of `EvalResult`."""
         results = {n: panoptic_result(c, self.taxonomy, self.novel) for n, c in self._panoptic.items()}
         chance = mean_result([results[n] for n in _CHANCE])
         labelled = {part: int(points[UNLABELLED + 1 :].sum()) for part, points in self._parts.items()}

@@ -24,7 +24,7 @@ def predict_frame(
     classifier: ClassifierConfig,
     variants: tuple[str, ...] = (),
 ) -> FramePrediction:
-    """Labels of every point of a batch of one frame.
+    """Predict a class and an instance for every point of one frame.
 
     Args:
         system: of the network.

@@ -19,7 +19,7 @@ LISTED = 20  # names in a sentence
 
 @dataclass(frozen=True, eq=False)
 class PointLabels:
-    """N points.
+    """Predicted classes and instances of N points.
 
     Attributes:
         entry: (N,) int64, row of the vocabulary's entries, -1 where nothing was predicted.
@@ -32,7 +32,7 @@ class PointLabels:
 
 @dataclass(frozen=True, eq=False)
 class FramePrediction:
-    """One frame.
+    """Everything that is predicted on one frame.
 
     Attributes:
         labels: as the inference settings say.
@@ -48,7 +48,7 @@ class FramePrediction:
 
 
 def class_ids(vocabulary: Vocabulary, taxonomy: Taxonomy) -> NDArray[np.int64]:
-    """(E + 1,) int64: the class id of each entry by its name, 0 for distractors; the last is 0, so that entry -1 is.
+    """Map entries to class ids by name, (E + 1,) int64: 0 for distractors, and at the end 0 for entry -1.
 
     Raises:
         VocabularyError: no entry is a class of the taxonomy.
@@ -63,18 +63,18 @@ def class_ids(vocabulary: Vocabulary, taxonomy: Taxonomy) -> NDArray[np.int64]:
 
 
 def named_classes(vocabulary: Vocabulary, taxonomy: Taxonomy) -> tuple[ClassInfo | None, ...]:
-    """The class that each entry is named after, by `ovps.taxonomy.name_key`; None for distractors."""
+    """Find the class that each entry is named after, by `ovps.taxonomy.name_key`; None for distractors."""
     return tuple(taxonomy.by_key.get(name_key(name)) for name in vocabulary.names)
 
 
 def unnamed_classes(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
-    """Names of the classes that no entry is named after: nothing is ever called that."""
+    """List the classes that no entry is named after, which are therefore never predicted."""
     named = {c.name for c in named_classes(vocabulary, taxonomy) if c}
     return [c.name for c in taxonomy.classes if c.name not in named]
 
 
 def class_warnings(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
-    """What of a vocabulary does not fit the classes that it is scored on, a sentence each."""
+    """List what does not fit between a vocabulary and the classes that it is scored on, a sentence each."""
     pairs = list(zip(vocabulary.entries, named_classes(vocabulary, taxonomy), strict=True))
     unnamed, distractors = unnamed_classes(vocabulary, taxonomy), [e.name for e, c in pairs if c is None]
     other_kind = [f"{e.name}:{c.kind}" for e, c in pairs if c and c.kind != e.kind]

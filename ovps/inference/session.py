@@ -54,7 +54,7 @@ class Session:
 
     @cached_property
     def classes(self) -> ClassText:
-        """The vocabulary as the run's system takes it."""
+        """Entries of the vocabulary as tensors for the run's system, on its device."""
         return self.run.system.classes(self.vocabulary, self.run.info.classes.names).to(self.device)
 
 
@@ -68,7 +68,7 @@ def open_session(
     split: str | None = None,
     device: str | None = None,
 ) -> Session:
-    """Load everything and check that it belongs together.
+    """Load a run, a cache and a vocabulary, and check that they belong together.
 
     Raises:
         ConfigError: no such split.
@@ -95,7 +95,7 @@ def open_session(
 
 
 def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:
-    """The run's own `merge` and `classifier` settings with `key.sub=value` on top.
+    """Read the `merge` and `classifier` settings of a run, and change them by `key.sub=value`.
 
     Raises:
         CheckpointError: no run, or a damaged one.
@@ -113,7 +113,7 @@ def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig
 
 
 def frames_of(store: Store, subset: str) -> list[FrameRef]:
-    """The frames of a subset, by scene and index.
+    """List the frames of a subset, by scene and index.
 
     Raises:
         ConfigError: there are none.
@@ -130,7 +130,7 @@ def frames_of(store: Store, subset: str) -> list[FrameRef]:
 
 
 def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
-    """The frames of a subset, to be scored.
+    """List the frames of a subset, all of which have labels.
 
     Raises:
         ConfigError: there are none, or some have no labels.
@@ -151,7 +151,7 @@ def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
 def predictions(
     session: Session, frames: Sequence[FrameRef], variants: tuple[str, ...] = ()
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:
-    """Each frame and what the run says about it, with a progress bar."""
+    """Iterate over frames and the predictions of the run on them, with a progress bar."""
     run = session.run
     with progress("inference", "frames", len(frames)) as counter:
         for ref in frames:

@@ -32,7 +32,7 @@ META_FLAGS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
 def leave_out(
     semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy
 ) -> tuple[NDArray[np.int64], int]:
-    """Class ids (N,) with what the format has no room for unlabelled, and the number of instances left out.
+    """Make instances unlabelled that the format has no room for; return class ids (N,) and how many were left out.
 
     Of each class of things the 999 instances with most points stay; of equally large ones, those of lower number.
     """
@@ -49,7 +49,7 @@ def leave_out(
 def encode(
     semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy, *, frame: str | None = None
 ) -> NDArray[np.uint16]:
-    """Class ids (N,) and instances (N,), any numbers, to submission labels (N,) uint16.
+    """Encode class ids (N,) and instances (N,), any numbers, as submission labels (N,) uint16.
 
     Raises:
         ConfigError: a class the format has no room for, or more than 999 instances of one class in a frame, of which
@@ -81,7 +81,7 @@ def write_labels(folder: Path, subset: str, token: str, labels: NDArray[np.uint1
 
 
 def save_arrays(path: Path, **arrays: NDArray) -> Path:
-    """A compressed npz, whole or not at all.
+    """Write arrays as a compressed npz, whole or not at all.
 
     Raises:
         StorageError: the disk is full or read-only.
@@ -92,7 +92,7 @@ def save_arrays(path: Path, **arrays: NDArray) -> Path:
 
 
 def write_meta(folder: Path, subset: str, *, use_camera: bool, use_external: bool) -> Path:
-    """submission.json.
+    """Write submission.json.
 
     Args:
         use_camera: the predictions depend on images of the frames they are of.
@@ -113,7 +113,7 @@ def write_meta(folder: Path, subset: str, *, use_camera: bool, use_external: boo
 def check_submission(
     folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy, *, allow_unlabelled: bool = True
 ) -> list[str]:
-    """Read every file back; an empty list means a valid submission.
+    """Read every file of a submission back and list its faults; an empty list means that it is valid.
 
     Args:
         points: number of points by frame token; exactly these frames must be there.

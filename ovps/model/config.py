@@ -16,6 +16,8 @@ class EncoderConfig(BaseModel):
         channels: of each level, fine to coarse; a level halves the resolution of the one before.
         blocks: residual blocks per level, on the way down and on the way up.
         kernel: side of the convolutions inside a level, odd.
+        backend: engine of the sparse convolutions, by name: `minkowski` (MinkowskiEngine), or `torch`, which needs no
+            compiler. Weights fit both.
         norm: `batch`, or `layer`, which depends on no other voxel and so on no other frame or process.
     """
 
@@ -25,6 +27,7 @@ class EncoderConfig(BaseModel):
     blocks: int = Field(2, ge=1)
     kernel: int = Field(3, ge=1)
     norm: Norm = "batch"
+    backend: str = "minkowski"
 
     @model_validator(mode="after")
     def _check(self) -> EncoderConfig:

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup, escape
 
 from ovps.evaluation.comparison import Spread
 
 WIDTH, ROW, LABEL, VALUE, HEAD = 560, 22, 150, 90, 8
 NOTHING = "\u2013"  # a dash, where a score says nothing
+
+Score = float | Spread | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its caption.
+
+    Attributes:
+        kind: of chart, as the style sheet names it: `curve`, or `chart` and the colour of a group of classes.
+        svg: its texts escaped.
+        value, aside: beside the caption, set off from it.
+        ends: below the left and the right end.
+    """
+
+    kind: str
+    caption: str
+    svg: Markup
+    value: str = ""
+    aside: str = ""
+    ends: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -20,34 +42,43 @@ class Bar:
     value: Spread | None
 
 
-def bar_chart(title: str, kind: str, bars: Sequence[Bar], chance: float | None, top: float) -> str:
+def bar_chart(title: str, part: str, bars: Sequence[Bar], chance: float | None, top: float) -> Figure:
     """A figure of horizontal bars.
 
     Args:
-        kind: `all`, `base` or `novel`, which decides the colour.
+        part: `all`, `base` or `novel`, which decides the colour.
         chance: where a dashed line stands; None: none.
         top: score at the right end, common to charts that are to be compared.
     """
     height = HEAD + ROW * len(bars) + 4
     drawn = "".join(_bar(bar, HEAD + ROW * i, top) for i, bar in enumerate(bars))
-    line = ""
     if chance is not None:
         x = _x(chance, top)
-        line = f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{height - 2}"/>'
-    heading = escape(title)
-    about = escape("; ".join(f"{b.name} {text(b.value)}" for b in bars))
-    shown = f"<span>chance {100 * chance:.1f}</span>" if chance is not None else ""
-    return (
-        f'<figure class="chart {kind}"><figcaption>{heading}{shown}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{heading}: {about}">{drawn}{line}</svg></figure>'
-    )
+        drawn += f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{height - 2}"/>'
+    about = f"{title}: {'; '.join(f'{b.name} {text(b.value)}' for b in bars)}"
+    aside = "" if chance is None else f"chance {percent(chance)}"
+    return Figure(f"chart {part}", title, svg(WIDTH, height, about, drawn), aside=aside)
 
 
-def text(value: Spread | None) -> str:
+def svg(width: int, height: int, about: str, drawn: str) -> Markup:
+    """An inline SVG; `about` says in words what is drawn, `drawn` is markup whose texts are escaped."""
+    return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(about)}">{drawn}</svg>')
+
+
+def percent(value: Score) -> str:
+    """In percent, `14.6`; a dash where there is nothing."""
+    mean = value.mean if isinstance(value, Spread) else value
+    return NOTHING if mean is None else f"{100 * mean:.1f}"
+
+
+def deviation(value: Score) -> str:
+    """The standard deviation in percent, ` ± 0.4`; empty where there is none."""
+    return f" ± {100 * value.sd:.1f}" if isinstance(value, Spread) and value.sd is not None else ""
+
+
+def text(value: Score) -> str:
     """In percent, `14.6 ± 0.4`; a dash where there is nothing."""
-    if value is None:
-        return NOTHING
-    return f"{100 * value.mean:.1f}" + (f" ± {100 * value.sd:.1f}" if value.sd is not None else "")
+    return percent(value) + deviation(value)
 
 
 def _bar(bar: Bar, y: int, top: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from html import escape
+
+from ovps.report.charts import Figure, svg
 
 WIDTH, HEIGHT, PAD = 260, 96, 4
 POINTS = 200  # of a drawn line; more would not be seen
@@ -16,13 +17,19 @@ def curve_names(metrics: list[dict[str, float]]) -> list[str]:
     return sorted(names, key=lambda n: (rank.get(n, 3 if n.startswith("loss/") else 4), n))
 
 
-def curve(metrics: list[dict[str, float]], name: str) -> str:
-    """A figure of one scalar over steps: every value faint, their running mean on top, first and last as text."""
+def curves(metrics: list[dict[str, float]]) -> list[Figure]:
+    """Figures of everything in a run's `metrics.jsonl` that is worth one."""
+    return [figure for name in curve_names(metrics) if (figure := curve(metrics, name))]
+
+
+def curve(metrics: list[dict[str, float]], name: str) -> Figure | None:
+    """One scalar over steps: every value faint, their running mean on top; None where it is absent or always zero."""
     points = [(x["step"], x[name]) for x in metrics if name in x and math.isfinite(x[name])]
-    if not any(v for _, v in points):
-        return ""  # not there, or a part that is switched off
-    smooth = [v for _, v in points] if name == "learning_rate" else _smooth([v for _, v in points])
-    low, high = min(v for _, v in points), max(v for _, v in points)
+    values = [v for _, v in points]
+    if not any(values):
+        return None
+    smooth = values if name == "learning_rate" else _smooth(values)
+    low, high = min(values), max(values)
     first, last = points[0][0], points[-1][0]
 
     def line(values: list[float], kind: str) -> str:
@@ -32,14 +39,11 @@ def curve(metrics: list[dict[str, float]], name: str) -> str:
         at = [(_at(points[i][0], first, last, WIDTH), HEIGHT - _at(values[i], low, high, HEIGHT)) for i in kept]
         return f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in at)}"/>'
 
-    label = escape(name.removeprefix("loss/").replace("last/", "last layer: ").replace("_", " "))
-    drawn = line([v for _, v in points], "raw") + line(smooth, "smooth")
-    return (
-        f'<figure class="curve"><figcaption>{label} <b>{smooth[-1]:.3g}</b></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}, {points[0][1]:.3g} to {smooth[-1]:.3g}">'
-        f'{drawn}</svg><div class="ends"><span>step {first:.0f}: {points[0][1]:.3g}</span>'
-        f"<span>step {last:.0f}</span></div></figure>"
-    )
+    label = name.removeprefix("loss/").replace("last/", "last layer: ").replace("_", " ")
+    about = f"{label}, {values[0]:.3g} to {smooth[-1]:.3g}"
+    drawn = svg(WIDTH, HEIGHT, about, line(values, "raw") + line(smooth, "smooth"))
+    ends = (f"step {first:.0f}: {values[0]:.3g}", f"step {last:.0f}")
+    return Figure("curve", label, drawn, value=f"{smooth[-1]:.3g}", ends=ends)
 
 
 def _smooth(values: list[float]) -> list[float]:

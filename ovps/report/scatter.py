@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import escape
+
+from ovps.report.charts import Figure, svg
 
 WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 560, 300, 40, 36, 130, 12
 CLOSE = 13  # names nearer than this above each other are moved apart
@@ -20,11 +23,11 @@ class Point:
     y: float
 
 
-def scatter(title: str, x_name: str, points: Sequence[Point], kind: str) -> str:
+def scatter(title: str, x_name: str, points: Sequence[Point], part: str) -> Figure:
     """A figure of named points, both axes from zero; scores in percent.
 
     Args:
-        kind: `all`, `base` or `novel`, which decides the colour.
+        part: `all`, `base` or `novel`, which decides the colour.
     """
     right, top = (_nice(max(values)) for values in ([p.x for p in points], [100 * p.y for p in points]))
 
@@ -41,13 +44,9 @@ def scatter(title: str, x_name: str, points: Sequence[Point], kind: str) -> str:
     quarters = [i / 4 for i in range(5)]
     grid = "".join(_line(*at(0, top * q), at(right, 0)[0], top * q) for q in quarters)
     ticks = "".join(_tick(*at(right * q, 0), right * q) for q in quarters)
-    heading, about = escape(title), escape("; ".join(f"{p.name} {p.x:.1f}, {100 * p.y:.1f}" for p in points))
-    return (
-        f'<figure class="chart scatter {kind}"><figcaption>{heading}'
-        f"<span>{escape(x_name)} to the right</span></figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{heading}: {about}">{grid}{ticks}{drawn}</svg>'
-        "</figure>"
-    )
+    about = f"{title}: {'; '.join(f'{p.name} {p.x:.1f}, {100 * p.y:.1f}' for p in points)}"
+    picture = svg(WIDTH, HEIGHT, about, grid + ticks + drawn)
+    return Figure(f"chart scatter {part}", title, picture, aside=f"{x_name} to the right")
 
 
 def _line(x: float, y: float, end: float, label: float) -> str:

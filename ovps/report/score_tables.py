@@ -1,24 +1,98 @@
-"""Tables of the report as HTML."""
+"""Tables of scores, by group of classes and by class, as the templates lay them out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from ovps.evaluation.results import GROUPS, EvalResult, GroupRecall, PanopticResult
+from ovps.evaluation.results import GROUPS, ClassScore, EvalResult, GroupRecall, PanopticResult, Row
+from ovps.report.charts import Score
+from ovps.report.page import spaced
 from ovps.taxonomy import Taxonomy
 
-
-def percent(value: float | None) -> str:
-    return "&ndash;" if value is None else f"{100 * value:.1f}"
+TILES = ("all", "base", "novel", "novel/things", "novel/stuff")
 
 
-def cell(value: float | None, extra: str = "") -> str:
-    return f"<td class='num {'none' if value is None else ''} {extra}'>{percent(value)}</td>"
+@dataclass(frozen=True)
+class Tile:
+    """PQ of a group of classes in large, with chance and mIoU below."""
+
+    title: str
+    part: str
+    pq: Score
+    chance: Score
+    miou: Score
 
 
-def badge(novel: bool) -> str:
-    return f"<span class='badge {'novel' if novel else 'base'}'>{'novel' if novel else 'base'}</span>"
+@dataclass(frozen=True)
+class Column:
+    """A group of classes: `all`, `base` or `novel` ones, and of these `all`, `things` or `stuff`."""
+
+    part: str
+    members: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One system, variant, reference or score, over the groups of its table.
+
+    Attributes:
+        kind: as the style sheet names it: `system`, `variant`, `reference`, `reference apart` or nothing.
+        about: in small below the name.
+    """
+
+    name: str
+    scores: Sequence[Score]
+    kind: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """Lines over groups of classes.
+
+    Attributes:
+        first: head of the column of names.
+    """
+
+    first: str
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """One class.
+
+    Attributes:
+        score: of the system that speaks for the table.
+        colour: red, green, blue.
+        chance: its score where classes are drawn at random.
+        recall: of masks, of the same system.
+        scores: of several systems, where the table compares them.
+    """
+
+    score: ClassScore
+    colour: tuple[int, int, int]
+    chance: Score
+    recall: GroupRecall
+    scores: Sequence[Score] = ()
+
+
+@dataclass(frozen=True)
+class Details:
+    """All scores of one system.
+
+    Attributes:
+        of: which one.
+        seen_points: share of the labelled points that have a CLIP feature.
+    """
+
+    of: str
+    seen_points: float
+    scores: GroupTable
+    classes: Sequence[ClassLine]
 
 
 def groups_of(result: PanopticResult) -> list[str]:
@@ -26,104 +100,88 @@ def groups_of(result: PanopticResult) -> list[str]:
     return [g for g in GROUPS if g in result.groups]
 
 
-def group_head(groups: list[str], first: str) -> str:
-    """Two header rows: all, base, novel above; all, things, stuff below."""
-    spans = {s: sum(g.split("/")[0] == s for g in groups) for s in ("all", "base", "novel")}
-    above = "".join(f"<th class='{s} edge' colspan='{n}'>{s}</th>" for s, n in spans.items() if n)
-    below = "".join(f"<th class='num {_classes(g)}'>{_second(g)}</th>" for g in groups)
-    return f"<thead><tr><th rowspan='2'>{first}</th>{above}</tr><tr>{below}</tr></thead>"
-
-
-def _second(group: str) -> str:
-    return group.partition("/")[2] or "all"
-
-
-def _classes(group: str) -> str:
-    """Of a cell: which part of the table it is in, and whether that part begins here."""
-    return part_of(group) + ("" if "/" in group else " edge")
-
-
 def part_of(group: str) -> str:
     """`all`, `base` or `novel`."""
     return group.partition("/")[0]
 
 
-def _line(name: str, values: Mapping[str, float | None], groups: list[str], kind: str = "") -> str:
-    return f"<tr class='{kind}'><th>{name}</th>{''.join(cell(values.get(g), _classes(g)) for g in groups)}</tr>"
+def tiles(score: Callable[[str, str], Score], chance: Row, prefix: str = "") -> list[Tile]:
+    """The groups that matter; `score` finds a group's score by name, None where there is none."""
+    return [
+        Tile(f"{prefix}{g.replace('/', ' ')} PQ", part_of(g), pq, chance.score(g, "pq"), score(g, "miou"))
+        for g in TILES
+        if (pq := score(g, "pq")) is not None
+    ]
 
 
-def system_table(result: EvalResult, score: str) -> str:
+def group_table(first: str, groups: Sequence[str], lines: Sequence[Line]) -> GroupTable:
+    """A table over `groups`, to which the scores of all lines belong in order."""
+    columns = [Column(part, members or "all") for part, _, members in (g.partition("/") for g in groups)]
+    return GroupTable(first, columns, lines)
+
+
+def system_table(result: EvalResult, score: str) -> GroupTable:
     """One line for the system, its variants and the references; `score` is a field of GroupScore."""
     groups = groups_of(result.system.panoptic)
-    lines = []
-    for row in result.rows:
-        kind = "system" if row is result.system else "variant" if row in result.variants else "reference"
-        name = escape(result.run if row is result.system else row.name.replace("_", " "))
-        label = f"{name}<small>{escape(row.description)}</small>"
-        lines.append(_line(label, {g: row.score(g, score) for g in groups}, groups, kind))
-    return f"<table>{group_head(groups, 'system')}<tbody>{''.join(lines)}</tbody></table>"
-
-
-def score_table(result: EvalResult) -> str:
-    """All scores of the system by group, mask recall and what cameras see with them."""
-    groups = groups_of(result.system.panoptic)
-    scores = result.system.panoptic.groups
-    names: list[tuple[str, Callable]] = [
-        ("PQ", lambda s: s.pq),
-        ("PQ, classes present", lambda s: s.pq_present),
-        ("SQ", lambda s: s.sq),
-        ("RQ", lambda s: s.rq),
-        ("PQ†", lambda s: s.pq_dagger),
-        ("mIoU", lambda s: s.miou),
+    rows = [
+        (result.run, result.system, "system"),
+        *((spaced(row.name), row, "variant") for row in result.variants),
+        *((spaced(row.name), row, "reference") for row in result.references),
     ]
-    lines = [_line(name, {g: get(scores[g]) for g in groups}, groups) for name, get in names]
-    for part, text in (("seen", "with a CLIP feature"), ("unseen", "without one")):
-        lines.append(_line(f"mIoU, points {text}", result.miou[part], groups))
-    recalls = {
-        "queries": "mask recall, any query",
-        "queries/seen": "… points with a CLIP feature",
-        "queries/unseen": "… points without one",
-        "merged": "mask recall, after the merge",
+    lines = [Line(name, [row.score(g, score) for g in groups], kind, row.description) for name, row, kind in rows]
+    return group_table("system", groups, lines)
+
+
+def details(result: EvalResult, taxonomy: Taxonomy, of: str = "the run") -> Details:
+    """All scores of one system, by group and by class."""
+    return Details(of, result.seen_points, _score_table(result), class_lines(result, taxonomy, "pq"))
+
+
+def _score_table(result: EvalResult) -> GroupTable:
+    """All scores of the system by group, mask recall and what cameras see with them."""
+    groups, scores = groups_of(result.system.panoptic), result.system.panoptic.groups
+    recall = {key: {g: r.recall for g, r in found.groups.items()} for key, found in result.mask_recall.items()}
+
+    def field(name: str) -> Mapping[str, Score]:
+        return {g: getattr(scores[g], name) for g in groups}
+
+    lines = {
+        "PQ": field("pq"),
+        "PQ, classes present": field("pq_present"),
+        "SQ": field("sq"),
+        "RQ": field("rq"),
+        "PQ†": field("pq_dagger"),
+        "mIoU": field("miou"),
+        "mIoU, points with a CLIP feature": result.miou["seen"],
+        "mIoU, points without one": result.miou["unseen"],
+        "mask recall, any query": recall["queries"],
+        "… points with a CLIP feature": recall["queries/seen"],
+        "… points without one": recall["queries/unseen"],
+        "mask recall, after the merge": recall["merged"],
     }
-    for key, text in recalls.items():
-        found = result.mask_recall[key].groups
-        lines.append(_line(text, {g: found[g].recall for g in groups if g in found}, groups))
-    return f"<table>{group_head(groups, 'score')}<tbody>{''.join(lines)}</tbody></table>"
+    return group_table("score", groups, [Line(n, [v.get(g) for g in groups]) for n, v in lines.items()])
 
 
-def class_table(result: EvalResult, taxonomy: Taxonomy) -> str:
-    """Every class: scores with a bar for PQ, matched, false and missed segments, mask recall, chance."""
-    chance = {c.name: c.pq for row in result.references if row.name == "random_class" for c in row.panoptic.classes}
-    recall = result.mask_recall["queries"].classes
-    lines = []
-    for c in sorted(result.system.panoptic.classes, key=lambda c: (c.novel, c.kind == "stuff", c.id)):
-        absent = not c.points
-        red, green, blue = taxonomy.by_id[c.id].color
-        name = (
-            f"<span class='swatch' style='background:rgb({red},{green},{blue})'></span>"
-            f"{escape(c.name.replace('_', ' '))} {badge(c.novel)}"
+def class_lines(
+    result: EvalResult,
+    taxonomy: Taxonomy,
+    score: Literal["pq", "iou"],
+    systems: Sequence[Callable[[str], Score]] = (),
+) -> list[ClassLine]:
+    """Every class, base before novel, things before stuff.
+
+    Args:
+        score: a field of ClassScore, of which chance is shown.
+        systems: each finds the score of a class by name.
+    """
+    chance = {c.name: getattr(c, score) for row in result.references[:1] for c in row.panoptic.classes}
+    return [
+        ClassLine(
+            score=c,
+            colour=taxonomy.by_id[c.id].color,
+            chance=chance.get(c.name),
+            recall=result.mask_recall["queries"].classes[c.name],
+            scores=[find(c.name) for find in systems],
         )
-        bar = f"<span class='bar {'novel' if c.novel else 'base'}' style='width:{100 * c.pq:.1f}%'></span>"
-        counts = "".join(f"<td class='num'>{v:,.0f}</td>" for v in (c.tp, c.fp, c.fn, c.points))
-        lines.append(
-            f"<tr{' class=absent' if absent else ''}><th>{name}</th><td>{c.kind}</td>"
-            f"<td class='barcell'><span class='track'>{bar}</span></td>{cell(c.pq, 'strong')}{cell(chance.get(c.name))}"
-            f"{cell(c.sq)}{cell(c.rq)}{cell(c.iou)}{_recall_cell(recall[c.name])}{counts}</tr>"
-        )
-    heads = "".join(
-        f"<th class='num'>{h}</th>"
-        for h in ("PQ", "chance", "SQ", "RQ", "IoU", "mask recall", "matched", "false", "missed", "points")
-    )
-    return (
-        f"<table><thead><tr><th>class</th><th></th><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    )
-
-
-def _recall_cell(recall: GroupRecall) -> str:
-    return f"<td class='num' title='{recall.found} of {recall.segments}'>{percent(recall.recall)}</td>"
-
-
-def facts(values: Mapping[str, str]) -> str:
-    """Names and values."""
-    lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in values.items())
-    return f"<dl>{lines}</dl>"
+        for c in sorted(result.system.panoptic.classes, key=lambda c: (c.novel, c.kind == "stuff", c.id))
+    ]

@@ -1,30 +1,36 @@
-"""The report of an experiment: systems beside each other, mean and spread over seeds, one HTML file."""
+"""The report of an experiment: systems beside each other, mean and spread over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
 
-from ovps.evaluation.comparison import (
-    Scored,
-    Spread,
-    class_spread,
-    group_spread,
-    main_system,
-    references_of,
-    spread,
-)
+from ovps.evaluation.comparison import Scored, class_spread, group_spread, main_system, references_of, spread
 from ovps.evaluation.results import EvalResult
-from ovps.report import markup as parts
-from ovps.report.charts import NOTHING, Bar, bar_chart, text
+from ovps.report.charts import NOTHING, Bar, Figure, bar_chart
+from ovps.report.curves import curves
+from ovps.report.gallery import Gallery, gallery
+from ovps.report.page import Page, counted, render, spaced
 from ovps.report.pictures import FrameView
-from ovps.report.run_page import details
 from ovps.report.scatter import Point, scatter
-from ovps.report.score_tables import badge, group_head, groups_of, part_of
+from ovps.report.score_tables import (
+    ClassLine,
+    Details,
+    GroupTable,
+    Line,
+    Tile,
+    class_lines,
+    details,
+    group_table,
+    groups_of,
+    part_of,
+    tiles,
+)
 from ovps.taxonomy import Taxonomy
 
-SCORES = {
+SCORES = {  # and their titles
     "pq": "PQ",
     "miou": "mIoU",
     "rq": "RQ",
@@ -77,13 +83,16 @@ class ComparisonContent:
     provenance: Mapping[str, Mapping[str, str]]
     missing: Sequence[str] = ()
     not_measured: Sequence[str] = ()
-    systems: tuple[str, ...] = field(init=False)
-    splits: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def systems(self) -> list[str]:
+        """Those that are scored, in the order of the table."""
         there = {c.system for c in self.cells}
-        object.__setattr__(self, "systems", tuple(s for s in self.descriptions if s in there))
-        object.__setattr__(self, "splits", tuple(dict.fromkeys(c.split for c in self.cells)))
+        return [s for s in self.descriptions if s in there]
+
+    @cached_property
+    def splits(self) -> list[str]:
+        return list(dict.fromkeys(c.split for c in self.cells))
 
     @property
     def main(self) -> str:
@@ -97,107 +106,128 @@ class ComparisonContent:
         return references_of([c for c in self.cells if c.split == split], self.main)
 
 
+@dataclass(frozen=True, eq=False)
+class Split:
+    """All systems on one split.
+
+    Attributes:
+        result: speaks for the reference rows.
+        seeds: of the system that has most.
+        charts: PQ and mIoU over the groups that matter, on one scale each.
+        pq: of systems and groups.
+        tables: the same of the other scores, by title.
+        columns: systems that the tables of classes compare.
+        classes: titles and lines.
+    """
+
+    name: str
+    result: EvalResult
+    seeds: int
+    charts: Sequence[Figure]
+    pq: GroupTable
+    tables: Sequence[tuple[str, GroupTable]]
+    columns: Sequence[str]
+    classes: Sequence[tuple[str, Sequence[ClassLine]]]
+
+
+@dataclass(frozen=True)
+class System:
+    """What a system is and costs; its numbers as text."""
+
+    name: str
+    description: str
+    steps: str
+    parameters: str
+    minutes: str
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SystemsPage(Page):
+    """Everything that `systems_page.html` shows.
+
+    Attributes:
+        extent: how many systems, splits and seeds.
+        result: of the main system on the first split.
+        random: systems whose CLIP has random weights.
+        missing: see `ComparisonContent`.
+        costs: a score against minutes of training; nothing where these are not known.
+    """
+
+    template: ClassVar[str] = "systems_page.html"
+    extent: Sequence[str]
+    result: EvalResult
+    random: Sequence[str]
+    missing: Sequence[str]
+    tiles: Sequence[Tile]
+    splits: Sequence[Split]
+    systems: Sequence[System]
+    costs: Sequence[Figure]
+    details: Details
+    galleries: Sequence[Gallery]
+    curves_title: str
+
+
 def render_comparison(content: ComparisonContent) -> str:
     """The whole page."""
     split = content.splits[0]
     first = content.references(split)
-    sections = [
-        _header(content),
-        *(_split(content, s) for s in content.splits),
-        _systems(content),
-        details(first.result, content.taxonomy, f"{first.system}, split {split}, seed {first.seed}"),
-        *(_frames(content, p) for p in content.pictures),
-        parts.curves(content.metrics, f"Training of {first.system}, split {split}, seed {first.seed}"),
-        parts.provenance(content.provenance, content.not_measured),
-    ]
-    return parts.document(content.title, sections)
+    of = f"{first.system}, split {split}, seed {first.seed}"
+    cells = content.of(content.main, split)
+    page = SystemsPage(
+        title=content.title,
+        extent=[
+            counted(len(content.systems), "system"),
+            counted(len(content.splits), "split"),
+            counted(len({c.seed for c in content.cells}), "seed"),
+        ],
+        result=first.result,
+        random=[s for s in content.systems if any(c.result.weights_random for c in content.cells if c.system == s)],
+        missing=content.missing,
+        tiles=tiles(lambda g, s: group_spread(cells, g, s), first.result.references[0], f"{content.main}: "),
+        splits=[_split(content, s) for s in content.splits],
+        systems=[_system(content, s) for s in content.systems],
+        costs=_costs(content),
+        details=details(first.result, content.taxonomy, of),
+        galleries=[_gallery(content, p) for p in content.pictures],
+        curves_title=f"Training of {of}",
+        curves=curves(content.metrics),
+        provenance=content.provenance,
+        not_measured=content.not_measured,
+    )
+    return render(page)
 
 
-def _frames(content: ComparisonContent, pictures: Pictures) -> str:
+def _gallery(content: ComparisonContent, pictures: Pictures) -> Gallery:
     novel = content.references(pictures.split).result.novel
     title = "Frames" + (f", split {pictures.split}" if len(content.splits) > 1 else "")
-    return parts.frames(pictures.views, content.taxonomy, novel, pictures.no_images, pictures.rule, title)
+    return gallery(pictures.views, content.taxonomy, novel, pictures.no_images, pictures.rule, title)
 
 
-def _header(content: ComparisonContent) -> str:
-    first = content.references(content.splits[0]).result
-    seeds = sorted({c.seed for c in content.cells})
-    about = (
-        f"{_count(len(content.systems), 'system')}, {_count(len(content.splits), 'split')},"
-        f" {_count(len(seeds), 'seed')} · {first.frames:,} frames of <b>{escape(first.subset)}</b>,"
-        f" {escape(first.cache.dataset)} {escape(first.cache.dataset_version)} · {escape(first.cache.encoder)}"
-    )
-    missing = ""
-    if content.missing:
-        listed = "; ".join(content.missing[:12]) + (" …" if len(content.missing) > 12 else "")
-        missing = f"<p class='warning'><b>Not done yet:</b> {escape(listed)}. Run the experiment again to go on.</p>"
-    return (
-        f"<header><h1>{escape(content.title)}</h1><p class='lead'>{about}</p>{_random_clip(content)}{missing}"
-        f"<div class='tiles'>{_tiles(content, content.splits[0])}</div><p class='note'>Vocabulary at test time:"
-        f" {escape(', '.join(n.replace('_', ' ') for n in first.vocabulary))}.</p></header>"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _random_clip(content: ComparisonContent) -> str:
-    """A warning for all, or for the systems whose CLIP has random weights."""
-    random = [s for s in content.systems if any(c.result.weights_random for c in content.cells if c.system == s)]
-    if len(random) == len(content.systems):
-        return parts.RANDOM_CLIP
-    if not random:
-        return ""
-    return (
-        f"<p class='warning'><b>Random CLIP weights</b> behind {escape(', '.join(random))}: these rows show what chance"
-        " looks like, not what the method does.</p>"
-    )
-
-
-def _tiles(content: ComparisonContent, split: str) -> str:
-    cells, chance = content.of(content.main, split), content.references(split).result.references[0]
-    tiles = []
-    for group in ("all", "base", "novel", "novel/things", "novel/stuff"):
-        pq = group_spread(cells, group, "pq")
-        if pq is None:
-            continue
-        spread_text = f" ± {100 * pq.sd:.1f}" if pq.sd is not None else ""
-        tiles.append(
-            f"<div class='tile {part_of(group)}'><span>{content.main}: {group.replace('/', ' ')} PQ</span>"
-            f"<b>{100 * pq.mean:.1f}<i>{spread_text}</i></b><small>chance {_percent(chance.score(group, 'pq'))} · mIoU"
-            f" {text(group_spread(cells, group, 'miou'))}</small></div>"
-        )
-    return "".join(tiles)
-
-
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f}"
-
-
-def _split(content: ComparisonContent, split: str) -> str:
+def _split(content: ComparisonContent, split: str) -> Split:
     result = content.references(split).result
-    novel = [c.name.replace("_", " ") for c in result.system.panoptic.classes if c.novel]
-    seeds = max(len(content.of(s, split)) for s in content.systems)
-    over = f"Mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
-    tables = {score: _table(content, split, score) for score in SCORES}
-    more = "".join(f"<h3>{escape(SCORES[s])}</h3><div class='wide'>{tables[s]}</div>" for s in SCORES if s != "pq")
-    return (
-        f"<section><h2>Split {escape(split)}</h2><p class='note'>Never labelled in training (but for systems trained"
-        f" with all labels): {escape(', '.join(novel)) or 'nothing'}. {over}, in percent, by the rules of"
-        f" nuscenes-devkit: segments of at least {result.min_points} points; a class without any counts as 0.</p>"
-        f"{_charts(content, split)}<h3>PQ</h3><div class='wide'>{tables['pq']}</div>"
-        f"<details open><summary>mIoU, RQ, SQ, mask recall</summary>{more}</details>"
-        f"<details open><summary>Classes</summary><h3>PQ of each class</h3>"
-        f"<div class='wide'>{_class_table(content, split, 'pq')}</div><h3>IoU of each class</h3>"
-        f"<div class='wide'>{_class_table(content, split, 'iou')}</div></details></section>"
+    there = [s for s in content.systems if content.of(s, split)]
+
+    def classes(score: Literal["pq", "iou"]) -> list[ClassLine]:
+        systems = [lambda name, s=s: class_spread(content.of(s, split), name, score) for s in there]
+        return class_lines(result, content.taxonomy, score, systems)
+
+    return Split(
+        name=split,
+        result=result,
+        seeds=max(len(content.of(s, split)) for s in there),
+        charts=_charts(content, split),
+        pq=_table(content, split, "pq"),
+        tables=[(title, _table(content, split, score)) for score, title in SCORES.items() if score != "pq"],
+        columns=there,
+        classes=[("PQ of each class", classes("pq")), ("IoU of each class", classes("iou"))],
     )
 
 
-def _charts(content: ComparisonContent, split: str) -> str:
+def _charts(content: ComparisonContent, split: str) -> list[Figure]:
     """PQ and mIoU of every system over the groups that matter, on one scale."""
     reference = content.references(split).result.references[0]
-    rows = []
+    charts = []
     for score in CHART_SCORES:
         found = {
             group: [Bar(system, group_spread(content.of(system, split), group, score)) for system in content.systems]
@@ -205,7 +235,7 @@ def _charts(content: ComparisonContent, split: str) -> str:
         }
         highest = [b.value.mean + (b.value.sd or 0) for bars in found.values() for b in bars if b.value]
         top = max([*highest, 0.01])
-        rows += [
+        charts += [
             bar_chart(
                 f"{SCORES[score]}, {group.replace('/', ' ')}",
                 part_of(group),
@@ -216,15 +246,17 @@ def _charts(content: ComparisonContent, split: str) -> str:
             for group, bars in found.items()
             if any(b.value for b in bars)
         ]
-    return f"<div class='charts'>{''.join(rows)}</div>"
+    return charts
 
 
-def _table(content: ComparisonContent, split: str, score: str) -> str:
-    """Systems x groups, the main system's variants below it, reference rows set apart at the end."""
+def _table(content: ComparisonContent, split: str, score: str) -> GroupTable:
+    """Systems x groups, the main system's variants below it, reference rows set apart at the end.
+
+    What each line is stands in the table of PQ alone, and recall has no variants and references.
+    """
     reference = content.references(split)
     groups = groups_of(reference.result.system.panoptic)
-    whole = score in ("pq", "miou", "rq", "sq")  # which variants and references have
-    described = score == "pq"
+    whole, described = not score.startswith("recall"), score == "pq"
     lines = []
     for system in content.systems:
         cells = content.of(system, split)
@@ -233,83 +265,35 @@ def _table(content: ComparisonContent, split: str, score: str) -> str:
         is_main = system == content.main
         about = content.descriptions[system] if described else ""
         if len(cells) != len(content.of(content.main, split)):
-            about += f" ({_count(len(cells), 'seed')})"
-        values = {g: group_spread(cells, g, score) for g in groups}
-        lines.append(_line(system, about, values, groups, "system" if is_main else ""))
+            about += f" ({counted(len(cells), 'seed')})"
+        scores = [group_spread(cells, g, score) for g in groups]
+        lines.append(Line(system, scores, "system" if is_main else "", about))
         for row in reference.result.variants if is_main and whole else ():
-            values = {g: group_spread(cells, g, score, row.name) for g in groups}
-            lines.append(
-                _line(f"{system}, {row.name}", row.description if described else "", values, groups, "variant")
-            )
+            scores = [group_spread(cells, g, score, row.name) for g in groups]
+            lines.append(Line(f"{system}, {row.name}", scores, "variant", row.description if described else ""))
     for number, row in enumerate(reference.result.references if whole else ()):
-        values = {g: spread([row.score(g, score)]) for g in groups}
-        about = _of(row.name, row.description, reference.system) if described else ""
-        name = row.name.replace("_", " ")
-        lines.append(_line(name, about, values, groups, "reference" if number else "reference apart"))
-    return f"<table>{group_head(groups, 'system')}<tbody>{''.join(lines)}</tbody></table>"
+        of = f", of {reference.system}" if row.name == "random_class" else ""  # whose segments it is made of
+        about = row.description + of if described else ""
+        kind = "reference" if number else "reference apart"
+        lines.append(Line(spaced(row.name), [row.score(g, score) for g in groups], kind, about))
+    return group_table("system", groups, lines)
 
 
-def _of(name: str, description: str, system: str) -> str:
-    """Whose segments a reference row is made of."""
-    return f"{description}, of {system}" if name == "random_class" else description
-
-
-def _line(name: str, about: str, values: Mapping[str, Spread | None], groups: Sequence[str], kind: str) -> str:
-    small = f"<small>{escape(about)}</small>" if about else ""
-    cells = "".join(_cell(values[g], f"{part_of(g)}{'' if '/' in g else ' edge'}") for g in groups)
-    return f"<tr class='{kind}'><th>{escape(name)}{small}</th>{cells}</tr>"
-
-
-def _cell(value: Spread | None, kind: str) -> str:
-    if value is None:
-        return f"<td class='num none {kind}'>{NOTHING}</td>"
-    sd = "" if value.sd is None else f"<small> ± {100 * value.sd:.1f}</small>"
-    return f"<td class='num {kind}'>{100 * value.mean:.1f}{sd}</td>"
-
-
-def _class_table(content: ComparisonContent, split: str, score: str) -> str:
-    """Classes x systems."""
-    reference: EvalResult = content.references(split).result
-    there = [s for s in content.systems if content.of(s, split)]
-    chance = {c.name: c for row in reference.references[:1] for c in row.panoptic.classes}
-    lines = []
-    for c in sorted(reference.system.panoptic.classes, key=lambda c: (c.novel, c.kind == "stuff", c.id)):
-        colour = "rgb({},{},{})".format(*content.taxonomy.by_id[c.id].color)
-        swatch = f"<span class='swatch' style='background:{colour}'></span>"
-        name = f"{swatch}{escape(c.name.replace('_', ' '))} {badge(c.novel)}"
-        cells = "".join(_cell(class_spread(content.of(s, split), c.name, score), "") for s in there)
-        drawn = _cell(spread([getattr(chance[c.name], score)]), "edge")
-        lines.append(f"<tr class='{'' if c.points else 'absent'}'><th>{name}</th><td>{c.kind}</td>{cells}{drawn}</tr>")
-    heads = "".join(f"<th class='num'>{escape(s)}</th>" for s in there)
-    return (
-        f"<table><thead><tr><th>class</th><th></th>{heads}<th class='num edge'>chance</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table>"
+def _system(content: ComparisonContent, name: str) -> System:
+    cells = [c for c in content.cells if c.system == name]
+    minutes = spread(c.training_minutes for c in cells)
+    parameters = cells[0].result.parameters
+    return System(
+        name=name,
+        description=content.descriptions[name],
+        steps=f"{cells[0].result.step:,}",
+        parameters=f"{parameters:,}" if parameters else NOTHING,
+        minutes=f"{minutes.mean:.1f}" + (f" ± {minutes.sd:.1f}" if minutes.sd else "") if minutes else NOTHING,
+        seeds=len({c.seed for c in cells}),
     )
 
 
-def _systems(content: ComparisonContent) -> str:
-    """What each system is and costs."""
-    lines = []
-    for system in content.systems:
-        cells = [c for c in content.cells if c.system == system]
-        minutes = spread(c.training_minutes for c in cells)
-        took = NOTHING if minutes is None else f"{minutes.mean:.1f}" + (f" ± {minutes.sd:.1f}" if minutes.sd else "")
-        parameters, steps = cells[0].result.parameters, cells[0].result.step
-        lines.append(
-            f"<tr><th>{escape(system)}</th><td>{escape(content.descriptions[system])}</td>"
-            f"<td class='num'>{steps:,}</td><td class='num'>{f'{parameters:,}' if parameters else NOTHING}</td>"
-            f"<td class='num'>{took}</td><td class='num'>{len({c.seed for c in cells})}</td></tr>"
-        )
-    return (
-        "<section><h2>Systems</h2><p class='note'>All share encoder, decoder, data, merge and evaluation. Minutes are"
-        " those of training, the mean time of a step times their number.</p><div class='wide'><table><thead><tr>"
-        "<th>system</th><th>what it is</th><th class='num'>steps</th><th class='num'>parameters</th>"
-        "<th class='num'>minutes</th><th class='num'>seeds</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table></div>{_cost(content)}</section>"
-    )
-
-
-def _cost(content: ComparisonContent) -> str:
+def _costs(content: ComparisonContent) -> list[Figure]:
     """Base PQ of every system against the minutes that its training took, on the first split."""
     points = []
     for system in content.systems:
@@ -317,6 +301,4 @@ def _cost(content: ComparisonContent) -> str:
         minutes, pq = spread(c.training_minutes for c in cells), group_spread(cells, "base", "pq")
         if minutes and pq:
             points.append(Point(system, minutes.mean, pq.mean))
-    if not points:
-        return ""
-    return f"<div class='charts'>{scatter('PQ of base classes', 'minutes of training', points, 'base')}</div>"
+    return [scatter("PQ of base classes", "minutes of training", points, "base")] if points else []

@@ -14,7 +14,7 @@ BUILT_IN = {
 
 
 def get(name: str) -> System:
-    """A system by name.
+    """Load a system by name.
 
     Raises:
         ConfigError: none of that name; the remedy lists those there are.
@@ -24,5 +24,5 @@ def get(name: str) -> System:
 
 
 def names() -> tuple[str, ...]:
-    """Of all systems: the built-in ones, and those of other installed packages."""
+    """List the names of all systems: the built-in ones, and those of other installed packages."""
     return plugins.names(GROUP, BUILT_IN)

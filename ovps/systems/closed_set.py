@@ -41,12 +41,12 @@ class LearnedClassifier(nn.Module):
         nn.init.constant_(self.linear.bias, logit(class_prior))
 
     def forward(self, class_embedding: Tensor, classes: ClassText) -> Tensor:
-        """(..., C) embeddings and E classes whose text is that of `closed_text` to logits (..., E)."""
+        """Give logits (..., E) for embeddings (..., C) and E classes whose text is that of `closed_text`."""
         return self.linear(class_embedding.float() * self._scale) @ classes.text.T
 
 
 def closed_text(names: Sequence[str], trained: Sequence[str]) -> Tensor:
-    """(E, K) float32: row e is 1 at the trained class that entry e is named after.
+    """Make the text of a closed set, (E, K) float32: row e is 1 at the trained class that entry e is named after.
 
     Raises:
         ValueError: a name that is not among the trained: a closed set has no other.

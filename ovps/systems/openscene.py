@@ -31,7 +31,7 @@ from ovps.vocabulary import Vocabulary
 
 
 class VoxelNetwork(nn.Module):
-    """LiDAR voxels to points in CLIP space."""
+    """A sparse U-Net that takes LiDAR voxels to points in CLIP space."""
 
     def __init__(self, config: ModelConfig, input_dim: int, clip_dim: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class VoxelNetwork(nn.Module):
         self.out = mlp(config.width, config.width, clip_dim)
 
     def forward(self, batch: VoxelBatch) -> Tensor:
-        """(V, C) float32, any length."""
+        """Predict a point in CLIP space for every voxel, (V, C) float32, of any length."""
         return self.out(self.encoder(batch.coords, batch.features)).float()
 
 
@@ -49,7 +49,7 @@ def distillation_loss(
     valid: Tensor,
     reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
 ) -> Tensor:
-    """1 - cos, averaged over the voxels that have a CLIP feature, ().
+    """Average 1 - cos over the voxels that have a CLIP feature, ().
 
     Args:
         features, clip: (V, C).
@@ -62,14 +62,14 @@ def distillation_loss(
 
 
 def ensemble_features(features: Tensor, batch: VoxelBatch, classes: ClassText) -> Tensor:
-    """2D-3D ensemble: of its own feature and F_clip a voxel keeps the one that is nearer to some text, (V, C)."""
+    """Keep, per voxel, its own feature or F_clip, whichever is nearer to some text (2D-3D ensemble), (V, C)."""
     own = class_cosines(features, classes).amax(dim=1)
     clip = class_cosines(batch.clip, classes).amax(dim=1)
     return torch.where((batch.clip_valid & (clip > own))[:, None], batch.clip, features)
 
 
 def segment(features: Tensor, batch: VoxelBatch, classes: ClassText, config: MergeConfig) -> Panoptic:
-    """Each voxel takes the nearest text; things are the connected pieces of a class. Arguments as `fill_uncovered`."""
+    """Name each voxel by the nearest text; connected pieces of a class are things. Arguments as `fill_uncovered`."""
     chosen = ensemble_features(features, batch, classes)
     nobody = torch.full((len(features),), NO_ENTRY, dtype=torch.int64, device=features.device)
     empty = Panoptic(nobody, torch.zeros_like(nobody), nobody)
@@ -79,7 +79,7 @@ def segment(features: Tensor, batch: VoxelBatch, classes: ClassText, config: Mer
 
 @dataclass(frozen=True, eq=False)
 class VoxelAnswer:
-    """What a network without queries says about a frame: (V, C) in CLIP space."""
+    """The answer of a network without queries: a point in CLIP space for every voxel, (V, C)."""
 
     features: Tensor
     batch: VoxelBatch
@@ -92,7 +92,7 @@ class VoxelAnswer:
         raise ValueError(f"no variant {name}")
 
     def masks(self, merged: Panoptic, config: MergeConfig) -> Tensor:
-        """Its masks are its segments."""
+        """Return its segments: a network without queries has no other masks."""
         keys = merged.voxel_class * len(self.batch.coords) + merged.voxel_instance
         return keys == keys.unique()[:, None]
 
@@ -114,7 +114,7 @@ class VoxelSystem:
         return VoxelNetwork(config, shape.input_dim, shape.clip_dim)
 
     def training_classes(self, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
-        """Not looked at."""
+        """Return the whole vocabulary, which the loss does not look at."""
         return ClassText.of(vocabulary, ())
 
     def classes(self, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:
@@ -144,7 +144,7 @@ class VoxelSystem:
         return VoxelAnswer(network(batch), batch, classes)
 
     def reads_camera(self, config: ModelConfig, classifier: ClassifierConfig, variant: str | None) -> bool:
-        """Always: its own feature or CLIP's, whichever is nearer to some text."""
+        """Say yes always: a voxel keeps its own feature or CLIP's, whichever is nearer to some text."""
         return True
 
 

@@ -21,7 +21,7 @@ from ovps.model.masks import MaskForm, mask_probability
 
 
 def pooled_clip(mask_logits: Tensor, clip: Tensor, valid: Tensor, form: MaskForm) -> tuple[Tensor, Tensor]:
-    """Mean CLIP feature of the voxels in each mask that have one.
+    """Average, over each mask, the CLIP features of its voxels that have one.
 
     Args:
         mask_logits: (Q, V).
@@ -46,7 +46,7 @@ def ensemble_probability(
     tau: Tensor | float,
     config: ClassifierConfig,
 ) -> Tensor:
-    """(Q, E): whether the query is an object at all, times which class it is [FC-CLIP, section 3.3].
+    """Class probabilities (Q, E): is the query an object at all, times which class it is [FC-CLIP, section 3.3].
 
     Which class: p_in^(1-w) p_out^w, renormalised, with p_in the softmax over cosines to the class embedding and p_out
     to pooled CLIP; p_in alone for a mask without CLIP. Whether: FC-CLIP has a learned "no object" in its softmax; the

@@ -27,7 +27,7 @@ from ovps.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes that the data decide and not the config.
+    """Sizes of a network that the data decide, not the config.
 
     Attributes:
         input_dim: channels of `VoxelBatch.features`.
@@ -43,18 +43,18 @@ class Shape:
 
 
 class Answer(Protocol):
-    """What a network says about one frame, before any threshold."""
+    """The output of a network for one frame, before any threshold."""
 
     def segment(self, merge: MergeConfig) -> Panoptic:
-        """Classes and instances of the frame's voxels."""
+        """Merge the answer into a class and an instance for every voxel of the frame."""
         ...
 
     def variant(self, name: str, merged: Panoptic, merge: MergeConfig) -> Panoptic:
-        """Another merge of the same answer, of those that the system lists; `merged` is what `segment` gave."""
+        """Merge the answer in another way, one that the system lists; `merged` is what `segment` gave."""
         ...
 
     def masks(self, merged: Panoptic, merge: MergeConfig) -> Tensor:
-        """(Q, V) bool, the masks that mask recall asks about."""
+        """Return the masks that mask recall asks about, (Q, V) bool."""
         ...
 
 
@@ -76,11 +76,11 @@ class System(Protocol):
     uses_text: bool
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
-        """A network, weights drawn from torch's generator. It takes a `VoxelBatch`."""
+        """Build a network that takes a `VoxelBatch`, its weights drawn from torch's generator."""
         ...
 
     def training_classes(self, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
-        """The classes that it is supervised with, in the order of `base`; nothing of a novel class.
+        """Take from a vocabulary the classes that training is supervised with, in the order of `base`; none is novel.
 
         Raises:
             VocabularyError: a base class has no entry.
@@ -88,7 +88,7 @@ class System(Protocol):
         ...
 
     def classes(self, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:
-        """The entries of a vocabulary to answer with; `trained` are the names of the classes it was trained on.
+        """Take all entries of a vocabulary to answer with; `trained` names the classes that the run was trained on.
 
         Raises:
             VocabularyError: an entry that it cannot know.
@@ -105,7 +105,7 @@ class System(Protocol):
         config: LossConfig,
         reduce: Callable[[Tensor], Tensor],
     ) -> LossTerms:
-        """The loss of what the network gave for a batch, in float32.
+        """Compute the loss of the network's outputs for a batch, in float32.
 
         Args:
             network: for what it learns besides its outputs, like the classifier.
@@ -125,7 +125,7 @@ class System(Protocol):
         merge: MergeConfig,
         classifier: ClassifierConfig,
     ) -> Answer:
-        """What a network in evaluation mode says about a batch of one frame.
+        """Run a network, in evaluation mode, on a batch of one frame.
 
         Raises:
             ConfigError: a way to name masks that this system does not have.
@@ -133,5 +133,5 @@ class System(Protocol):
         ...
 
     def reads_camera(self, config: ModelConfig, classifier: ClassifierConfig, variant: str | None) -> bool:
-        """Whether the labels of a frame depend on its images, through their CLIP features."""
+        """Say whether the labels of a frame depend on its images, through their CLIP features."""
         ...

@@ -34,7 +34,7 @@ MASK_THRESHOLD = 0.5  # of the masks that mask recall asks about
 
 @dataclass(frozen=True, eq=False)
 class MaskAnswer:
-    """What a network with queries says about a frame; thresholds make segments of it.
+    """The answer of a network with queries: their classes and masks, of which thresholds make segments.
 
     Attributes:
         probability: (Q, E) of the classes.
@@ -139,7 +139,7 @@ class QuerySystem:
         merge: MergeConfig,
         classifier: ClassifierConfig,
     ) -> Tensor:
-        """Class probabilities of the queries of one frame (Q, E)."""
+        """Compute the class probabilities of the queries of one frame, (Q, E)."""
         embedding = output.class_embedding[0]
         logits = network.class_logits(embedding, classes)
         if classifier.classes == "unified":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from driveworld import build_world
 from ovps.progress import show_warnings
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages
@@ -23,6 +22,8 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
         return
     if world is not None:
         assert data.dataroot is not None  # given with a world
+        from driveworld import build_world  # an extra: only where a world is asked for
+
         command = BuildWorldOptions(out=data.dataroot, **world.model_dump()).command_line()
         with stages.stage(command):
             build_world(data.dataroot, **world.model_dump())

@@ -45,7 +45,7 @@ def test_shares_are_of_the_points_of_the_frames_with_that_camera():
     assert (found.points_least, found.points_least_frame, found.points_median) == (100, "a", 200)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(10, 200), st.floats(0, 0.1))
+@given(st.integers(0, 2**32 - 1), st.integers(60, 200), st.floats(0, 0.1))  # a few sweeps may look alike by chance
 def test_a_spread_of_its_own_is_no_outlier_but_half_a_sweep_is(seed, frames, spread):
     """From the constant sweeps of one LiDAR to the varying ones of another."""
     counts = 100_000 * (1 + spread * np.random.default_rng(seed).uniform(-1, 1, frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyErro
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import GROUPS, frame_pq, settings_of
+from ovps.inference import session as inference
 from ovps.inference.session import inference_settings, open_session, predictions
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary
@@ -164,15 +166,28 @@ def test_errors(made, tmp_path):
     with pytest.raises(ConfigError, match="not an evaluation"):
         load_result(tmp_path)
 
-    unlabelled = write_synthetic_store(tmp_path / "unlabelled", frames=1, labelled=False)
-    with pytest.raises(ConfigError, match="no labels"):
-        evaluate(run, unlabelled)
-
     own = Store.open(cache).vocabulary
     other = Vocabulary(own.entries, own.embeddings, own.class_index, "RN50", own.weights_sha256)
     save_vocabulary(other, tmp_path / "other.safetensors")
     with pytest.raises(VocabularyError, match="another CLIP"):
         evaluate(run, cache, vocabulary=tmp_path / "other.safetensors")
+
+
+def test_frames_without_labels_are_told_before_the_first_one(made, tmp_path, monkeypatch):
+    """The first frame of val has labels, the second has none."""
+    run, _ = made
+    store = write_synthetic_store(tmp_path / "store", frames=1, subsets=("val",), partition_frames=1)
+    other = write_synthetic_store(tmp_path / "other", frames=2, subsets=("val",), partition_frames=1, labelled=False)
+    (folder,) = (other / "partitions").glob("synthetic-0000.000001-*.zarr")
+    shutil.copytree(folder, store / "partitions" / folder.name)
+    shutil.copy(other / "manifest/synthetic-0000.000001.parquet", store / "manifest")
+
+    def no_frame(*arguments):
+        raise AssertionError("a frame was predicted")
+
+    monkeypatch.setattr(inference, "predict_frame", no_frame)
+    with pytest.raises(ConfigError, match=r"1 of 2 frames of val have no labels .*frame synthetic-0000-001"):
+        evaluate(run, store)
 
 
 def test_the_terminal_says_when_weights_are_random(result, tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from ovps import progress
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.results import FrameScore
+from ovps.training.metrics import last_step
 from ovps.training.run import load_run
 from pipelines import train as train_module
 from pipelines.evaluate import load_result
@@ -41,6 +43,7 @@ from pipelines.experiment.provenance import CodeState, code_state
 from pipelines.experiment.runner import run_experiment
 from pipelines.experiment.schema import experiments, load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
+from pipelines.experiment.table import markdown
 from pipelines.experiment.trainings import plan
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -448,8 +451,8 @@ def test_processes_give_the_same_weights(made, store, tmp_path, monkeypatch):
     console = Console(width=80, record=True, force_terminal=False)
     monkeypatch.setattr(progress, "console", console)
     assert run(str(path), jobs=2).done == 2
-    line = next(line for line in console.export_text().splitlines() if line.startswith("steps"))
-    assert "8/8" in line
+    line = [line for line in console.export_text().splitlines() if line.startswith("trainings: ")][-1]
+    assert line.startswith("trainings: 8 of 8 steps")
     assert line.endswith("2 of 2 runs")
     for training in plan(load_experiment(str(path))):
         alone = folder / "runs" / training.run.name
@@ -479,13 +482,13 @@ def test_trainings_in_other_processes_have_one_bar(store, tmp_path, monkeypatch)
     monkeypatch.setattr(progress, "console", console)
     with watched([Job(t) for t in plan(experiment)]) as look:
         look("0 of 2 runs")
-    assert "3/8" in console.export_text()
+    assert "3 of 8 steps" in console.export_text()
     with watched([Job(t) for t in plan(experiment)]) as look:
         waiting.mkdir()
         (waiting / "metrics.jsonl").write_text('{"step": 4}\n')
         look("1 of 2 runs")
     line = console.export_text()
-    assert "7/8" in line
+    assert "7 of 8 steps" in line
     assert "1 of 2 runs" in line
 
 
@@ -602,6 +605,48 @@ def test_long_experiments_ask_on_a_terminal():
     confirm(long, 4, yes=False, terminal=lambda: False)
     confirm(Estimate(3, 3, 3 * 3600, "guess"), 4, yes=False, terminal=lambda: True)
     assert (duration(42), duration(720), duration(36000)) == ("42 s", "12 min", "10.0 h")
+
+
+# How it ends
+
+
+def test_the_command_ends_with_its_table_and_its_page(made, monkeypatch, capsys):
+    from ovps import cli
+
+    _, folder, _ = made
+    monkeypatch.setattr(sys, "argv", ["ovps", "experiment", "run", str(folder / "tiny.yaml")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = capsys.readouterr().out
+    for line in markdown(folder / "out").splitlines():
+        assert line in shown
+    assert "pq, %, split b12n4" in shown
+    assert f"report: {folder / 'report.html'}" in shown
+
+
+def test_ctrl_c_lets_every_training_write_a_checkpoint(store, tmp_path):
+    path = write_experiment(tmp_path, store, systems=["ovps"], set={"steps": 3000, "checkpoint_interval": 3000})
+    folders = [t.run for t in plan(load_experiment(str(path)))]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ovps.cli", "experiment", "run", str(path), "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        end = time.monotonic() + 100
+        while not all(map(last_step, folders)) and time.monotonic() < end:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "interrupted: 0 of 2 runs are done, those begun are kept. Go on with: " in stderr
+    for folder in folders:
+        assert 0 < weights(folder)["step"] < 3000
+        assert "Traceback" not in (tmp_path / "out" / "logs" / f"{folder.name}.log").read_text()
 
 
 # Files

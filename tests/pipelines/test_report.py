@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,11 +15,15 @@ from PIL import Image
 
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
+from ovps.evaluation.comparison import Scored
+from ovps.evaluation.results import EvalResult
 from ovps.frame import Camera, Frame
 from ovps.report.curves import curve
 from ovps.report.pictures import FrameView, Labels, birds_eye
+from ovps.report.run_page import ReportContent, render_run
+from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.taxonomy import load_taxonomy
-from pipelines.evaluate import evaluate, save_result
+from pipelines.evaluate import evaluate, load_result, save_result
 from pipelines.report import report
 from tests.pipelines.untrained import LOOSE, untrained
 
@@ -55,12 +61,18 @@ def pictures(page: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in checker.sources]
 
 
-def fake_frames(cache) -> list[Frame]:
-    """Frames of the store with one camera looking ahead (+y)."""
+def fake_camera() -> Camera:
+    """Looking ahead (+y)."""
     camera_from_lidar = np.eye(4)
     camera_from_lidar[:3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
     camera = Camera("CAM_<FRONT>", "x.jpg", 320, 180, np.diag([200.0, 200.0, 1.0]), camera_from_lidar, 0)
     camera.intrinsics[:2, 2] = 160, 90
+    return camera
+
+
+def fake_frames(cache) -> list[Frame]:
+    """Frames of the store with one camera."""
+    camera = fake_camera()
     return [
         Frame("synthetic", "1", r.subset, r.scene, r.token, r.index, 0, "", None, (camera,), np.eye(4))
         for r in Store.open(cache).frames
@@ -89,7 +101,7 @@ def test_report_with_camera_pictures(made, tmp_path):
     found = pictures(page)
     assert [p.format for p in found] == ["PNG", "JPEG"] * 2
     assert min(p.size[0] for p in found) > 1000
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/[a-z]+;base64,[^']*", "", page))
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/[a-z]+;base64,[^\"]*", "", page))
     assert "CAM_&lt;FRONT&gt;" in page
     assert "&lt;zarr&gt;" in page
     assert "<polyline" in page
@@ -115,11 +127,63 @@ def test_a_run_that_is_not_evaluated(made, tmp_path):
         report(*made, evaluation=tmp_path)
 
 
+class Pieces(HTMLParser):
+    """Tags, attributes and texts of a page in order; pictures left out."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen += [f"<{tag}", *(f"{k}={v}" for k, v in attrs if k != "src")]
+
+    def handle_endtag(self, tag):
+        self.seen.append(f"/{tag}")
+
+    def handle_data(self, data):
+        self.seen.append(data)
+
+
+def run_and_comparison(result: EvalResult, name: str) -> list[str]:
+    """Both pages, with `name` for everything that a user or a data set names."""
+    old = result.system.panoptic.classes[0].name
+    renamed = result.model_dump_json().replace(json.dumps(old), json.dumps(name))
+    result = EvalResult.model_validate_json(renamed).model_copy(update={"run": name, "split": name, "subset": name})
+    row = result.references[0].model_copy(update={"name": name, "description": name})
+    result = result.model_copy(update={"variants": [row], "references": [*result.references, row]})
+    taxonomy = load_taxonomy("nuscenes")
+    classes = tuple(c.model_copy(update={"name": name}) if c.name == old else c for c in taxonomy.classes)
+    taxonomy = taxonomy.model_copy(update={"classes": classes})
+    labels = Labels(np.full(9, 4), np.arange(9))
+    camera = replace(fake_camera(), channel=name)
+    image = np.zeros((180, 320, 3), np.uint8)
+    ahead = np.tile(np.array([0, 9, 0], np.float32), (9, 1))
+    view = FrameView(name, name, 0, ahead, labels, labels, [(camera, image)], name, [(name, labels)], name)
+    metrics = [{"step": 1, f"loss/{name}": 1.0}]
+    facts = {name: {name: name}}
+    cells = [Scored(name, name, seed, result, 1.0) for seed in (0, 1)]
+    pictures = [Pictures(name, [view], name, name)]
+    return [
+        render_run(ReportContent(result, taxonomy, metrics, [view], facts, name, (name,))),
+        render_comparison(
+            ComparisonContent(name, cells, {name: name}, taxonomy, metrics, pictures, facts, [name], [name])
+        ),
+    ]
+
+
+def test_names_are_text_wherever_they_appear(made):
+    """With any name, a page has the tags and attributes that it has with a plain one, and says that name instead."""
+    name, result = "<script>&\"' onload=1", load_result(made[0] / "eval")
+    for plain, odd in zip(run_and_comparison(result, "plain"), run_and_comparison(result, name), strict=True):
+        assert Pieces(odd).seen == [piece.replace("plain", name) for piece in Pieces(plain).seen]
+
+
 def test_curves_take_what_is_there():
     metrics = [{"step": i, "loss/total": 3 / i, "loss/off": 0.0} for i in range(1, 500)]
-    assert curve(metrics, "loss/total").count("<polyline") == 2
-    assert curve(metrics, "loss/off") == curve(metrics, "loss/none") == ""
-    assert "<polyline" in curve(metrics[:1], "loss/total")
+    assert curve(metrics, "loss/total").svg.count("<polyline") == 2
+    assert curve(metrics, "loss/off") is curve(metrics, "loss/none") is None
+    assert "<polyline" in curve(metrics[:1], "loss/total").svg
 
 
 @pytest.mark.parametrize("points", [0, 1, 50])

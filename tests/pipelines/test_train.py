@@ -257,7 +257,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(store, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         for run in ("run", "new"):
-            with pytest.raises(CheckpointError, match=r"cannot write: File too large.*last\.pt.*Make room"):
+            with pytest.raises(CheckpointError, match=r"(?s)File too large.*last\.pt.*Raise the limit.*again"):
                 small_run(store, tmp_path / run, "steps=3")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -282,6 +282,46 @@ def test_caches_that_cannot_be_trained_on(store, tmp_path):
     with pytest.raises(ConfigError, match=r"1 of 1 frames of train have no labels .*`ovps precompute` again$"):
         small_run(write_synthetic_store(tmp_path / "unlabelled", labelled=False, frames=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def partly(tmp_path_factory):
+    """A store of 4 frames of train of which the last two have no labels; and one that ends before them."""
+    folder = tmp_path_factory.mktemp("partly")
+    write_synthetic_store(folder / "store", subsets=("train",), frames=2)
+    write_synthetic_store(folder / "labelled", subsets=("train",), frames=2)
+    write_synthetic_store(folder / "other", subsets=("train",), frames=4, labelled=False)
+    for kind, name in (("partitions", "synthetic-0000.000002.zarr"), ("manifest", "synthetic-0000.000002.parquet")):
+        source = folder / "other" / kind / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "store" / kind / name)
+    return folder
+
+
+def test_frames_without_labels_are_told_before_the_first_step(partly, tmp_path):
+    with pytest.raises(ConfigError, match=r"2 of 4 frames of train have no labels .*data\.unlabelled_frames=skip"):
+        small_run(partly / "store", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # the other remedy is to add labels and to precompute again: a store that has them all
+    summary = small_run(partly / "store", tmp_path / "run", "data.unlabelled_frames=skip")
+    assert (summary.frames, summary.unlabelled_frames) == (2, 2)
+    assert load_run(tmp_path / "run").info.unlabelled_frames == 2
+    small_run(partly / "labelled", tmp_path / "labelled")
+    assert same_bits(weights(tmp_path / "run")["network"], weights(tmp_path / "labelled")["network"])
+
+
+def test_a_system_that_learns_from_no_label_needs_none(partly, tmp_path):
+    summary = small_run(partly / "store", tmp_path / "run", system="openscene")
+    assert (summary.frames, summary.unlabelled_frames) == (4, 0)
+    write_synthetic_store(tmp_path / "labelled", subsets=("train",), frames=4)
+    small_run(tmp_path / "labelled", tmp_path / "all", system="openscene")
+    assert same_bits(weights(tmp_path / "run"), weights(tmp_path / "all"))
+
+
+def test_one_voxel_alone_can_be_normalised(store, tmp_path):
+    summary = small_run(store, tmp_path, "data.grid=cylinder:1x1x1", "data.batch_size=1", "model.encoder.norm=batch")
+    assert summary.step == 4
+    assert np.isfinite(summary.losses["total"])
+    assert np.isfinite(weights(tmp_path)["network"]["encoder.out.weight"]).all()
 
 
 def test_splits_that_cannot_be_trained_on(store, tmp_path):

@@ -36,7 +36,7 @@ def test_overrides_reach_nested_settings():
         ("model.widht=8", "model.width"),
         ("lr=1", "optimiser.lr"),
         ("seeed=1", "seed"),
-        ("zzzzzz=1", "Sections are: split"),
+        ("zzzzzz=1", "Sections are: system, split"),
     ],
 )
 def test_an_unknown_setting_is_named_with_what_may_be_meant(override, expected):

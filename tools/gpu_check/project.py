@@ -220,9 +220,7 @@ def merging(case: Case, recorder: Recorder) -> None:
         on = voxels.to(device)
         merged = merge(probability.to(device), logits.to(device), words.is_thing, on.position, config)
         clip = (on.clip, on.clip_valid)
-        more = add_proposals(
-            merged, *clip, words.text, words.class_index, words.is_thing, on.position, config.proposals
-        )
+        more = add_proposals(merged, *clip, words, on.position, config.proposals)
         found = (merged.voxel_class, merged.voxel_instance, more.voxel_class, more.voxel_instance)
         return torch.stack(found).cpu()
 

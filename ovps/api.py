@@ -1,0 +1,126 @@
+"""What `import ovps` offers: open a store, load a run, segment a frame, score. See docs/python.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ovps.batch.voxels import frame_batch
+from ovps.cache.frame_data import CachedFrame
+from ovps.cache.reader import Store
+from ovps.errors import CacheError
+from ovps.evaluation.panoptic_quality import PanopticCounts
+from ovps.evaluation.results import PanopticResult, panoptic_result
+from ovps.inference.predict_frame import predict_frame
+from ovps.inference.prediction import PointLabels, class_ids
+from ovps.inference.session import labelled_frames_of
+from ovps.machine import use_own_cores
+from ovps.progress import progress
+from ovps.training import run as runs
+from ovps.training.run import Run
+from ovps.vocabulary import Vocabulary, load_vocabulary
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store that `ovps precompute` wrote.
+
+    Its `frames` say what there is, in order of scene and time; `store.read(store.frames[0])` gives a frame as arrays
+    (`ovps.cache.frame_data.CachedFrame`: points in metres, labels, voxels, CLIP features). No data set and
+    no CLIP are needed.
+
+    Raises:
+        CacheError: no store there, one of another version, or a damaged one.
+    """
+    return Store.open(Path(path))
+
+
+def load_run(path: str | Path, device: str | None = None) -> Run:
+    """Load a training run: its network in evaluation mode, its settings, its vocabulary.
+
+    Args:
+        path: the folder that `ovps train --out` named.
+        device: of torch; a GPU if there is one and nothing is said.
+
+    Raises:
+        CheckpointError: no run there, or a damaged one.
+    """
+    use_own_cores()
+    return runs.load_run(Path(path), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+
+def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | None = None) -> PointLabels:
+    """Give every point of a frame a class and an instance.
+
+    Args:
+        run: from `load_run`.
+        frame: from a store of the CLIP that the run was trained with. Its labels are not looked at.
+        vocabulary: the classes to choose from, or a file of them that `ovps vocab build` wrote; the data set's own
+            (`run.vocabulary`) if nothing is said.
+
+    Returns:
+        `entry` (N,) int64, row of the vocabulary's `names`, -1 where nothing was found, and `instance` (N,) int64, 0
+        for stuff.
+
+    Raises:
+        CacheError: the frame has CLIP features of another length.
+        VocabularyError: no vocabulary, or one of another CLIP.
+    """
+    chosen = _vocabulary(run, vocabulary)
+    if frame.clip.shape[1] != run.clip.clip_dim:
+        raise CacheError(
+            f"the frame has CLIP features of {frame.clip.shape[1]} channels, run {run.path} of {run.clip.clip_dim}",
+            frame=frame.token,
+            remedy="Use a cache of the CLIP that the run was trained with",
+        )
+    device = next(run.network.parameters()).device
+    batch = frame_batch(frame, run.grid).to(device)
+    classes = run.system.classes(chosen, run.info.classes.names).to(device)
+    return predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
+
+
+def score(
+    run: Run, store: Store, *, subset: str = "val", vocabulary: Vocabulary | str | Path | None = None
+) -> PanopticResult:
+    """Compare a run with the labels of a store, by the nuScenes devkit's rules.
+
+    `ovps eval` gives the same scores, writes them down, and adds reference rows and mask recall.
+
+    Args:
+        run: from `load_run`.
+        store: of the CLIP that the run was trained with; every frame of the subset has labels.
+        subset: the data set's own split, e.g. `val`.
+        vocabulary: as in `segment`; its entries are named after classes of the data set, others count as unlabelled.
+
+    Returns:
+        Fractions in 0..1: `groups["novel"].pq`, `groups["all"].miou`, and `classes`, one after the other.
+
+    Raises:
+        CacheError: a store of another CLIP.
+        ConfigError: no frames of that subset, or frames without labels.
+        VocabularyError: none of its entries is a class of the data set.
+    """
+    run.check_cache(store.provenance, store.path)
+    chosen = _vocabulary(run, store.vocabulary if vocabulary is None else vocabulary)
+    taxonomy, class_of = run.taxonomy, class_ids(chosen, run.taxonomy)
+    counts = PanopticCounts.empty()
+    frames = labelled_frames_of(store, subset)
+    with progress("scoring", "frames", len(frames)) as counter:
+        for ref in frames:
+            frame = store.read(ref)
+            assert frame.label is not None, frame.token
+            found = segment(run, frame, chosen)
+            counts.add(
+                *taxonomy.decode(frame.label), class_of[found.entry], found.instance, min_points=taxonomy.min_points
+            )
+            counter.advance()
+    return panoptic_result(counts, taxonomy, run.split.novel_ids(taxonomy))
+
+
+def _vocabulary(run: Run, vocabulary: Vocabulary | str | Path | None) -> Vocabulary:
+    """The vocabulary to answer with, once it is known to be of the run's CLIP."""
+    path = Path(vocabulary) if isinstance(vocabulary, (str, Path)) else None
+    chosen = load_vocabulary(path) if path else (vocabulary or run.vocabulary)
+    assert isinstance(chosen, Vocabulary)
+    run.check_vocabulary(chosen, path)
+    return chosen

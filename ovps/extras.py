@@ -1,0 +1,24 @@
+"""Packages that only some of ovps needs: the extras of pyproject, and what is said where one is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ovps.errors import SetupError
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports of packages of an extra: one that is missing is a `SetupError` that says how to get it.
+
+    Raises:
+        SetupError: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"{error.name} is not installed; it belongs to the extra [{name}]",
+            remedy=f'Run: make setup, or pip install "ovps[{name}]"',
+        ) from error

@@ -1,0 +1,37 @@
+"""MinkowskiEngine as a backend [Choy et al. 2019]. The only file that knows it."""
+
+from __future__ import annotations
+
+import MinkowskiEngine as ME
+from torch import Tensor, nn
+
+
+class Minkowski:
+    """float32 or float64 only. Unique coordinates keep their order (a test says so)."""
+
+    name = "minkowski"
+
+    def voxels(self, coords: Tensor, features: Tensor) -> ME.SparseTensor:
+        return ME.SparseTensor(features, coordinates=coords.int())
+
+    def features(self, voxels: ME.SparseTensor) -> Tensor:
+        return voxels.F
+
+    def with_features(self, voxels: ME.SparseTensor, features: Tensor) -> ME.SparseTensor:
+        key, manager = voxels.coordinate_map_key, voxels.coordinate_manager
+        return ME.SparseTensor(features, coordinate_map_key=key, coordinate_manager=manager)
+
+    def join(self, one: ME.SparseTensor, other: ME.SparseTensor) -> ME.SparseTensor:
+        return ME.cat(one, other)
+
+    def convolution(self, inputs: int, outputs: int, kernel: int) -> nn.Module:
+        return ME.MinkowskiConvolution(inputs, outputs, kernel_size=kernel, bias=False, dimension=3)
+
+    def down(self, inputs: int, outputs: int) -> nn.Module:
+        return ME.MinkowskiConvolution(inputs, outputs, kernel_size=2, stride=2, bias=False, dimension=3)
+
+    def up(self, inputs: int, outputs: int) -> nn.Module:
+        return ME.MinkowskiConvolutionTranspose(inputs, outputs, kernel_size=2, stride=2, bias=False, dimension=3)
+
+
+BACKEND = Minkowski()

@@ -1,0 +1,90 @@
+"""What `import ovps` offers: the example of docs/python.md runs as it stands, and says what the commands say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ovps
+from ovps.errors import CacheError, VocabularyError
+from ovps.inference.session import open_session, predictions
+from ovps.vocabulary import save_vocabulary
+from pipelines.evaluate import evaluate
+from tests.helpers.markdown import code_blocks
+from tests.helpers.synthetic_store import vocabulary, write_synthetic_store
+from tests.training.small import small_run
+
+LOOSE = ("merge.score=0.001", "merge.mask=0.01", "merge.overlap=0.01")  # what hardly learned anything says something
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Store and run under the names of the page."""
+    folder = tmp_path_factory.mktemp("api")
+    store = write_synthetic_store(folder / "zarr/driveworld", frames=2)
+    small_run(store, folder / "runs/driveworld", "steps=2", *LOOSE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return ovps.load_run(folder / "runs/driveworld", device="cpu")
+
+
+def test_the_example_runs_as_it_stands(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (example,) = code_blocks("docs/python.md", "python")
+    exec(compile(example, "docs/python.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "synthetic-0001-001: 600 points" in said
+    assert "points, " in said.splitlines()[1]
+    assert said.splitlines()[-1].startswith("PQ 0.")
+
+
+def test_a_segmented_frame_and_a_score_are_those_of_the_commands(folder, run):
+    store = ovps.open_store(folder / "zarr/driveworld")
+    session = open_session(run.path, store.path, device="cpu")
+    refs = [ref for ref in store.frames if ref.subset == "val"]
+    for ref, (frame, expected) in zip(refs, predictions(session, refs), strict=True):
+        found = ovps.segment(run, store.read(ref))
+        assert (found.entry >= 0).any(), frame.token
+        np.testing.assert_array_equal(found.entry, expected.labels.entry)
+        np.testing.assert_array_equal(found.instance, expected.labels.instance)
+    scores = ovps.score(run, store)
+    assert scores == evaluate(run.path, store.path, device="cpu").system.panoptic
+    assert scores.groups["all"].miou > 0
+
+
+def test_a_vocabulary_is_an_object_or_a_file_of_the_same_clip(folder, run, tmp_path):
+    frame = (store := ovps.open_store(folder / "zarr/driveworld")).read(store.frames[0])
+    save_vocabulary(run.vocabulary, tmp_path / "v.safetensors")
+    expected = ovps.segment(run, frame).entry
+    for same in (run.vocabulary, tmp_path / "v.safetensors", str(tmp_path / "v.safetensors")):
+        np.testing.assert_array_equal(ovps.segment(run, frame, same).entry, expected)
+    with pytest.raises(VocabularyError, match="no such"):
+        ovps.segment(run, frame, tmp_path / "w.safetensors")
+    with pytest.raises(VocabularyError, match="another CLIP"):
+        ovps.segment(run, frame, vocabulary(clip_dim=20))
+
+
+def test_a_frame_or_store_of_another_clip_is_refused(run, tmp_path):
+    other = ovps.open_store(write_synthetic_store(tmp_path / "other", frames=1, clip_dim=20))
+    with pytest.raises(CacheError, match="20 channels"):
+        ovps.segment(run, other.read(other.frames[0]))
+    with pytest.raises(CacheError, match="another CLIP"):
+        ovps.score(run, other)
+
+
+def test_import_is_quick_and_names_are_found():
+    script = (
+        "import sys, ovps\n"
+        "assert not {'torch', 'zarr', 'numpy'} & set(sys.modules), 'imported early'\n"
+        "assert {'open_store', 'load_run', 'segment', 'score'} <= set(dir(ovps))\n"
+        "assert not hasattr(ovps, 'nothing')\n"
+        "from ovps import taxonomy, segment\n"
+        "assert segment.__doc__ and 'torch' in sys.modules and 'open_clip' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
