@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLACES = (
-    *("api.py", "entries.py", "extras.py", "frame.py", "taxonomy.py", "vocabulary.py"),
-    *("batch", "evaluation", "inference", "systems"),
+    *("api.py", "options.py", "plugins.py", "entries.py", "extras.py", "frame.py", "taxonomy.py", "vocabulary.py"),
+    *("batch", "clip", "datasets", "evaluation", "inference", "systems"),
 )
 FILES = [file for place in PLACES for file in sorted((ROOT / "ovps").glob(place if "." in place else f"{place}/*.py"))]
 # what a sentence goes on with, and a shape, which is no subject
