@@ -10,6 +10,7 @@ from cache_schemas import Array
 class Bytes:
     name = "bytes"
     lossless = False
+    keeps_cells = False
     fit_frames = 1
     arrays = (Array(name="clip/bytes", dims=("valid", "C"), dtype="int8"),)
 
@@ -24,6 +25,9 @@ class Bytes:
         out = np.zeros((len(valid), len(state["scale"])), np.float32)
         out[valid] = arrays["clip/bytes"] * state["scale"]
         return out
+
+    def factors(self, arrays, valid, state):
+        raise NotImplementedError("it keeps no cells")
 
     def expected_bytes(self, weights, clip_dim):
         return int((np.diff(weights.indptr) > 0).sum()) * clip_dim
