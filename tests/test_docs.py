@@ -43,7 +43,7 @@ def test_each_of_the_ten_questions_has_its_files() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text[text.index("## Ten questions") : text.index("## Rules")]
     answers = [line for line in section.splitlines() if line.startswith("| ") and "?" in line]
-    assert len(answers) == 10
+    assert len(answers) >= 10
     for line in answers:
         files = _PATH.findall(line)
         assert files, line

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import ovps
-from ovps import datasets
+from ovps import clip, datasets
+from ovps.cache.cameras import camera_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
-from ovps.clip.loading import load_clip
 from ovps.clip.text import build_vocabulary
 from ovps.entries import parse_entries
 from ovps.files import write_whole
-from ovps.frame import Camera, Frame
+from ovps.frame import Camera
 from ovps.geometry.projection import project
 from ovps.inference.prediction import class_ids
 from ovps.report.colours import class_colours
@@ -48,34 +48,31 @@ PER_LINE = 6  # classes in the legend
 COLORS = 224  # of the PNG
 
 
-def best_view(
-    store: Store, frames: list[Frame], taxonomy: Taxonomy, novel: tuple[int, ...]
-) -> tuple[CachedFrame, Camera]:
+def best_view(store: Store, dataroot: Path, taxonomy: Taxonomy, novel: tuple[int, ...]) -> tuple[CachedFrame, Camera]:
     """The validation frame and camera that see points of the most novel classes, and of those the most points."""
-    by_token = {frame.token: frame for frame in frames}
     best: tuple[tuple[int, int], CachedFrame, Camera] | None = None
     for ref in store.frames:
-        if ref.subset != "val" or ref.token not in by_token:
+        if ref.subset != "val" or not ref.labelled:
             continue
         cached = store.read(ref)
         assert cached.label is not None
         classes, _ = taxonomy.decode(cached.label)
         seen = cached.views > 0
-        for camera in by_token[ref.token].cameras:
+        for camera in (camera_of(row, dataroot) for row in cached.cameras):
             counts = np.bincount(classes[project(cached.xyz, camera).inside & seen], minlength=256)[list(novel)]
             rank = (int((counts >= FEWEST).sum()), int(np.minimum(counts, 400).sum()))
             if best is None or rank > best[0]:
                 best = rank, cached, camera
     if best is None:
-        raise SystemExit("none of the store's validation frames is in this data set")
+        raise SystemExit("the store has no labelled validation frame")
     return best[1], best[2]
 
 
 def relevance(frame: CachedFrame, query: str, encoder: str) -> NDArray[np.float64]:
     """Nearness of each point's CLIP feature to a text: 0 at the median, 1 at the best; NaN without a feature."""
-    text = build_vocabulary(load_clip(encoder), parse_entries(f'"{query}"')).embeddings.mean(0)
-    clip = frame.clip / np.maximum(np.linalg.norm(frame.clip, axis=1, keepdims=True), 1e-6)
-    cosine = (clip @ (text / np.linalg.norm(text)))[frame.point_voxel].astype(float)
+    text = build_vocabulary(clip.load(encoder), parse_entries(f'"{query}"')).embeddings.mean(0)
+    features = frame.clip / np.maximum(np.linalg.norm(frame.clip, axis=1, keepdims=True), 1e-6)
+    cosine = (features @ (text / np.linalg.norm(text)))[frame.point_voxel].astype(float)
     cosine[~frame.valid[frame.point_voxel]] = np.nan
     low, high = np.nanquantile(cosine, [0.5, 0.999])
     return np.clip((cosine - low) / (high - low), 0, 1)
@@ -177,9 +174,7 @@ def main() -> None:
     store, run = ovps.open_store(args.cache), ovps.load_run(args.run)
     taxonomy, novel = run.taxonomy, run.split.novel_ids(run.taxonomy)
     dataset = datasets.get(store.provenance.dataset)
-    frame, camera = best_view(
-        store, dataset.load_frames(args.dataroot, store.provenance.dataset_version, ("val",)), taxonomy, novel
-    )
+    frame, camera = best_view(store, args.dataroot, taxonomy, novel)
     assert frame.label is not None
     true, _ = taxonomy.decode(frame.label)
     predicted = class_ids(run.vocabulary, taxonomy)[ovps.segment(run, frame).entry]
@@ -198,7 +193,7 @@ def main() -> None:
         "never labelled in training": [(name, rgb) for is_novel, name, rgb in named if is_novel],
         "labelled": [(name, rgb) for is_novel, name, rgb in named if not is_novel],
     }
-    picture = draw(frame, camera, dataset.read_image(camera), columns, legend)
+    picture = draw(frame, camera, dataset.image(camera), columns, legend)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(args.out, picture)
     print(f"{args.out}: {len(picture) / 1000:.0f} kB, frame {frame.token}, {camera.channel}, run of {run.step} steps")
