@@ -46,7 +46,7 @@ class Provenance(_Record):
     dataset: str
     dataset_version: str
     taxonomy: str
-    taxonomy_sha256: str  # of its content, which `StoreInfo` holds
+    taxonomy_sha256: str = ""  # of its content, which `StoreInfo` holds; "" in results of before version 2
     encoder: str
     weights_sha256: str
     weights_random: bool

@@ -163,6 +163,18 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
     raise typer.Exit(CorruptStoreError.exit_code if problems else 0)
 
 
+@cache_app.command("labels", epilog=example("ovps cache labels ./zarr --dataroot data/nuscenes"))
+def cache_labels(
+    path: Annotated[Path, typer.Argument(help="A store.")],
+    dataroot: Annotated[Path | None, typer.Option(help="Default: the data set's own default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add labels that have come, or were mended, to a store whose features are there. Needs no CLIP."""
+    from pipelines.labels import add_labels
+
+    show(add_labels(path, dataroot), as_json)
+
+
 @vocab_app.command(
     "build",
     epilog=example(

@@ -57,9 +57,8 @@ class Options(BaseModel):
             if isinstance(value, bool):
                 words.append(flag.name if value else f"--no-{flag.name[2:]}")
             elif isinstance(value, tuple):
-                words += (
-                    [flag.name, ",".join(value)] if flag.commas else [w for item in value for w in (flag.name, item)]
-                )
+                items = [",".join(value)] if flag.commas else value
+                words += [word for item in items for word in (flag.name, item)]
             else:
                 words += [flag.name, str(value)]
         return shlex.join(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.synthetic_store import write_synthetic_store
+
+# a shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts; here Ctrl-C is tested
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("ovps", deadline=None)  # a slow machine is no fault
 settings.load_profile("ovps")

@@ -1,6 +1,6 @@
-"""Another package brings a data set, an encoder, a codec and a system, and the whole way goes through them.
+"""Another package brings a data set, an encoder, a codec, a system and an engine: the whole way goes through them.
 
-Data set and encoder are the code of the pages that say how to add one.
+Data set, encoder and codec are the code of the pages that say how to add one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from ovps.cache.reader import Store
+from ovps.training.run import load_settings
 from tests.pipelines.untrained import TINY
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"shapes.py": "add_a_data_set.md", "colours.py": "add_an_encoder.md"}
+PAGES = {"shapes.py": "add_a_data_set.md", "colours.py": "add_an_encoder.md", "bytes.py": "add_a_codec.md"}
 CLASSES = {1: (255, 0, 0), 2: (0, 0, 255), 3: (0, 255, 0)}  # raw class and colour of what it looks like
 WIDTH, HEIGHT = 96, 64
 
@@ -109,7 +110,7 @@ def test_the_whole_way_with_things_of_another_package(installed, tmp_path):
         installed,
         tmp_path,
         "precompute --dataset shapes --encoder colours --codec bytes --workers 0 --grid cylinder:60x45x8",
-        f"train --split split.yaml --system sharp.yaml --out run {settings}",
+        f"train --split split.yaml --system sharp.yaml --set model.encoder.backend=lanes --out run {settings}",
         "eval --run run --json",
         f"vocab build --names box=red,floor:stuff=green --images ball={images} --out v.safetensors",
         "predict --run run --out own --set merge.score=0 --set merge.mask=0.02 --set merge.overlap=0",
@@ -123,6 +124,7 @@ def test_the_whole_way_with_things_of_another_package(installed, tmp_path):
     assert (known.dataset, known.dataset_version, known.taxonomy) == ("shapes", "v1", "shapes")
     assert (known.encoder, known.codec, known.clip_dim) == ("colours", "bytes", 4)
     assert known.occlusion["vertical_deg"] == 3.0
+    assert load_settings(tmp_path / "run")[0].model.encoder.backend == "lanes"
     assert store.vocabulary.names == ("box", "ball", "floor")
     assert len(store.frames) == 4
     scores = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())

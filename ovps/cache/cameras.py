@@ -49,6 +49,11 @@ def camera_of(row: CameraRow, dataroot: Path | None = None) -> Camera:
     )
 
 
+def cells_of(row: CameraRow) -> CellGrid:
+    """The feature map that was laid over the image of a camera."""
+    return CellGrid(row.cell_rows, row.cell_cols, row.cell_stride)
+
+
 def resized(camera: Camera, width: int, height: int) -> Camera:
     """The same camera with an image of another size. Pixel (u, v) is the centre of column u, row v, in both."""
     scale = np.array([width / camera.width, height / camera.height])

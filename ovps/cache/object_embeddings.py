@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,16 @@ class Objects:
     points: NDArray[np.int32]
     seen_points: NDArray[np.int32]
     embedding: NDArray[np.float32]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As they are stored."""
+        return {
+            "objects/class": self.classes,
+            "objects/instance": self.instance,
+            "objects/points": self.points,
+            "objects/seen_points": self.seen_points,
+            "objects/embedding": self.embedding,
+        }
 
 
 def no_objects(clip_dim: int) -> Objects:

@@ -205,6 +205,37 @@ def write_partition(
     return row
 
 
+def write_labels(
+    path: Path, before: PartitionRow, frames: Sequence[EncodedFrame], skipped: Sequence[SkippedRow]
+) -> PartitionRow:
+    """Commit other labels of a partition; its features stay where they are.
+
+    Args:
+        path: of the store.
+        before: the partition as it is.
+        frames: all of its frames, in their order, some of them labelled.
+
+    Raises:
+        StorageError: the disk refuses; the store is as it was, unless it refused when the commit was done.
+    """
+    folder = new_folder(before.partition)
+    old = _folders_of(path, before.partition)
+    try:
+        labels = _write_part(path, folder, "labels", frames, read_info(path).provenance)
+        row = PartitionRow(
+            partition=before.partition,
+            scene=before.scene,
+            features=before.features,
+            labels=labels,
+            frames=tuple(frame.row for frame in frames),
+            skipped=tuple(skipped),
+        )
+        write_manifest(path, row)
+    finally:
+        _remove_unnamed(path, before.partition, {*old, folder})
+    return row
+
+
 def _remove_unnamed(path: Path, partition: str, folders: set[str]) -> None:
     """Of these folders of a partition, delete those that its manifest does not name now.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -34,28 +34,21 @@ class Figure:
     ends: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One system; None: the score says nothing about it."""
-
-    name: str
-    value: Spread | None
-
-
-def bar_chart(title: str, part: str, bars: Sequence[Bar], chance: float | None, top: float) -> Figure:
+def bar_chart(title: str, part: str, bars: Mapping[str, Spread | None], chance: float | None, top: float) -> Figure:
     """A figure of horizontal bars.
 
     Args:
+        bars: scores by system; None: the score says nothing about it.
         part: `all`, `base` or `novel`, which decides the colour.
         chance: where a dashed line stands; None: none.
         top: score at the right end, common to charts that are to be compared.
     """
     height = HEAD + ROW * len(bars) + 4
-    drawn = "".join(_bar(bar, HEAD + ROW * i, top) for i, bar in enumerate(bars))
+    drawn = "".join(_bar(*bar, HEAD + ROW * i, top) for i, bar in enumerate(bars.items()))
     if chance is not None:
         x = _x(chance, top)
         drawn += f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{height - 2}"/>'
-    about = f"{title}: {'; '.join(f'{b.name} {text(b.value)}' for b in bars)}"
+    about = f"{title}: {'; '.join(f'{name} {text(value)}' for name, value in bars.items())}"
     aside = "" if chance is None else f"chance {percent(chance)}"
     return Figure(f"chart {part}", title, svg(WIDTH, height, about, drawn), aside=aside)
 
@@ -81,16 +74,16 @@ def text(value: Score) -> str:
     return percent(value) + deviation(value)
 
 
-def _bar(bar: Bar, y: int, top: float) -> str:
+def _bar(name: str, score: Spread | None, y: int, top: float) -> str:
     middle = y + ROW / 2
-    label = f'<text class="label" x="{LABEL - 8}" y="{middle + 4}" text-anchor="end">{escape(bar.name)}</text>'
-    value = f'<text class="value" x="{WIDTH}" y="{middle + 4}" text-anchor="end">{text(bar.value)}</text>'
-    if bar.value is None:
+    label = f'<text class="label" x="{LABEL - 8}" y="{middle + 4}" text-anchor="end">{escape(name)}</text>'
+    value = f'<text class="value" x="{WIDTH}" y="{middle + 4}" text-anchor="end">{text(score)}</text>'
+    if score is None:
         return label + value
-    x = _x(bar.value.mean, top)
+    x = _x(score.mean, top)
     drawn = f'<rect x="{LABEL}" y="{y + 4}" width="{max(x - LABEL, 0.5):.1f}" height="{ROW - 8}" rx="2"/>'
-    if bar.value.sd is not None:
-        low, high = (_x(bar.value.mean + sign * bar.value.sd, top) for sign in (-1, 1))
+    if score.sd is not None:
+        low, high = (_x(score.mean + sign * score.sd, top) for sign in (-1, 1))
         whisker = f"M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"
         drawn += f'<path class="error" d="{whisker}"/>'
     return label + drawn + value

@@ -4,76 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ovps.report.colours import UNLABELLED_COLOUR, visible
 from ovps.report.pictures import FrameView, birds_eye, camera_overlays, data_url
 from ovps.taxonomy import Taxonomy
 
-
-@dataclass(frozen=True)
-class Shown:
-    """One frame.
-
-    Attributes:
-        token, note: see `FrameView`.
-        system: of which the predictions are.
-        plan: bird's-eye view, a data URL.
-        cameras: names of channels and data URLs.
-    """
-
-    name: str
-    token: str
-    note: str
-    system: str
-    plan: str
-    cameras: Sequence[tuple[str, str]]
+RGB = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
-    """Pictures of frames.
+    """Pictures of frames; their methods draw when the page is laid out.
 
     Attributes:
-        rule: by which the frames were chosen.
+        novel: ids of classes.
         no_images: why there are no camera pictures, None where there are.
-        legend: names and colours (red, green, blue) of the classes; those of novel ones first, then of base ones.
-        unlabelled: colour of points without a class.
+        rule: by which the frames were chosen.
     """
 
-    title: str
-    rule: str
+    views: Sequence[FrameView]
+    taxonomy: Taxonomy
+    novel: frozenset[int]
     no_images: str | None
-    legend: Sequence[tuple[bool, Sequence[tuple[str, tuple[int, int, int]]]]]
-    unlabelled: tuple[int, int, int]
-    frames: Sequence[Shown]
+    rule: str = ""
+    title: str = "Frames"
+    unlabelled: ClassVar[RGB] = UNLABELLED_COLOUR
 
+    def legend(self, novel: bool) -> list[tuple[str, RGB]]:
+        """Names and colours of the novel classes, or of the base ones."""
+        return [(c.name, visible(c.color)) for c in self.taxonomy.classes if (c.id in self.novel) == novel]
 
-def gallery(
-    views: Sequence[FrameView],
-    taxonomy: Taxonomy,
-    novel: frozenset[int],
-    no_images: str | None,
-    rule: str = "",
-    title: str = "Frames",
-) -> Gallery:
-    """Draw frames; arguments as the attributes of `Gallery`."""
-    keys = {n: [(c.name, visible(c.color)) for c in taxonomy.classes if (c.id in novel) == n] for n in (True, False)}
-    return Gallery(
-        title=title,
-        rule=rule,
-        no_images=no_images,
-        legend=[(is_novel, classes) for is_novel, classes in keys.items() if classes],
-        unlabelled=UNLABELLED_COLOUR,
-        frames=[_shown(view, taxonomy, novel) for view in views],
-    )
+    def plan(self, view: FrameView) -> str:
+        """Bird's-eye view as a data URL."""
+        return data_url(birds_eye(view, self.taxonomy, self.novel))
 
-
-def _shown(view: FrameView, taxonomy: Taxonomy, novel: frozenset[int]) -> Shown:
-    return Shown(
-        name=f"{view.scene}, frame {view.index}",
-        token=view.token,
-        note=view.note,
-        system=view.name,
-        plan=data_url(birds_eye(view, taxonomy, novel)),
-        cameras=[(channel, data_url(picture)) for channel, picture in camera_overlays(view, taxonomy, novel)],
-    )
+    def cameras(self, view: FrameView) -> list[tuple[str, str]]:
+        """Names of channels and data URLs."""
+        overlays = camera_overlays(view, self.taxonomy, self.novel)
+        return [(channel, data_url(picture)) for channel, picture in overlays]

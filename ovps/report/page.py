@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ovps.report.charts import Figure, deviation, percent, text
+from ovps.report.charts import deviation, percent, text
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Page:
-    """What every page shows.
-
-    Attributes:
-        template: file in `templates/` that lays it out.
-        curves: of the training.
-        provenance: sections of names and values: where the numbers come from.
-        not_measured: what the numbers say nothing about.
-    """
-
-    template: ClassVar[str]
-    title: str
-    curves: Sequence[Figure]
-    provenance: Mapping[str, Mapping[str, str]]
-    not_measured: Sequence[str]
-
-
-def render(page: Page) -> str:
-    """A whole HTML file that loads nothing."""
-    return _TEMPLATES.get_template(page.template).render(page=page)
+def render(template: str, page: object) -> str:
+    """A whole HTML file that loads nothing; `template` is a file of `templates/`, `page` has what it asks for."""
+    return _TEMPLATES.get_template(template).render(page=page)
 
 
 def counted(number: int, what: str) -> str:
@@ -51,4 +29,4 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {f.__name__: f for f in (percent, deviation, text, counted, spaced)}
+_TEMPLATES.filters |= {f.__name__: f for f in (percent, deviation, text, spaced)}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ovps.evaluation.results import EvalResult
-from ovps.report.charts import Score
+from ovps.report.charts import Figure
 from ovps.report.curves import curves
-from ovps.report.gallery import Gallery, gallery
-from ovps.report.page import Page, render
+from ovps.report.gallery import Gallery
+from ovps.report.page import render
 from ovps.report.pictures import FrameView
-from ovps.report.score_tables import Details, GroupTable, Tile, details, system_table, tiles
+from ovps.report.score_tables import ClassLine, GroupTable, Tile, class_lines, score_table, system_table, tiles
 from ovps.taxonomy import Taxonomy
 
 NOT_MEASURED = (
@@ -43,37 +42,39 @@ class ReportContent:
     no_images: str | None = None
     not_measured: tuple[str, ...] = NOT_MEASURED
 
+    @property
+    def title(self) -> str:
+        return self.evaluation.run
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RunPage(Page):
-    """Everything that `run_page.html` shows."""
+    @property
+    def tiles(self) -> list[Tile]:
+        row = self.evaluation.system
+        return tiles(
+            lambda group, name: row.score(group, name) if group in row.panoptic.groups else None,
+            self.evaluation.references[0],
+        )
 
-    template: ClassVar[str] = "run_page.html"
-    result: EvalResult
-    tiles: list[Tile]
-    pq: GroupTable
-    miou: GroupTable
-    details: Details
-    gallery: Gallery
+    def table(self, score: str) -> GroupTable:
+        """Of a field of GroupScore: the run, its variants and the references."""
+        return system_table(self.evaluation, score)
+
+    @property
+    def scores(self) -> GroupTable:
+        return score_table(self.evaluation)
+
+    @property
+    def classes(self) -> list[ClassLine]:
+        return class_lines(self.evaluation, self.taxonomy, "pq")
+
+    @property
+    def curves(self) -> list[Figure]:
+        return curves(self.metrics)
+
+    @property
+    def gallery(self) -> Gallery:
+        return Gallery(self.views, self.taxonomy, self.evaluation.novel, self.no_images)
 
 
 def render_run(content: ReportContent) -> str:
     """The whole page."""
-    result = content.evaluation
-
-    def score(group: str, name: str) -> Score:
-        return result.system.score(group, name) if group in result.system.panoptic.groups else None
-
-    page = RunPage(
-        title=result.run,
-        result=result,
-        tiles=tiles(score, result.references[0]),
-        pq=system_table(result, "pq"),
-        miou=system_table(result, "miou"),
-        details=details(result, content.taxonomy),
-        gallery=gallery(content.views, content.taxonomy, result.novel, content.no_images),
-        curves=curves(content.metrics),
-        provenance=content.provenance,
-        not_measured=content.not_measured,
-    )
-    return render(page)
+    return render("run_page.html", content)

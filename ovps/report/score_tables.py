@@ -80,21 +80,6 @@ class ClassLine:
     scores: Sequence[Score] = ()
 
 
-@dataclass(frozen=True)
-class Details:
-    """All scores of one system.
-
-    Attributes:
-        of: which one.
-        seen_points: share of the labelled points that have a CLIP feature.
-    """
-
-    of: str
-    seen_points: float
-    scores: GroupTable
-    classes: Sequence[ClassLine]
-
-
 def groups_of(result: PanopticResult) -> list[str]:
     """The groups that have a class."""
     return [g for g in GROUPS if g in result.groups]
@@ -132,12 +117,7 @@ def system_table(result: EvalResult, score: str) -> GroupTable:
     return group_table("system", groups, lines)
 
 
-def details(result: EvalResult, taxonomy: Taxonomy, of: str = "the run") -> Details:
-    """All scores of one system, by group and by class."""
-    return Details(of, result.seen_points, _score_table(result), class_lines(result, taxonomy, "pq"))
-
-
-def _score_table(result: EvalResult) -> GroupTable:
+def score_table(result: EvalResult) -> GroupTable:
     """All scores of the system by group, mask recall and what cameras see with them."""
     groups, scores = groups_of(result.system.panoptic), result.system.panoptic.groups
     recall = {key: {g: r.recall for g, r in found.groups.items()} for key, found in result.mask_recall.items()}

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal
+from functools import cached_property, partial
+from typing import Literal
 
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, main_system, references_of, spread
 from ovps.evaluation.results import EvalResult
-from ovps.report.charts import NOTHING, Bar, Figure, bar_chart
+from ovps.report.charts import NOTHING, Figure, bar_chart
 from ovps.report.curves import curves
-from ovps.report.gallery import Gallery, gallery
-from ovps.report.page import Page, counted, render, spaced
+from ovps.report.gallery import Gallery
+from ovps.report.page import counted, render, spaced
 from ovps.report.pictures import FrameView
 from ovps.report.scatter import Point, scatter
 from ovps.report.score_tables import (
     ClassLine,
-    Details,
     GroupTable,
     Line,
     Tile,
     class_lines,
-    details,
     group_table,
     groups_of,
     part_of,
+    score_table,
     tiles,
 )
 from ovps.taxonomy import Taxonomy
@@ -105,200 +104,174 @@ class ComparisonContent:
     def references(self, split: str) -> Scored:
         return references_of([c for c in self.cells if c.split == split], self.main)
 
+    @property
+    def extent(self) -> list[str]:
+        """How many systems, splits and seeds."""
+        seeds = {c.seed for c in self.cells}
+        counts = {"system": len(self.systems), "split": len(self.splits), "seed": len(seeds)}
+        return [counted(number, what) for what, number in counts.items()]
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """All systems on one split.
+    @property
+    def first(self) -> Scored:
+        """The cell that speaks for the experiment."""
+        return self.references(self.splits[0])
 
-    Attributes:
-        result: speaks for the reference rows.
-        seeds: of the system that has most.
-        charts: PQ and mIoU over the groups that matter, on one scale each.
-        pq: of systems and groups.
-        tables: the same of the other scores, by title.
-        columns: systems that the tables of classes compare.
-        classes: titles and lines.
-    """
+    @property
+    def of_first(self) -> str:
+        return f"{self.first.system}, split {self.first.split}, seed {self.first.seed}"
 
-    name: str
-    result: EvalResult
-    seeds: int
-    charts: Sequence[Figure]
-    pq: GroupTable
-    tables: Sequence[tuple[str, GroupTable]]
-    columns: Sequence[str]
-    classes: Sequence[tuple[str, Sequence[ClassLine]]]
+    @property
+    def random(self) -> list[str]:
+        """Systems whose CLIP has random weights."""
+        return [s for s in self.systems if any(c.result.weights_random for c in self.cells if c.system == s)]
+
+    @property
+    def tiles(self) -> list[Tile]:
+        cells = self.of(self.main, self.splits[0])
+        return tiles(lambda g, s: group_spread(cells, g, s), self.first.result.references[0], f"{self.main}: ")
+
+    @property
+    def compared(self) -> list[Compared]:
+        return [Compared(self, split) for split in self.splits]
+
+    @property
+    def costs(self) -> list[Cost]:
+        return [_cost(name, about, self.cells) for name, about in self.descriptions.items() if name in self.systems]
+
+    @property
+    def cost_charts(self) -> list[Figure]:
+        """Base PQ of every system against the minutes that its training took, on the first split."""
+        points = []
+        for system in self.systems:
+            cells = self.of(system, self.splits[0])
+            minutes, pq = spread(c.training_minutes for c in cells), group_spread(cells, "base", "pq")
+            if minutes and pq:
+                points.append(Point(system, minutes.mean, pq.mean))
+        return [scatter("PQ of base classes", "minutes of training", points, "base")] if points else []
+
+    @property
+    def scores(self) -> GroupTable:
+        return score_table(self.first.result)
+
+    @property
+    def classes(self) -> list[ClassLine]:
+        return class_lines(self.first.result, self.taxonomy, "pq")
+
+    @property
+    def galleries(self) -> list[Gallery]:
+        found = []
+        for shown in self.pictures:
+            title = "Frames" + (f", split {shown.split}" if len(self.splits) > 1 else "")
+            novel = self.references(shown.split).result.novel
+            found.append(Gallery(shown.views, self.taxonomy, novel, shown.no_images, shown.rule, title))
+        return found
+
+    @property
+    def curves(self) -> list[Figure]:
+        return curves(self.metrics)
 
 
 @dataclass(frozen=True)
-class System:
-    """What a system is and costs; its numbers as text."""
+class Compared:
+    """All systems on one split, beside each other."""
 
-    name: str
+    content: ComparisonContent
+    split: str
+
+    @property
+    def result(self) -> EvalResult:
+        """Speaks for the reference rows."""
+        return self.content.references(self.split).result
+
+    @property
+    def systems(self) -> list[str]:
+        return [s for s in self.content.systems if self.cells(s)]
+
+    @property
+    def seeds(self) -> int:
+        """Of the system that has most."""
+        return max(len(self.cells(s)) for s in self.systems)
+
+    def cells(self, system: str) -> list[Scored]:
+        return self.content.of(system, self.split)
+
+    @property
+    def charts(self) -> list[Figure]:
+        """PQ and mIoU of every system over the groups that matter, each on one scale."""
+        reference, charts = self.result.references[0], []
+        for score in CHART_SCORES:
+            found = {g: {s: group_spread(self.cells(s), g, score) for s in self.content.systems} for g in CHARTS}
+            highest = [v.mean + (v.sd or 0) for bars in found.values() for v in bars.values() if v]
+            top = max([*highest, 0.01])
+            for group, bars in found.items():
+                if any(bars.values()):
+                    title = f"{SCORES[score]}, {group.replace('/', ' ')}"
+                    chance = reference.score(group, score) if group in reference.panoptic.groups else None
+                    charts.append(bar_chart(title, part_of(group), bars, chance, top))
+        return charts
+
+    @property
+    def pq(self) -> GroupTable:
+        return self._table("pq")
+
+    @property
+    def others(self) -> list[tuple[str, GroupTable]]:
+        """Tables of the other scores, by title."""
+        return [(title, self._table(score)) for score, title in SCORES.items() if score != "pq"]
+
+    def classes(self, score: Literal["pq", "iou"]) -> list[ClassLine]:
+        """Lines of classes x systems."""
+        finders = [partial(class_spread, self.cells(s), score=score) for s in self.systems]
+        return class_lines(self.result, self.content.taxonomy, score, finders)
+
+    def _table(self, score: str) -> GroupTable:
+        """Systems x groups, the main system's variants below it, reference rows set apart at the end.
+
+        What each line is stands in the table of PQ alone, and recall has no variants and references.
+        """
+        content, result = self.content, self.result
+        groups = groups_of(result.system.panoptic)
+        whole, described = not score.startswith("recall"), score == "pq"
+        lines = []
+        for system in self.systems:
+            cells, is_main = self.cells(system), system == content.main
+            about = content.descriptions[system] if described else ""
+            if len(cells) != len(self.cells(content.main)):
+                about += f" ({counted(len(cells), 'seed')})"
+            scores = [group_spread(cells, g, score) for g in groups]
+            lines.append(Line(system, scores, "system" if is_main else "", about))
+            for row in result.variants if is_main and whole else ():
+                scores = [group_spread(cells, g, score, row.name) for g in groups]
+                lines.append(Line(f"{system}, {row.name}", scores, "variant", row.description if described else ""))
+        for number, row in enumerate(result.references if whole else ()):
+            of = f", of {content.references(self.split).system}" if row.name == "random_class" else ""  # its segments
+            about = row.description + of if described else ""
+            kind = "reference" if number else "reference apart"
+            lines.append(Line(spaced(row.name), [row.score(g, score) for g in groups], kind, about))
+        return group_table("system", groups, lines)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a system is, and its steps, parameters, minutes of training and seeds."""
+
+    system: str
     description: str
-    steps: str
-    parameters: str
-    minutes: str
-    seeds: int
+    numbers: Sequence[str]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SystemsPage(Page):
-    """Everything that `systems_page.html` shows.
-
-    Attributes:
-        extent: how many systems, splits and seeds.
-        result: of the main system on the first split.
-        random: systems whose CLIP has random weights.
-        missing: see `ComparisonContent`.
-        costs: a score against minutes of training; nothing where these are not known.
-    """
-
-    template: ClassVar[str] = "systems_page.html"
-    extent: Sequence[str]
-    result: EvalResult
-    random: Sequence[str]
-    missing: Sequence[str]
-    tiles: Sequence[Tile]
-    splits: Sequence[Split]
-    systems: Sequence[System]
-    costs: Sequence[Figure]
-    details: Details
-    galleries: Sequence[Gallery]
-    curves_title: str
+def _cost(system: str, description: str, all_cells: Sequence[Scored]) -> Cost:
+    cells = [c for c in all_cells if c.system == system]
+    parameters, minutes = cells[0].result.parameters, spread(c.training_minutes for c in cells)
+    numbers = (
+        f"{cells[0].result.step:,}",
+        f"{parameters:,}" if parameters else NOTHING,
+        f"{minutes.mean:.1f}" + (f" ± {minutes.sd:.1f}" if minutes.sd else "") if minutes else NOTHING,
+        f"{len({c.seed for c in cells})}",
+    )
+    return Cost(system, description, numbers)
 
 
 def render_comparison(content: ComparisonContent) -> str:
     """The whole page."""
-    split = content.splits[0]
-    first = content.references(split)
-    of = f"{first.system}, split {split}, seed {first.seed}"
-    cells = content.of(content.main, split)
-    page = SystemsPage(
-        title=content.title,
-        extent=[
-            counted(len(content.systems), "system"),
-            counted(len(content.splits), "split"),
-            counted(len({c.seed for c in content.cells}), "seed"),
-        ],
-        result=first.result,
-        random=[s for s in content.systems if any(c.result.weights_random for c in content.cells if c.system == s)],
-        missing=content.missing,
-        tiles=tiles(lambda g, s: group_spread(cells, g, s), first.result.references[0], f"{content.main}: "),
-        splits=[_split(content, s) for s in content.splits],
-        systems=[_system(content, s) for s in content.systems],
-        costs=_costs(content),
-        details=details(first.result, content.taxonomy, of),
-        galleries=[_gallery(content, p) for p in content.pictures],
-        curves_title=f"Training of {of}",
-        curves=curves(content.metrics),
-        provenance=content.provenance,
-        not_measured=content.not_measured,
-    )
-    return render(page)
-
-
-def _gallery(content: ComparisonContent, pictures: Pictures) -> Gallery:
-    novel = content.references(pictures.split).result.novel
-    title = "Frames" + (f", split {pictures.split}" if len(content.splits) > 1 else "")
-    return gallery(pictures.views, content.taxonomy, novel, pictures.no_images, pictures.rule, title)
-
-
-def _split(content: ComparisonContent, split: str) -> Split:
-    result = content.references(split).result
-    there = [s for s in content.systems if content.of(s, split)]
-
-    def classes(score: Literal["pq", "iou"]) -> list[ClassLine]:
-        systems = [lambda name, s=s: class_spread(content.of(s, split), name, score) for s in there]
-        return class_lines(result, content.taxonomy, score, systems)
-
-    return Split(
-        name=split,
-        result=result,
-        seeds=max(len(content.of(s, split)) for s in there),
-        charts=_charts(content, split),
-        pq=_table(content, split, "pq"),
-        tables=[(title, _table(content, split, score)) for score, title in SCORES.items() if score != "pq"],
-        columns=there,
-        classes=[("PQ of each class", classes("pq")), ("IoU of each class", classes("iou"))],
-    )
-
-
-def _charts(content: ComparisonContent, split: str) -> list[Figure]:
-    """PQ and mIoU of every system over the groups that matter, on one scale."""
-    reference = content.references(split).result.references[0]
-    charts = []
-    for score in CHART_SCORES:
-        found = {
-            group: [Bar(system, group_spread(content.of(system, split), group, score)) for system in content.systems]
-            for group in CHARTS
-        }
-        highest = [b.value.mean + (b.value.sd or 0) for bars in found.values() for b in bars if b.value]
-        top = max([*highest, 0.01])
-        charts += [
-            bar_chart(
-                f"{SCORES[score]}, {group.replace('/', ' ')}",
-                part_of(group),
-                bars,
-                reference.score(group, score) if group in reference.panoptic.groups else None,
-                top,
-            )
-            for group, bars in found.items()
-            if any(b.value for b in bars)
-        ]
-    return charts
-
-
-def _table(content: ComparisonContent, split: str, score: str) -> GroupTable:
-    """Systems x groups, the main system's variants below it, reference rows set apart at the end.
-
-    What each line is stands in the table of PQ alone, and recall has no variants and references.
-    """
-    reference = content.references(split)
-    groups = groups_of(reference.result.system.panoptic)
-    whole, described = not score.startswith("recall"), score == "pq"
-    lines = []
-    for system in content.systems:
-        cells = content.of(system, split)
-        if not cells:
-            continue
-        is_main = system == content.main
-        about = content.descriptions[system] if described else ""
-        if len(cells) != len(content.of(content.main, split)):
-            about += f" ({counted(len(cells), 'seed')})"
-        scores = [group_spread(cells, g, score) for g in groups]
-        lines.append(Line(system, scores, "system" if is_main else "", about))
-        for row in reference.result.variants if is_main and whole else ():
-            scores = [group_spread(cells, g, score, row.name) for g in groups]
-            lines.append(Line(f"{system}, {row.name}", scores, "variant", row.description if described else ""))
-    for number, row in enumerate(reference.result.references if whole else ()):
-        of = f", of {reference.system}" if row.name == "random_class" else ""  # whose segments it is made of
-        about = row.description + of if described else ""
-        kind = "reference" if number else "reference apart"
-        lines.append(Line(spaced(row.name), [row.score(g, score) for g in groups], kind, about))
-    return group_table("system", groups, lines)
-
-
-def _system(content: ComparisonContent, name: str) -> System:
-    cells = [c for c in content.cells if c.system == name]
-    minutes = spread(c.training_minutes for c in cells)
-    parameters = cells[0].result.parameters
-    return System(
-        name=name,
-        description=content.descriptions[name],
-        steps=f"{cells[0].result.step:,}",
-        parameters=f"{parameters:,}" if parameters else NOTHING,
-        minutes=f"{minutes.mean:.1f}" + (f" ± {minutes.sd:.1f}" if minutes.sd else "") if minutes else NOTHING,
-        seeds=len({c.seed for c in cells}),
-    )
-
-
-def _costs(content: ComparisonContent) -> list[Figure]:
-    """Base PQ of every system against the minutes that its training took, on the first split."""
-    points = []
-    for system in content.systems:
-        cells = content.of(system, content.splits[0])
-        minutes, pq = spread(c.training_minutes for c in cells), group_spread(cells, "base", "pq")
-        if minutes and pq:
-            points.append(Point(system, minutes.mean, pq.mean))
-    return [scatter("PQ of base classes", "minutes of training", points, "base")] if points else []
+    return render("systems_page.html", content)

@@ -17,7 +17,8 @@ from ovps.cache import codecs
 from ovps.cache.cameras import encode_thumbnail, row_of_camera
 from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.object_embeddings import find_objects, no_objects
+from ovps.cache.late_labels import objects_of_stored
+from ovps.cache.object_embeddings import Objects, find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
 from ovps.clip.protocol import Encoder
 from ovps.datasets.protocol import Dataset
@@ -109,7 +110,7 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
         features = VoxelFeatures(cells, lifted.weights)
         objects = no_objects(tools.encoder.dim)
         if label is not None:
-            objects = find_objects(label, tools.taxonomy, points.weights, points.views, cells)
+            objects = _objects(label, lifted, features, tools)
         thumbnails = [encode_thumbnail(image, tools.thumbnails) for image in images] if tools.thumbnails else []
         cached = CachedFrame(
             token=frame.token,
@@ -221,6 +222,15 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
     coords, point_voxel = voxelise(cloud.xyz, tools.grid)
     weights = lift_voxels(points, point_voxel, len(coords))
     return Lifted(points, coords, point_voxel, weights, int(tools.grid.beyond(cloud.xyz).sum()))
+
+
+def _objects(label: NDArray[np.uint32], lifted: Lifted, features: VoxelFeatures, tools: Tools) -> Objects:
+    """Of the cells as they will be stored, where the codec keeps them: labels that come later give the same bits."""
+    points, codec = lifted.points, tools.codec
+    if not codec.keeps_cells:
+        return find_objects(label, tools.taxonomy, points.weights, points.views, features.cells)
+    stored = codec.factors(codec.encode(features, tools.state), features.valid, tools.state)
+    return objects_of_stored(label, tools.taxonomy, points, lifted.weights, stored)
 
 
 def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence[bytes] = ()) -> tuple[CameraRow, ...]:

@@ -16,9 +16,12 @@ from cache_schemas import PartitionRow, SkippedRow
 from ovps import clip, datasets
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import State
+from ovps.cache.late_labels import with_labels
 from ovps.cache.layout import manifest_path
 from ovps.cache.manifest import read_manifest, write_manifest
-from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
+from ovps.cache.partition import Partition
+from ovps.cache.reader import read_info
+from ovps.cache.writer import EncodedFrame, stored_frames, write_labels, write_partition
 from ovps.clip.protocol import Encoder
 from ovps.errors import FrameError, WeightsError
 from ovps.frame import Frame
@@ -83,11 +86,13 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     frames: list[EncodedFrame] = []
     skipped: list[SkippedRow] = []
     images = 0
+    there = _partition(job, task)
     with one_thread():
         for frame in task.frames:
+            late = there is not None and frame.token in there.positions  # it lacks nothing but labels
             try:
-                frames.append(compute(frame, tools, times))
-                images += len(frame.cameras)
+                frames.append(_labelled(frame, there, tools) if there and late else compute(frame, tools, times))
+                images += 0 if late else len(frame.cameras)
             except FrameError as error:
                 if not job.skip_bad_frames:
                     raise
@@ -103,6 +108,21 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
         seconds=times.seconds,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _partition(job: Job, task: Task) -> Partition | None:
+    """The task's partition, if it is there and labels can be added to it without CLIP."""
+    manifest = manifest_path(job.out, task.name)
+    if not (manifest.exists() and codecs.get(job.codec).keeps_cells):
+        return None
+    row = read_manifest(manifest)
+    return Partition.open(job.out, row, read_info(job.out).provenance) if row.frames else None
+
+
+def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame:
+    label = tools.dataset.labels(frame)
+    assert label is not None  # asked for where there is a path
+    return with_labels(there, frame.token, label, tools.taxonomy, frame.labels_path)
 
 
 def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[SkippedRow]) -> int:
@@ -121,8 +141,12 @@ def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[Ski
         if tuple(skipped) != before.skipped:
             write_manifest(out, before.model_copy(update={"skipped": tuple(skipped)}))
         return 0
+    known = {frame.token for frame in before.frames}
     others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
     together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
+    if codecs.get(read_info(out).provenance.codec).keeps_cells and tried <= known:  # labels alone have come
+        row = write_labels(out, before, together, skipped)
+        return sum(file.bytes for file in row.labels.files) if row.labels else 0
     row = write_partition(out, task.name, task.scene, together, skipped)
     return bytes_of(row)
 

@@ -20,6 +20,7 @@ class Projected:
 
     name = "projected"
     lossless = False
+    keeps_cells = False
     fit_frames = 2
     arrays = (Array(name="clip/projected", dims=("projected", RANK), dtype="float16"),)
 
@@ -36,6 +37,9 @@ class Projected:
         out = np.zeros((len(valid), len(state["mean"])), np.float32)
         out[valid] = arrays["clip/projected"].astype(np.float32) @ state["basis"] + state["mean"]
         return out
+
+    def factors(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
+        raise NotImplementedError("it keeps no cells")
 
     def expected_bytes(self, weights: csr_array, clip_dim: int) -> int:
         return 1  # it would always be chosen, were it not lossy

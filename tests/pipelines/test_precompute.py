@@ -99,7 +99,7 @@ def test_a_store_is_self_contained(dataroot, whole):
 
 def test_cameras_are_in_the_store(dataroot, whole):
     store = Store.open(whole)
-    for ref, frame in zip(store.frames, frames_of(options_for(dataroot, whole).resolved()), strict=True):
+    for ref, frame in zip(store.frames, frames_of(resolved(options_for(dataroot, whole))), strict=True):
         for camera, stored, there in zip(frame.cameras, store.cameras(ref), store.cameras(ref, dataroot), strict=True):
             assert (stored.channel, stored.width, stored.height) == (camera.channel, camera.width, camera.height)
             assert stored.timestamp_us == camera.timestamp_us
@@ -117,7 +117,7 @@ def test_thumbnails_are_enough_for_the_pictures_of_a_report(dataroot, whole, tmp
     cameras, reason = cameras_of(store, list(store.frames), [], None)
     assert reason is None
     image_of = datasets.get("nuscenes").image
-    for ref, frame in zip(store.frames, frames_of(options_for(dataroot, whole).resolved()), strict=True):
+    for ref, frame in zip(store.frames, frames_of(resolved(options_for(dataroot, whole))), strict=True):
         assert np.array_equal(store.read(ref).clip, plain.read(ref).clip)
         assert [camera.channel for camera, _ in cameras[ref.token]] == [camera.channel for camera in frame.cameras]
         for (small, image), camera in zip(cameras[ref.token], frame.cameras, strict=True):

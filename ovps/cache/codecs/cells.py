@@ -23,6 +23,7 @@ class Cells:
 
     name = "cells"
     lossless = True
+    keeps_cells = True
     fit_frames = 0
     arrays = (
         Array(name="clip/cells", dims=("cells", "C"), dtype="float16"),  # only cells that a voxel uses
@@ -45,12 +46,15 @@ class Cells:
         }
 
     def decode(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> NDArray[np.float32]:
+        return self.factors(arrays, valid, state).dense()
+
+    def factors(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
         cells = arrays["clip/cells"].astype(np.float32)
-        parts = (arrays["clip/weights"], arrays["clip/indices"], arrays["clip/indptr"])
-        weights = csr_array(parts, shape=(int(valid.sum()), len(cells)))
-        out = np.zeros((len(valid), cells.shape[1]), np.float32)
-        out[valid] = weights @ cells
-        return out
+        counts = np.zeros(len(valid), np.int32)
+        counts[valid] = np.diff(arrays["clip/indptr"])
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        parts = (arrays["clip/weights"], arrays["clip/indices"], indptr)
+        return VoxelFeatures(cells, csr_array(parts, shape=(len(valid), len(cells))))
 
     def expected_bytes(self, weights: csr_array, clip_dim: int) -> int:
         valid = int((np.diff(weights.indptr) > 0).sum())

@@ -18,6 +18,7 @@ class Dense:
 
     name = "dense"
     lossless = True
+    keeps_cells = False
     fit_frames = 0
     arrays = (Array(name="clip/dense", dims=("valid", "C"), dtype="float16"),)
 
@@ -32,6 +33,9 @@ class Dense:
         out = np.zeros((len(valid), stored.shape[1]), np.float32)
         out[valid] = stored
         return out
+
+    def factors(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
+        raise NotImplementedError("it keeps no cells")
 
     def expected_bytes(self, weights: csr_array, clip_dim: int) -> int:
         return 2 * int((np.diff(weights.indptr) > 0).sum()) * clip_dim

@@ -51,6 +51,7 @@ class Codec(Protocol):
     Attributes:
         name: of the entry point; stands in the provenance of a store.
         lossless: exact but for rounding to float16. One that is not is never chosen unasked.
+        keeps_cells: `factors` gives back what voxel features are made of: labels that come later need no CLIP.
         fit_frames: how many training frames its state is made of; 0: it has none.
         arrays: what it stores. Names begin with `clip/`. The first dimension of an array is its own to name: arrays of
             one dimension are of one length in every frame, those of `points` and `voxels` have a row for each.
@@ -58,6 +59,7 @@ class Codec(Protocol):
 
     name: str
     lossless: bool
+    keeps_cells: bool
     fit_frames: int
     arrays: tuple[Array, ...]
 
@@ -75,6 +77,13 @@ class Codec(Protocol):
 
     def decode(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> NDArray[np.float32]:
         """Voxel features (V, C) float32 from the arrays of one frame; zeros where not `valid` (V,) bool."""
+        ...
+
+    def factors(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
+        """The features of one frame in factors, as they are stored: of the cells that a voxel uses, in their order.
+
+        Only of a codec that `keeps_cells`.
+        """
         ...
 
     def expected_bytes(self, weights: csr_array, clip_dim: int) -> int:

@@ -1,0 +1,97 @@
+"""Labels of a data set into a store whose features are there: no image is read, and no CLIP.
+
+ovps cache labels ./zarr --dataroot data/nuscenes
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from ovps import datasets
+from ovps.cache.late_labels import with_labels
+from ovps.cache.lock import exclusive
+from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.partition import Partition
+from ovps.cache.reader import Store
+from ovps.cache.writer import EncodedFrame, remove_leftovers, write_labels
+from ovps.datasets import Dataset
+from ovps.frame import Frame
+from ovps.taxonomy import Taxonomy
+
+
+class LabelsSummary(BaseModel):
+    """What a run has done.
+
+    Attributes:
+        frames: of the store.
+        added: of them, frames that had no labels and have some now.
+        renewed: frames whose labels differ from those in the store.
+        unlabelled: frames that have none still.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    frames: int
+    added: int
+    renewed: int
+    unlabelled: int
+
+
+def add_labels(path: Path, dataroot: Path | None = None) -> LabelsSummary:
+    """Bring labels and object embeddings of a store up to what the data set says now; features stay as they are.
+
+    Labels that the data set does not have any more stay.
+
+    Args:
+        path: of the store.
+        dataroot: None: the data set's own default.
+
+    Raises:
+        DatasetError, FrameError: labels that cannot be read; partitions before are done.
+        CacheError: no store, or labels have changed and the codec keeps no cells.
+        StorageError: the disk refuses; each partition is as it was, or done.
+    """
+    store = Store.open(path)
+    about = store.provenance
+    dataset = datasets.get(about.dataset)
+    subsets = tuple(dict.fromkeys(ref.subset for ref in store.frames))
+    root = dataroot or datasets.default_root(about.dataset)
+    listed = dataset.frames(root.absolute(), about.dataset_version, subsets)
+    frames = {frame.token: frame for frame in listed}
+    added, renewed, unlabelled = 0, 0, 0
+    with exclusive(path):
+        remove_leftovers(path)
+        for before in map(read_manifest, manifest_files(path)):
+            if not before.frames:
+                continue
+            partition = Partition.open(path, before, about)
+            encoded = [
+                _frame(partition, row.token, frames.get(row.token), dataset, store.taxonomy) for row in before.frames
+            ]
+            changed = {frame.row.token for frame, is_new in encoded if is_new}
+            if changed:
+                skipped = [record for record in before.skipped if record.token not in changed]
+                write_labels(path, before, [frame for frame, _ in encoded], skipped)
+            had = {row.token for row in before.frames if row.labelled}
+            added += len(changed - had)
+            renewed += len(changed & had)
+            unlabelled += len(before.frames) - len(had | changed)
+    return LabelsSummary(path=path, frames=len(store.frames), added=added, renewed=renewed, unlabelled=unlabelled)
+
+
+def _frame(
+    partition: Partition, token: str, frame: Frame | None, dataset: Dataset, taxonomy: Taxonomy
+) -> tuple[EncodedFrame, bool]:
+    """A frame with the labels that the data set has, and whether they are others than in the store."""
+    there = EncodedFrame(partition.row.frames[partition.positions[token]], partition.encoded(token))
+    if frame is None or frame.labels_path is None:
+        return there, False
+    label = dataset.labels(frame)
+    assert label is not None  # it has a path
+    if there.row.labelled and np.array_equal(label, there.arrays["points/label"]):
+        return there, False
+    return with_labels(partition, token, label, taxonomy, frame.labels_path), True

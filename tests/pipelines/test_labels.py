@@ -1,0 +1,123 @@
+"""Labels that come late, or are mended, get into a store without CLIP, bit for bit as if they had been there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_schemas import PartitionRow
+from ovps.cache.layout import partition_path
+from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.cache.verify import verify_store
+from ovps.errors import CacheError
+from pipelines.labels import add_labels
+from pipelines.precompute import precompute
+from pipelines.precompute.stage import frames_of
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.stores import contents, read_all, same_frames
+from tests.pipelines.test_precompute import one_scene
+from tests.pipelines.test_precompute_again import bring_labels, take_labels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_fsync():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A data set of three frames; its store, and the store of it without labels. Read only."""
+    folder = tmp_path_factory.mktemp("labels")
+    root = write_mini_nuscenes(folder / "world", scenes=1, frames=3, points=300)
+    precompute(one_scene(root, folder / "whole"))
+    take_labels(root, folder)
+    precompute(one_scene(root, folder / "bare"))
+    precompute(one_scene(root, folder / "dense", codec="dense"))
+    bring_labels(root, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+def features(store: Path) -> dict[str, bytes]:
+    """Every file of every folder of features, by its name on the disk."""
+    folders = [partition_path(store, read_manifest(file).features.folder) for file in manifest_files(store)]
+    return {f"{f.name}/{name}": content for f in folders for name, content in contents(f).items()}
+
+
+def mend(root: Path, number: int) -> None:
+    """Give a frame's labels another look: every third point is a car."""
+    file = Path(frames_of(one_scene(root, root).resolved())[number].labels_path)
+    labels = np.load(file)["data"]
+    labels[::3] = 17_042
+    np.savez_compressed(file, data=labels)
+
+
+def test_labels_that_come_late_need_no_clip_and_touch_no_feature(folder):
+    before = features(folder / "bare")
+    program = """
+import sys
+sys.modules["open_clip"] = None
+from ovps.cli import main
+main()
+"""
+    command = ["cache", "labels", str(folder / "bare"), "--dataroot", str(folder / "world"), "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"added": 3' in done.stdout
+    assert features(folder / "bare") == before
+    assert same_frames(folder / "bare", folder / "whole")
+    unchanged = contents(folder / "bare")
+    summary = add_labels(folder / "bare", folder / "world")
+    assert (summary.frames, summary.added, summary.renewed, summary.unlabelled) == (3, 0, 0, 0)
+    assert contents(folder / "bare") == unchanged
+
+
+def test_precompute_again_touches_no_feature_either(folder):
+    before = features(folder / "bare")
+    assert precompute(one_scene(folder / "world", folder / "bare")).relabelled == 3
+    assert features(folder / "bare") == before
+
+
+def test_labels_that_were_mended(folder):
+    mend(folder / "world", 1)
+    summary = add_labels(folder / "whole", folder / "world")
+    assert (summary.added, summary.renewed) == (0, 1)
+    precompute(one_scene(folder / "world", folder / "anew"))
+    assert same_frames(folder / "whole", folder / "anew")
+    assert any((frame.object_instance == 17_042).any() for frame in read_all(folder / "whole").values())
+
+
+def test_a_codec_without_cells_refuses_and_its_remedy_works(folder):
+    before = contents(folder / "dense")
+    with pytest.raises(CacheError, match=r"codec dense keeps features of voxels.*Delete .*\.parquet and run the same"):
+        add_labels(folder / "dense", folder / "world")
+    lock = {".lock": b""}
+    assert contents(folder / "dense") | lock == before | lock
+    for manifest in manifest_files(folder / "dense"):
+        manifest.unlink()
+    precompute(one_scene(folder / "world", folder / "dense", codec="dense"))
+    assert all(frame.label is not None for frame in read_all(folder / "dense").values())
+
+
+def test_points_that_fall_on_other_cells_are_refused(folder):
+    """As on a machine that rounds otherwise: objects would be made of cells that the store does not mean."""
+    file = manifest_files(folder / "bare")[0]
+    row = read_manifest(file).model_dump()
+    for camera in row["frames"][0]["cameras"]:
+        camera["cell_stride"] *= 1.5
+    write_manifest(folder / "bare", PartitionRow.model_validate(row))
+    with pytest.raises(CacheError, match="points fall on other cells here"):
+        add_labels(folder / "bare", folder / "world")
+    assert verify_store(folder / "bare") == []
