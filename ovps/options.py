@@ -17,7 +17,7 @@ from ovps.errors import ConfigError
 
 @dataclass(frozen=True)
 class Flag:
-    """How the shell writes an option whose field says it otherwise.
+    """An option that the shell writes otherwise than its field is called.
 
     Attributes:
         name: of the option, e.g. `--set`; None: that of the field.
@@ -29,14 +29,14 @@ class Flag:
 
 
 class Options(BaseModel):
-    """What a command is asked for. Every field has a description: it is the help of the option."""
+    """Options of a command. Every field has a description: it is the help of the option."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     command: ClassVar[str]
 
     @classmethod
     def asked(cls, **values: Any) -> Self:
-        """Options as a person gave them.
+        """Check options as a person gave them.
 
         Raises:
             ConfigError: a value that cannot be used; it names the option.
@@ -65,7 +65,7 @@ class Options(BaseModel):
 
 
 def flag_of(name: str, field: FieldInfo) -> Flag:
-    """How the shell writes a field; the name is filled in."""
+    """Flag that the shell writes for a field; the name is filled in."""
     flag = next((m for m in field.metadata if isinstance(m, Flag)), Flag())
     return Flag(flag.name or f"--{name.replace('_', '-')}", flag.commas)
 

@@ -16,7 +16,7 @@ from ovps.options import Flag, Options
 
 
 class WorldOptions(Options):
-    """Which drive world, see `driveworld.build_world`."""
+    """Settings of a drive world, see `driveworld.build_world`."""
 
     scenes: int = Field(24, description="Streets.")
     frames: int = Field(10, description="Key frames per street, two a second.")
@@ -35,7 +35,7 @@ class BuildWorldOptions(WorldOptions):
 
 
 class DataOptions(Options):
-    """Which frames of which data set."""
+    """Frames to read, and their data set."""
 
     dataset: str = Field("nuscenes", description="Its name; other packages may add some.")
     dataroot: Path | None = Field(None, description="Its folder. Default: $OVPS_NAME, else ./data/NAME.")
@@ -46,7 +46,7 @@ class DataOptions(Options):
 
 
 class ClipOptions(Options):
-    """How images become features of voxels."""
+    """Settings by which images become features of voxels."""
 
     encoder: str = Field(
         defaults.ENCODER, description="`demo`, a model that open_clip knows, or an encoder of another package."

@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NOT_PARTS = (
-    "cli.py",
-    "doctor.py",
-    "interrupt.py",
-    "options.py",
-)  # texts of the command line, and what no one else calls
+NOT_PARTS = ("cli.py", "doctor.py", "interrupt.py")  # texts of the command line, and of signals
 FILES = [file for file in sorted((ROOT / "ovps").rglob("*.py")) if file.name not in NOT_PARTS]
 # what a sentence goes on with, and a shape, which is no subject
 MIDWAY = (

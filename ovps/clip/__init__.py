@@ -37,5 +37,5 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
 
 
 def names() -> tuple[str, ...]:
-    """List the built-in encoders and those of other installed packages, without open_clip's models."""
+    """Names of the built-in encoders and those of other installed packages; open_clip's models are not among them."""
     return plugins.names(GROUP, BUILT_IN)

@@ -75,7 +75,7 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Embed images by the model's own preprocessing (resize, centre crop, normalise) and its own pooling."""
+        """Whole images by the model's own preprocessing (resized, cropped to the centre, normalised) and pooling."""
         prepare = image_transform_v2(PreprocessCfg(**self.clip.model.visual.preprocess_cfg), is_train=False)
         parts = [torch.empty(0, self.dim)]
         for start in range(0, len(images), IMAGES):
@@ -92,7 +92,7 @@ class OpenClipEncoder:
         return torch.cat(parts).numpy()
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Tell by its tokens what is seen of each text.
+        """Texts by their tokens.
 
         Tokenizers cut in silence. With room for one token more, what was cut is not what it was, or goes on.
         """

@@ -85,7 +85,7 @@ def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pi
 
 
 def embed_pictures(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Average the images' unit vectors, (C,) float32, normalised, as is done with the prompts of one name."""
+    """Mean of the images' unit vectors, normalised, as of prompts of one name: (C,) float32."""
     mean = encoder.embed_images(images).mean(axis=0)
     return mean / np.linalg.norm(mean)
 

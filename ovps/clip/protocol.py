@@ -21,7 +21,7 @@ RANDOM = "random"  # weights of which nothing was learned, for trying things out
 
 @dataclass(frozen=True)
 class WeightsId:
-    """The identity of an encoder's weights.
+    """Identity of an encoder's weights.
 
     Attributes:
         sha256: of all that decides its features; whoever reads a store compares it.
@@ -34,7 +34,7 @@ class WeightsId:
 
 @dataclass(frozen=True)
 class Reading:
-    """The part of a text that the text tower gets to see.
+    """A text as the text tower gets to see it.
 
     Attributes:
         seen: the same for two texts that it cannot tell apart, and that of "" for a text with nothing to read in it.
@@ -68,7 +68,7 @@ class Encoder(Protocol):
     def temperature(self) -> float: ...
 
     def cells(self, size: tuple[int, int]) -> CellGrid:
-        """Place the cells of an image of this size (width, height) in its own pixels.
+        """Grid of the cells of an image of this size (width, height), in its own pixels.
 
         Raises:
             ConfigError: an image smaller than one cell, or an encoder without dense features.
@@ -94,12 +94,12 @@ class Encoder(Protocol):
         ...
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Say what `embed` looks at of each text; `Reading(text.encode(), False)` where it looks at all of it."""
+        """The texts as `embed` looks at them; `Reading(text.encode(), False)` where it looks at all of it."""
         ...
 
 
 class EncoderLoader(Protocol):
-    """The source of an encoder.
+    """Maker of an encoder, found by the encoder's name.
 
     Attributes:
         worker_bytes: memory that a process with this encoder takes while it computes frames.

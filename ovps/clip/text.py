@@ -74,7 +74,7 @@ def build_vocabulary(encoder: Encoder, entries: Sequence[Entry], templates: Sequ
 
 
 def prompt_warnings(encoder: Encoder, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> list[str]:
-    """Warn of what the encoder cannot see of the entries: prompts too long for it, texts that are equal to it.
+    """Warnings of what the encoder does not get to see: prompts too long for it, texts that are equal to it.
 
     Args:
         entries, templates: as for `build_vocabulary`.
@@ -119,7 +119,7 @@ def _check_readable(encoder: Encoder, names: Sequence[str]) -> None:
 
 
 def embed_names(encoder: Encoder, names: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
-    """Embed names, (len(names), C) float32, unit rows: the mean over templates of normalised prompt embeddings."""
+    """Mean over templates of the normalised prompt embeddings, normalised: (len(names), C) float32, unit rows."""
     prompts = [fill(template, name) for name in names for template in templates]
     embeddings = torch.from_numpy(encoder.embed(prompts))
     mean = embeddings.reshape(len(names), len(templates), encoder.dim).mean(1)

@@ -24,7 +24,7 @@ def get(name: str) -> Dataset:
 
 
 def names() -> tuple[str, ...]:
-    """List the names of all data sets: the built-in ones, and those of other installed packages."""
+    """Names of all data sets: the built-in ones, and those of other installed packages."""
     return plugins.names(GROUP, BUILT_IN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -13,8 +14,10 @@ from ovps.cache.lock import exclusive
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.writer import create_store, remove_leftovers, write_partition
-from ovps.errors import CacheError, ProvenanceError, StorageError
-from ovps.taxonomy import load_taxonomy
+from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
+from ovps.taxonomy import Taxonomy, load_taxonomy
+from ovps.training.config import load_config
+from pipelines.train import plan
 from tests.helpers.stores import contents
 from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store
 
@@ -118,3 +121,33 @@ def test_info(tmp_path):
     assert info.clip_bytes_dense_fp16 == info.valid_voxels * 16 * 2
     assert info.model_dump_json()
     assert info.image_sizes == {"32x24": 6, "64x48": 6}
+
+
+def own_classes(store):
+    """The store, as if it had been made of a user's own taxonomy, whose file is gone."""
+    file = store / "store.json"
+    info = json.loads(file.read_text())
+    info["taxonomy"]["name"] = info["provenance"]["taxonomy"] = "mine"
+    info["provenance"]["taxonomy_sha256"] = Taxonomy.model_validate(info["taxonomy"]).sha256
+    file.write_text(json.dumps(info))
+    return store
+
+
+def test_a_store_holds_its_taxonomy_whole(store, tmp_path):
+    opened = Store.open(own_classes(store))
+    nuscenes = load_taxonomy("nuscenes")
+    assert opened.taxonomy == nuscenes.model_copy(update={"name": "mine"})
+    split = tmp_path / "split.yaml"
+    split.write_text("name: mine_b\ntaxonomy: mine\nnovel: [bus]\n")
+    config = load_config("driveworld", [f"split={split}"])
+    _, info = plan(opened, config)
+    assert info.taxonomy == opened.taxonomy
+
+
+def test_a_taxonomy_that_is_not_the_one_of_the_provenance(store):
+    file = store / "store.json"
+    info = json.loads(file.read_text())
+    info["taxonomy"]["classes"][0]["name"] = "something else"
+    file.write_text(json.dumps(info))
+    with pytest.raises(CorruptStoreError, match="not the one that the provenance names"):
+        Store.open(store)

@@ -1,4 +1,4 @@
-"""The code of docs/add_a_system.md runs as it stands: a system from outside is trained, scored and predicts."""
+"""The code of docs/add_a_system.md runs as it stands: its system is trained, resumed, scored and predicts."""
 
 from __future__ import annotations
 
