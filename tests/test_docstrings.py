@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PLACES = (
-    *("api.py", "options.py", "plugins.py", "entries.py", "extras.py", "frame.py", "taxonomy.py", "vocabulary.py"),
-    *("batch", "clip", "datasets", "evaluation", "inference", "systems"),
-)
-FILES = [file for place in PLACES for file in sorted((ROOT / "ovps").glob(place if "." in place else f"{place}/*.py"))]
+NOT_PARTS = ("cli.py", "doctor.py", "interrupt.py")  # texts of the command line, and of signals
+FILES = [file for file in sorted((ROOT / "ovps").rglob("*.py")) if file.name not in NOT_PARTS]
 # what a sentence goes on with, and a shape, which is no subject
 MIDWAY = (
     "(",

@@ -201,7 +201,7 @@ def _as_array(node: Any) -> zarr.Array:
 
 
 def quick_check(path: Path, size: int, sha256: str) -> str | None:
-    """What is wrong with a file of a partition, without reading the large ones; None if nothing is.
+    """Say what is wrong with a file of a partition, without reading large ones; None if nothing is.
 
     Flipped bytes inside a shard are seen by its own checksums when it is read, but those of the small `zarr.json`
     have none.

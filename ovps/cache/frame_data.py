@@ -12,7 +12,7 @@ from cache_schemas import ARRAYS, CameraRow
 
 @dataclass(frozen=True, eq=False)
 class FrameRef:
-    """Where a frame lies in a store, and whether it has labels."""
+    """The place of a frame in a store, and whether it has labels."""
 
     partition: str
     token: str

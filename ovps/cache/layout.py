@@ -18,7 +18,7 @@ def manifest_path(store: Path, partition: str) -> Path:
 
 
 def partition_path(store: Path, folder: str) -> Path:
-    """Where the arrays of a part of a partition lie, given the folder that its manifest names."""
+    """Path of the arrays of a part of a partition, given the folder that its manifest names."""
     return store / PARTITIONS / folder
 
 

@@ -23,7 +23,7 @@ class Objects:
     embedding: NDArray[np.float32]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As they are stored."""
+        """Return the arrays by the names under which they are stored."""
         return {
             "objects/class": self.classes,
             "objects/instance": self.instance,
@@ -34,7 +34,7 @@ class Objects:
 
 
 def no_objects(clip_dim: int) -> Objects:
-    """Of a frame without labels."""
+    """Objects of a frame without labels: none."""
     none = np.zeros(0, np.int32)
     return Objects(none.astype(np.uint8), none.astype(np.uint32), none, none, np.zeros((0, clip_dim), np.float32))
 

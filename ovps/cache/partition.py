@@ -49,7 +49,7 @@ class Partition:
 
     @cached_property
     def state(self) -> State:
-        """Of the codec.
+        """Read the state of the codec.
 
         Raises:
             CorruptStoreError: not the bytes that were written.
@@ -58,7 +58,7 @@ class Partition:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Where each frame's rows lie, by token."""
+        """Positions of the frames in the arrays, by token."""
         return {frame.token: position for position, frame in enumerate(self.row.frames)}
 
     def encoded(self, token: str) -> Arrays:

@@ -18,7 +18,7 @@ _FAR = 0.25  # of the points beyond the grid's range
 
 
 class Sweep(Protocol):
-    """What is looked at of a frame; a `FrameRow` is one."""
+    """The part of a frame that warnings look at; a `FrameRow` is one."""
 
     @property
     def token(self) -> str: ...
@@ -72,7 +72,7 @@ def sweep_statistics(sweeps: Sequence[Sweep]) -> SweepStatistics | None:
 
 
 def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
-    """What should be looked into, one sentence for each kind, however many frames it is of."""
+    """Warn of what should be looked into, one sentence for each kind, however many frames it is of."""
     found = sweep_statistics(sweeps)
     if found is None:
         return ()

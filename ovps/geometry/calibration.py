@@ -63,7 +63,7 @@ def _camera_fault(camera: Camera) -> tuple[str | None, str]:
 
 
 def intrinsics_fault(intrinsics: NDArray[np.float64], width: int, height: int) -> str | None:
-    """What is wrong with a camera matrix (3, 3) for images of `width` x `height` pixels; None if nothing is.
+    """Say what is wrong with a camera matrix (3, 3) for images of `width` x `height` pixels; None if nothing is.
 
     >>> intrinsics_fault(np.eye(3), 1600, 900)
     'are the identity matrix, a place holder'
@@ -104,7 +104,7 @@ def intrinsics_fault(intrinsics: NDArray[np.float64], width: int, height: int) -
 
 
 def rigid_fault(matrix: NDArray[np.float64]) -> str | None:
-    """What keeps a matrix (4, 4) from being a rotation and a translation; None if nothing does.
+    """Say what keeps a matrix (4, 4) from being a rotation and a translation; None if nothing does.
 
     >>> rigid_fault(np.diag([1.0, -1.0, 1.0, 1.0]))
     'is a mirror image: its axes are left-handed'

@@ -116,7 +116,7 @@ class Grid(BaseModel):
         return np.clip(cells, 0, np.array(self.shape) - 1).astype(np.int32)
 
     def beyond(self, xyz: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which points (N, 3), metres, lie outside the grid's range, (N,) bool: `index` clamps those.
+        """Find points (N, 3), metres, that lie outside the grid's range, (N,) bool: `index` clamps those.
 
         Raises:
             ValueError: `xyz` is not (N, 3), or holds NaN or infinity.

@@ -90,7 +90,7 @@ def assign_proposals(masks: Masks, totals: Totals, free: Tensor, proposals: Prop
 
 
 def class_cost(class_logits: Tensor, segment_class: Tensor, costs: Costs) -> Tensor:
-    """(Q, S): focal loss if the class were true, less if it were false [mmdet's FocalLossCost].
+    """Cost of classes, (Q, S): focal loss if the class were true, less if it were false [mmdet's FocalLossCost].
 
     Args:
         class_logits: (Q, E).
@@ -102,7 +102,7 @@ def class_cost(class_logits: Tensor, segment_class: Tensor, costs: Costs) -> Ten
 
 
 def mask_cost(masks: Masks, totals: Totals, queries: Tensor, segments: Members, costs: Costs) -> Tensor:
-    """(F, S): focal cost + dice cost [mmdet's FocalLossCost and DiceCost].
+    """Cost of masks, (F, S): focal cost + dice cost [mmdet's FocalLossCost and DiceCost].
 
     Args:
         masks: Q masks.

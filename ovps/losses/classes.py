@@ -25,7 +25,7 @@ def class_loss(logits: Tensor, label: Tensor, takes_part: Tensor, gamma: float, 
 
 
 def takes_part(mask_logits: Tensor, labelled: Tensor, matched: Tensor) -> Tensor:
-    """(Q,) bool: which queries L_cls counts: the matched, and the unmatched with at most half their mask unlabelled.
+    """Choose the queries of L_cls, (Q,) bool: the matched, and the unmatched with at most half their mask unlabelled.
 
     A mask on unlabelled voxels may be a novel object: it must not learn to be no class at all (ours). An empty mask
     takes part.
@@ -44,5 +44,5 @@ def takes_part(mask_logits: Tensor, labelled: Tensor, matched: Tensor) -> Tensor
 
 
 def counted_voxels(labelled: Tensor, unlabelled: Unlabelled) -> Tensor:
-    """(V,) bool: the voxels that base masks are compared on."""
+    """Choose the voxels that base masks are compared on, (V,) bool."""
     return torch.ones_like(labelled) if unlabelled == "negative" else labelled

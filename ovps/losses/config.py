@@ -79,7 +79,7 @@ class LossConfig(BaseModel):
 
     @property
     def costs(self) -> Costs:
-        """Of matching: its own weights [P3Former], and the focal exponents of the loss."""
+        """Costs of matching: its own weights [P3Former], and the focal exponents of the loss."""
         return Costs(
             class_weight=1.0,
             focal_weight=self.focal_weight,

@@ -47,7 +47,7 @@ def coverage_loss(probability: Tensor, free: Tensor, claimable: Tensor) -> Tenso
 
 
 def mean_l1(clip: Tensor, mean: Tensor) -> Tensor:
-    """What L_V is divided by: the L1 distance (summed over channels) to the training set's mean feature, averaged.
+    """Compute the unit of L_V: the L1 distance (summed over channels) to the training set's mean feature, averaged.
 
     Args:
         clip: (N, C), valid voxels of the training set or of a sample of it.

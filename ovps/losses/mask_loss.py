@@ -34,7 +34,7 @@ def _power(x: Tensor, gamma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of each of Q masks over one set of voxels.
+    """Sums of each of Q masks over one set of voxels.
 
     Attributes:
         outside: (Q,) focal loss if every voxel should be outside.
@@ -71,7 +71,7 @@ class Masks:
         return cls(logits, probability, (1 - alpha) * _power(probability, gamma) * F.softplus(logits), gamma, alpha)
 
     def totals(self, *voxels: Tensor) -> list[Totals]:
-        """Over each of some sets of voxels, (V,) bool."""
+        """Sum over each of some sets of voxels, (V,) bool."""
         sets = torch.stack(voxels, dim=1)
         chosen = sets.to(self.logits.dtype)
         outside, square = self.outside @ chosen, (self.probability * self.probability) @ chosen
@@ -79,12 +79,12 @@ class Masks:
         return [Totals(*columns) for columns in zip(outside.T, square.T, area.T, size, strict=True)]
 
     def at(self, query: Tensor, voxel: Tensor) -> Masks:
-        """What these masks are at these voxels, index arrays that broadcast."""
+        """Take these masks at these voxels, index arrays that broadcast."""
         return Masks.of(self.logits[query, voxel], self.gamma, self.alpha)
 
     @property
     def if_inside(self) -> Tensor:
-        """By how much the focal loss of each entry changes if it should be inside its mask."""
+        """Change of the focal loss of each entry if it should be inside its mask."""
         true = torch.ones((), dtype=torch.bool, device=self.logits.device)
         return focal(self.logits, true, self.gamma, self.alpha) - self.outside
 
@@ -105,7 +105,7 @@ class Members:
 
     @classmethod
     def of(cls, chosen: Tensor, voxel_segment: Tensor, segments: int) -> Members:
-        """From `chosen` (M,), no segment twice, and `voxel_segment` (V,) in -1..segments-1, -1: in none."""
+        """Make them of `chosen` (M,), no segment twice, and `voxel_segment` (V,) in -1..segments-1, -1: in none."""
         # the last entry is where -1 points
         row_of = torch.full((segments + 1,), -1, dtype=torch.int64, device=chosen.device)
         row_of[chosen] = torch.arange(len(chosen), device=chosen.device)
@@ -115,7 +115,7 @@ class Members:
 
 
 def mask_losses(masks: Masks, totals: Totals, query: Tensor, segments: Members) -> tuple[Tensor, Tensor]:
-    """Of M masks against M segments: the focal loss averaged over voxels, and dice, each summed over masks, () and ().
+    """Compare M masks with M segments: focal loss averaged over voxels, and dice, each summed over masks, () and ().
 
     Args:
         masks: Q masks.

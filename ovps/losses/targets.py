@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class Proposals:
-    """Where objects may be that have no label, found without any: P clusters of unlabelled voxels of one frame.
+    """Places where objects without a label may be, found without any: P clusters of unlabelled voxels of one frame.
 
     Attributes:
         voxel_proposal: (V,) int64, row of the voxel's cluster, -1: in none.

@@ -42,7 +42,7 @@ class ClassText:
 
     @property
     def stuff(self) -> Tensor:
-        """(S,) int64, the stuff classes: in training the k-th fixed query belongs to the k-th of them."""
+        """The stuff classes, (S,) int64: in training the k-th fixed query belongs to the k-th of them."""
         return (~self.is_thing).nonzero()[:, 0]
 
     def to(self, device: torch.device | str) -> ClassText:

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 
 class ClusterConfig(BaseModel):
-    """What is off the ground, and what parts one cluster from another.
+    """Settings of clusters: what is off the ground, and what parts one from another.
 
     Attributes:
         gap: metres that part two clusters, seen from above.

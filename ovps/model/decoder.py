@@ -59,7 +59,7 @@ class DecoderLayer(nn.Module):
 
 
 class Heads(nn.Module):
-    """What a query says: its class embedding, and its mask as a dot product with the voxels.
+    """The heads of a query: its class embedding, and its mask as a dot product with the voxels.
 
     The mask logit is the sum of a feature and a position branch [P3Former] and a learned offset shared by all queries,
     which starts at the logit of `mask_prior` (ours). Masks begin small, as most objects are, and nearly alike: with
@@ -99,6 +99,6 @@ def _shrink(branch: nn.Sequential) -> None:
 
 
 def attend_where(mask_logits: Tensor) -> Tensor:
-    """(Q, V) bool: mask probability over 0.5, or everything for a query whose mask is empty [Mask2Former]."""
+    """Choose where queries attend, (Q, V) bool: mask over 0.5, everywhere where it is empty [Mask2Former]."""
     inside = mask_logits.detach() > 0
     return inside | ~inside.any(dim=1, keepdim=True)

@@ -62,7 +62,7 @@ class VoxelBatch:
 
 @dataclass
 class LayerOutput:
-    """What the queries say after one decoder layer (layer 0: before the first).
+    """The output of the queries after one decoder layer (layer 0: before the first).
 
     Attributes:
         class_embedding: (B, Q, C) float32, in CLIP space, L2-normalised.

@@ -13,7 +13,7 @@ _COVERED = 1e-3
 
 
 def mask_probability(mask_logits: Tensor, form: MaskForm) -> Tensor:
-    """(Q, V) logits to probabilities: each query on its own, or competing (`softmax` over queries).
+    """Turn logits (Q, V) into probabilities: each query on its own, or competing (`softmax` over queries).
 
     `sigmoid_normalised` differs from `sigmoid` in `mixture` only.
     """

@@ -45,7 +45,7 @@ class Network(nn.Module):
         self.classifier = classifier or TextClassifier(config.tau, config.tau_range, config.class_prior)
 
     def forward(self, batch: VoxelBatch) -> list[LayerOutput]:
-        """What the queries say before the first decoder layer and after each: L + 1 outputs, the last one counts.
+        """Run the network: queries answer before the first layer and after each, L + 1 times; the last one counts.
 
         May run under autocast; the encoder stays in float32 and so do the outputs.
         """

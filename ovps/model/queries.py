@@ -15,5 +15,5 @@ class Queries(nn.Module):
         self.stuff = nn.Parameter(torch.randn(base_stuff, width))
 
     def forward(self, frames: int) -> Tensor:
-        """(B, Q, D)."""
+        """Repeat the start vectors for B frames, (B, Q, D)."""
         return torch.cat([self.learned, self.stuff]).expand(frames, -1, -1)

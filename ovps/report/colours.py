@@ -18,7 +18,7 @@ _GOLDEN = 0.618034  # steps of the golden ratio keep neighbouring hues apart, ho
 
 
 def class_colours(semantic: NDArray[np.integer], taxonomy: Taxonomy) -> NDArray[np.uint8]:
-    """(N, 3) by class id (N,); the colours of the taxonomy, dark ones lifted to show on a dark ground."""
+    """Colour points by class id (N,), (N, 3): the taxonomy's colours, dark ones lifted to show on a dark ground."""
     table = np.full((CLASSES, 3), UNLABELLED_COLOUR, np.uint8)
     for c in taxonomy.classes:
         table[c.id] = visible(c.color)
@@ -37,7 +37,7 @@ def visible(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 def novel_colours(
     semantic: NDArray[np.integer], taxonomy: Taxonomy, novel: frozenset[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """(N, 3): novel classes in their colours, everything else dim; and which points are novel (N,)."""
+    """Colour novel classes and dim everything else, (N, 3); also say which points are novel (N,)."""
     is_novel = np.isin(semantic, list(novel))
     return np.where(is_novel[:, None], class_colours(semantic, taxonomy), np.array(DIM, np.uint8)), is_novel
 

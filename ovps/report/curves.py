@@ -11,7 +11,7 @@ POINTS = 200  # of a drawn line; more would not be seen
 
 
 def curve_names(metrics: list[dict[str, float]]) -> list[str]:
-    """What is worth a curve: totals first, then loss parts, then the rest; times are not."""
+    """Choose the scalars that are worth a curve: totals first, then loss parts, then the rest; times are not."""
     names = {n for line in metrics for n in line if n != "step" and not n.startswith("seconds/")}
     rank = {"loss/total": 0, "loss/supervised": 1, "loss/voxel": 2}
     return sorted(names, key=lambda n: (rank.get(n, 3 if n.startswith("loss/") else 4), n))

@@ -22,7 +22,7 @@ NOT_MEASURED = (
 
 @dataclass(frozen=True, eq=False)
 class ReportContent:
-    """What the page is made of.
+    """The content of the page.
 
     Attributes:
         evaluation: the scores.
@@ -55,7 +55,7 @@ class ReportContent:
         )
 
     def table(self, score: str) -> GroupTable:
-        """Of a field of GroupScore: the run, its variants and the references."""
+        """Make the table of a field of GroupScore: the run, its variants and the references."""
         return system_table(self.evaluation, score)
 
     @property

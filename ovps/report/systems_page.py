@@ -59,7 +59,7 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonContent:
-    """What the page is made of.
+    """The content of the page.
 
     Attributes:
         title: of the experiment.
@@ -189,7 +189,7 @@ class Compared:
 
     @property
     def seeds(self) -> int:
-        """Of the system that has most."""
+        """Number of seeds of the system that has most."""
         return max(len(self.cells(s)) for s in self.systems)
 
     def cells(self, system: str) -> list[Scored]:
@@ -253,7 +253,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a system is, and its steps, parameters, minutes of training and seeds."""
+    """The kind of a system, and its steps, parameters, minutes of training and seeds."""
 
     system: str
     description: str

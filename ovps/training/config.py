@@ -100,7 +100,7 @@ def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig
 
 
 def stated_settings(name_or_file: str) -> dict[str, Any]:
-    """What a config says itself, defaults left out, as dotted names and plain values.
+    """Read what a config states itself, defaults left out, as dotted names and plain values.
 
     Raises:
         ConfigError: no such config, or not YAML.

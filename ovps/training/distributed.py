@@ -68,7 +68,7 @@ class Processes:
         return bool(self.mean(torch.tensor(float(answer), device=self.device)) > 0)
 
     def as_first(self, answer: bool) -> bool:
-        """What the first process answers; the others wait for it, and so for what it did before.
+        """Take the answer of the first process; the others wait for it, and so for what it did before.
 
         Raises:
             TrainingError: another process has gone.

@@ -43,7 +43,7 @@ class StepReport:
     step_seconds: float
 
     def scalars(self) -> dict[str, float]:
-        """By the names they have in TensorBoard and `metrics.jsonl`."""
+        """Return its numbers by their names in TensorBoard and `metrics.jsonl`."""
         values = {f"loss/{name}": value for name, value in self.losses.items()}
         values |= {"gradient_norm": self.gradient_norm, "learning_rate": self.learning_rate}
         values |= {"seconds/data": self.data_seconds, "seconds/step": self.step_seconds}

@@ -43,7 +43,7 @@ LAST = "checkpoints/last.pt"
 
 
 class ClipSource(BaseModel):
-    """Where the CLIP features of a run come from: only features of the same CLIP mean the same."""
+    """The source of a run's CLIP features: only features of the same CLIP mean the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,7 +87,7 @@ class RunInfo(BaseModel):
 
     @property
     def classes(self) -> ClassSplit:
-        """What training may know."""
+        """The base classes: all that training may know."""
         return ClassSplit(self.taxonomy, self.split)
 
 
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def system(self) -> System:
-        """Of its network."""
+        """The system of its network."""
         return systems.get(self.config.system)
 
     @property
@@ -215,7 +215,7 @@ def make_network(config: TrainConfig, info: RunInfo) -> nn.Module:
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
-    """What the weights of a run fit. Thresholds of inference, schedule and data are not among it."""
+    """Describe what the weights of a run fit. Thresholds of inference, schedule and data are not among it."""
     return {
         "system": config.system,
         **{f"model.{name}": value for name, value in flat(config.model).items()},

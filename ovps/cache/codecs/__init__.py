@@ -25,7 +25,7 @@ def get(name: str) -> Codec:
 
 
 def names() -> tuple[str, ...]:
-    """Of all codecs: the built-in ones, and those of other installed packages."""
+    """List the names of all codecs: the built-in ones, and those of other installed packages."""
     return plugins.names(GROUP, BUILT_IN)
 
 

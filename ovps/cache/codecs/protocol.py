@@ -37,11 +37,11 @@ class VoxelFeatures:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """(V,) bool: the voxel has a feature."""
+        """Whether each voxel has a feature, (V,) bool."""
         return np.diff(self.weights.indptr) > 0
 
     def dense(self) -> NDArray[np.float32]:
-        """(V, C) float32; zeros where not valid."""
+        """Compute the features of all voxels, (V, C) float32; zeros where not valid."""
         return np.asarray(self.weights @ self.cells, dtype=np.float32)
 
 

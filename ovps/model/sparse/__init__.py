@@ -23,5 +23,5 @@ def get(name: str) -> SparseBackend:
 
 
 def names() -> tuple[str, ...]:
-    """Of all backends: the built-in ones, and those of other installed packages."""
+    """List the names of all backends: the built-in ones, and those of other installed packages."""
     return plugins.names(GROUP, BUILT_IN)
