@@ -417,7 +417,7 @@ def test_a_scheduler_of_ones_own(dataroot, whole, tmp_path):
 
 
 def test_no_scheduler(dataroot, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.precompute.executor.CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr("pipelines.precompute.executor.CONNECT_SECONDS", 1)
     with pytest.raises(ConfigError, match="no dask scheduler at tcp"):
         precompute(options_for(dataroot, tmp_path / "zarr", scheduler="tcp://127.0.0.1:9"))
 
