@@ -291,9 +291,9 @@ def partly(tmp_path_factory):
     write_synthetic_store(folder / "store", subsets=("train",), frames=2)
     write_synthetic_store(folder / "labelled", subsets=("train",), frames=2)
     write_synthetic_store(folder / "other", subsets=("train",), frames=4, labelled=False)
-    for kind, name in (("partitions", "synthetic-0000.000002.zarr"), ("manifest", "synthetic-0000.000002.parquet")):
-        source = folder / "other" / kind / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "store" / kind / name)
+    for source in (folder / "other" / "partitions").glob("synthetic-0000.000002-*.zarr"):
+        shutil.copytree(source, folder / "store" / "partitions" / source.name)
+    shutil.copy(folder / "other" / "manifest" / "synthetic-0000.000002.parquet", folder / "store" / "manifest")
     return folder
 
 
