@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -20,31 +19,46 @@ def find(group: str, name: str, built_in: Mapping[str, str]) -> Any:
 
     Raises:
         ConfigError: nothing of that name; the remedy lists what there is.
-        SetupError: the package that brings it cannot be imported.
+        SetupError: the package that brings it cannot be imported, another one brings the same name, or it calls itself
+            otherwise.
     """
-    others = _others(group, built_in)
+    found = {built_in[name]} if name in built_in else {p.value for p in _others(group, built_in) if p.name == name}
+    if not found:
+        kind = group.rpartition(".")[2].removesuffix("s")
+        raise ConfigError(
+            f"no {kind} named {name!r}",
+            remedy=f"There are: {', '.join(names(group, built_in))}. Another package adds one by an entry point in"
+            f" {group}",
+        )
+    if len(found) > 1:
+        raise SetupError(
+            f"{name} of {group} is in several packages: {', '.join(sorted(found))}", remedy="Uninstall all but one"
+        )
+    (where,) = found
     try:
-        if name in built_in:
-            module, _, attribute = built_in[name].partition(":")
-            return getattr(import_module(module), attribute)
-        if name in others:
-            return others[name].load()
+        thing = EntryPoint(name, where, group).load()
     except (ImportError, AttributeError) as error:
-        where = built_in.get(name) or others[name].value
         raise SetupError(
             f"{name} of {group} cannot be loaded from {where}: {error}", remedy="`ovps doctor` says what is missing"
         ) from error
-    kind = group.rpartition(".")[2].removesuffix("s")
-    raise ConfigError(
-        f"no {kind} named {name!r}",
-        remedy=f"There are: {', '.join(names(group, built_in))}. Another package adds one by an entry point in {group}",
-    )
+    check_name(thing, name, group)
+    return thing
+
+
+def check_name(thing: Any, name: str, group: str) -> None:
+    """Raise SetupError if a thing calls itself otherwise: stores and runs name it, and it is looked for by that."""
+    own = getattr(thing, "name", name)
+    if own != name:
+        raise SetupError(
+            f"{name} of {group} calls itself {own!r}",
+            remedy="Mend its package: entry point and `name` must be one",
+        )
 
 
 def names(group: str, built_in: Mapping[str, str]) -> tuple[str, ...]:
     """Names of all there are, built-in ones first."""
-    return (*built_in, *sorted(_others(group, built_in)))
+    return (*built_in, *sorted({point.name for point in _others(group, built_in)}))
 
 
-def _others(group: str, built_in: Mapping[str, str]) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group) if point.name not in built_in}
+def _others(group: str, built_in: Mapping[str, str]) -> list[EntryPoint]:
+    return [point for point in entry_points(group=group) if point.name not in built_in]

@@ -32,8 +32,11 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
     Raises:
         ConfigError: none of that name.
         WeightsError: weights that cannot be used.
+        SetupError: it cannot be imported, or calls itself otherwise.
     """
-    return get(name).load(weights, device=device, upscale=upscale)
+    encoder = get(name).load(weights, device=device, upscale=upscale)
+    plugins.check_name(encoder, name, GROUP)
+    return encoder
 
 
 def names() -> tuple[str, ...]:
