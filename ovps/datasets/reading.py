@@ -133,7 +133,7 @@ def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
             unfinished = image.format == "JPEG" and _ends_in_zeros(raw)
     except Image.DecompressionBombError as error:
         raise FrameError(f"the {what} is too large: {error}", path=path, remedy=_AS_SHIPPED) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # OSError: also a truncated image
+    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError) as error:  # all mean damaged
         found = _recognised(raw)
         reason = f"it is {found}" if found else str(error)
         raise FrameError(f"the {what} is damaged: {reason}", path=path, remedy=again) from error
