@@ -34,7 +34,7 @@ from pipelines.precompute import precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of, prepare
-from pipelines.precompute.task import forget_clip, tools_of
+from pipelines.precompute.task import forget_encoder, tools_of
 from pipelines.train import plan
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def main(
     def cached(turn: int) -> None:
         step(sample([store.read(ref) for ref in turns(refs, turn)], turn))
 
-    forget_clip()
+    forget_encoder()
     without_clip = peak(cached, device)
     wanted = resolved(chosen)
     frames = frames_of(wanted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from ovps import __version__, strict_json
-from ovps.errors import ConfigError, Interrupted, OvpsError
+from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import interrupted, launched, listening
 from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
@@ -66,7 +68,8 @@ app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
 
 WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
-out = Console(width=None if sys.stdout.isatty() else WIDE)
+_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: closed by whoever started the program
+out = Console(width=None if _TERMINAL else WIDE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -407,6 +410,17 @@ def _listed(items: list[str]) -> str:
     return ("\n" if any("," in item for item in items) else ", ").join(items[:LISTED] + more)
 
 
+@contextmanager
+def _full_output() -> Iterator[None]:
+    """A disk without room for what is printed: files that are written name themselves in their errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        raise StorageError("no room for the output", remedy="Make room where the output goes to") from error
+
+
 def main(*command: str) -> None:
     """Entry point: an OvpsError becomes one readable message and its own exit code.
 
@@ -414,14 +428,15 @@ def main(*command: str) -> None:
         command: what is called with the arguments of the process; by default they name it.
     """
     try:
-        with listening(insist=not launched()):
+        with listening(insist=not launched()), _full_output():
             app([*command, *sys.argv[1:]])
     except OvpsError as error:
         if isinstance(error, Interrupted) and os.environ.get("RANK", "0") != "0" and launched():
             sys.exit(error.exit_code)  # the first process speaks for all
         if "--json" in sys.argv:
             record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
-            print(strict_json.dumps(record | {"remedy": error.remedy}))
+            with suppress(OSError):  # the output may be what is full
+                print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         label = f"{error.kind}: " if isinstance(error, Interrupted) else f"{error.kind} error: "
         console.print(Text(label, "red") + Text(str(error), "default"))

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,17 +93,23 @@ def digest(vocabulary: Vocabulary) -> str:
     return content.hexdigest()
 
 
+def _content_sha256(about: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+    """Of everything in a vocabulary file: a flipped bit of a number is another number, and would not be noticed."""
+    return hashlib.sha256((json.dumps(about, sort_keys=True) + digest(vocabulary)).encode()).hexdigest()
+
+
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     """Write a vocabulary as a safetensors file, whole or not at all; the folder is made if missing.
 
     Raises:
         StorageError: the disk does not take it.
     """
-    about = {
+    about: dict[str, Any] = {
         "entries": [{"name": e.name, "kind": e.kind, "synonyms": e.synonyms} for e in vocabulary.entries],
         "encoder": vocabulary.encoder,
         "weights_sha256": vocabulary.weights_sha256,
     }
+    about["sha256"] = _content_sha256(about, vocabulary)
     content = save(
         # safetensors writes the memory as it lies, whatever the strides say
         {
@@ -117,7 +125,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """Read a vocabulary file that `save_vocabulary` wrote.
 
     Raises:
-        VocabularyError: no such file, or not a vocabulary.
+        VocabularyError: no such file, not a vocabulary, or a damaged one.
     """
     if not path.is_file():
         raise VocabularyError(
@@ -126,13 +134,16 @@ def load_vocabulary(path: Path) -> Vocabulary:
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})[_FORMAT])
-            return Vocabulary(
+            vocabulary = Vocabulary(
                 tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
                 file.get_tensor("embeddings"),
                 file.get_tensor("class_index"),
                 about["encoder"],
                 about["weights_sha256"],
             )
+        if about.pop("sha256") != _content_sha256(about, vocabulary):
+            raise VocabularyError("its content is not what was written")
+        return vocabulary
     except (SafetensorError, VocabularyError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise VocabularyError(
             f"not an ovps vocabulary ({error})", path=path, remedy="Build one with `ovps vocab build`"

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from ovps import cli
+from ovps.errors import StorageError
 from ovps.vocabulary import load_vocabulary
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.pipelines.untrained import untrained
@@ -253,3 +254,11 @@ def test_of_many_warnings_the_first_are_printed(capsys):
     stdout, stderr = capsys.readouterr()
     assert stdout.strip() == ""
     assert stderr.splitlines() == [*(f"warning: w{n}" for n in range(8)), "warning: and 3 more, see --json"]
+
+
+@pytest.mark.parametrize(("where", "code"), [(">&-", 0), ("> /dev/full", StorageError.exit_code)])
+def test_an_output_that_is_closed_or_full_is_no_traceback(store, where, code):
+    command = f"{shlex.quote(sys.executable)} -m ovps cache info {shlex.quote(str(store))} --json {where}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr

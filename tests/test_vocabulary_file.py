@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import resource
 import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from ovps.errors import StorageError, VocabularyError
@@ -164,3 +168,17 @@ def test_a_digest_is_of_what_labels_depend_on():
     moved = one.embeddings.copy()
     moved[0, 0] += 1e-6
     assert digest(Vocabulary(one.entries, moved, one.class_index, "RN50", "random-0")) != digest(one)
+
+
+@given(st.data())
+def test_a_flipped_bit_is_never_read(data):
+    """Every value of a float is a float: only the digest tells that it is another."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "v.safetensors"
+        save_vocabulary(_vocabulary(), path)
+        content = bytearray(path.read_bytes())
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        with pytest.raises(VocabularyError, match="Build one"):
+            load_vocabulary(path)

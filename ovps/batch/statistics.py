@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -63,7 +64,14 @@ def measure(store: Store, frames: Sequence[FrameRef], limit: int) -> ClipStatist
 def save_statistics(statistics: ClipStatistics, path: Path) -> None:
     """Write statistics as safetensors; float64 keeps `mean_l1` exact."""
     tensors = {"mean": statistics.mean, "mean_l1": torch.tensor(statistics.mean_l1, dtype=torch.float64)}
-    write_whole(path, save(tensors))
+    write_whole(path, save(tensors, metadata={"sha256": _sha256(tensors)}))
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        content.update(tensors[name].numpy().tobytes())
+    return content.hexdigest()
 
 
 def load_statistics(path: Path) -> ClipStatistics:
@@ -74,6 +82,10 @@ def load_statistics(path: Path) -> ClipStatistics:
     """
     try:
         tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            written = (file.metadata() or {})["sha256"]
+        if written != _sha256(tensors):
+            raise KeyError("its content is not what was written")
         return ClipStatistics(tensors["mean"], float(tensors["mean_l1"]))
     except (OSError, SafetensorError, KeyError) as error:
         raise CheckpointError(

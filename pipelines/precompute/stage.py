@@ -163,7 +163,12 @@ def frames_of(options: Resolved) -> list[Frame]:
         )
     without = next((frame for frame in frames if not frame.cameras), None)
     if without is not None:
-        raise DatasetError("a frame without cameras", path=options.dataroot, frame=without.token)
+        raise DatasetError(
+            "a frame without cameras, of which CLIP cannot say anything",
+            path=options.dataroot,
+            frame=without.token,
+            remedy="Give it its cameras, or take it out of the data set",
+        )
     return frames
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from ovps.batch.loader import training_frames
-from ovps.batch.statistics import load_statistics, measure, save_statistics
+from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
 from ovps.errors import CheckpointError
 
@@ -32,4 +33,15 @@ def test_damaged_statistics_are_refused(tmp_path):
     path = tmp_path / "statistics.safetensors"
     path.write_bytes(b"not safetensors")
     with pytest.raises(CheckpointError, match="statistics"):
+        load_statistics(path)
+
+
+def test_a_number_that_is_another_than_was_written_is_damage(tmp_path):
+    path = tmp_path / "statistics.safetensors"
+    save_statistics(ClipStatistics(torch.arange(5.0), 0.25), path)
+    assert load_statistics(path).mean_l1 == 0.25
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"not what was written.*statistics\.safetensors.*Train again"):
         load_statistics(path)

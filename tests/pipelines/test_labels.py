@@ -18,6 +18,7 @@ from ovps.cache.verify import verify_store
 from ovps.errors import CacheError
 from pipelines.labels import add_labels
 from pipelines.precompute import precompute
+from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames
@@ -58,7 +59,7 @@ def features(store: Path) -> dict[str, bytes]:
 
 def mend(root: Path, number: int) -> None:
     """Give a frame's labels another look: every third point is a car."""
-    file = Path(frames_of(one_scene(root, root).resolved())[number].labels_path)
+    file = Path(frames_of(resolved(one_scene(root, root)))[number].labels_path)
     labels = np.load(file)["data"]
     labels[::3] = 17_042
     np.savez_compressed(file, data=labels)

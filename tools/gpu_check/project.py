@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -304,10 +304,10 @@ def resume(setting: Setting, recorder: Recorder, cache: Path) -> None:
         cache=cache, out=runs / "whole", overrides=settings_of(setting), device=setting.device, restart=True
     )
     train(options)
-    train(replace(options, out=runs / "again"))
+    train(options.model_copy(update={"out": runs / "again"}))
     half = 2 if setting.tiny else 3
-    train(replace(options, out=runs / "resumed", stop_after=half))
-    train(replace(options, out=runs / "resumed", restart=False))
+    train(options.model_copy(update={"out": runs / "resumed", "stop_after": half}))
+    train(options.model_copy(update={"out": runs / "resumed", "restart": False}))
     whole, again, resumed = (weights(runs / name) for name in ("whole", "again", "resumed"))
     noise, far = apart(again, whole), apart(resumed, whole)
     recorder.add("same run twice", noise, note="bit for bit" if torch.equal(whole, again) else "other last bits")
