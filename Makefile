@@ -36,10 +36,10 @@ reproduce-full: setup  ## the paper's table and the ablation, three seeds: hours
 	$(BIN)/ovps experiment run ablation --jobs $(JOBS) --yes
 
 test: setup  ## the default test suite, under 15 minutes on 2 cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: setup  ## the default suite and the slow tests
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 core-check:  ## the core on numpy 2, in an environment of its own (CORE=build/core, made if missing: several GB)
 	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh
