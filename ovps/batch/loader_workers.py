@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
 from ovps.batch.sample import Batch
 from ovps.errors import OvpsError, TrainingError
@@ -44,7 +45,7 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
         OvpsError: as a worker raised it.
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
-    with _told(), deaf_children():
+    with _told(), _deaths_heard(), deaf_children():
         parcels = iter(
             DataLoader(
                 _Parcels(batches),
@@ -60,7 +61,7 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
             )
         )
     for _ in numbers:
-        with _told():
+        with _told(), _deaths_heard():
             parcel = next(parcels)
             found = parcel if isinstance(parcel, OvpsError) else unpack(ForkingPickler.loads(parcel))
         if isinstance(found, OvpsError):
@@ -140,6 +141,23 @@ def _told() -> Iterator[None]:
         yield
     except (RuntimeError, OSError, EOFError) as error:
         raise _named(error) from error
+
+
+@contextmanager
+def _deaths_heard() -> Iterator[None]:
+    """Raise RuntimeError as soon as a worker has died, here and nowhere else.
+
+    Torch's own handler stays for good and raises in whatever the process does when a worker dies.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where torch hears nothing either
+        return
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: _error_if_any_worker_fails())
+    try:
+        _error_if_any_worker_fails()  # since the last time
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _named(error: Exception) -> TrainingError:

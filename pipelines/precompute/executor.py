@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
+from distributed.comm.addressing import parse_address
+from distributed.comm.registry import get_backend
 
 from ovps.errors import ConfigError, OvpsError
 from ovps.interrupt import deaf_children
@@ -127,6 +129,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         else:
             remedy = f"Start one: dask scheduler, dask worker {scheduler}"
             with _told(f"no dask scheduler at {scheduler}", remedy):
+                # a protocol that dask does not know, before a client starts anything
+                get_backend(parse_address(scheduler)[0])
                 client = opened.enter_context(Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False))
             with _told(f"no worker has joined the dask scheduler at {scheduler}", remedy):
                 client.wait_for_workers(1, timeout=CONNECT_SECONDS)
