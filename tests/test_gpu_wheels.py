@@ -62,6 +62,16 @@ def test_a_minkowskiengine_that_was_built_is_not_built_again(tmp_path, monkeypat
         minkowski(Machine("3.13", "2.11.0", "13.0", "9.0"), None)
 
 
+def test_a_shim_that_refuses_is_no_python(tmp_path, monkeypatch):
+    shim = tmp_path / "python3.12"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert gpu_wheels.installed("3.12") is None
+    shim.write_text("#!/bin/sh\nexit 0\n")
+    assert gpu_wheels.installed("3.12") == str(shim)
+
+
 def test_the_folder_installs_itself_without_a_network(tmp_path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()

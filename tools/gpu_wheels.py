@@ -164,7 +164,7 @@ def for_machine(machine: Machine) -> list[str]:
 
 def pip(machine: Machine, *arguments: str) -> None:
     """That of the same Python where there is one: another's takes older versions, for it minds its own as well."""
-    python = shutil.which(f"python{machine.python}") or sys.executable
+    python = installed(machine.python) or sys.executable
     subprocess.run([python, "-m", "pip", "--quiet", *arguments], check=True, stdout=sys.stderr)
 
 
@@ -186,8 +186,15 @@ def minkowski(machine: Machine, python: str | None) -> Path:
     return next(iter(sorted(folder.glob("*.whl"))))
 
 
-def interpreter(version: str) -> str:
+def installed(version: str) -> str | None:
+    """That Python, if it runs: a version manager has a shim for each, which refuses where another is chosen."""
     found = shutil.which(f"python{version}")
+    runs = found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0
+    return found if runs else None
+
+
+def interpreter(version: str) -> str:
+    found = installed(version)
     if found is None:
         sys.exit(
             f"no python{version} to build MinkowskiEngine with: name one with --python, or a wheel with --minkowski"
