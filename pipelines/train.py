@@ -244,10 +244,9 @@ def _device(name: str | None) -> torch.device:
 def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:
     """What will be trained on, and the record of it."""
     provenance = store.provenance
-    taxonomy, split = store.taxonomy, load_split(config.split)
+    taxonomy = store.taxonomy
+    split = load_split(config.split).of(taxonomy)
     classes = ClassSplit(taxonomy, split)
-    if split.taxonomy != taxonomy.name:
-        raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")
     if not classes.names:
         raise ConfigError(f"split {split.name} leaves no base class to train on")
     needs_labels = systems.get(config.system).needs_labels

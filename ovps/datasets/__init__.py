@@ -10,7 +10,10 @@ from ovps import plugins
 from ovps.datasets.protocol import Dataset
 
 GROUP = "ovps.datasets"
-BUILT_IN = {"nuscenes": "ovps.datasets.nuscenes:DATASET"}
+BUILT_IN = {
+    "nuscenes": "ovps.datasets.nuscenes:DATASET",
+    "semantickitti": "ovps.datasets.semantickitti:DATASET",
+}
 
 
 def get(name: str) -> Dataset:
