@@ -54,6 +54,7 @@ class Provenance(_Record):
     upscale: float  # images are enlarged by this factor before they are encoded
     grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32"
     occlusion: dict[str, float] | None  # settings of the visibility test; None: every point in an image is seen
+    cameras: tuple[str, ...] | None = None  # that were asked for; None: all that a frame has
     codec: str
     codec_state_sha256: str | None = None  # of the file of its state; None: it has none
     code_version: str

@@ -78,14 +78,24 @@ def write_scene(spec: DriveSpec) -> Path:
     for frame in range(spec.frames):
         writer.write_frame(frame)
     content = {"tables": writer.tables(), "points": writer.points, "segments": dict(writer.segments)}
+    return save_record(spec.record, content)
+
+
+def save_record(record: Path, content: dict[str, Any]) -> Path:
+    """Write the record of a scene whose files are there; it appears whole or not at all."""
     text = json.dumps(content)
-    partial = spec.record.with_suffix(".partial")
-    _save(partial, lambda path: path.write_text(text, encoding="utf-8"))
-    os.replace(partial, spec.record)
-    return spec.record
+    partial = record.with_suffix(".partial")
+    save(partial, lambda path: path.write_text(text, encoding="utf-8"))
+    os.replace(partial, record)
+    return record
 
 
-def _save(path: Path, write: Callable[[Path], Any]) -> None:
+def save(path: Path, write: Callable[[Path], Any]) -> None:
+    """Make the folder of a file, and the file by `write`.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)
@@ -127,25 +137,25 @@ class _SceneWriter:
             picture = render(self.scene, caster, camera.intrinsics(size), pose, size, spec.rng(1, frame, number))
             path = self._add_data(camera, frame, sample, stamp + camera.delay_us, at)
             image = Image.fromarray(picture.rgb)
-            _save(path, lambda p, i=image: i.save(p, quality=JPEG_QUALITY))  # type: ignore[misc]
+            save(path, lambda p, i=image: i.save(p, quality=JPEG_QUALITY))  # type: ignore[misc]
             if spec.camera_labels:
                 labels = Image.fromarray(picture.classes)
                 target = Path(spec.out) / "camera_labels" / camera.channel / f"{path.stem}.png"
-                _save(target, lambda p, i=labels: i.save(p))  # type: ignore[misc]
+                save(target, lambda p, i=labels: i.save(p))  # type: ignore[misc]
         self._write_lidar(caster, frame, sample, stamp, time)
 
     def _write_lidar(self, caster: Caster, frame: int, sample: str, stamp: int, time: float) -> None:
         spec = self.spec
         pose = self.drive.scene_from_ego(time) @ LIDAR.ego_from_sensor
         cloud = sweep(caster, pose, spec.azimuth_steps, spec.rng(2, frame))
-        _save(self._add_data(LIDAR, frame, sample, stamp, time), cloud.points.tofile)
+        save(self._add_data(LIDAR, frame, sample, stamp, time), cloud.points.tofile)
         data_token = self._data[LIDAR.channel][-1]["token"]
         panoptic = self.scene.panoptic_ids[cloud.objects]
         root = Path(spec.out)
         segmented = f"lidarseg/{VERSION}/{data_token}_lidarseg.bin"
         instances = f"panoptic/{VERSION}/{data_token}_panoptic.npz"
-        _save(root / segmented, (panoptic // 1000).astype(np.uint8).tofile)
-        _save(root / instances, lambda path: np.savez_compressed(path, data=panoptic))
+        save(root / segmented, (panoptic // 1000).astype(np.uint8).tofile)
+        save(root / instances, lambda path: np.savez_compressed(path, data=panoptic))
         self._labels.append({"token": data_token, "lidarseg": segmented, "panoptic": instances})
         self._count(cloud.objects, panoptic)
         self._annotate(caster, cloud.points, cloud.objects, frame, sample, time, pose)

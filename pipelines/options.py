@@ -21,6 +21,9 @@ class WorldOptions(Options):
     scenes: int = Field(24, description="Streets.")
     frames: int = Field(10, description="Key frames per street, two a second.")
     seed: int = Field(1, description="The same seed gives the same bytes.")
+    format: Literal["nuscenes", "semantickitti"] = Field(
+        "nuscenes", description="Of the files; `semantickitti`: 64 beams and one camera that looks ahead."
+    )
     val_fraction: float = Field(0.25, description="Share of the scenes in split val.")
     workers: int = Field(2, description="Processes.")
 
@@ -42,6 +45,9 @@ class DataOptions(Options):
     version: str | None = Field(None, description="Of the data set. Default: its own.")
     subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
         ("train", "val"), min_length=1, description="The data set's own splits, comma-separated."
+    )
+    cameras: Annotated[tuple[str, ...], Flag(commas=True)] = Field(
+        (), description="Cameras to use, comma-separated, for example image_2,image_3. Default: the data set's own."
     )
 
 

@@ -1,6 +1,6 @@
 """What a data set is: where its frames and files are, which classes it has, how its LiDAR sees.
 
-nuScenes is the built-in one; another package adds one by an entry point in the group `ovps.datasets` that leads to an
+nuScenes and SemanticKITTI are built in; another package adds one by an entry point in the group `ovps.datasets` that leads to an
 object like it. See docs/add_a_data_set.md.
 """
 
@@ -29,6 +29,8 @@ class Dataset(Protocol):
         taxonomy: its classes, how raw labels encode them, and the format in which predictions are submitted.
         occlusion: when a point counts as hidden from a camera, as suits its LiDAR.
         default_version: for those who name none.
+        default_cameras: may be missing; names of the cameras that are used where nobody names any (`--cameras`). Without
+            it that is all that a frame has.
     """
 
     @property

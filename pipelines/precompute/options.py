@@ -37,6 +37,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
             f"a partition holds {MAX_FRAMES} frames at most, not {frames}", remedy="Give fewer --partition-frames"
         )
     root = options.dataroot or datasets.default_root(options.dataset)
+    dataset = datasets.get(options.dataset)
     weights = options.weights
     if weights is not None and Path(weights).is_file():
         weights = str(Path(weights).absolute())
@@ -45,7 +46,8 @@ def resolved(options: PrecomputeOptions) -> Resolved:
         options.model_dump()
         | {
             "dataroot": root.absolute(),
-            "version": options.version or datasets.get(options.dataset).default_version,
+            "version": options.version or dataset.default_version,
+            "cameras": options.cameras or getattr(dataset, "default_cameras", ()),
             "out": options.out.absolute(),
             "weights": weights,
             "grid": str(Grid.parse(options.grid)),

@@ -30,7 +30,7 @@ from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
 from pipelines.precompute.options import Resolved, resolved
-from pipelines.precompute.plan import Task, check_unique, limited, plan
+from pipelines.precompute.plan import Task, check_unique, limited, plan, with_cameras
 from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder, tools_of
 
 
@@ -154,7 +154,7 @@ def frames_of(options: Resolved) -> list[Frame]:
     """
     frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets)
     check_unique(frames)
-    frames = limited(frames, options.limit)
+    frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
     if not frames:
         raise DatasetError(
             f"no frames of {options.version} in {', '.join(options.subsets)}",
@@ -233,6 +233,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
+        cameras=options.cameras or None,
         codec=job.codec,
         codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
