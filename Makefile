@@ -7,7 +7,7 @@ DEVICE ?=
 PYTHON_VERSION ?= 3.12
 MINKOWSKI ?=
 CORE ?= build/core
-JOBS ?= $(if $(filter driveworld,$(CONFIG)),2,1)
+JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
-	@echo "  CONFIG=driveworld   what make reproduce runs; CONFIG=nuscenes is the paper's experiment at full scale"
+	@echo "  CONFIG=driveworld   what make reproduce runs; driveworld-kitti, or nuscenes, the paper's at full scale"
 	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
 	@echo "  MINUTES=9 STAGES=a,b DEVICE=cpu         of make gpu-check; all stages without STAGES"
 	@echo "  PYTHON_VERSION=3.12 MINKOWSKI=a.whl    of make gpu-wheels; MinkowskiEngine is built without MINKOWSKI"
