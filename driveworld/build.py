@@ -73,8 +73,8 @@ def build_world(
 
     Args:
         out: the dataroot; made if missing.
-        format: `nuscenes`: 32 beams, six cameras, tables; `semantickitti`: 64 beams, one camera that looks ahead, KITTI's
-            odometry layout.
+        format: `nuscenes`: 32 beams, six cameras, tables; `semantickitti`: 64 beams, one camera that looks ahead, the
+            layout of KITTI's odometry.
         val_fraction: share of the scenes in split `val`, at least one of two or more.
         image_size: (width, height) pixels; None: 704 x 396, of SemanticKITTI 960 x 290.
         azimuth_steps: LiDAR rays per beam and revolution.

@@ -82,7 +82,7 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
 def score(
     run: Run, store: Store, *, subset: str = "val", vocabulary: Vocabulary | str | Path | None = None
 ) -> PanopticResult:
-    """Compare a run with the labels of a store, by the nuScenes devkit's rules.
+    """Compare a run with the labels of a store, by the rules of its data set's own evaluation.
 
     `ovps eval` gives the same scores, writes them down, and adds reference rows and mask recall.
 
@@ -111,7 +111,10 @@ def score(
             assert frame.label is not None, frame.token
             found = segment(run, frame, chosen)
             counts.add(
-                *taxonomy.decode(frame.label), class_of[found.entry], found.instance, min_points=taxonomy.min_points
+                *taxonomy.true_segments(frame.label),
+                class_of[found.entry],
+                found.instance,
+                min_points=taxonomy.min_points,
             )
             counter.advance()
     return panoptic_result(counts, taxonomy, run.split.novel_ids(taxonomy))

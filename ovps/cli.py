@@ -355,11 +355,12 @@ def experiment_table(
     score: Annotated[str, typer.Option(help="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")] = "pq",
     split: Annotated[str | None, typer.Option(help="The first one without it.")] = None,
     variants: Annotated[bool, typer.Option(help="Also the runs with one setting of inference changed.")] = False,
+    parts: Annotated[bool, typer.Option(help="Also on the points with a CLIP feature, and on those without.")] = False,
 ) -> None:
     """Results as a Markdown table: mean and sample standard deviation over seeds, in percent."""
     from pipelines.experiment.table import markdown
 
-    print(markdown(results, score, split, variants))
+    print(markdown(results, score, split, variants, parts))
 
 
 def show(summary: Any, as_json: bool) -> None:

@@ -76,7 +76,7 @@ def tune(
             batch = frame_batch(frame, session.run.grid).to(session.device)
             with torch.inference_mode():
                 answer = system.answer(network, batch, session.classes, session.merge, session.classifier)
-            semantic, instance = taxonomy.decode(frame.label)
+            semantic, instance = taxonomy.true_segments(frame.label)
             points = batch.point_voxel.cpu().numpy()
             for setting, count in zip(settings, counts, strict=True):
                 merged = answer.segment(_with(session.merge, setting))

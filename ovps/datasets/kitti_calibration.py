@@ -1,8 +1,8 @@
 """`calib.txt` and `poses.txt` of a KITTI odometry sequence.
 
-calib.txt has a line `NAME: 12 numbers` for each of P0..P3, the (3, 4) projections of the rectified cameras from the frame
-of camera 0, and for Tr, the (3, 4) transform from the LiDAR to camera 0. P = K [I | t]: the cameras of a rectified rig
-look the same way, and t is where they stand.
+calib.txt has a line `NAME: 12 numbers` for each of P0..P3, the (3, 4) projections of the rectified cameras from the
+frame of camera 0, and for Tr, the (3, 4) transform from the LiDAR to camera 0. P = K [I | t]: the cameras of a
+rectified rig look the same way, and t is where they stand.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_calibration(path: Path) -> Calibration:
     values: dict[str, Matrix] = {}
     names = []
     for number, line in enumerate(read_lines(path, AGAIN), start=1):
-        name, colon, numbers = line.partition(":")
+        name, _, numbers = line.partition(":")
         names.append(name.strip())
         if name.strip() not in ("P0", "P1", "P2", "P3", "Tr"):
             continue

@@ -1,7 +1,7 @@
 """What a data set is: where its frames and files are, which classes it has, how its LiDAR sees.
 
-nuScenes and SemanticKITTI are built in; another package adds one by an entry point in the group `ovps.datasets` that leads to an
-object like it. See docs/add_a_data_set.md.
+nuScenes and SemanticKITTI are built in; another package adds one by an entry point in the group `ovps.datasets` that
+leads to an object like it. See docs/add_a_data_set.md.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Dataset(Protocol):
         taxonomy: its classes, how raw labels encode them, and the format in which predictions are submitted.
         occlusion: when a point counts as hidden from a camera, as suits its LiDAR.
         default_version: for those who name none.
-        default_cameras: may be missing; names of the cameras that are used where nobody names any (`--cameras`). Without
-            it that is all that a frame has.
+        default_cameras: may be missing; names of the cameras that are used where nobody names any (`--cameras`).
+            Without it that is all that a frame has.
     """
 
     @property

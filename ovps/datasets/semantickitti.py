@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,8 @@ class SemanticKitti:
     def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
         """The scans of some splits, sequence after sequence, each in order of its numbers.
 
-        Sequences of a split that the folder does not hold are left out. A frame has the cameras whose folders there are.
-        A folder `labels` says that every scan of its sequence has labels.
+        Sequences of a split that the folder does not hold are left out. A frame has the cameras whose folders there
+        are. A folder `labels` says that every scan of its sequence has labels.
 
         Args:
             root: holds `sequences/`.
@@ -83,7 +84,9 @@ class SemanticKitti:
         root = Path(root)
         if version != _VERSION:
             raise DatasetError(
-                f"SemanticKITTI has no version {version!r}", path=root, remedy=f"Leave out --version, or give {_VERSION}"
+                f"SemanticKITTI has no version {version!r}",
+                path=root,
+                remedy=f"Leave out --version, or give {_VERSION}",
             )
         folder = _sequences_folder(root)
         splits = _splits(root)
@@ -146,8 +149,8 @@ class SemanticKitti:
                 f"labels of the classes {', '.join(map(str, unknown[:8]))}, which SemanticKITTI does not have",
                 path=frame.labels_path,
                 frame=frame.token,
-                remedy="Labels are raw ones, class in the lower 16 bits: 10 is a car, 40 road, 0 unlabelled; those that were"
-                f" brought to 0..19 are taken back with learning_map_inv. {_AGAIN['labels']}",
+                remedy="Labels are raw ones, class in the lower 16 bits: 10 is a car, 40 road, 0 unlabelled; those that"
+                f" were brought to 0..19 are taken back with learning_map_inv. {_AGAIN['labels']}",
             )
         return labels
 
@@ -199,7 +202,7 @@ def _sequences_folder(root: Path) -> Path:
     raise DatasetError(
         "no folder sequences here",
         path=folder,
-        remedy="Pass --dataroot, or set OVPS_SEMANTICKITTI, to the folder that holds sequences/00/velodyne and the like",
+        remedy="Pass --dataroot, or set OVPS_SEMANTICKITTI, to the folder that holds sequences/00/velodyne and so on",
     )
 
 
@@ -261,7 +264,7 @@ def _scans(folder: Path) -> list[Path]:
             f"{astray[0]} is not the number of a scan", path=folder, remedy="Name scans 000000.bin and so on, in order"
         )
     scans.sort(key=lambda path: (int(path.stem), path.name))
-    for one, other in zip(scans, scans[1:], strict=False):
+    for one, other in pairwise(scans):
         if int(one.stem) == int(other.stem):
             raise DatasetError(
                 f"{one.name} and {other.name} are one number", path=folder, remedy="Give every scan a number of its own"

@@ -140,6 +140,7 @@ def lines(cells: Sequence[Scored]) -> Iterator[dict[str, Any]]:
     for cell in cells:
         result = cell.result
         kinds = [(result.system, "system"), *((row, "variant") for row in result.variants)]
+        kinds += [(row, "part") for row in result.parts]
         for row, kind in kinds:
             yield from _lines(cell, row, kind)
     for source in sources(cells):
@@ -213,7 +214,7 @@ def write(out: Path, results: Results, table: pa.Table) -> None:
 def _record(collected: Collected, references: bool) -> RunRecord:
     result, training = collected.scored.result, collected.training
     config, _ = load_settings(training.run)
-    rows = result.rows if references else [result.system, *result.variants]
+    rows = result.rows if references else [result.system, *result.variants, *result.parts]
     return RunRecord(
         system=collected.scored.system,
         split=result.split,
