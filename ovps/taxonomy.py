@@ -37,7 +37,7 @@ LARGEST_SUBMITTED_ID = 64  # nuScenes' labels are uint16: 1000 * class + instanc
 
 # fields that came after stores were written: where they say nothing they are left out, so that the hashes of older
 # taxonomies stay what they were
-_LATER = {"class_modulus": None, "stuff_segments": "class", "id_to_raw": {}}
+_LATER: dict[str, object] = {"class_modulus": None, "stuff_segments": "class", "id_to_raw": {}}
 
 
 def name_key(name: str) -> str:
@@ -165,7 +165,10 @@ class Taxonomy(BaseModel):
 
     def raw_class(self, raw: NDArray[np.integer]) -> NDArray[np.integer]:
         """Take the raw class (N,) out of raw labels (N,)."""
-        return raw % self.class_modulus if self.class_modulus else raw // self.instance_divisor
+        if self.class_modulus is not None:
+            return raw % self.class_modulus
+        assert self.instance_divisor is not None  # one of the two there is
+        return raw // self.instance_divisor
 
     def true_segments(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         """Turn raw labels (N,) into class ids (N,) uint8 and the segments (N,) uint32 that the evaluation counts.
