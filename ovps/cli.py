@@ -265,6 +265,7 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions",
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
         "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
+        "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions --check",
     )
 )
 @takes(PredictOptions)
@@ -274,10 +275,15 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
     Exit code 1 if the files, read back, are no valid submission.
     """
     from ovps.inference.session import inference_settings
+    from pipelines.predict import check
     from pipelines.predict import predict as run_predict
 
+    if options.check:
+        problems = check(options.cache, options.out, subset=options.subset)
+        show({"out": str(options.out), "problems": problems}, as_json)
+        raise typer.Exit(1 if problems else 0)
     merge, classifier = inference_settings(options.run, options.settings)
-    summary = run_predict(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
+    summary = run_predict(**options.model_dump(exclude={"settings", "check"}), merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
 

@@ -187,4 +187,5 @@ class PredictOptions(RunOptions):
         None, description="Any vocabulary. Default: the data set's classes."
     )
     fill: bool = Field(False, description="Give uncovered points the nearest class.")
+    check: bool = Field(False, description="Predict nothing: check the submission in --out.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")

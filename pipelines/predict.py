@@ -14,19 +14,14 @@ from typing import Literal
 
 import numpy as np
 
+from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
+from ovps.inference.formats import format_of
 from ovps.inference.prediction import PointLabels, class_ids, named_classes, unnamed_classes
 from ovps.inference.session import Session, frames_of, open_session, predictions
-from ovps.inference.submission import (
-    DIVISOR,
-    check_submission,
-    encode,
-    leave_out,
-    save_arrays,
-    write_labels,
-    write_meta,
-)
+from ovps.inference.submission import leave_out, save_arrays
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.systems.protocol import System
@@ -44,7 +39,7 @@ class PredictSummary:
     """What was written.
 
     Attributes:
-        format: `submission` (`ovps.inference.submission`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
+        format: `submission` (`ovps.inference.formats`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
             int32, row of the entries in about.json, -1 unlabelled, and `instance` (N,) int32, 0 for stuff.
         unlabelled: points that no entry was given to in the files.
         left_out: by frame, instances that the submission format has no room for; their points are unlabelled.
@@ -122,10 +117,11 @@ def predict(
         unlabelled += missed
     problems = []
     if form == "submission":
+        layout = format_of(taxonomy)
         run_config, system = session.run.config, session.run.system
         camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
-        write_meta(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
-        problems = check_submission(out, subset, points, taxonomy)
+        layout.finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
+        problems = layout.check(out, subset, points, taxonomy)
     content = json.dumps(_about(session, subset, fill, form, left_out), indent=2) + "\n"
     write_whole(out / ABOUT, content.encode())
     return PredictSummary(
@@ -144,6 +140,20 @@ def predict(
     )
 
 
+def check(cache: Path, out: Path, *, subset: str = "val") -> list[str]:
+    """List the faults of a submission: its files are read, and compared with the frames of a subset of the cache.
+
+    Raises:
+        CacheError: no cache, or a damaged one.
+        ConfigError: no such subset, or its data set has no format for submissions.
+    """
+    store = Store.open(cache)
+    frames_of(store, subset)  # says so if there are none
+    rows = (row for file in manifest_files(cache) for row in read_manifest(file).frames)
+    points = {row.token: row.points for row in rows if row.subset == subset}
+    return format_of(store.taxonomy).check(out, subset, points, store.taxonomy)
+
+
 def uses_clip(system: System, config: TrainConfig) -> bool:
     """Whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
     loss = config.loss
@@ -153,10 +163,9 @@ def uses_clip(system: System, config: TrainConfig) -> bool:
 def _submit(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> tuple[int, int]:
     """Write a frame; points without a label, and instances left out of it."""
     taxonomy = session.run.taxonomy
-    semantic, left_out = leave_out(class_ids(session.vocabulary, taxonomy)[labels.entry], labels.instance, taxonomy)
-    content = encode(semantic, labels.instance, taxonomy, frame=token)
-    write_labels(out, subset, token, content)
-    return int((content == 0).sum()), left_out
+    layout, predicted = format_of(taxonomy), class_ids(session.vocabulary, taxonomy)[labels.entry]
+    semantic, left_out = leave_out(predicted, labels.instance, taxonomy, layout.instances)
+    return layout.write(out, subset, token, semantic, labels.instance, taxonomy), left_out
 
 
 def _save(out: Path, subset: str, token: str, labels: PointLabels) -> int:
@@ -200,7 +209,7 @@ def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
         more = f" and {len(frames) - FRAMES_NAMED} more frames" if len(frames) > FRAMES_NAMED else ""
         warnings.append(
             f"{sum(left_out.values())} instances are left unlabelled, the smallest of each class beyond the"
-            f" {DIVISOR - 1} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
+            f" {format_of(session.run.taxonomy).instances} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
             " a vocabulary of your own writes plain arrays, which hold all"
         )
     if session.store.provenance.weights_random and uses_clip(session.run.system, session.run.config):

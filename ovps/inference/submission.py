@@ -30,19 +30,23 @@ META_FLAGS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
 
 
 def leave_out(
-    semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy
+    semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy, room: int | None = None
 ) -> tuple[NDArray[np.int64], int]:
     """Make instances unlabelled that the format has no room for; return class ids (N,) and how many were left out.
 
-    Of each class of things the 999 instances with most points stay; of equally large ones, those of lower number.
+    Of each class of things the `room` instances with most points stay; of equally large ones, those of lower number.
+
+    Args:
+        room: instances of a class; None: the 999 of nuScenes.
     """
+    room = DIVISOR - 1 if room is None else room
     semantic = np.asarray(semantic, np.int64)
     is_thing = np.isin(semantic, taxonomy.thing_ids)
     keys, row, points = segments(semantic, np.where(is_thing, instance, 0).astype(np.int64))
     order = np.lexsort((-points, keys[:, 0]))  # by class, then from large to small; stable
     rank = np.empty(len(keys), np.int64)
     rank[order] = np.arange(len(keys)) - np.searchsorted(keys[:, 0], keys[:, 0])
-    out = (rank >= DIVISOR - 1) & np.isin(keys[:, 0], taxonomy.thing_ids)
+    out = (rank >= room) & np.isin(keys[:, 0], taxonomy.thing_ids)
     return np.where(out[row], UNLABELLED, semantic), int(out.sum())
 
 
@@ -127,6 +131,34 @@ def check_submission(
         found = _check_labels(label_path(folder, subset, token), points[token], taxonomy, allow_unlabelled)
         problems += [f"{token}: {p}" for p in found]
     return problems
+
+
+class NuScenesFormat:
+    """`ovps.inference.formats.SubmissionFormat`."""
+
+    instances = DIVISOR - 1
+
+    def write(
+        self,
+        folder: Path,
+        subset: str,
+        token: str,
+        semantic: NDArray[np.integer],
+        instance: NDArray[np.integer],
+        taxonomy: Taxonomy,
+    ) -> int:
+        labels = encode(semantic, instance, taxonomy, frame=token)
+        write_labels(folder, subset, token, labels)
+        return int((labels == UNLABELLED).sum())
+
+    def finish(self, folder: Path, subset: str, *, use_camera: bool, use_external: bool) -> None:
+        write_meta(folder, subset, use_camera=use_camera, use_external=use_external)
+
+    def check(self, folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy) -> list[str]:
+        return check_submission(folder, subset, points, taxonomy)
+
+
+FORMAT = NuScenesFormat()
 
 
 def _check_meta(path: Path) -> list[str]:
