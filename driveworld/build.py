@@ -24,6 +24,7 @@ from driveworld.raw_labels import CLASSES
 from ovps.errors import ConfigError, OvpsError, StorageError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
+from ovps.machine import check_processes
 from ovps.progress import progress
 from ovps.taxonomy import load_taxonomy
 
@@ -162,6 +163,7 @@ def _check(
     ):
         if value < least:
             raise ConfigError(f"{name} is {value}", remedy=f"Give at least {least}")
+    check_processes("--workers", workers)
     if len(image_size) != 2 or min(image_size) < 32 or max(image_size) > 4096:
         raise ConfigError(f"image size is {image_size}", remedy="Give width and height from 32 to 4096 pixels")
     if not 0 <= val_fraction < 1:

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from ovps import __version__, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
-from ovps.interrupt import interrupted, launched, listening
+from ovps.interrupt import launched, listening, told
 from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
 from pipelines.options import (
@@ -36,13 +36,16 @@ from pipelines.options import (
 
 
 class Commands(TyperGroup):
-    """The commands; one that is stopped by Ctrl-C or SIGTERM ends with `Interrupted`."""
+    """The commands; one that is stopped by a signal ends with `Interrupted`."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with told():
+            return super().make_context(*args, **more)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            raise interrupted(stop) from stop
+            with told():
+                return super().invoke(ctx)
         except OSError as error:
             if error.filename is None:
                 raise
@@ -294,7 +297,7 @@ def report(
     cache: Annotated[Path, typer.Option(help="The store it was evaluated on.")] = Path("zarr"),
     path: Annotated[Path | None, typer.Option("--out", help="HTML file. Default: RUN/report.html.")] = None,
     evaluation: Annotated[Path | None, typer.Option(help="Folder of the scores. Default: RUN/eval.")] = None,
-    count: Annotated[int, typer.Option(help="Frames to show.")] = 4,
+    count: Annotated[int, typer.Option(min=1, help="Frames to show.")] = 4,
     dataroot: Annotated[Path | None, typer.Option(help="The data set, for pictures of the cameras.")] = None,
     subset: Annotated[str, typer.Option(help="The data set's own split that was scored.")] = "val",
 ) -> None:
@@ -436,7 +439,11 @@ def main(*command: str) -> None:
     """
     try:
         with listening(insist=not launched()), _full_output():
-            app([*command, *sys.argv[1:]])
+            try:
+                app([*command, *sys.argv[1:]])
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # while a disk that is full can be told
     except OvpsError as error:
         if isinstance(error, Interrupted) and os.environ.get("RANK", "0") != "0" and launched():
             sys.exit(error.exit_code)  # the first process speaks for all
@@ -446,7 +453,8 @@ def main(*command: str) -> None:
                 print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         label = f"{error.kind}: " if isinstance(error, Interrupted) else f"{error.kind} error: "
-        console.print(Text(label, "red") + Text(str(error), "default"))
+        with suppress(OSError):
+            console.print(Text(label, "red") + Text(str(error), "default"))
         sys.exit(error.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and SIGTERM: the first ends a command in order, a second one at once.
+"""Ctrl-C (SIGINT), SIGTERM and SIGHUP: the first ends a command in order, a second one at once.
 
 What is kept is told by notes on the KeyboardInterrupt (`kept`); the command line turns it into one message.
 """
@@ -13,14 +13,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
 from ovps.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed, the connection is lost
+AGAIN = 0.02  # seconds until an interrupt that was lost is raised again
 
 
 class _State:
@@ -30,7 +31,10 @@ class _State:
 
 @contextmanager
 def listening(*, insist: bool = True) -> Iterator[None]:
-    """In here the first SIGINT or SIGTERM raises KeyboardInterrupt, unless something is `finishing`.
+    """In here the first of SIGNALS raises KeyboardInterrupt, unless something is `finishing`.
+
+    Where an exception cannot leave (a finaliser, a callback of an import) it is raised a moment later again, instead of
+    a traceback and nothing else.
 
     A signal that is ignored already stays so, and off the main thread nothing is changed.
 
@@ -49,17 +53,31 @@ def listening(*, insist: bool = True) -> Iterator[None]:
             _tell("\x1b[?25h" if sys.stderr.isatty() else "")  # a progress bar hides the cursor
             os._exit(Interrupted.exit_code)
 
+    def raise_again(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    hook = sys.unraisablehook
     _State.signals = 0
+
+    def unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        else:
+            hook(lost)
+
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, on_signal)
+            signal.signal(number, raise_again if number == signal.SIGALRM else on_signal)
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
         _State.signals = 0
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -91,12 +109,12 @@ def kept(note: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes started in here, and by threads started in here, never see SIGINT: it is their parent that ends them.
+    """Processes started in here, and by threads started in here, never see SIGINT or SIGHUP: their parent ends them.
 
-    A terminal sends Ctrl-C to all of them, and each would print a traceback.
+    A terminal sends these to all of them, and each would print a traceback, or be gone before its parent has ended.
     """
     resource_tracker.ensure_running()  # to be started later, it would listen again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -122,6 +140,19 @@ def end_children() -> None:
     """Send SIGTERM to the processes that this one has started by multiprocessing."""
     for child in multiprocessing.active_children():
         child.terminate()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """A KeyboardInterrupt that leaves the block becomes `Interrupted`, as does what compiled code makes of one."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise interrupted(stop) from stop
+    except (ImportError, SystemError) as error:  # an import was interrupted, of numpy for example
+        if not _State.signals:
+            raise
+        raise interrupted(KeyboardInterrupt()) from error
 
 
 def interrupted(stop: KeyboardInterrupt) -> Interrupted:
@@ -152,4 +183,5 @@ def launched() -> bool:
 def _tell(text: str) -> None:
     """A line on stderr, from a signal handler: a stream's own buffer may be in use."""
     if text:
-        os.write(2, f"\n{text}\n".encode())
+        with suppress(OSError):  # nobody reads it any more
+            os.write(2, f"\n{text}\n".encode())

@@ -253,9 +253,10 @@ def _load(model, folder: str, name: str):
     known = sorted(Path(f.name).stem for f in shipped.iterdir() if f.name.endswith(".yaml"))
     source = shipped / f"{name}.yaml" if name in known else Path(name)
     if not source.is_file():
+        path_like = "/" in name or name.endswith((".yaml", ".yml"))
         raise ConfigError(
-            f"no {folder[:-1]} named {name!r}" if "/" not in name and not name.endswith(".yaml") else "no such file",
-            path=None if name in known else name,
+            "no such file" if path_like else f"no {folder[:-1]} named {name!r}",
+            path=name if path_like else None,
             remedy=f"Give the path of a YAML file, or one of: {', '.join(known)}",
         )
     try:

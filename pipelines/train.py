@@ -59,6 +59,8 @@ from ovps.training.system_files import check_config, load_system
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import TrainOptions
 
+ROOM = 64  # frames of a batch that may be more than there are: they repeat
+
 # Settings that do not change what is learned: a run may go on with other values of these.
 FREE = (
     "data.workers",
@@ -251,6 +253,11 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         raise ConfigError(f"split {split.name} leaves no base class to train on")
     needs_labels = systems.get(config.system).needs_labels
     frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if needs_labels else "use")
+    if config.data.batch_size > max(len(frames), ROOM):  # no order of the frames fills it
+        raise ConfigError(
+            f"data.batch_size is {config.data.batch_size:,}, and there are {len(frames):,} frames to train on",
+            remedy="Give a few frames at a time, as many as memory holds; --set accumulate=N adds up N batches",
+        )
     grid = Grid.parse(config.data.grid or provenance.grid)
     info = RunInfo(
         ovps_version=ovps.__version__,

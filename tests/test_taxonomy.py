@@ -153,3 +153,10 @@ def test_senseless_taxonomies(change, reason, tmp_path):
     path.write_text(yaml.safe_dump(SMALL | change))
     with pytest.raises(ConfigError, match=reason):
         load_taxonomy(str(path))
+
+
+def test_an_unknown_split_is_named_once_and_the_known_ones_once():
+    with pytest.raises(ConfigError) as caught:
+        load_split("foo")
+    assert str(caught.value).count("foo") == 1
+    assert str(caught.value).count("b12n4") == 1

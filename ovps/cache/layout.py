@@ -25,3 +25,8 @@ def partition_path(store: Path, folder: str) -> Path:
 def new_folder(partition: str) -> str:
     """A folder name that no other attempt to write a part of it has: dask may run a task twice."""
     return f"{partition}-{uuid4().hex[:12]}.zarr"
+
+
+def partition_of(folder: str) -> str:
+    """The partition that a folder was made for."""
+    return folder.rpartition("-")[0]

@@ -11,7 +11,7 @@ from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Arrays, Codec, State
 from ovps.cache.codecs.state import read_state
-from ovps.cache.folder import Folder
+from ovps.cache.folder import Folder, is_whole
 from ovps.cache.frame_arrays import arrays_of, frame_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import manifest_path, partition_path
@@ -117,3 +117,8 @@ class Partition:
 
 _THUMBNAILS = "thumbnails/bytes"
 _NOT_OF_A_FRAME = (_THUMBNAILS,)  # most readers have no use for them
+
+
+def is_complete(folder: Path, provenance: Provenance) -> bool:
+    """Tell features that were written to their end from what a run that was killed has left."""
+    return is_whole(folder, (spec.name for spec in arrays_of("features", codecs.get(provenance.codec))))

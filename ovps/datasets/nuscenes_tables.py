@@ -127,7 +127,7 @@ def scenes_of_subset(tables: Any, subset: str) -> list[str]:
         raise DatasetError(
             f"no split named {subset!r}",
             path=file,
-            remedy=f"Name it in splits.json, or use one of: {', '.join([*custom, *official])}",
+            remedy=f"Name it in splits.json, or use one of: {', '.join({**custom, **official})}",
         )
     present = [scene["name"] for scene in tables.scene if scene["name"] in set(members)]
     if not present:

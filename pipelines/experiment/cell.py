@@ -15,11 +15,12 @@ from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError
 from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
+from ovps.progress import say
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import load_checkpoint
 from ovps.training.run import LAST, architecture, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
-from pipelines.evaluate import evaluate, file_sha256, load_result
+from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_result
 from pipelines.experiment.trainings import Evaluation, Training
 from pipelines.train import check_same, plan, resolve, train
 
@@ -94,6 +95,9 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
     """The evaluation, if it is there and of these weights, this split, vocabulary, subset and inference."""
     try:
         result = load_result(training.folder(evaluation))
+    except ChangedError as error:
+        say(f"{error.message} (file {error.path}); scored again")
+        return None
     except ConfigError:
         return None  # not evaluated, or by another version
     weights = file_sha256(training.run / LAST)

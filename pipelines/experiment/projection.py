@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -136,5 +137,8 @@ def _speeds(runs: Path) -> dict[str, float]:
 
 def _evaluation_seconds(runs: Path) -> float | None:
     """Of an evaluation, from those that are there."""
-    folders = [f.parent for run in _runs(runs) for f in run.glob(f"evaluations/*/{METRICS}")]
-    return mean_or_none(load_result(folder).seconds for folder in folders)
+    seconds = []
+    for folder in [f.parent for run in _runs(runs) for f in run.glob(f"evaluations/*/{METRICS}")]:
+        with suppress(ConfigError):  # of another version, or changed: it is scored again
+            seconds.append(load_result(folder).seconds)
+    return mean_or_none(seconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.errors import OvpsError
+from ovps.machine import check_processes
 from ovps.progress import console
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
@@ -54,6 +55,7 @@ def run_experiment(
     Raises:
         OvpsError: whatever stops a stage. Running it again goes on there.
     """
+    check_processes("--jobs", jobs)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)
     jobs = min(jobs, len(trainings))

@@ -41,6 +41,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
     weights = options.weights
     if weights is not None and Path(weights).is_file():
         weights = str(Path(weights).absolute())
+    machine.check_processes("--workers", options.workers or 0)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Resolved.model_validate(
         options.model_dump()

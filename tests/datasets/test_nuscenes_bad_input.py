@@ -184,7 +184,9 @@ def test_a_table_in_utf_16(root):
 def test_unknown_split(root):
     message = _refused(DatasetError, root / VERSION / "splits.json", nuscenes.frames, root, VERSION, ("training",))
     assert "'training'" in message
-    assert "mini_train" in message
+    names = message.rpartition(": ")[2].split(", ")
+    assert "mini_train" in names
+    assert len(names) == len(set(names)), "a split of splits.json that is official too is named once"
 
 
 def test_split_without_a_present_scene(root):

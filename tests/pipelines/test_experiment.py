@@ -728,3 +728,19 @@ def test_without_a_cache_the_remedy_is_named(tmp_path):
     experiment = load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr")))
     with pytest.raises(CacheError, match=r"no cache here.*ovps precompute"):
         run_experiment(experiment)
+
+
+def test_an_evaluation_that_was_edited_is_told_and_done_again(made, spies, capsys):
+    experiment, _, _ = made
+    training = plan(experiment)[0]
+    evaluation = training.evaluations[0]
+    file = training.folder(evaluation) / "metrics.json"
+    record = json.loads(file.read_text())
+    record["system"]["panoptic"]["groups"]["all"]["pq"] = 0.99
+    file.write_text(json.dumps(record))
+    one.do(Job(training), Stages(experiment.out / "s.json").stage)
+    assert spies == {"train": [], "evaluate": [training.folder(evaluation).name]}
+    assert f"metrics.json changed after the evaluation: these are not the scores that were measured (file {file})" in (
+        capsys.readouterr().err
+    )
+    assert one.found(training, evaluation) is not None
