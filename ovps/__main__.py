@@ -27,7 +27,7 @@ class _State:
 class _Unread(io.FileIO):
     """A file whose reader may go (`| head`, a terminal that is closed): what is written then goes nowhere."""
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def, override]
+    def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
