@@ -24,7 +24,10 @@ from ovps import machine
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
-EXTRAS = {"nuscenes": "reading nuScenes", "driveworld": "the drive world"}  # of pyproject, and what for
+EXTRAS = {
+    "nuscenes": "nuScenes' own scores",
+    "driveworld": "the drive world",
+}  # of pyproject, and what for
 
 
 class Check(BaseModel):

@@ -78,6 +78,8 @@ class Taxonomy(BaseModel):
         id_to_raw: class id to the raw class as which a submission writes it; for formats that hold raw classes.
         stuff_segments: what the data set's evaluation takes for one true segment of stuff: all points of a `class`, or
             those of one raw `label`, where several raw classes make one class.
+        raw_names: raw class to its name in the data set's own files, against which those are checked; stores do
+            without.
         submission: the format in which `ovps predict` writes these classes; None: plain arrays.
     """
 
@@ -91,6 +93,7 @@ class Taxonomy(BaseModel):
     raw_to_id: dict[NonNegativeInt, int]
     id_to_raw: dict[int, NonNegativeInt] = {}
     stuff_segments: Literal["class", "label"] = "class"
+    raw_names: dict[NonNegativeInt, str] = Field({}, exclude=True)
     submission: Submission | None = None
 
     @model_validator(mode="after")

@@ -28,6 +28,7 @@ SMALL = {
 def test_nuscenes_equals_the_devkit(mini_nuscenes):
     from nuscenes.eval.panoptic.utils import PanopticClassMapper
     from nuscenes.nuscenes import NuScenes
+    from nuscenes.utils.color_map import get_colormap
 
     mapper = PanopticClassMapper(NuScenes(VERSION, str(mini_nuscenes), verbose=False))
     taxonomy = load_taxonomy("nuscenes")
@@ -35,6 +36,7 @@ def test_nuscenes_equals_the_devkit(mini_nuscenes):
     assert {c.name: c.id for c in taxonomy.classes if c.kind == "stuff"} == mapper.stuff
     assert {raw: taxonomy.raw_to_id.get(raw, 0) for raw in range(32)} == mapper.fine_idx_2_coarse_idx_mapping
     assert {c.name: c.color for c in taxonomy.classes} == {n: mapper.coarse_colormap[n] for n in taxonomy.by_name}
+    assert taxonomy.raw_names == dict(enumerate(get_colormap()))
     assert (taxonomy.min_points, taxonomy.instance_divisor) == (15, 1000)
     assert taxonomy.submission == "nuscenes"
 
