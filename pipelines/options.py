@@ -14,6 +14,8 @@ from pydantic import Field
 from ovps import defaults
 from ovps.options import Flag, Options
 
+USUAL = "usual"  # splits
+
 
 class WorldOptions(Options):
     """Settings of a drive world, see `driveworld.build_world`."""
@@ -44,7 +46,12 @@ class DataOptions(Options):
     dataroot: Path | None = Field(None, description="Its folder. Default: $OVPS_NAME, else ./data/NAME.")
     version: str | None = Field(None, description="Of the data set. Default: its own.")
     subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
-        ("train", "val"), min_length=1, description="The data set's own splits, comma-separated."
+        (USUAL,),
+        min_length=1,
+        description="The data set's own splits, comma-separated; `usual`: train and val, or the version's.",
+    )
+    sweeps: int = Field(
+        0, ge=0, le=20, description="Earlier sweeps whose points join a frame's own as input, ego motion taken out."
     )
     cameras: Annotated[tuple[str, ...], Flag(commas=True)] = Field(
         (), description="Cameras to use, comma-separated, for example image_2,image_3. Default: the data set's own."

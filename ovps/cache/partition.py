@@ -41,7 +41,11 @@ class Partition:
         remedy = again(manifest_path(store, row.partition))
         parts = {
             part: Folder.open(
-                partition_path(store, folder.folder), folder, arrays_of(part, codec), provenance.clip_dim, remedy
+                partition_path(store, folder.folder),
+                folder,
+                arrays_of(part, codec, provenance),
+                provenance.clip_dim,
+                remedy,
             )
             for part, folder in row.parts.items()
         }

@@ -31,6 +31,12 @@ def names() -> tuple[str, ...]:
     return plugins.names(GROUP, BUILT_IN)
 
 
+def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
+    """The splits of a version that are meant where nobody names any."""
+    own: dict[str, tuple[str, ...]] = getattr(dataset, "usual_subsets", {})
+    return own.get(version, ("train", "val"))
+
+
 def root_variable(name: str) -> str:
     """The environment variable that says where a data set lies.
 

@@ -1,16 +1,17 @@
 """nuScenes, and whatever else is laid out as a nuScenes dataroot. nuscenes-devkit is the reference of its tests.
 
-Key frames only: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has
-them. File formats as in the devkit's documentation: points are 5 float32 (x, y, z, intensity 0..255, ring), panoptic
+Key frames: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has them;
+on request sweeps before it, as further input. File formats as in the devkit's documentation: points are 5 float32 (x, y, z, intensity 0..255, ring), panoptic
 labels uint16 = 1000 * general class index + instance under the npz key `data`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,13 @@ from ovps.datasets.nuscenes_rows import Row
 from ovps.datasets.nuscenes_tables import LIDAR, Sample, Tables, inside_dataroot, read_tables, take_again
 from ovps.datasets.reading import SKIP, is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
 from ovps.errors import DatasetError, FrameError
-from ovps.frame import Camera, Frame, PointCloud
+from ovps.frame import Camera, EarlierSweep, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import Taxonomy, load_taxonomy
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 _COLUMNS = 5
+_OWN_CAR_M = 1.0  # nearer than this in x and in y are returns of the car itself
 _RINGS = 256  # of the finest LiDAR, and more
 _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
 _EXACT = 1e-14  # so near to it none is normalised, as in pyquaternion
@@ -45,12 +47,14 @@ class NuScenes:
     name = "nuscenes"
     occlusion = Occlusion()
     default_version = "v1.0-trainval"
+    usual_subsets: ClassVar = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-test": ("test",)}
+    has_earlier_sweeps = True
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
         return load_taxonomy(self.name)
 
-    def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+    def frames(self, root: Path, version: str, subsets: Sequence[str], *, sweeps: int = 0) -> list[Frame]:
         """The key frames of some splits, scene after scene in the table's order, each in order of time.
 
         A split is read from `<version>/splits.json` where that names it, else it is the official list; scenes of it
@@ -60,11 +64,12 @@ class NuScenes:
             root: holds `samples/` and the folder of the version.
             version: e.g. `v1.0-trainval`.
             subsets: names of splits, e.g. `("train", "val")`; a scene in two of them belongs to the first.
+            sweeps: frames get as many earlier sweeps of their scene, or those that there are.
 
         Raises:
             DatasetError: the folder, the version, a table, a split or a calibration is missing or senseless.
         """
-        return _frames(read_tables(Path(root), version, subsets, self.taxonomy))
+        return _frames(read_tables(Path(root), version, subsets, self.taxonomy, sweeps))
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.
@@ -77,6 +82,24 @@ class NuScenes:
         if fault:
             raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
         return PointCloud(np.ascontiguousarray(rows[:, :3]), rows[:, 3] / np.float32(255))
+
+    def earlier_points(self, frame: Frame) -> PointCloud:
+        """The points of all earlier sweeps of a frame, the latest sweep first, in the frame's own LiDAR frame.
+
+        Returns of the car that carries the sensors are left out, as the devkit does where it joins sweeps: they would
+        be smeared over its path.
+
+        Raises:
+            FrameError: as `points` does.
+        """
+        xyz, intensity = [np.zeros((0, 3), np.float32)], [np.zeros(0, np.float32)]
+        for sweep in frame.earlier:
+            cloud = self.points(replace(frame, points_path=sweep.points_path))
+            far = (np.abs(cloud.xyz[:, :2]) >= _OWN_CAR_M).any(axis=1)
+            moved = cloud.xyz[far] @ sweep.lidar_from_earlier[:3, :3].T + sweep.lidar_from_earlier[:3, 3]
+            xyz.append(moved.astype(np.float32))
+            intensity.append(cloud.intensity[far])
+        return PointCloud(np.concatenate(xyz), np.concatenate(intensity))
 
     def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
         """Raw panoptic labels (N,) uint32, one per point, 1000 * general class index + instance; None where the
@@ -146,6 +169,8 @@ def _frames(tables: Tables) -> list[Frame]:
     placed = _global_from_sensors(tables, rows).reshape(len(tables.samples), -1, 4, 4)
     camera_from_lidar = _inverse(placed[:, 1:]) @ placed[:, :1]
     intrinsics = _intrinsics(tables, channels)
+    before = [row for sample in tables.samples for row in sample.earlier]
+    global_from_earlier = iter(_global_from_sensors(tables, before))
 
     def path(filename: str, table: str = "sample_data") -> str:
         return inside_dataroot(root, filename, tables.path(table))
@@ -161,8 +186,12 @@ def _frames(tables: Tables) -> list[Frame]:
             timestamp_us=row["timestamp"],
         )
 
+    def sweep(row: Row, lidar_from_global: NDArray[np.float64]) -> EarlierSweep:
+        return EarlierSweep(path(row["filename"]), lidar_from_global @ next(global_from_earlier), row["timestamp"])
+
     def frame(number: int, sample: Sample) -> Frame:
         lidar = sample.data[LIDAR]
+        lidar_from_global = _inverse(placed[number, 0])
         label = tables.labels.get(lidar["token"])
         return Frame(
             dataset=DATASET.name,
@@ -179,6 +208,7 @@ def _frames(tables: Tables) -> list[Frame]:
                 for k, channel in enumerate(channels)
             ),
             global_from_lidar=placed[number, 0],
+            earlier=tuple(sweep(row, lidar_from_global) for row in sample.earlier),
         )
 
     return [frame(number, sample) for number, sample in enumerate(tables.samples)]

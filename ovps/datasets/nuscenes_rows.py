@@ -7,10 +7,12 @@ fault is.
 
 from __future__ import annotations
 
+import gc
 import json
 from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,16 +51,29 @@ def read_rows(
     found: list[Row] = []
     hashes: list[np.ndarray] = []  # of tokens: 8 bytes a row
     count = 0
-    for rows in batches(path, remedy, block):
-        _check_columns(rows, needed, count, path, remedy)
-        hashes.append(np.fromiter((hash(row["token"]) for row in rows), np.int64, len(rows)))
-        count += len(rows)
-        found += filter(keep, rows) if keep else rows
+    with _no_collector():
+        for rows in batches(path, remedy, block):
+            _check_columns(rows, needed, count, path, remedy)
+            hashes.append(np.fromiter((hash(row["token"]) for row in rows), np.int64, len(rows)))
+            count += len(rows)
+            found += filter(keep, rows) if keep else rows
     if hashes:
         values, counts = np.unique(np.concatenate(hashes), return_counts=True)
         if len(values) < count:
             _check_tokens(path, set(values[counts > 1].tolist()), remedy)
     return found
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Rows have no cycles: looking for some, again and again, would take as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def batches(path: Path, remedy: str, block: int = BLOCK) -> Iterator[list[Row]]:

@@ -52,6 +52,7 @@ class Sample:
         scene: name.
         index: position in the scene, by time.
         data: rows of sample_data by channel: one of the LiDAR, one of each camera.
+        earlier: rows of the LiDAR's sweeps before it, the latest first.
     """
 
     token: str
@@ -59,6 +60,7 @@ class Sample:
     subset: str
     index: int
     data: dict[str, Row]
+    earlier: list[Row]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,7 @@ class Tables:
         return self.dataroot / self.version / f"{table}.json"
 
 
-def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy: Taxonomy) -> Tables:
+def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy: Taxonomy, sweeps: int = 0) -> Tables:
     """Read and join the tables of a version, as far as the scenes of some splits need them.
 
     Tables may begin with a byte order mark, as some editors write it.
@@ -94,6 +96,7 @@ def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy
     Args:
         subsets: names of splits; a scene in two of them belongs to the first.
         taxonomy: whose raw classes the categories of the labels must be.
+        sweeps: earlier ones of each sample, at most.
 
     Raises:
         DatasetError: no such folder, version or split; a table that is missing, not JSON, not rows with the columns it
@@ -110,10 +113,13 @@ def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy
     channels, cameras = _sensors(folder, calibrated)
     in_scene, known = _samples(folder, scenes, subset_of)
     chosen = {row["token"] for rows in in_scene.values() for row in rows}
-    data = _key_frames(folder, chosen, known, channels, {LIDAR, *cameras})
-    poses = {row["ego_pose_token"] for row in data}
+    rows = _sensor_data(folder, chosen, known, channels, {LIDAR, *cameras}, sweeps > 0)
+    data = [row for row in rows if row["is_key_frame"]]
+    earlier = _earlier(folder, rows, channels, sweeps) if sweeps else {}
+    needed = [*data, *(row for before in earlier.values() for row in before)]
+    poses = {row["ego_pose_token"] for row in needed}
     ego_pose = {row["token"]: row for row in _rows(folder, "ego_pose", lambda row: row["token"] in poses)}
-    _check_references(folder, "sample_data", data, "ego_pose", ego_pose)
+    _check_references(folder, "sample_data", needed, "ego_pose", ego_pose)
     by_sample: dict[str, dict[str, Row]] = {token: {} for token in chosen}
     for row in data:
         channel = channels[row["calibrated_sensor_token"]]
@@ -123,7 +129,14 @@ def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy
                 f"sample {row['sample_token']} has two key frames of {channel}", path=path, remedy=take_again(path)
             )
     samples = [
-        Sample(row["token"], scenes[scene], subset_of[scenes[scene]], index, by_sample[row["token"]])
+        Sample(
+            row["token"],
+            scenes[scene],
+            subset_of[scenes[scene]],
+            index,
+            by_sample[row["token"]],
+            earlier.get(by_sample[row["token"]].get(LIDAR, row)["token"], []),
+        )
         for scene, rows in in_scene.items()
         for index, row in enumerate(sorted(rows, key=lambda row: row["timestamp"]))
     ]
@@ -256,15 +269,17 @@ def _samples(folder: Path, scenes: dict[str, str], chosen: Collection[str]) -> t
     return in_scene, {row["token"] for row in rows}
 
 
-def _key_frames(
-    folder: Path, chosen: set[str], known: set[str], channels: dict[str, str], wanted: set[str]
+def _sensor_data(
+    folder: Path, chosen: set[str], known: set[str], channels: dict[str, str], wanted: set[str], sweeps: bool
 ) -> list[Row]:
-    """Rows of sample_data: key frames of the samples that are chosen, by sensors that are wanted."""
+    """Rows of sample_data of the samples that are chosen: key frames of the sensors that are wanted, and, with
+    `sweeps`, what else the LiDAR has.
+    """
     unknown = None  # a sensor or sample that is missing is told of, not passed over
 
     def keep(row: Row) -> bool:
         return (
-            row["is_key_frame"]
+            (row["is_key_frame"] or (sweeps and channels.get(row["calibrated_sensor_token"]) == LIDAR))
             and (row["sample_token"] in chosen or row["sample_token"] not in known)
             and channels.get(row["calibrated_sensor_token"], unknown) in (*wanted, unknown)
         )
@@ -273,6 +288,26 @@ def _key_frames(
     _check_references(folder, "sample_data", rows, "sample", known)
     _check_references(folder, "sample_data", rows, "calibrated_sensor", channels)
     return rows
+
+
+def _earlier(folder: Path, rows: Iterable[Row], channels: dict[str, str], sweeps: int) -> dict[str, list[Row]]:
+    """Up to `sweeps` rows before each of the LiDAR's key frames, the latest first, by token of the key frame."""
+    lidar = {row["token"]: row for row in rows if channels[row["calibrated_sensor_token"]] == LIDAR}
+    path = folder / "sample_data.json"
+    earlier: dict[str, list[Row]] = {}
+    for row in lidar.values():
+        if not row["is_key_frame"]:
+            continue
+        found = earlier[row["token"]] = []
+        while len(found) < sweeps and (token := (found or [row])[-1].get("prev")):
+            if token not in lidar:
+                raise DatasetError(
+                    f"sweep {token}, which lies before {row['filename']}, is missing",
+                    path=path,
+                    remedy=f"{take_again(path)}, or leave out --sweeps",
+                )
+            found.append(lidar[token])
+    return earlier
 
 
 def _check_references(folder: Path, table: str, rows: Iterable[Row], target: str, tokens: Collection[str]) -> None:

@@ -31,6 +31,11 @@ class Dataset(Protocol):
         default_version: for those who name none.
         default_cameras: may be missing; names of the cameras that are used where nobody names any (`--cameras`).
             Without it that is all that a frame has.
+        usual_subsets: may be missing; the splits that are meant where nobody names any, by version. Without it, or for
+            another version: train and val.
+        has_earlier_sweeps: may be missing; True says that `frames` takes `sweeps=N`, for frames with `earlier` sweeps,
+            and that there is `earlier_points(frame)`, a PointCloud of all their points in the LiDAR frame of the
+            frame's own sweep.
     """
 
     @property

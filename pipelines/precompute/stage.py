@@ -152,7 +152,8 @@ def frames_of(options: Resolved) -> list[Frame]:
     Raises:
         DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
     """
-    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets)
+    asked = {"sweeps": options.sweeps} if options.sweeps else {}
+    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets, **asked)
     check_unique(frames)
     frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
     if not frames:
@@ -215,6 +216,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         skip_bad_frames=options.on_error == "skip",
         dataroot=options.dataroot,
         thumbnails=options.thumbnails,
+        sweeps=options.sweeps,
     )
     # val has no say in how the features that are trained on are rounded
     first = [frame for frame in frames if frame.subset == options.subsets[0]]
@@ -237,6 +239,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         codec=job.codec,
         codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
+        sweeps=options.sweeps,
     )
     return job, provenance
 

@@ -49,6 +49,7 @@ class Job:
     skip_bad_frames: bool
     dataroot: Path
     thumbnails: int | None
+    sweeps: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ def tools_of(job: Job) -> Tools:
         state=job.state,
         dataroot=job.dataroot,
         thumbnails=job.thumbnails,
+        sweeps=job.sweeps,
         encoder=encoder,
     )
 
