@@ -275,6 +275,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         total_steps=config.total_steps(len(frames), processes),
         threads=torch.get_num_threads(),
         processes=processes,
+        sweeps=provenance.sweeps,
     )
     batches = Batches(
         store,

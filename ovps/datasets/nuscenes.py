@@ -1,8 +1,9 @@
 """nuScenes, and whatever else is laid out as a nuScenes dataroot. nuscenes-devkit is the reference of its tests.
 
 Key frames: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has them;
-on request sweeps before it, as further input. File formats as in the devkit's documentation: points are 5 float32 (x, y, z, intensity 0..255, ring), panoptic
-labels uint16 = 1000 * general class index + instance under the npz key `data`.
+on request sweeps before it, as further input. File formats as in the devkit's documentation: points are 5 float32
+(x, y, z, intensity 0..255, ring), panoptic labels uint16 = 1000 * general class index + instance under the npz key
+`data`.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ class RunInfo(BaseModel):
         frames: trained on.
         unlabelled_frames: of its subsets, left out; a run.json without the number is of none.
         processes: that train it together; a run.json without the number is of one.
+        sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +85,7 @@ class RunInfo(BaseModel):
     total_steps: int
     threads: int
     processes: int = 1
+    sweeps: int = 0
 
     @property
     def classes(self) -> ClassSplit:
@@ -134,7 +136,7 @@ class Run:
         return self.step >= self.info.total_steps
 
     def check_cache(self, provenance: Provenance, path: Path) -> None:
-        """Raise CacheError unless the cache at `path` was made with the CLIP of this run."""
+        """Raise CacheError unless the cache at `path` was made with the CLIP, and with the sweeps, of this run."""
         there, here = ClipSource.of(provenance).model_dump(), self.clip.model_dump()
         differing = [f"{n} {there[n]!r} in the cache, {here[n]!r} in the run" for n in here if there[n] != here[n]]
         if differing:
@@ -142,6 +144,14 @@ class Run:
                 f"the cache has features of another CLIP than run {self.path}: {'; '.join(differing)}",
                 path=path,
                 remedy="Use a cache of the CLIP that the run was trained with, or train on this cache",
+            )
+
+        if provenance.sweeps != self.info.sweeps:
+            raise CacheError(
+                f"the cache has {provenance.sweeps} earlier sweeps, run {self.path} was trained with"
+                f" {self.info.sweeps}",
+                path=path,
+                remedy=f"Precompute a cache with --sweeps {self.info.sweeps}, or train on this cache",
             )
 
     def check_vocabulary(self, vocabulary: Vocabulary, path: Path | None = None) -> None:
