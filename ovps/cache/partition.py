@@ -125,4 +125,5 @@ _NOT_OF_A_FRAME = (_THUMBNAILS,)  # most readers have no use for them
 
 def is_complete(folder: Path, provenance: Provenance) -> bool:
     """Tell features that were written to their end from what a run that was killed has left."""
-    return is_whole(folder, (spec.name for spec in arrays_of("features", codecs.get(provenance.codec))))
+    specs = arrays_of("features", codecs.get(provenance.codec), provenance)
+    return is_whole(folder, (spec.name for spec in specs))
