@@ -205,11 +205,12 @@ def _about(session: Session, subset: str, fill: bool, form: Format, left_out: di
 def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
     warnings = []
     if left_out:
+        room = format_of(session.run.taxonomy).instances
         frames = [f"{token}: {count}" for token, count in left_out.items()]
         more = f" and {len(frames) - FRAMES_NAMED} more frames" if len(frames) > FRAMES_NAMED else ""
         warnings.append(
             f"{sum(left_out.values())} instances are left unlabelled, the smallest of each class beyond the"
-            f" {format_of(session.run.taxonomy).instances} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
+            f" {room} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
             " a vocabulary of your own writes plain arrays, which hold all"
         )
     if session.store.provenance.weights_random and uses_clip(session.run.system, session.run.config):

@@ -1,10 +1,10 @@
 """Predictions in SemanticKITTI's submission format, and checks of it.
 
-    FOLDER/sequences/NN/predictions/NNNNNN.label   uint32 a point: raw class in the lower 16 bits, instance in the upper
+    FOLDER/sequences/NN/predictions/NNNNNN.label   uint32 a point: raw class in the lower 16 bits, instance above
 
-The raw class is that of `Taxonomy.id_to_raw`, the benchmark's learning_map_inv. Things count their instances from 1, per
-class and scan; stuff has instance 0, one segment a class. A point without a prediction is 0. The benchmark takes a zip of
-the folder `sequences`.
+The raw class is that of `Taxonomy.id_to_raw`, the benchmark's learning_map_inv. Things count their instances from 1,
+per class and scan; stuff has instance 0, one segment a class. A point without a prediction is 0. The benchmark takes a
+zip of the folder `sequences`.
 """
 
 from __future__ import annotations
