@@ -41,7 +41,7 @@ test: setup  ## the default test suite, under 15 minutes on 2 cores
 test-all: setup  ## the default suite and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
-core-check:  ## the core on numpy 2, in an environment of its own (CORE=build/core, made if missing: several GB)
+core-check:  ## the core on numpy 2 and without MinkowskiEngine, in an environment of its own (CORE=build/core, made if missing: several GB)
 	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh
 
 lint: setup  ## ruff, mypy and the import rules

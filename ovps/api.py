@@ -35,18 +35,22 @@ def open_store(path: str | Path) -> Store:
     return Store.open(Path(path))
 
 
-def load_run(path: str | Path, device: str | None = None) -> Run:
+def load_run(path: str | Path, device: str | None = None, backend: str | None = None) -> Run:
     """Load a training run: its network in evaluation mode, its settings, its vocabulary.
 
     Args:
         path: the folder that `ovps train --out` named.
         device: of torch; a GPU if there is one and nothing is said.
+        backend: engine of the sparse convolutions, `minkowski` or `torch`; the one that it was trained with, where that
+            is installed, if nothing is said.
 
     Raises:
         CheckpointError: no run there, or a damaged one.
+        ConfigError: no such backend.
     """
     use_own_cores()
-    return runs.load_run(Path(path), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return runs.load_run(Path(path), place, backend)
 
 
 def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | None = None) -> PointLabels:

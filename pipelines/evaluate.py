@@ -50,6 +50,7 @@ def evaluate(
     classifier: ClassifierConfig | None = None,
     split: str | None = None,
     device: str | None = None,
+    backend: str | None = None,
 ) -> EvalResult:
     """Panoptic quality of a run, its variants and the reference rows; written to `eval/` of the run.
 
@@ -63,6 +64,7 @@ def evaluate(
         merge, classifier: instead of the run's.
         split: which classes to call novel, instead of the run's split; for a run trained on all classes.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
@@ -72,7 +74,14 @@ def evaluate(
         run / LAST
     )  # before they are read: weights that change meanwhile are scored again, not hidden
     session = open_session(
-        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, split=split, device=device
+        run,
+        cache,
+        vocabulary=vocabulary,
+        merge=merge,
+        classifier=classifier,
+        split=split,
+        device=device,
+        backend=backend,
     )
     frames = labelled_frames_of(session.store, subset)
     taxonomy = session.run.taxonomy

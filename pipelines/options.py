@@ -158,6 +158,9 @@ class RunOptions(Options):
     cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
     subset: str = Field("val", description="The data set's own split.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    backend: str | None = Field(
+        None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
+    )
 
 
 Settings = Annotated[tuple[str, ...], Flag("--set")]

@@ -75,6 +75,7 @@ def predict(
     merge: MergeConfig | None = None,
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
+    backend: str | None = None,
 ) -> PredictSummary:
     """Write point labels of every frame of a subset, then OUT/about.json: a folder without it is not finished.
 
@@ -87,13 +88,16 @@ def predict(
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
         merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset, or `fill` of a run without queries or without text.
         StorageError: the disk refuses.
     """
-    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
+    session = open_session(
+        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
+    )
     if fill and "filled" not in session.run.system.variants:
         raise ConfigError(
             "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"

@@ -32,6 +32,7 @@ from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
+from ovps.model import sparse
 from ovps.progress import progress
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
@@ -125,6 +126,8 @@ def train(options: TrainOptions) -> TrainSummary:
         use_own_cores()
     device = _device(options.device)
     with join(device) as processes, deterministic_algorithms():
+        if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
+            sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
         return _train(options, config, batches, info, processes, begin)
 

@@ -49,7 +49,13 @@ class TuneSummary:
 
 
 def tune(
-    run: Path, cache: Path, *, split: str | None = None, subset: str = "val", device: str | None = None
+    run: Path,
+    cache: Path,
+    *,
+    split: str | None = None,
+    subset: str = "val",
+    device: str | None = None,
+    backend: str | None = None,
 ) -> TuneSummary:
     """Try every setting on one subset.
 
@@ -59,11 +65,12 @@ def tune(
         split: which classes are base, instead of the run's split; for a run trained on all classes.
         subset: the data set's own split.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
     """
-    session = open_session(run, cache, split=split, device=device)
+    session = open_session(run, cache, split=split, device=device, backend=backend)
     taxonomy, network, system = session.run.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
     settings = list(_settings(system.tuning))

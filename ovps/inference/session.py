@@ -67,18 +67,23 @@ def open_session(
     classifier: ClassifierConfig | None = None,
     split: str | None = None,
     device: str | None = None,
+    backend: str | None = None,
 ) -> Session:
     """Load a run, a cache and a vocabulary, and check that they belong together.
 
+    Args:
+        device: None: a GPU if there is one.
+        backend: see `ovps.training.run.load_run`.
+
     Raises:
-        ConfigError: no such split.
+        ConfigError: no such split or backend.
         CheckpointError: no run, or a damaged one.
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
     """
     use_own_cores()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    loaded, store = load_run(run, place), Store.open(cache)
+    loaded, store = load_run(run, place, backend), Store.open(cache)
     loaded.check_cache(store.provenance, cache)
     chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)

@@ -28,6 +28,7 @@ from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
+from ovps.model import sparse
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
@@ -166,15 +167,20 @@ class Run:
             )
 
 
-def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """The network of a run, with the weights of its last checkpoint.
+def load_run(path: Path, device: torch.device | str = "cpu", backend: str | None = None) -> Run:
+    """Load the network of a run, with the weights of its last checkpoint.
+
+    Args:
+        backend: engine of the sparse convolutions (`ovps.model.sparse`); None: the one that the run was trained with,
+            or another where that is not installed, said on stderr.
 
     Raises:
+        ConfigError: no such backend.
         CheckpointError: not a run, damaged, or the checkpoint is of another architecture than the config.
     """
     config, info = load_settings(path)
     checkpoint = load_checkpoint(path / LAST, architecture(config, info))
-    network = make_network(config, info)
+    network = make_network(config, info, backend or sparse.for_weights_of(config.model.encoder.backend))
     restore(checkpoint, network, None, path / LAST)
     try:
         vocabulary = load_vocabulary(path / VOCABULARY)
@@ -214,14 +220,21 @@ def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
     write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
 
 
-def make_network(config: TrainConfig, info: RunInfo) -> nn.Module:
-    """The network of a run, weights drawn from torch's generator.
+def make_network(config: TrainConfig, info: RunInfo, backend: str | None = None) -> nn.Module:
+    """Build the network of a run, weights drawn from torch's generator.
+
+    Args:
+        backend: engine of the sparse convolutions, instead of the config's.
 
     Raises:
-        ConfigError: no such system.
+        ConfigError: no such system or backend.
+        SetupError: the backend is not installed.
     """
     shape = Shape(INPUT_DIM, info.clip.clip_dim, len(info.classes.names), len(info.classes.stuff))
-    return systems.get(config.system).build(config.model, shape)
+    model = config.model
+    if backend is not None:
+        model = model.model_copy(update={"encoder": model.encoder.model_copy(update={"backend": backend})})
+    return systems.get(config.system).build(model, shape)
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
