@@ -38,7 +38,7 @@ WORLD_VERSION = 1
 
 @dataclass(frozen=True)
 class WorldSummary:
-    """What was built.
+    """Summary of `ovps world build`.
 
     Attributes:
         dataroot: of nuScenes version `v1.0-trainval`, or the folder that holds `sequences`.

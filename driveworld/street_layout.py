@@ -1,4 +1,4 @@
-"""Who stands where: groups of touching objects along both sides of a street.
+"""Layout of a street: groups of touching objects along both sides of a street.
 
 Lateral zones from the centre line outwards: island, lane, parking strip, sidewalk, then lots that are either a
 frontage (hedge, wall, fence or house right behind the sidewalk) or a yard with something at its back.
@@ -81,7 +81,7 @@ class Plot:
     islands: list[tuple[float, float]] = field(default_factory=list)
 
     def free(self, rect: Rect) -> bool:
-        """Whether nothing stands on the rectangle (1 cm of overlap is allowed)."""
+        """Tell whether nothing stands on the rectangle (1 cm of overlap is allowed)."""
         e = 0.01
         return all(
             rect[2] <= t[0] + e or rect[0] >= t[2] - e or rect[3] <= t[1] + e or rect[1] >= t[3] - e for t in self.taken

@@ -1,4 +1,4 @@
-"""What `import ovps` offers: open a store, load a run, segment a frame, score. See docs/python.md."""
+"""The functions that `import ovps` offers: open a store, load a run, segment a frame, score. See docs/python.md."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def example(*lines: str) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         out.print(__version__)
         raise typer.Exit
@@ -93,7 +93,7 @@ def doctor(
     cache: Annotated[Path, typer.Option(help="The folder that precompute would write to.")] = Path("zarr"),
     as_json: Json = False,
 ) -> None:
-    """What is installed, what is missing, and what to do about it. Exit code 1 if something needed is missing."""
+    """Say what is installed, what is missing, and what to do about it. Exit code 1 if something needed is missing."""
     from ovps.doctor import examine
 
     report = examine(cache)

@@ -31,7 +31,7 @@ class _State:
 
 @contextmanager
 def listening(*, insist: bool = True) -> Iterator[None]:
-    """In here the first of SIGNALS raises KeyboardInterrupt, unless something is `finishing`.
+    """Raise KeyboardInterrupt at the first of SIGNALS within, unless something is `finishing`.
 
     Where an exception cannot leave (a finaliser, a callback of an import) it is raised a moment later again, instead of
     a traceback and nothing else.
@@ -85,7 +85,7 @@ def listening(*, insist: bool = True) -> Iterator[None]:
 
 @contextmanager
 def finishing(what: str) -> Iterator[Callable[[], bool]]:
-    """In here a first signal interrupts nothing: ask what is yielded whether to stop, where that is possible.
+    """Keep a first signal from interrupting what is within: ask what is yielded whether to stop, where one can.
 
     Args:
         what: is brought to its end first, for people: "this step".
@@ -122,7 +122,7 @@ def deaf_children() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """From now on this process ends as soon as the one that started it has, however that ended.
+    """End this process as soon as the one that started it has ended, however that happened.
 
     Else what a killed command has begun would go on unseen.
     """
@@ -156,7 +156,7 @@ def told() -> Iterator[None]:
 
 
 def interrupted(stop: KeyboardInterrupt) -> Interrupted:
-    """What the command line says about it: what is kept, and the command to go on with."""
+    """Make the error that the command line shows: it says what is kept, and the command to go on with."""
     notes = getattr(stop, "__notes__", ()) or ("what was finished is kept",)
     return Interrupted("; ".join(notes), remedy=f"Go on with: {command_line()}")
 
@@ -176,7 +176,7 @@ def command_line() -> str:
 
 
 def launched() -> bool:
-    """Whether torchrun started this process: it passes signals on that the process may have had already."""
+    """Tell whether torchrun started this process: it passes signals on that the process may have had already."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 

@@ -116,7 +116,7 @@ def evaluate(
 
 
 def file_sha256(path: Path) -> str | None:
-    """Of a file's content; None where there is no file."""
+    """Hash a file's content with SHA-256; None where there is no file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -124,7 +124,7 @@ def file_sha256(path: Path) -> str | None:
 
 
 def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] = ()) -> None:
-    """metrics.json, one line per row and class in classes.parquet, and one per frame in frames.parquet.
+    """Write metrics.json, one line per row and class in classes.parquet, and one per frame in frames.parquet.
 
     metrics.json ends with the SHA-256 of its own content and of the files beside it, so that what is changed later is
     never taken for what was measured.
@@ -151,7 +151,7 @@ def _written_sha256(record: dict[str, Any], files: dict[str, str | None]) -> str
 
 
 def load_result(folder: Path) -> EvalResult:
-    """What `evaluate` wrote.
+    """Read the result that `evaluate` wrote.
 
     Raises:
         ConfigError: nothing there, not of this version, or changed since. Files of before digests were written are
@@ -194,6 +194,6 @@ def load_frame_scores(folder: Path) -> list[FrameScore]:
 
 
 def machine(device: torch.device) -> str:
-    """Where this runs, in a few words."""
+    """Name the device and the machine that this runs on, in a few words."""
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return f"{platform.system()} {platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads{gpu}"

@@ -1,4 +1,4 @@
-"""What each command can be asked for: the one place of its options, their defaults and their help.
+"""Options of the commands: the one place of their names, their defaults and their help.
 
 The command line makes its options of these models (`ovps.options.takes`), experiments read them from YAML, and Python
 passes them. Nothing heavy is imported here, so that `--help` is quick.

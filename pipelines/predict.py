@@ -36,7 +36,7 @@ Format = Literal["submission", "arrays"]
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """What was written.
+    """Summary of `ovps predict`.
 
     Attributes:
         format: `submission` (`ovps.inference.formats`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
@@ -159,7 +159,7 @@ def check(cache: Path, out: Path, *, subset: str = "val") -> list[str]:
 
 
 def uses_clip(system: System, config: TrainConfig) -> bool:
-    """Whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
+    """Tell whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
     loss = config.loss
     return system.uses_text or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
 

@@ -172,7 +172,7 @@ def _provenance(
 
 
 def clip_facts(cache: Provenance) -> dict[str, str]:
-    """Where the features of a cache come from, for people."""
+    """Describe where the features of a cache come from, for people."""
     return {
         "encoder": cache.encoder,
         "weights": "random: features mean nothing" if cache.weights_random else f"SHA-256 {cache.weights_sha256[:16]}…",

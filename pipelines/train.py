@@ -79,7 +79,7 @@ FREE = (
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What came of it.
+    """Summary of `ovps train`.
 
     Attributes:
         run: its folder.
@@ -247,7 +247,7 @@ def _device(name: str | None) -> torch.device:
 
 
 def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:
-    """What will be trained on, and the record of it."""
+    """Plan a training: the batches of its steps, and the record of what they are made from."""
     provenance = store.provenance
     taxonomy = store.taxonomy
     split = load_split(config.split).of(taxonomy)

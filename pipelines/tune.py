@@ -34,7 +34,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """What was tried, best first.
+    """Summary of `ovps tune`: what was tried, best first.
 
     Attributes:
         set: the best as `--set` takes it.

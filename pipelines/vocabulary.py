@@ -23,7 +23,7 @@ from pipelines.options import VocabularyOptions
 
 @dataclass(frozen=True)
 class VocabularySummary:
-    """What was written.
+    """Summary of `ovps vocab build`.
 
     Attributes:
         classes: E, entries.

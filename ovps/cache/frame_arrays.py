@@ -1,4 +1,4 @@
-"""Between a frame in memory and its arrays on disk: one loop each way over the table of `cache_schemas`."""
+"""Conversion between a frame in memory and its arrays on disk: one loop each way over the table of `cache_schemas`."""
 
 from __future__ import annotations
 

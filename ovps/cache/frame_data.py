@@ -1,4 +1,4 @@
-"""What the cache knows about one frame."""
+"""Contents of the cache about one frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things lie in a store."""
+"""Paths of the files and folders of a store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PARTITIONS = "partitions"
 
 
 def manifest_path(store: Path, partition: str) -> Path:
+    """Path of the manifest of a partition."""
     return store / MANIFESTS / f"{partition}.parquet"
 
 

@@ -1,4 +1,4 @@
-"""What the sweeps of a store are like, and what about them should make one look twice."""
+"""Statistics of the sweeps of a store, and warnings about what is unusual in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the bytes of a store the bytes that were written? Reads every file once."""
+"""Verification that the bytes of a store are those that were written; reads every file once."""
 
 from __future__ import annotations
 

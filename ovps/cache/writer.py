@@ -101,7 +101,7 @@ def create_store(
 
 
 def is_store(path: Path) -> bool:
-    """Has a store been made here, complete or not?"""
+    """Tell whether a store has been made here, complete or not."""
     return (path / INFO).exists()
 
 

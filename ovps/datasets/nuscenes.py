@@ -1,4 +1,4 @@
-"""nuScenes, and whatever else is laid out as a nuScenes dataroot. nuscenes-devkit is the reference of its tests.
+"""Reading of nuScenes, and of whatever else is laid out like it. nuscenes-devkit is the reference of its tests.
 
 Key frames: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has them;
 on request sweeps before it, as further input. File formats as in the devkit's documentation: points are 5 float32
@@ -43,7 +43,7 @@ _ROWS = "A row is x, y, z in metres, an intensity of 0 to 255 and the number of 
 
 
 class NuScenes:
-    """nuScenes as `ovps.datasets.protocol.Dataset`."""
+    """The data set nuScenes as `ovps.datasets.protocol.Dataset`."""
 
     name = "nuscenes"
     occlusion = Occlusion()

@@ -1,4 +1,4 @@
-"""What a data set is: where its frames and files are, which classes it has, how its LiDAR sees.
+"""The contract of a data set: where its frames and files are, which classes it has, how its LiDAR sees.
 
 nuScenes and SemanticKITTI are built in; another package adds one by an entry point in the group `ovps.datasets` that
 leads to an object like it. See docs/add_a_data_set.md.

@@ -1,4 +1,4 @@
-"""What an evaluation found, as models that become JSON. All scores are fractions in 0..1; tables print percent."""
+"""Results of an evaluation, as models that become JSON. All scores are fractions in 0..1; tables print percent."""
 
 from __future__ import annotations
 

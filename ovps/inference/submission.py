@@ -76,6 +76,7 @@ def encode(
 
 
 def label_path(folder: Path, subset: str, token: str) -> Path:
+    """Path of the labels of a frame in a submission."""
     return folder / "panoptic" / subset / f"{token}_panoptic.npz"
 
 

@@ -1,4 +1,4 @@
-"""What the network looks like. The defaults are the full-scale model; small ones are set in YAML."""
+"""Settings of the network. The defaults are the full-scale model; small ones are set in YAML."""
 
 from __future__ import annotations
 

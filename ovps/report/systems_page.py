@@ -87,7 +87,7 @@ class ComparisonContent:
 
     @cached_property
     def systems(self) -> list[str]:
-        """Those that are scored, in the order of the table."""
+        """List the systems that are scored, in the order of the table."""
         there = {c.system for c in self.cells}
         return [s for s in self.descriptions if s in there]
 
@@ -108,7 +108,7 @@ class ComparisonContent:
 
     @property
     def extent(self) -> list[str]:
-        """How many systems, splits and seeds."""
+        """Count systems, splits and seeds, in words."""
         seeds = {c.seed for c in self.cells}
         counts = {"system": len(self.systems), "split": len(self.splits), "seed": len(seeds)}
         return [counted(number, what) for what, number in counts.items()]

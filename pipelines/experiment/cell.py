@@ -31,7 +31,7 @@ Stage = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process is given.
+    """A training with its evaluations, as a worker process is given it.
 
     Attributes:
         threads: of torch and MinkowskiEngine, instead of the config's.
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def as_trained(self) -> Training:
-        """With the threads among its settings."""
+        """The training with the number of threads among its settings."""
         if self.threads is None:
             return self.training
         overrides = (*self.training.overrides, f"threads={self.threads}")
@@ -84,7 +84,7 @@ def total_steps(training: Training) -> int:
 
 
 def trained(run: Path) -> bool:
-    """Whether a run has reached its last step; raises CheckpointError if what is there is damaged."""
+    """Tell whether a run has reached its last step; raise CheckpointError if what is there is damaged."""
     if not (run / LAST).is_file():
         return False
     config, info = load_settings(run)
@@ -119,7 +119,7 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
 
 
 def vocabulary_of(store: Store, evaluation: Evaluation) -> Vocabulary:
-    """What a system is told the classes are called."""
+    """Choose the vocabulary of an evaluation: the store's own, or the first synonym of each class."""
     return store.vocabulary if evaluation.vocabulary == "own" else first_synonyms(store.vocabulary)
 
 
@@ -142,7 +142,7 @@ def _evaluate(training: Training, evaluation: Evaluation) -> EvalResult:
 
 
 def evaluation_command(training: Training, evaluation: Evaluation) -> str:
-    """What a person types for the same scores. Names the inference settings that differ from the run's own."""
+    """Write the command line for the same scores. Names the inference settings that differ from the run's own."""
     own, _ = load_settings(training.run)
     sets = [
         f" --set {section}.{name}={value}"

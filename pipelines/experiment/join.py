@@ -31,7 +31,7 @@ Cell = tuple[str, str, int]  # system, split, seed
 
 @dataclass(frozen=True)
 class JoinSummary:
-    """What came of it.
+    """Summary of a join.
 
     Attributes:
         results, table: files written.
@@ -49,7 +49,7 @@ class JoinSummary:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one machine left."""
+    """Results of one machine."""
 
     folder: Path
     results: Results

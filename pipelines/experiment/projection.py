@@ -1,4 +1,4 @@
-"""How long an experiment will take, from runs that are there, else from a few steps of each kind of training."""
+"""Estimate of an experiment's duration, from runs that are there, else from a few steps of each kind of training."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def estimate(jobs: Sequence[Job], runs: Path, processes: int) -> Estimate:
 
 
 def makespan(seconds: Iterable[float], processes: int) -> float:
-    """When the last of some jobs ends, each taken in order by the process that is free first."""
+    """Compute when the last of some jobs ends, each taken in order by the process that is free first."""
     ends = [0.0] * processes
     for took in seconds:
         heapq.heapreplace(ends, ends[0] + took)

@@ -26,7 +26,7 @@ ASK_ABOVE_HOURS = 4.0
 
 @dataclass(frozen=True)
 class ExperimentSummary:
-    """What came of it.
+    """Summary of an experiment.
 
     Attributes:
         report, results, table: files written.
@@ -98,7 +98,7 @@ def _together(part: Experiment, whole: Experiment | None) -> Experiment:
 
 
 def print_plan(experiment: Experiment, trainings: list[Training]) -> None:
-    """Which runs, and which systems share them."""
+    """Print the runs of an experiment, and which systems share them."""
     announce(
         f"experiment {experiment.name}: {len(experiment.systems)} systems, {len(experiment.splits)} splits,"
         f" {len(experiment.seeds)} seeds, {len(trainings)} trainings"

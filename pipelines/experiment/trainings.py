@@ -1,4 +1,4 @@
-"""What an experiment needs: trainings, each once, and the evaluations that share them."""
+"""Trainings of an experiment, each once, and the evaluations that share them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Evaluation(_Record):
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Label of the evaluation, for people."""
         return f"{Path(self.system).stem}, {Path(self.split).stem}, seed {self.seed}"
 
 
@@ -82,14 +82,14 @@ class Training(_Record):
 
     @property
     def command(self) -> str:
-        """What a person types for the same run."""
+        """Command line for the same run."""
         system = "" if self.system == "ovps" else f" --system {self.system}"
         sets = "".join(f" --set {o}" for o in self.overrides)
         settings = f"--config {self.config}{system} --split {self.split}{sets}"
         return f"ovps train --cache {self.cache} {settings} --out {self.run}"
 
     def folder(self, evaluation: Evaluation) -> Path:
-        """Of the scores. Its name says what they are of, so that experiments can share it."""
+        """Folder of the scores. Its name says what they are of, so that experiments can share it."""
         system, split = Path(evaluation.system).stem, Path(evaluation.split).stem
         return self.run / "evaluations" / f"{system}-{split}-{evaluation.subset}"
 

@@ -37,7 +37,7 @@ _UNIT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What computing a frame takes.
+    """Tools for computing a frame: data set, encoder, codec and settings.
 
     Attributes:
         state: of the codec.

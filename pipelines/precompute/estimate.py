@@ -1,4 +1,4 @@
-"""What a run would cost, from one frame computed and thrown away."""
+"""Estimate of what a run would cost, from one frame computed and thrown away."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
 
 
 def sample(frames: Sequence[Frame]) -> list[Frame]:
-    """At most `SAMPLED` frames, evenly spread, and the one whose point file is the smallest: it may be cut off."""
+    """Choose `SAMPLED` frames at most, evenly spread, and that of the smallest point file, which may be cut off."""
     count = min(SAMPLED, len(frames))
     spread = {number * len(frames) // count for number in range(count)}
     smallest = min(range(len(frames)), key=lambda number: _file_bytes(frames[number].points_path))

@@ -1,4 +1,4 @@
-"""Which frames are missing, cut into partitions."""
+"""Plan of a run: the frames that are missing, cut into partitions."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: in
 
 
 def partition_name(first: Frame) -> str:
-    """Of a new partition, after its first frame: for people its scene and index, and a hash of its token.
+    """Name a new partition after its first frame: for people its scene and index, and a hash of its token.
 
     The hash keeps partitions apart whose scenes differ in signs that no file name has, or in upper and lower case
     alone, and those that began at one index when the data set had other frames.

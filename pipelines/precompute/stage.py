@@ -35,7 +35,7 @@ from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder, too
 
 
 class PrecomputeSummary(BaseModel):
-    """What a run has done.
+    """Summary of `ovps precompute`.
 
     Attributes:
         partitions: written in this run, new or with frames added.
@@ -197,7 +197,7 @@ def _check_outcome(
 
 
 def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
-    """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
+    """Prepare what the workers need, and what the store says about itself. Loads CLIP, to hash its weights."""
     device, dataset = options.device, datasets.get(options.dataset)
     encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None

@@ -33,7 +33,7 @@ from pipelines.precompute.plan import Task
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of a run have in common; small, and sent with each."""
+    """Settings that all tasks of a run have in common; small, and sent with each."""
 
     out: Path
     dataset: str
@@ -54,7 +54,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task has done.
+    """Result of a task.
 
     Attributes:
         frames: computed.

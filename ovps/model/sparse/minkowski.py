@@ -11,7 +11,7 @@ with extra("minkowski", "Run: make setup, which builds it, or do without: --set 
 
 
 class Minkowski:
-    """float32 or float64 only. Unique coordinates keep their order (a test says so)."""
+    """MinkowskiEngine, float32 or float64 only. Unique coordinates keep their order (a test says so)."""
 
     name = "minkowski"
 
