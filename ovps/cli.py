@@ -25,8 +25,13 @@ from ovps.progress import LISTED, show_warnings
 from pipelines.options import (
     BuildWorldOptions,
     EvaluateOptions,
+    ExperimentOptions,
+    JoinOptions,
+    LabelsOptions,
     PrecomputeOptions,
     PredictOptions,
+    ReportOptions,
+    TableOptions,
     TrainOptions,
     TuneOptions,
     VocabularyOptions,
@@ -170,15 +175,12 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
 
 
 @cache_app.command("labels", epilog=example("ovps cache labels ./zarr --dataroot data/nuscenes"))
-def cache_labels(
-    path: Annotated[Path, typer.Argument(help="A store.")],
-    dataroot: Annotated[Path | None, typer.Option(help="Default: the data set's own default.")] = None,
-    as_json: Json = False,
-) -> None:
+@takes(LabelsOptions)
+def cache_labels(options: LabelsOptions, as_json: Json = False) -> None:
     """Add labels that have come, or were mended, to a store whose features are there. Needs no CLIP."""
     from pipelines.labels import add_labels
 
-    show(add_labels(path, dataroot), as_json)
+    show(add_labels(**options.model_dump()), as_json)
 
 
 @vocab_app.command(
@@ -292,25 +294,19 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
 
 
 @app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))
-def report(
-    run: Annotated[Path, typer.Option(help="Folder of an evaluated run.")],
-    cache: Annotated[Path, typer.Option(help="The store it was evaluated on.")] = Path("zarr"),
-    path: Annotated[Path | None, typer.Option("--out", help="HTML file. Default: RUN/report.html.")] = None,
-    evaluation: Annotated[Path | None, typer.Option(help="Folder of the scores. Default: RUN/eval.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Frames to show.")] = 4,
-    dataroot: Annotated[Path | None, typer.Option(help="The data set, for pictures of the cameras.")] = None,
-    subset: Annotated[str, typer.Option(help="The data set's own split that was scored.")] = "val",
-) -> None:
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
     """One self-contained HTML page: tables, training curves, ground truth beside prediction."""
     from ovps import datasets
     from ovps.cache.reader import Store
     from pipelines.report import report as write
 
-    known = Store.open(cache).provenance
+    known = Store.open(options.cache).provenance
     data = datasets.get(known.dataset)
-    frames = data.frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
-    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.image)
-    out.print(str(written))
+    root = options.dataroot
+    frames = data.frames(root, known.dataset_version, (options.subset,)) if root else ()
+    settings = options.model_dump(exclude={"subset", "dataroot"})
+    out.print(str(write(**settings, frames=frames, read_image=data.image)))
 
 
 @experiment_app.command(
@@ -321,20 +317,13 @@ def report(
         "ovps experiment run ablation --yes --json",
     ),
 )
-def experiment_run(
-    experiment: Annotated[str, typer.Argument(help="A name in ovps/configs/experiments, or a YAML file.")],
-    systems: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
-    splits: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, one thread each; 1: the config's.")] = 1,
-    yes: Annotated[bool, typer.Option(help="Start without asking, however long it takes.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(ExperimentOptions)
+def experiment_run(options: ExperimentOptions, as_json: Json = False) -> None:
     """Data set, CLIP features, trainings, evaluations, one table and one page. What is done is not done again."""
     from pipelines.experiment.commands import run
     from pipelines.experiment.table import tables
 
-    summary = run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes)
+    summary = run(**options.model_dump())
     if not as_json and summary.done:
         print(tables(summary.results.parent), end="\n\n")
     show(summary, as_json)
@@ -344,32 +333,24 @@ def experiment_run(
     "join",
     epilog=example("ovps experiment join results/ablation results/ablation-1 results/ablation-2 --out results/all"),
 )
-def experiment_join(
-    parts: Annotated[list[Path], typer.Argument(help="Folders of results; the first one's experiment is the whole.")],
-    out: Annotated[Path, typer.Option(help="Folder of the joined results; may be one of the parts.")],
-    as_json: Json = False,
-) -> None:
+@takes(JoinOptions)
+def experiment_join(options: JoinOptions, as_json: Json = False) -> None:
     """Results of one experiment from parts of it that were run on several machines."""
     from pipelines.experiment.join import join
 
-    show(join(parts, out), as_json)
+    show(join(**options.model_dump()), as_json)
 
 
 @experiment_app.command(
     "table",
     epilog=example("ovps experiment table results/table1", "ovps experiment table results/ablation --score miou"),
 )
-def experiment_table(
-    results: Annotated[Path, typer.Argument(help="Folder of results.parquet and results.json.")],
-    score: Annotated[str, typer.Option(help="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")] = "pq",
-    split: Annotated[str | None, typer.Option(help="The first one without it.")] = None,
-    variants: Annotated[bool, typer.Option(help="Also the runs with one setting of inference changed.")] = False,
-    parts: Annotated[bool, typer.Option(help="Also on the points with a CLIP feature, and on those without.")] = False,
-) -> None:
+@takes(TableOptions)
+def experiment_table(options: TableOptions) -> None:
     """Results as a Markdown table: mean and sample standard deviation over seeds, in percent."""
     from pipelines.experiment.table import markdown
 
-    print(markdown(results, score, split, variants, parts))
+    print(markdown(**options.model_dump()))
 
 
 def show(summary: Any, as_json: bool) -> None:

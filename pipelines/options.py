@@ -199,3 +199,70 @@ class PredictOptions(RunOptions):
     fill: bool = Field(False, description="Give uncovered points the nearest class.")
     check: bool = Field(False, description="Predict nothing: check the submission in --out.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+
+
+class ReportOptions(RunOptions):
+    """Options of `ovps report`."""
+
+    command: ClassVar[str] = "report"
+
+    out: Path | None = Field(None, description="HTML file. Default: RUN/report.html.")
+    evaluation: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="That of the evaluation, if it was not the data set's own."
+    )
+    count: int = Field(4, ge=1, description="Frames to show.")
+    dataroot: Path | None = Field(None, description="The data set, for pictures of the cameras.")
+
+
+class LabelsOptions(Options):
+    """Options of `ovps cache labels`."""
+
+    command: ClassVar[str] = "cache labels"
+
+    path: Annotated[Path, Flag(positional=True)] = Field(description="A store.")
+    dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
+
+
+class ExperimentOptions(Options):
+    """Options of `ovps experiment run`."""
+
+    command: ClassVar[str] = "experiment run"
+
+    experiment: Annotated[str, Flag(positional=True)] = Field(
+        description="A name in ovps/configs/experiments, or a YAML file."
+    )
+    systems: Annotated[tuple[str, ...] | None, Flag(commas=True)] = Field(
+        None, description="Instead of the file's, comma-separated."
+    )
+    splits: Annotated[tuple[str, ...] | None, Flag(commas=True)] = Field(
+        None, description="Instead of the file's, comma-separated."
+    )
+    seeds: Annotated[tuple[int, ...] | None, Flag(commas=True)] = Field(
+        None, description="Instead of the file's, comma-separated."
+    )
+    jobs: int = Field(1, ge=1, description="Trainings at a time, one thread each; 1: the config's.")
+    yes: bool = Field(False, description="Start without asking, however long it takes.")
+
+
+class JoinOptions(Options):
+    """Options of `ovps experiment join`."""
+
+    command: ClassVar[str] = "experiment join"
+
+    folders: Annotated[tuple[Path, ...], Flag(positional=True)] = Field(
+        description="Of the parts; the first one's experiment is the whole."
+    )
+    out: Path = Field(description="Folder of the joined results; may be one of the parts.")
+
+
+class TableOptions(Options):
+    """Options of `ovps experiment table`."""
+
+    command: ClassVar[str] = "experiment table"
+
+    folder: Annotated[Path, Flag(positional=True)] = Field(description="Of results.parquet and results.json.")
+    score: str = Field("pq", description="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")
+    split: str | None = Field(None, description="The first one without it.")
+    variants: bool = Field(False, description="Also the runs with one setting of inference changed.")
+    parts: bool = Field(False, description="Also on the points with a CLIP feature, and on those without.")

@@ -40,6 +40,7 @@ def report(
     commands: Mapping[str, str] | None = None,
     not_measured: tuple[str, ...] = NOT_MEASURED,
     device: str | None = None,
+    backend: str | None = None,
 ) -> Path:
     """Write the report of an evaluated run and return its path.
 
@@ -55,6 +56,7 @@ def report(
         commands: what was run and how long it took, in order.
         not_measured: what the numbers say nothing about.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         ConfigError: the run is not evaluated yet.
@@ -63,7 +65,9 @@ def report(
     """
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result)
-    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
+    session = open_session(
+        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
+    )
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
