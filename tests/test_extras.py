@@ -26,10 +26,8 @@ def test_every_module_of_the_core_is_imported_without_the_extras():
         "import importlib, pkgutil, ovps, pipelines, cache_schemas\n"
         "packages = (ovps, pipelines, cache_schemas)\n"
         "names = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.')]\n"
-        "extras = {'ovps.model.sparse.minkowski'}
-"
-        "names = [n for n in names if not n.endswith('__main__') and n not in extras]
-"
+        "extras = {'ovps.model.sparse.minkowski'}\n"
+        "names = [n for n in names if not n.endswith('__main__') and n not in extras]\n"
         "assert len(names) > 120\n"
         "for name in names: importlib.import_module(name)\n"
     )
