@@ -25,13 +25,13 @@ CAMERA0_FROM_LIDAR: Matrix = np.linalg.inv(EGO_FROM_CAMERA0) @ EGO_FROM_LIDAR
 
 
 def intrinsics(size: tuple[int, int]) -> Matrix:
-    """(3, 3) pixels for an image of (width, height)."""
+    """Camera matrix (3, 3), pixels, for an image of (width, height)."""
     focal = _FOCAL * size[0]
     return np.array([[focal, 0, _CENTER[0] * size[0]], [0, focal, _CENTER[1] * size[1]], [0, 0, 1]])
 
 
 def ego_from_camera2() -> Matrix:
-    """(4, 4) metres."""
+    """Pose of camera 2 in the ego frame, (4, 4), metres."""
     camera0_from_camera2 = np.eye(4)
     camera0_from_camera2[0, 3] = -_BASELINE_M
     return EGO_FROM_CAMERA0 @ camera0_from_camera2

@@ -1,4 +1,4 @@
-"""Where the command line begins: `ovps`, `python -m ovps`, and `torchrun --nproc-per-node 4 -m ovps train`.
+"""Start of the command line: `ovps`, `python -m ovps`, and `torchrun --nproc-per-node 4 -m ovps train`.
 
 Next to nothing is imported here, so that a signal that comes while the rest is imported is told in one sentence, and so
 that output that nobody reads any more is no error.

@@ -45,7 +45,7 @@ def write_folder(folder: Path, arrays: Mapping[str, np.ndarray], attributes: Map
 
 
 def is_whole(folder: Path, names: Iterable[str]) -> bool:
-    """Whether `write_folder` got to the end of these arrays: it writes them by name, shard after shard."""
+    """Tell whether `write_folder` got to the end of these arrays: it writes them by name, shard after shard."""
     last = max(names)
     try:
         array = _as_array(zarr.open_group(folder, mode="r", zarr_format=3)[last])

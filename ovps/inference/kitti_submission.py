@@ -47,7 +47,7 @@ def encode(
 
 
 def label_path(folder: Path, token: str) -> Path:
-    """Where the labels of a scan go; its token is sequence and number, as in `08_000123`."""
+    """Path of the labels of a scan; its token is sequence and number, as in `08_000123`."""
     sequence, _, number = token.rpartition("_")
     return folder / "sequences" / sequence / "predictions" / f"{number}.label"
 
@@ -71,7 +71,7 @@ class SemanticKittiFormat:
         return int((labels == 0).sum())
 
     def finish(self, folder: Path, subset: str, *, use_camera: bool, use_external: bool) -> None:
-        """There is nothing besides the frames."""
+        """Write nothing: there are no files besides those of the frames."""
 
     def check(self, folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy) -> list[str]:
         files = (folder / "sequences").glob("*/predictions/*")
