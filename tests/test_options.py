@@ -102,7 +102,7 @@ def test_experiments_read_the_same_options_with_the_same_defaults():
 )
 def test_functions_of_python_have_the_same_defaults(model, function):
     parameters = inspect.signature(function).parameters
-    shell_alone = {"settings", "dataroot"} | ({"subset"} if model is ReportOptions else set())
+    shell_alone = {"settings", "dataroot", "check"} | ({"subset"} if model is ReportOptions else set())
     assert model.model_fields.keys() - shell_alone <= parameters.keys()
     for name, field in model.model_fields.items():
         if name in parameters and parameters[name].default is not inspect.Parameter.empty:
