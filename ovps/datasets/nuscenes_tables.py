@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What frames are made of.
+    """Tables that frames are made of.
 
     Attributes:
         samples: scene after scene, each in order of time.
