@@ -53,8 +53,8 @@ lint: setup  ## ruff, mypy and the import rules
 bench: setup  ## speed as ratios against named references
 	@for b in step codecs precompute pooling sparse; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
 
-real-check: setup  ## the same code on a real nuScenes key frame; needs OVPS_REAL_DATA
-	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with a dataroot nuscenes/" >&2; exit 2; }
+real-check: setup  ## the same code on real frames, of nuScenes and of KITTI; needs OVPS_REAL_DATA
+	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with dataroots nuscenes/, kitti/, kitti_raw/, semantickitti/" >&2; exit 2; }
 	$(BIN)/python -m pytest -m real_data -v -s --durations=5
 
 gpu-check: setup  ## facts, checks and measurements on a GPU, in MINUTES; docs/gpu.md

@@ -94,7 +94,7 @@ def open_session(
         own_vocabulary=vocabulary is None,
         merge=merge or loaded.config.merge,
         classifier=classifier or loaded.config.classifier,
-        split=load_split(split) if split is not None else loaded.split,
+        split=load_split(split).of(loaded.taxonomy) if split is not None else loaded.split,
         device=place,
     )
 

@@ -76,7 +76,12 @@ def five_columns(points):
 
 
 def picture(mode="RGB", size=(320, 96), **options):
-    return lambda path: Image.new(mode, size).save(path, "tiff" if mode == "CMYK" else "png", **options)
+    return lambda path: Image.new(mode, size).save(path, "tiff" if mode in ("CMYK", "F") else "png", **options)
+
+
+def two_pictures(path):
+    one, other = (Image.new("RGB", (320, 96), colour) for colour in ("red", "blue"))
+    one.save(path, "tiff", save_all=True, append_images=[other])
 
 
 def folder_instead(path):
@@ -84,6 +89,8 @@ def folder_instead(path):
     path.mkdir()
 
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
 IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0"
 WEB_PAGE, LFS = b"<!DOCTYPE html><html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"
 
@@ -130,6 +137,9 @@ CASES = [
     (SCAN, content(LFS), FrameError, "Git LFS"),
     (SCAN, content(WEB_PAGE), FrameError, "web page"),
     (SCAN, lambda path: np.save(path.open("wb"), np.zeros((9, 4), np.float32)), FrameError, ".npy"),
+    (SCAN, content(b"\x1f\x8b" + bytes(range(32))), FrameError, "gzip"),
+    (SCAN, content(b"PK\x03\x04" + bytes(32)), FrameError, "zip archive"),
+    (SCAN, content(b"# .PCD v0.7 - Point Cloud Data\n"), FrameError, "PCD file"),
     (SCAN, folder_instead, FrameError, "a folder lies"),
     (SCAN, lambda path: path.rename(path.with_name("first.bin")), DatasetError, "not the number of a scan"),
     (SCAN, lambda path: shutil.copy(path, path.with_name("0000.bin")), DatasetError, "are one number"),
@@ -146,6 +156,9 @@ CASES = [
     (LABEL, labels(lambda raw: (raw & 0xFFFF) << 16 | raw >> 16), FrameError, "which SemanticKITTI does not have"),
     (LABEL, Path.unlink, FrameError, "does not exist"),
     (LABEL, content(WEB_PAGE), FrameError, "web page"),
+    (LABEL, content(b"\x1f\x8b" + bytes(range(34))), FrameError, "gzip"),
+    (LABEL, content(b"\x00\x05\x16\x07" + bytes(32)), FrameError, "file of macOS"),
+    (LABEL, lambda path: np.save(path.open("wb"), np.zeros(9, np.uint32)), FrameError, ".npy"),
     (LABEL, folder_instead, FrameError, "a folder lies"),
     # images
     (IMAGE, Path.unlink, FrameError, "pixels|does not exist"),
@@ -162,6 +175,9 @@ CASES = [
         "no file here is an image",
     ),
     (IMAGE, picture("CMYK"), FrameError, "colours CMYK"),
+    (IMAGE, picture(exif=TURNED), FrameError, "orientation 6"),
+    (IMAGE, picture("F"), FrameError, "more than 8 bits"),
+    (IMAGE, two_pictures, FrameError, "holds 2 pictures"),
     (IMAGE, folder_instead, FrameError, "a folder lies"),
     # the folder
     (Path("splits.json"), content(b"["), DatasetError, "cannot be read"),
