@@ -34,6 +34,7 @@ from pipelines.options import (
     TableOptions,
     TrainOptions,
     TuneOptions,
+    ViewOptions,
     VocabularyOptions,
 )
 
@@ -307,6 +308,21 @@ def report(options: ReportOptions) -> None:
     frames = data.frames(root, known.dataset_version, (options.subset,)) if root else ()
     settings = options.model_dump(exclude={"subset", "dataroot"})
     out.print(str(write(**settings, frames=frames, read_image=data.image)))
+
+
+@app.command(
+    epilog=example(
+        "ovps view --cache ./zarr",
+        "ovps view --cache ./zarr --run runs/driveworld --dataset-root data/driveworld",
+        "ovps view --cache ./zarr --run runs/driveworld --subset val --port 8081",
+    )
+)
+@takes(ViewOptions)
+def view(options: ViewOptions) -> None:
+    """Look at frames in the browser: colours, camera images, segments to click on, queries in your own words."""
+    from pipelines.view import view as look
+
+    look(options)
 
 
 @experiment_app.command(

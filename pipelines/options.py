@@ -266,3 +266,32 @@ class TableOptions(Options):
     split: str | None = Field(None, description="The first one without it.")
     variants: bool = Field(False, description="Also the runs with one setting of inference changed.")
     parts: bool = Field(False, description="Also on the points with a CLIP feature, and on those without.")
+
+
+class LookOptions(Options):
+    """A store, perhaps with a run, and frames of it to look at."""
+
+    cache: Path = Field(defaults.STORE, description="A store written by precompute.")
+    run: Path | None = Field(None, description="Folder of a training run of the same CLIP; none: labels and CLIP only.")
+    subset: str | None = Field(None, description="The data set's own split. Default: all frames.")
+    frames: Annotated[tuple[str, ...], Flag("--frames", commas=True)] = Field(
+        (), description="Tokens, or positions from 0, comma-separated. Default: all."
+    )
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="Any vocabulary of the store's CLIP. Default: the data set's classes."
+    )
+    settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+
+
+class ViewOptions(LookOptions):
+    """Options of `ovps view`."""
+
+    command: ClassVar[str] = "view"
+
+    dataset_root: Path | None = Field(
+        None, description="The data set, for camera images. Default: the store's thumbnails, where it has some."
+    )
+    weights: str | None = Field(None, description="Of the store's encoder, as for precompute; for queries.")
+    host: str = Field("127.0.0.1", description="To listen at; 0.0.0.0 lets others in, unencrypted and unasked.")
+    port: int = Field(8080, ge=0, le=65535, description="To listen at; 0: a free one.")

@@ -79,14 +79,23 @@ def _encoder(options: VocabularyOptions) -> Encoder:
     cache = options.cache
     if options.encoder is not None or (cache is None and not is_store(defaults.STORE)):
         return clip.load(options.encoder or defaults.ENCODER, options.weights)
-    store = cache or defaults.STORE
+    return encoder_of(cache or defaults.STORE, options.weights)
+
+
+def encoder_of(store: Path, weights: str | None = None) -> Encoder:
+    """The encoder that a store was made with, its weights checked.
+
+    Raises:
+        CacheError: no store there.
+        ConfigError, WeightsError: no such encoder here, or with other weights.
+    """
     known = read_info(store).provenance
-    encoder = clip.load(known.encoder, options.weights or (RANDOM if known.weights_random else None))
+    encoder = clip.load(known.encoder, weights or (RANDOM if known.weights_random else None))
     if encoder.weights.sha256 != known.weights_sha256:
         raise WeightsError(
             f"{known.encoder} has weights {encoder.weights.sha256[:12]}… here,"
             f" the cache was made with {known.weights_sha256[:12]}…",
-            path=options.weights or store,
+            path=weights or store,
             remedy="Give the weights of the cache (--weights FILE), or name another encoder (--encoder NAME)",
         )
     return encoder
