@@ -32,6 +32,7 @@ from pipelines.options import (
     PredictOptions,
     ReportOptions,
     TableOptions,
+    QueryOptions,
     TrainOptions,
     TuneOptions,
     ViewOptions,
@@ -323,6 +324,26 @@ def view(options: ViewOptions) -> None:
     from pipelines.view import view as look
 
     look(options)
+
+
+@app.command(
+    epilog=example(
+        'ovps query --cache ./zarr "fire hydrant" --top 50',
+        'ovps query --cache ./zarr --run runs/driveworld --subset val "person on a bicycle" --list found.parquet',
+        "ovps query --cache ./zarr --like 5f3c0d1e:12 --of objects",
+        "ovps query --cache ./zarr --image scooter.jpg --dataset-root data/driveworld --html scooters.html",
+    )
+)
+@takes(QueryOptions)
+def query(
+    options: QueryOptions,
+    text: Annotated[str | None, typer.Argument(help="What to look for, in your own words.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search a whole store for words, or for what is like an example: a contact sheet and a list."""
+    from pipelines.query import query as ask
+
+    show(ask(options, text), as_json)
 
 
 @experiment_app.command(

@@ -295,3 +295,33 @@ class ViewOptions(LookOptions):
     weights: str | None = Field(None, description="Of the store's encoder, as for precompute; for queries.")
     host: str = Field("127.0.0.1", description="To listen at; 0.0.0.0 lets others in, unencrypted and unasked.")
     port: int = Field(8080, ge=0, le=65535, description="To listen at; 0: a free one.")
+
+
+class QueryOptions(LookOptions):
+    """Options of `ovps query`."""
+
+    command: ClassVar[str] = "query"
+
+    like: str | None = Field(None, description="FRAME:SEGMENT, an example instead of words, as the viewer names it.")
+    image: Path | None = Field(None, description="A picture, an example instead of words.")
+    negatives: Annotated[tuple[str, ...], Flag("--against", commas=True)] = Field(
+        ("object", "things", "stuff", "texture"),
+        description="What words have to be nearer than, comma-separated; an empty text for none.",
+    )
+    of: Literal["objects", "segments", "clusters"] | None = Field(
+        None,
+        description="What is ranked: labelled objects, the run's segments, or clusters found without labels. Default:"
+        " the run's segments where one is given, else objects where there are labels, else clusters.",
+    )
+    top: int = Field(50, ge=1, description="Objects, and frames, to list.")
+    html: Path = Field(Path("query.html"), description="The contact sheet to write.")
+    table: Annotated[Path | None, Flag("--list")] = Field(
+        None, description="Also the list, as FILE.json or FILE.parquet."
+    )
+    index: Path | None = Field(
+        None, description="Folder of the index. Default: STORE.query beside the store, or RUN/query."
+    )
+    dataset_root: Path | None = Field(
+        None, description="The data set, for crops. Default: the store's thumbnails, where it has some."
+    )
+    weights: str | None = Field(None, description="Of the store's encoder, as for precompute.")

@@ -16,6 +16,7 @@ from ovps.cache.frame_arrays import arrays_of, frame_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import manifest_path, partition_path
 from ovps.cache.manifest import again
+from ovps.cache.object_embeddings import Objects, no_objects
 from ovps.errors import CorruptStoreError
 
 
@@ -90,6 +91,18 @@ class Partition:
             raise CorruptStoreError(
                 f"cannot read: {error}", path=folder.path, frame=token, remedy=folder.remedy
             ) from error
+
+    def objects(self, token: str) -> Objects:
+        """The labelled segments of one frame, without its points and features; none where it has no labels.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        if not self.row.frames[self.positions[token]].labelled:
+            return no_objects(self.provenance.clip_dim)
+        names = tuple(no_objects(self.provenance.clip_dim).arrays())
+        arrays = self._arrays(token, names)
+        return Objects(*(arrays[name] for name in names))
 
     def thumbnails(self, token: str) -> list[bytes]:
         """The encoded images of a frame, camera after camera; empty where a camera has none.

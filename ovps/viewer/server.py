@@ -371,7 +371,9 @@ class Visitor:
     # ---- questions
 
     def _ask_soon(self) -> None:
-        """Ask when the visitor has stopped typing."""
+        """Ask when the visitor has stopped typing; the tower is loaded meanwhile."""
+        if self.words is not None:
+            self.words.start()
         self._asked += 1
         mine = self._asked
         time.sleep(WAIT_S)
