@@ -28,6 +28,7 @@ from pipelines.options import (
     ExperimentOptions,
     JoinOptions,
     LabelsOptions,
+    ExportOptions,
     PrecomputeOptions,
     PredictOptions,
     ReportOptions,
@@ -316,14 +317,21 @@ def report(options: ReportOptions) -> None:
         "ovps view --cache ./zarr",
         "ovps view --cache ./zarr --run runs/driveworld --dataset-root data/driveworld",
         "ovps view --cache ./zarr --run runs/driveworld --subset val --port 8081",
+        "ovps view --cache ./zarr --run runs/driveworld --html street.html --frames 0,4 --query bus --query tree",
     )
 )
 @takes(ViewOptions)
-def view(options: ViewOptions) -> None:
-    """Look at frames in the browser: colours, camera images, segments to click on, queries in your own words."""
-    from pipelines.view import view as look
+def view(options: ViewOptions, as_json: Json = False) -> None:
+    """Look at frames in the browser: colours, camera images, segments to click on, queries in your own words.
 
-    look(options)
+    With --html as one file that needs neither server nor network.
+    """
+    from pipelines.view import serve, write_html
+
+    if options.html is None:
+        serve(options)
+    else:
+        show(write_html(options, options.html), as_json)
 
 
 @app.command(
@@ -344,6 +352,20 @@ def query(
     from pipelines.query import query as ask
 
     show(ask(options, text), as_json)
+
+
+@app.command(
+    epilog=example(
+        "ovps export --cache ./zarr --run runs/driveworld --frames 0 --ply --out exported",
+        "ovps export --cache ./zarr --subset val --las --npz --global --out exported",
+    )
+)
+@takes(ExportOptions)
+def export(options: ExportOptions, as_json: Json = False) -> None:
+    """Points with class, instance, score and colour as PLY, LAS or NumPy arrays, for other programs."""
+    from pipelines.export import export as write
+
+    show(write(options), as_json)
 
 
 @experiment_app.command(

@@ -268,6 +268,14 @@ class TableOptions(Options):
     parts: bool = Field(False, description="Also on the points with a CLIP feature, and on those without.")
 
 
+Negatives = Annotated[
+    tuple[str, ...],
+    Flag("--against", commas=True),
+    Field(description="What words have to be nearer than, comma-separated; an empty text for none."),
+]
+NEGATIVES = ("object", "things", "stuff", "texture")
+
+
 class LookOptions(Options):
     """A store, perhaps with a run, and frames of it to look at."""
 
@@ -295,6 +303,12 @@ class ViewOptions(LookOptions):
     weights: str | None = Field(None, description="Of the store's encoder, as for precompute; for queries.")
     host: str = Field("127.0.0.1", description="To listen at; 0.0.0.0 lets others in, unencrypted and unasked.")
     port: int = Field(8080, ge=0, le=65535, description="To listen at; 0: a free one.")
+    html: Path | None = Field(None, description="Write one file to send to somebody instead; needs no server.")
+    queries: Annotated[tuple[str, ...], Flag("--query")] = Field(
+        (), description="Words that the file can light up, up to 20, again and again."
+    )
+    negatives: Negatives = NEGATIVES
+    beside: Path | None = Field(None, description="A second run, side by side with the first in the file.")
 
 
 class QueryOptions(LookOptions):
@@ -304,10 +318,7 @@ class QueryOptions(LookOptions):
 
     like: str | None = Field(None, description="FRAME:SEGMENT, an example instead of words, as the viewer names it.")
     image: Path | None = Field(None, description="A picture, an example instead of words.")
-    negatives: Annotated[tuple[str, ...], Flag("--against", commas=True)] = Field(
-        ("object", "things", "stuff", "texture"),
-        description="What words have to be nearer than, comma-separated; an empty text for none.",
-    )
+    negatives: Negatives = NEGATIVES
     of: Literal["objects", "segments", "clusters"] | None = Field(
         None,
         description="What is ranked: labelled objects, the run's segments, or clusters found without labels. Default:"
@@ -325,3 +336,17 @@ class QueryOptions(LookOptions):
         None, description="The data set, for crops. Default: the store's thumbnails, where it has some."
     )
     weights: str | None = Field(None, description="Of the store's encoder, as for precompute.")
+
+
+class ExportOptions(LookOptions):
+    """Options of `ovps export`."""
+
+    command: ClassVar[str] = "export"
+
+    out: Path = Field(description="Folder to write.")
+    ply: bool = Field(False, description="PLY, binary, for CloudCompare, MeshLab and Blender.")
+    las: bool = Field(False, description="LAS 1.4, for CloudCompare, QGIS and PDAL.")
+    npz: bool = Field(False, description="NumPy arrays.")
+    to_global: Annotated[bool, Flag("--global")] = Field(
+        False, description="Points in the data set's global frame, in which frames of a scene lie over one another."
+    )
