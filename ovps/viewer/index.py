@@ -170,7 +170,7 @@ def load_index(folder: Path, made_of: Mapping[str, Any]) -> ObjectIndex | None:
             return None
         text = {name: np.array(table[name].to_pylist(), object) for name in ("frame", "name")}
         numbers = {name: np.array(table[name].to_pylist(), np.int64) for name in ("segment", "points")}
-    except (OSError, KeyError, ValueError, ArrowException):
+    except (OSError, EOFError, KeyError, ValueError, ArrowException):
         return None
     return ObjectIndex(vectors, text["frame"], numbers["segment"], text["name"], numbers["points"])
 
