@@ -357,7 +357,7 @@ def query(
 @app.command(
     epilog=example(
         "ovps export --cache ./zarr --run runs/driveworld --frames 0 --ply --out exported",
-        "ovps export --cache ./zarr --subset val --las --npz --global --out exported",
+        "ovps export --cache ./zarr --subset val --las --npz --to-global --out exported",
     )
 )
 @takes(ExportOptions)

@@ -347,6 +347,6 @@ class ExportOptions(LookOptions):
     ply: bool = Field(False, description="PLY, binary, for CloudCompare, MeshLab and Blender.")
     las: bool = Field(False, description="LAS 1.4, for CloudCompare, QGIS and PDAL.")
     npz: bool = Field(False, description="NumPy arrays.")
-    to_global: Annotated[bool, Flag("--global")] = Field(
+    to_global: bool = Field(
         False, description="Points in the data set's global frame, in which frames of a scene lie over one another."
     )

@@ -27,6 +27,9 @@ COMMANDS = [
     "eval",
     "predict",
     "report",
+    "view",
+    "query",
+    "export",
     "experiment run",
 ]
 
@@ -75,6 +78,11 @@ def test_help_shows_an_example(ovps, command):
         (("precompute", "--encoder", "demo", "--workers", "99999", "--dataroot", "."), 2, "config", "Give at most "),
         (("precompute", "--encoder", "demo", "--workers", "-1", "--dataroot", "."), 2, "config", "--workers"),
         (("experiment", "run", "driveworld", "--jobs", "99999"), 2, "config", "Give at most "),
+        (("view", "--cache", "nowhere"), 4, "cache", "ovps precompute"),
+        (("query", "--cache", "nowhere", "bus"), 4, "cache", "ovps precompute"),
+        (("query",), 2, "config", "ovps query --cache"),
+        (("export", "--cache", "nowhere", "--out", "o"), 2, "config", "--ply"),
+        (("export", "--cache", "nowhere", "--out", "o", "--ply"), 4, "cache", "ovps precompute"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.cache.frame_data import FrameRef
+from ovps.cache.layout import INFO
 from ovps.cache.reader import Store
-from ovps.errors import CacheError, ConfigError
+from ovps.errors import CacheError, ConfigError, OvpsError
 from ovps.frame import Camera
 from ovps.geometry.visibility import Occlusion
 from ovps.inference.session import Session
@@ -92,12 +93,14 @@ class Catalogue:
         session = self.session
         try:
             frame = self.store.read(ref)
-        except OSError as error:
+        except (OvpsError, OSError) as error:
+            if isinstance(error, OvpsError) and (self.store.path / INFO).is_file():
+                raise
             raise CacheError(
-                f"cannot be read any more: {error.strerror or error}",
-                path=error.filename or self.store.path,
+                "the store has gone, or cannot be read any more",
+                path=self.store.path,
                 frame=ref.token,
-                remedy="Is the store still there? Start the viewer again when it is",
+                remedy="Put it back and choose the frame again, or start anew with another store",
             ) from error
         answer = answer_of(session, frame) if session else None
         return View(frame, self.store.taxonomy, self.vocabulary, self.novel, answer)

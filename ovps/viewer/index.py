@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pyarrow import ArrowException
 
@@ -97,11 +98,11 @@ def search(
         queries, negatives: unit rows, as in `margin`.
         top: rows to return, fewer where there are fewer.
     """
-    text = torch.from_numpy(np.concatenate([queries, negatives]).astype(np.float16)).T.contiguous()
+    text = torch.from_numpy(np.concatenate([queries, negatives]).astype(np.float16))
     margins = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), BLOCK):
         block = torch.from_numpy(np.ascontiguousarray(vectors[start : start + BLOCK]))
-        cosines = (block @ text).float()
+        cosines = F.linear(block, text).float()
         wanted = cosines[:, : len(queries)].amax(dim=1)
         others = cosines[:, len(queries) :].amax(dim=1) if len(negatives) else 0
         margins[start : start + BLOCK] = (wanted - others).numpy()

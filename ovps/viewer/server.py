@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,7 @@ def start_viewer(catalogue: Catalogue, words: Words | None, *, host: str, port: 
     """
     port = _free(host, port)
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)  # a closed browser is no error of ours
+    warnings.filterwarnings("ignore", "Queued a .* on a closed connection")
     with contextlib.redirect_stdout(io.StringIO()):
         server = _Server(host=host, port=port, label=title, verbose=False)
     server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="large")
@@ -236,7 +238,7 @@ class Visitor:
     def _tell(self, text: str) -> None:
         say(f"view: {text}")
         with contextlib.suppress(Exception):  # the browser may be closed
-            self.status.content = panel.problem(text)
+            self.status.content, self.about.content = panel.problem(text), ""
 
     # ---- frames
 
@@ -279,9 +281,9 @@ class Visitor:
             where = f"frame {wanted.index} of {wanted.scene} ({wanted.subset}), token {wanted.token}"
             points = f"{len(view.frame.xyz):,} points, {len(view.segments.segment_entry)} {view.source}"
             self.about.content = panel.said(f"{where}: {points}; {time.perf_counter() - begin:.2f} s")
+            self._remember()
             self.client.flush()
             self._draw_cameras()
-            self._remember()
         self._read_ahead(wanted)
 
     def _put_cloud(self, view: View) -> None:
@@ -330,9 +332,9 @@ class Visitor:
             if self.ref is None:
                 return
             self._cloud.colors = self._colours(self.catalogue.view(self.ref))
+            self._remember()
             self.client.flush()
             self._draw_cameras()
-            self._remember()
 
     def _resize(self) -> None:
         with self._turn:

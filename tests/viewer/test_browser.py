@@ -1,4 +1,4 @@
-"""The viewer as a person uses it: Chromium opens it, types, clicks, moves the slider; pixels and texts are looked at."""
+"""The viewer as a person uses it: Chromium opens it, types, clicks, slides; pixels and texts are compared."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def field(driver, label):
 def type_query(driver, words):
     box = field(driver, "Query")
     box.send_keys(Keys.CONTROL, "a")
-    box.send_keys(Keys.BACKSPACE if not words else words)
+    box.send_keys(words or Keys.BACKSPACE)
 
 
 def without_images(driver, visitor):
@@ -178,7 +178,7 @@ def test_the_slider_the_keys_and_a_reload(driver, page, viewer):
     body.send_keys("p")
     shows(driver, "frame 1 of synthetic-0000")
     body.send_keys("c")
-    until(lambda: page.colour.value == "truth, instances")
+    until(lambda: "truth, instances" in driver.execute_script("return JSON.stringify(localStorage)"))
     driver.refresh()
     shows(driver, "frame 1 of synthetic-0000")
     until(lambda: viewer.visitors[max(viewer.visitors)].colour.value == "truth, instances")
@@ -239,7 +239,7 @@ def test_a_store_that_is_deleted_is_told_and_the_server_lives_on(driver, viewer,
         shutil.rmtree(copy)
         slider = driver.find_elements(By.CSS_SELECTOR, "[role=slider]")[0]
         slider.send_keys(Keys.END)
-        shows(driver, "partitions")
+        shows(driver, "the store has gone", "Put it back")
         driver.find_element(By.TAG_NAME, "body").send_keys("p")
         shows(driver, "frame 1 of synthetic-0000")  # still in memory
         assert "Traceback" not in "".join(capfd.readouterr())

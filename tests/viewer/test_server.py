@@ -94,7 +94,7 @@ def test_a_port_that_is_taken_is_an_error_with_a_way_out(store):
 
 
 def test_a_host_that_is_none_is_an_error(store):
-    with pytest.raises(ConfigError, match="no.such.host.invalid"):
+    with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid"):
         serve(ViewOptions(cache=store, host="no.such.host.invalid"))
 
 
