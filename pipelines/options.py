@@ -325,6 +325,9 @@ class QueryOptions(LookOptions):
         " the run's segments where one is given, else objects where there are labels, else clusters.",
     )
     top: int = Field(50, ge=1, description="Objects, and frames, to list.")
+    min_points: int | None = Field(
+        None, ge=1, description="Smaller objects are left out. Default: as when the data set is scored."
+    )
     html: Path = Field(Path("query.html"), description="The contact sheet to write.")
     table: Annotated[Path | None, Flag("--list")] = Field(
         None, description="Also the list, as FILE.json or FILE.parquet."

@@ -63,7 +63,7 @@ class QuerySummary:
     Attributes:
         query: the words, or the example.
         of: what was ranked.
-        objects, frames: how many were searched; objects that no camera saw are not among them.
+        objects, frames: how many were searched; what no camera saw, or has too few points, is not among them.
         index_seconds: to make the index, or to open it.
         search_seconds: to compare.
         best: the first of the list, for people.
@@ -111,7 +111,9 @@ def query(options: QueryOptions, text: str | None) -> QuerySummary:
     opened = time.perf_counter() - begin
     question, notes = _question(options, text, index)
     begin = time.perf_counter()
-    ranking = search(index.vectors, question.queries, question.negatives, options.top + 1)
+    least = catalogue.store.taxonomy.min_points if options.min_points is None else options.min_points
+    large = index.points >= least
+    ranking = search(index.vectors, question.queries, question.negatives, options.top + 1, large)
     took = time.perf_counter() - begin
     score = _score(question, bool(options.like or options.image))
     refs = {ref.token: ref for ref in catalogue.frames}
@@ -125,7 +127,8 @@ def query(options: QueryOptions, text: str | None) -> QuerySummary:
     hits = _with_pictures(catalogue, of, hits, refs)
     sheet = Sheet(
         title=question.text,
-        lead=f"{len(index):,} {of} in {len(refs):,} frames of {options.cache.resolve().name}, the nearest {len(hits)}",
+        lead=f"{int(large.sum()):,} {of} of at least {least} points in {len(refs):,} frames of"
+        f" {options.cache.resolve().name}, the nearest {len(hits)}",
         score_means=_WORDS if text is not None else _EXAMPLE,
         warnings=warnings,
         hits=hits,
@@ -137,7 +140,7 @@ def query(options: QueryOptions, text: str | None) -> QuerySummary:
     return QuerySummary(
         query=question.text,
         of=of,
-        objects=len(index),
+        objects=int(large.sum()),
         frames=len(refs),
         index_seconds=opened,
         search_seconds=took,
@@ -318,7 +321,7 @@ def _with_pictures(catalogue: Catalogue, of: Of, hits: list[Hit], refs: dict[str
 
 def _nothing(question: Question, hits: list[Hit], text: str | None) -> list[str]:
     if not hits:
-        return ["nothing to search: no camera sees any object"]
+        return ["nothing to search: no camera sees any object that is large enough"]
     if text is not None and len(question.negatives) and hits[0].score < _RELEVANT:
         return [f"nothing is nearer to “{question.text}” than to the negatives: these are only the least far"]
     return []

@@ -90,13 +90,18 @@ class Ranking:
 
 
 def search(
-    vectors: NDArray[np.float16], queries: NDArray[np.float32], negatives: NDArray[np.float32], top: int
+    vectors: NDArray[np.float16],
+    queries: NDArray[np.float32],
+    negatives: NDArray[np.float32],
+    top: int,
+    usable: NDArray[np.bool_] | None = None,
 ) -> Ranking:
     """Compare a query with all vectors (M, C), in blocks of float16; the order of the best is decided in float32.
 
     Args:
         queries, negatives: unit rows, as in `margin`.
         top: rows to return, fewer where there are fewer.
+        usable: (M,) bool, rows that may be found; the others' margin is minus infinity. None: all.
     """
     text = torch.from_numpy(np.concatenate([queries, negatives]).astype(np.float16))
     margins = np.empty(len(vectors), np.float32)
@@ -106,8 +111,11 @@ def search(
         wanted = cosines[:, : len(queries)].amax(dim=1)
         others = cosines[:, len(queries) :].amax(dim=1) if len(negatives) else 0
         margins[start : start + BLOCK] = (wanted - others).numpy()
+    if usable is not None:
+        margins[~usable] = -np.inf
     count = min(len(vectors), EXACT * top)
     near = np.argpartition(-margins, count - 1)[:count] if count else np.zeros(0, np.int64)
+    near = near[np.isfinite(margins[near])]
     margins[near] = margin(vectors[near].astype(np.float32), queries, negatives)
     return Ranking(margins, near[np.lexsort((near, -margins[near]))][:top])
 
@@ -183,4 +191,5 @@ def best_frames(index: ObjectIndex, ranking: Ranking, top: int) -> list[tuple[st
     tokens, frame = np.unique(index.frame.astype(str), return_inverse=True)
     best = np.full(len(tokens), -np.inf)
     np.maximum.at(best, frame.reshape(-1), ranking.margins)
-    return [(str(tokens[i]), float(best[i])) for i in np.argsort(-best, kind="stable")[:top]]
+    order = [i for i in np.argsort(-best, kind="stable")[:top] if np.isfinite(best[i])]
+    return [(str(tokens[i]), float(best[i])) for i in order]

@@ -101,7 +101,9 @@ def answer_html(
     else:
         line = f"“{question.text}”: nothing here reaches {threshold:.2f}; the best point has {best:.2f}"
     of_segments, labels = view.segment_relevance(question), view.segments
-    rows = [s for s in np.argsort(-of_segments, kind="stable")[:LISTED] if of_segments[s] >= threshold]
+    # what is too small to be scored has a feature of few pixels: it comes after the rest
+    order = np.lexsort((-of_segments, labels.size < view.taxonomy.min_points))
+    rows = [s for s in order if of_segments[s] >= threshold][:LISTED]
     shown = Markup("").join(
         Markup("<div>{} {} <span style='opacity:0.65'>({:,} points, no. {})</span></div>").format(
             f"{of_segments[s]:.2f}",

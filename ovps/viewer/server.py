@@ -307,8 +307,9 @@ class Visitor:
         here = frames.index(ref)
         for other in frames[here + 1 : here + 2] + frames[max(here - 1, 0) : here]:
             if self.ref == ref and not self.catalogue.has(other):
-                self.catalogue.view(other)
-                self.catalogue.pictures(other)
+                with contextlib.suppress(OvpsError):  # told when the visitor asks for it
+                    self.catalogue.view(other)
+                    self.catalogue.pictures(other)
 
     # ---- colours
 

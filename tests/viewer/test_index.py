@@ -51,6 +51,14 @@ def test_the_best_are_those_of_brute_force(monkeypatch, negatives, block):
     np.testing.assert_allclose(found.margins, expected, atol=4e-3)  # float16
 
 
+def test_what_may_not_be_found_is_not(made):
+    query = np.asarray(made.vectors[2], np.float32)[None]
+    usable = np.array([True, True, False, False, False])
+    ranking = search(made.vectors, query / np.linalg.norm(query), np.zeros((0, 8), np.float32), 9, usable)
+    assert sorted(ranking.best.tolist()) == [0, 1]
+    assert [token for token, _ in best_frames(made, ranking, 5)] == ["a"]
+
+
 def test_fewer_objects_than_were_asked_for_are_all_listed(made):
     query = np.asarray(made.vectors[2], np.float32)[None]
     found = search(made.vectors, query / np.linalg.norm(query), np.zeros((0, 8), np.float32), 50)
