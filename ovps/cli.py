@@ -26,14 +26,14 @@ from pipelines.options import (
     BuildWorldOptions,
     EvaluateOptions,
     ExperimentOptions,
+    ExportOptions,
     JoinOptions,
     LabelsOptions,
-    ExportOptions,
     PrecomputeOptions,
     PredictOptions,
+    QueryOptions,
     ReportOptions,
     TableOptions,
-    QueryOptions,
     TrainOptions,
     TuneOptions,
     ViewOptions,
@@ -343,15 +343,11 @@ def view(options: ViewOptions, as_json: Json = False) -> None:
     )
 )
 @takes(QueryOptions)
-def query(
-    options: QueryOptions,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in your own words.")] = None,
-    as_json: Json = False,
-) -> None:
+def query(options: QueryOptions, as_json: Json = False) -> None:
     """Search a whole store for words, or for what is like an example: a contact sheet and a list."""
     from pipelines.query import query as ask
 
-    show(ask(options, text), as_json)
+    show(ask(options), as_json)
 
 
 @app.command(

@@ -96,7 +96,13 @@ def open_run(options: LookOptions, run: Path | None) -> Session | None:
         return None
     merge, classifier = inference_settings(run, options.settings)
     return open_session(
-        run, options.cache, vocabulary=options.vocabulary, merge=merge, classifier=classifier, device=options.device
+        run,
+        options.cache,
+        vocabulary=options.vocabulary,
+        merge=merge,
+        classifier=classifier,
+        device=options.device,
+        backend=options.backend,
     )
 
 

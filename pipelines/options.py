@@ -290,6 +290,9 @@ class LookOptions(Options):
     )
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    backend: str | None = Field(
+        None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
+    )
 
 
 class ViewOptions(LookOptions):
@@ -316,6 +319,7 @@ class QueryOptions(LookOptions):
 
     command: ClassVar[str] = "query"
 
+    text: Annotated[str | None, Flag(positional=True)] = Field(None, description="What to look for, in your own words.")
     like: str | None = Field(None, description="FRAME:SEGMENT, an example instead of words, as the viewer names it.")
     image: Path | None = Field(None, description="A picture, an example instead of words.")
     negatives: Negatives = NEGATIVES

@@ -83,12 +83,8 @@ class QuerySummary:
     warnings: list[str]
 
 
-def query(options: QueryOptions, text: str | None) -> QuerySummary:
+def query(options: QueryOptions) -> QuerySummary:
     """Rank the objects and frames of a store, and write what was found.
-
-    Args:
-        options: with an example, if there is no text.
-        text: the words.
 
     Raises:
         ConfigError: neither words nor an example, or more than one of them; no such segment.
@@ -96,6 +92,7 @@ def query(options: QueryOptions, text: str | None) -> QuerySummary:
         CacheError, CheckpointError, WeightsError, DatasetError: see `pipelines.look`.
         StorageError: the disk refuses.
     """
+    text = options.text
     if sum(given is not None for given in (text, options.like, options.image)) != 1:
         raise ConfigError(
             "ask for one thing: words, --like or --image",
@@ -109,7 +106,7 @@ def query(options: QueryOptions, text: str | None) -> QuerySummary:
     begin = time.perf_counter()
     index, warnings = _index(options, catalogue, of)
     opened = time.perf_counter() - begin
-    question, notes = _question(options, text, index)
+    question, notes = _question(options, index)
     begin = time.perf_counter()
     least = catalogue.store.taxonomy.min_points if options.min_points is None else options.min_points
     large = index.points >= least
@@ -234,11 +231,11 @@ def _labels(view: View, of: Of) -> Labelling:
 # ---- the question
 
 
-def _question(options: QueryOptions, text: str | None, index: ObjectIndex) -> tuple[Question, list[str]]:
+def _question(options: QueryOptions, index: ObjectIndex) -> tuple[Question, list[str]]:
     """What is compared, and what of it CLIP does not see."""
-    if text is not None:
+    if options.text is not None:
         negatives = tuple(word for word in options.negatives if word.strip())
-        return Words(lambda: text_of(options.cache, options.weights)).ask(text, negatives)
+        return Words(lambda: text_of(options.cache, options.weights)).ask(options.text, negatives)
     if options.image is not None:
         encoder = encoder_of(options.cache, options.weights)
         vector = embed_pictures(encoder, [_read(options.image)])

@@ -34,8 +34,8 @@ def ask(made, tmp_path, monkeypatch):
     monkeypatch.setattr(pipelines.query, "text_of", lambda cache, weights: text)
 
     def run(words=None, **options):
-        given = {"cache": made[1], "html": tmp_path / "q.html", "index": tmp_path / "index"} | options
-        return query(QueryOptions.asked(**given), words)
+        given = {"text": words, "cache": made[1], "html": tmp_path / "q.html", "index": tmp_path / "index"} | options
+        return query(QueryOptions.asked(**given))
 
     return run
 
