@@ -313,27 +313,34 @@ def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, o
     return checkpoint.step
 
 
-def check_same(run: Path, config: TrainConfig, info: RunInfo) -> None:
+def check_same(
+    run: Path,
+    config: TrainConfig,
+    info: RunInfo,
+    remedy: str = "Give the same settings to go on, another --out, or --restart to begin anew",
+) -> None:
     """Raise ConfigError if a run was begun with other settings, frames or CLIP features than these."""
     old_config, old_info = load_settings(run)
     there, now = flat(old_config) | _comparable(old_info), flat(config) | _comparable(info)
-    differing = differences(there, now, ignore=FREE)
+    differing = [*differences(there, now, ignore=FREE), *content_differences(old_info, info)]
     if differing:
-        raise ConfigError(
-            f"the run was begun with other settings: {'; '.join(differing)}",
-            path=run,
-            remedy="Give the same settings to go on, another --out, or --restart to begin anew",
-        )
+        raise ConfigError(f"the run was begun with other settings: {'; '.join(differing)}", path=run, remedy=remedy)
 
 
 def _comparable(info: RunInfo) -> dict[str, Any]:
-    """What must be the same for a run to go on exactly."""
-    return flat(info.clip) | {
-        "processes": info.processes,
-        "novel classes": list(info.split.novel),
-        "vocabulary_sha256": info.vocabulary_sha256,
-        "frames_sha256": info.frames_sha256,
-    }
+    """What must be the same for a run to go on exactly, besides what the store holds."""
+    return {"processes": info.processes, "novel classes": list(info.split.novel)}
+
+
+def content_differences(there: RunInfo, now: RunInfo) -> list[str]:
+    """Name what a run learned from that is not what the store holds now: CLIP, class names, frames."""
+    found = differences(flat(there.clip), flat(now.clip))
+    if there.vocabulary_sha256 != now.vocabulary_sha256:
+        found.append("class names: their embeddings are not those that the store has now")
+    if there.frames_sha256 != now.frames_sha256:
+        other = "others " if there.frames == now.frames else ""
+        found.append(f"frames to train on: {there.frames:,} there, {now.frames:,} {other}in the store now")
+    return found
 
 
 def _checkpoints_due(config: TrainConfig, step: int, stop: int) -> list[str]:

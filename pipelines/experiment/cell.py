@@ -20,11 +20,13 @@ from ovps.taxonomy import load_split
 from ovps.training.checkpoint import load_checkpoint
 from ovps.training.run import LAST, architecture, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
-from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_result
+from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_frame_scores, load_result
 from pipelines.experiment.trainings import Evaluation, Training
 from pipelines.train import check_same, plan, resolve, train
 
 VOCABULARY = "vocabulary.safetensors"
+
+BEGIN_ANEW = "Delete the run's folder to have it trained again, or name another folder under `runs` in the experiment"
 
 Stage = Callable[[str], AbstractContextManager[None]]
 
@@ -66,13 +68,13 @@ def do(job: Job, stage: Stage) -> None:
             raise CheckpointError(
                 "another process trains this run", path=training.run, remedy="Wait until it ends"
             ) from error
+        if (training.run / LAST).is_file():
+            config = resolve(training.options)
+            check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
         if not trained(training.run):
             with stage(training.command):
                 train(training.options)
         missing = [e for e in training.evaluations if found(training, e) is None]
-        if missing:  # the cache may have been made anew since
-            config = resolve(training.options)
-            check_same(training.run, config, plan(Store.open(training.cache), config)[1])
         for evaluation in missing:
             with stage(evaluation_command(training, evaluation)):
                 _evaluate(training, evaluation)
@@ -92,7 +94,7 @@ def trained(run: Path) -> bool:
 
 
 def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
-    """The evaluation, if it is there and of these weights, this split, vocabulary, subset and inference."""
+    """The evaluation, if it is there and of these weights, frames, this split, vocabulary and inference."""
     try:
         result = load_result(training.folder(evaluation))
     except ChangedError as error:
@@ -105,12 +107,16 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
         return None
     store = Store.open(training.cache)
     split = load_split(evaluation.split)
+    frames = [ref.token for ref in frames_of(store, evaluation.subset)]
+    scored = [frame.token for frame in load_frame_scores(training.folder(evaluation))]
+    if scored and scored != frames:
+        return None
     wanted = {
         "checkpoint_sha256": weights,
         "vocabulary_sha256": digest(vocabulary_of(store, evaluation)),
         "cache": store.provenance,
         "subset": evaluation.subset,
-        "frames": len(frames_of(store, evaluation.subset)),
+        "frames": len(frames),
         "inference": evaluation.merge.model_dump(mode="json") | evaluation.classifier.model_dump(mode="json"),
         "split": split.name,
         "novel": frozenset(split.novel_ids(store.taxonomy)),

@@ -37,10 +37,9 @@ class Estimate:
 
     def __str__(self) -> str:
         work = f"{self.trainings} trainings and {self.evaluations} evaluations to do"
+        source = f" ({self.source})" if self.source else ""
         return (
-            f"{work}, about {duration(self.seconds)} ({self.source})"
-            if self.trainings or self.evaluations
-            else "all is done"
+            f"{work}, about {duration(self.seconds)}{source}" if self.trainings or self.evaluations else "all is done"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovps.errors import OvpsError
 from ovps.machine import check_processes
-from ovps.progress import console
+from ovps.progress import console, say
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import JSON, PARQUET, collect, save
@@ -19,7 +19,7 @@ from pipelines.experiment.queue import run_all
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, announce
 from pipelines.experiment.stores import prepare
-from pipelines.experiment.trainings import Training, plan
+from pipelines.experiment.trainings import Training, located, plan
 
 ASK_ABOVE_HOURS = 4.0
 
@@ -62,6 +62,7 @@ def run_experiment(
     print_plan(experiment, trainings)
     caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
     prepare(experiment, caches, stages)
+    trainings = _of_now(trainings)
 
     todo = [Job(training, 1 if jobs > 1 else None) for training in trainings]
     expected = estimate(todo, experiment.runs, jobs)
@@ -79,7 +80,7 @@ def _results(
     experiment: Experiment, whole: Experiment | None, stages: Stages, *, report: bool = True
 ) -> ExperimentSummary:
     everything = _together(experiment, whole)
-    cells, missing = collect(plan(everything))
+    cells, missing = collect(located(plan(everything)))
     if cells:
         save(everything, cells, missing, command_line(), stages.seconds)
     if cells and report:
@@ -95,6 +96,18 @@ def _together(part: Experiment, whole: Experiment | None) -> Experiment:
     fields = ("systems", "splits", "seeds")
     joined = {f: tuple(dict.fromkeys((*getattr(whole, f), *getattr(part, f)))) for f in fields}
     return part.model_copy(update=joined)
+
+
+def _of_now(trainings: list[Training]) -> list[Training]:
+    """The trainings in the folders that go with the stores; says which runs do not."""
+    current = located(trainings)
+    for before, now in zip(trainings, current, strict=True):
+        if before.run != now.run and not now.run.exists():
+            say(
+                f"{before.run.name} learned from other frames or features than {now.cache} holds now: it stays, and is"
+                f" trained again as {now.run.name}"
+            )
+    return current
 
 
 def print_plan(experiment: Experiment, trainings: list[Training]) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ovps import progress
+from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.results import FrameScore
@@ -44,7 +45,7 @@ from pipelines.experiment.runner import run_experiment
 from pipelines.experiment.schema import experiments, load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
 from pipelines.experiment.table import markdown
-from pipelines.experiment.trainings import plan
+from pipelines.experiment.trainings import located, plan
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
@@ -270,14 +271,61 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_scores(made, st
     assert scores(folder) == scores(tmp_path)
 
 
-def test_a_cache_that_was_made_anew_is_noticed(store, tmp_path):
+def test_a_store_with_other_frames_is_trained_on_and_what_was_trained_before_stays(store, tmp_path, spies, capsys):
     cache = shutil.copytree(store, tmp_path / "zarr")
-    path = write_experiment(tmp_path, cache, seeds=[0], systems=["ovps"])
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["minus_head", "ovps"])
     run(str(path))
+    (before,) = spies["train"]
+    kept = products(tmp_path / "runs")
     shutil.rmtree(cache)
     write_synthetic_store(cache, frames=3)
-    with pytest.raises(ConfigError, match="frames_sha256"):
+    for calls in spies.values():
+        calls.clear()
+    trainings = located(plan(load_experiment(str(path))))
+    expected = estimate([Job(t) for t in trainings], tmp_path / "runs", 1)
+    assert (expected.trainings, expected.evaluations) == (1, 2)
+
+    assert run(str(path)).done == 2
+    (after,) = spies["train"]
+    assert after.startswith(f"{before}-")
+    assert f"{before} learned from other frames" in capsys.readouterr().err
+    assert len(spies["evaluate"]) == 2
+    assert kept.items() <= products(tmp_path / "runs").items()
+    records = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert {Path(r["run"]).name for r in records} == {after}
+    assert json.loads((tmp_path / "runs" / after / "run.json").read_text())["frames"] == 3
+
+    for calls in spies.values():
+        calls.clear()
+    run(str(path))
+    assert spies == {"train": [], "evaluate": []}
+
+
+def test_scores_of_other_frames_are_not_taken_although_they_are_as_many(store, tmp_path):
+    cache = shutil.copytree(store, tmp_path / "zarr")
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["pfc"])
+    run(str(path))
+    (training,) = plan(load_experiment(str(path)))
+    assert one.found(training, training.evaluations[0]) is not None
+    for file in manifest_files(cache):
+        row = read_manifest(file)
+        frames = tuple(f.model_copy(update={"token": f"{f.token}-x"}) if f.subset == "val" else f for f in row.frames)
+        write_manifest(cache, row.model_copy(update={"frames": frames}))
+    assert one.found(training, training.evaluations[0]) is None
+
+
+def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["pfc"])
+    run(str(path))
+    (training,) = plan(load_experiment(str(path)))
+    info = json.loads((training.run / "run.json").read_text())
+    (training.run / "run.json").write_text(json.dumps(info | {"processes": 2}))
+    with pytest.raises(ConfigError, match=r"processes: 2 there, 1 now") as caught:
         run(str(path))
+    assert "--restart" not in str(caught.value)
+    assert "Delete the run's folder" in str(caught.value)
+    shutil.rmtree(training.run)
+    assert run(str(path)).done == 1
 
 
 def test_another_process_at_the_same_run_is_noticed(made, tmp_path):
