@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from driveworld import kitti_rig
-from driveworld.drive import DriveSpec, write_scene
+from driveworld.drive import DriveSpec, read_record, write_scene
 from driveworld.kitti_drive import sequence_name, write_sequence
 from driveworld.nuscenes_format import MAP_FILE, VERSION, assemble
 from driveworld.raw_labels import CLASSES
@@ -25,7 +25,7 @@ from ovps.errors import ConfigError, OvpsError, StorageError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.machine import check_processes
-from ovps.progress import progress
+from ovps.progress import progress, say
 from ovps.taxonomy import load_taxonomy
 
 Format = Literal["nuscenes", "semantickitti"]
@@ -70,7 +70,8 @@ def build_world(
 ) -> WorldSummary:
     """Write a dataroot of `scenes` streets with `frames` key frames each (2 per second).
 
-    The same settings give the same bytes, whatever `workers` is. A run that was stopped goes on where it was.
+    The same settings give the same bytes, whatever `workers` is. A run that was stopped goes on where it was, and
+    scenes with files that are missing or not what was written are written again.
 
     Args:
         out: the dataroot; made if missing.
@@ -107,7 +108,11 @@ def build_world(
         DriveSpec(str(out), i, frames, seed, image_size, azimuth_steps, write_camera_labels) for i in range(scenes)
     ]
     write = write_scene if format == "nuscenes" else write_sequence
-    missing = [spec for spec in specs if not spec.record.exists()]
+    whole = {spec.name: record for spec in specs if (record := read_record(spec)) is not None}
+    missing = [spec for spec in specs if spec.name not in whole]
+    damaged = [spec.name for spec in missing if spec.record.exists()]
+    if damaged:
+        say(f"files of {', '.join(damaged)} are missing or not what was written: built again")
     before = scenes - len(missing)
     done = before
     with (
@@ -117,7 +122,8 @@ def build_world(
         for _ in _run(write, missing, workers):
             done += 1
             counter.advance(f"{(done - before) * frames / (time.perf_counter() - start):.1f} frames/s")
-    records = [json.loads(spec.record.read_text(encoding="utf-8")) for spec in specs]
+    whole |= {spec.name: json.loads(spec.record.read_text(encoding="utf-8")) for spec in missing}
+    records = [whole[spec.name] for spec in specs]
     names = [spec.name if format == "nuscenes" else sequence_name(spec.index) for spec in specs]
     val = max(1, round(scenes * val_fraction)) if scenes >= 2 else 0
     splits = {"train": names[: scenes - val], "val": names[scenes - val :]}
@@ -176,8 +182,14 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or make sure that it belongs to a world of these settings."""
     path = out / ".scenes" / "settings.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found = _BEFORE | found
+        try:
+            found = _BEFORE | json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"the settings of the world are damaged: {error}",
+                path=path,
+                remedy=f"Delete {out}, and build the world again",
+            ) from error
         other = [f"{k} {found.get(k)} instead of {v}" for k, v in settings.items() if found.get(k) != v]
         if other:
             raise ConfigError(

@@ -37,6 +37,7 @@ def write_sequence(spec: DriveSpec) -> Path:
     folder = Path(spec.out) / "sequences" / sequence_name(spec.index)
     size = spec.image_size
     points, segments, poses = 0, Counter[str](), []
+    files: list[Path] = []
     for frame in range(spec.frames):
         time = frame * FRAME_PERIOD
         ego = drive.scene_from_ego(time)
@@ -53,6 +54,7 @@ def write_sequence(spec: DriveSpec) -> Path:
             ("labels", f"{frame:06d}.label", raw.astype("<u4").tobytes()),
         ):
             save(folder / kind / name, lambda path, made=made: path.write_bytes(made))  # type: ignore[misc]
+            files.append(folder / kind / name)
         points += len(rows)
         segments += _segments(raw)
         poses.append(ego @ rig.EGO_FROM_CAMERA0)
@@ -63,7 +65,8 @@ def write_sequence(spec: DriveSpec) -> Path:
         ("times.txt", "".join(f"{frame * FRAME_PERIOD:.6e}\n" for frame in range(spec.frames))),
     ):
         save(folder / name, lambda path, lines=lines: path.write_text(lines, encoding="utf-8"))  # type: ignore[misc]
-    return save_record(spec.record, {"points": points, "segments": dict(segments)})
+        files.append(folder / name)
+    return save_record(spec, {"points": points, "segments": dict(segments)}, files)
 
 
 def _segments(raw: np.ndarray) -> Counter[str]:

@@ -1,8 +1,9 @@
-"""The one way to write a file: whole and on the disk, or not at all; and a disk that refuses, told plainly."""
+"""The one way to write a file: whole and on the disk, or not at all; a disk that refuses, told plainly; and locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +66,30 @@ def write_whole(path: Path, content: bytes, then: str = CHOOSE, error: type[Ovps
             raise
         sync_folder(path.parent)
     return path
+
+
+@contextmanager
+def locked(path: Path, busy: OvpsError, then: str = CHOOSE, error: type[OvpsError] = StorageError) -> Iterator[None]:
+    """Hold a lock file; its folder is made if missing. The lock goes with the process that holds it, however that ends.
+
+    Args:
+        busy: raised where another process holds it, or this one already.
+        then, error: see `refusals`.
+
+    Raises:
+        OvpsError: `busy`.
+        StorageError, or another `error`: the disk refuses.
+    """
+    with refusals(path, then, error):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115  held for as long as the caller runs
+    with file:
+        with refusals(path, then, error):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as refusal:
+                raise busy from refusal
+        yield
 
 
 def sync_folder(folder: Path) -> None:

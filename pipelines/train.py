@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
+from ovps.training.files import exclusive
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
 from ovps.training.objective import make_objective
@@ -113,7 +114,8 @@ def train(options: TrainOptions) -> TrainSummary:
         ConfigError: settings that cannot be used, or that differ from those the run was begun with; frames without
             labels.
         CacheError: no cache, or a damaged one.
-        CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
+        CheckpointError: a run or checkpoint that is damaged or of another architecture, or that another process
+            trains; a full disk.
         TrainingError: a loss that is not finite; another process has gone; a loader process fails.
         KeyboardInterrupt: from within a step, where the signal is listened to (`ovps.interrupt`), only after it, with a
             checkpoint.
@@ -129,7 +131,8 @@ def train(options: TrainOptions) -> TrainSummary:
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
-        return _train(options, config, batches, info, processes, begin)
+        with exclusive(options.run) if processes.first else nullcontext():
+            return _train(options, config, batches, info, processes, begin)
 
 
 def resolve(options: TrainOptions) -> TrainConfig:

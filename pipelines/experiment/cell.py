@@ -6,18 +6,18 @@ Runs in this process, or in one of its own (`pipelines.experiment.queue`). Never
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovps.cache.lock import exclusive
 from ovps.cache.reader import Store
-from ovps.errors import CacheError, CheckpointError, ConfigError
+from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
 from ovps.progress import say
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import load_checkpoint
+from ovps.training.files import exclusive
 from ovps.training.run import LAST, architecture, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
 from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_frame_scores, load_result
@@ -61,23 +61,15 @@ def do(job: Job, stage: Stage) -> None:
         OvpsError: whatever stops it. Doing it again goes on there.
     """
     training = job.as_trained
-    with ExitStack() as held:
-        try:
-            held.enter_context(exclusive(training.run))
-        except CacheError as error:  # a worker that outlived its experiment may still be writing
-            raise CheckpointError(
-                "another process trains this run", path=training.run, remedy="Wait until it ends"
-            ) from error
-        if (training.run / LAST).is_file():
-            config = resolve(training.options)
-            check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
-        if not trained(training.run):
-            with stage(training.command):
-                train(training.options)
-        missing = [e for e in training.evaluations if found(training, e) is None]
-        for evaluation in missing:
-            with stage(evaluation_command(training, evaluation)):
-                _evaluate(training, evaluation)
+    if (training.run / LAST).is_file():
+        config = resolve(training.options)
+        check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
+    if not trained(training.run):
+        with stage(training.command):
+            train(training.options)
+    for evaluation in [e for e in training.evaluations if found(training, e) is None]:
+        with exclusive(training.run), stage(evaluation_command(training, evaluation)):
+            _evaluate(training, evaluation)
 
 
 def total_steps(training: Training) -> int:

@@ -328,9 +328,12 @@ def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):
     assert run(str(path)).done == 1
 
 
-def test_another_process_at_the_same_run_is_noticed(made, tmp_path):
+@pytest.mark.parametrize("undone", ["checkpoints/last.pt", "evaluations"])
+def test_another_process_at_the_same_run_is_noticed(made, tmp_path, undone):
     experiment, _, _ = made
-    training = plan(experiment)[0]
+    training = plan(experiment)[0].model_copy(update={"run": tmp_path / "run"})
+    shutil.copytree(plan(experiment)[0].run, training.run)
+    shutil.move(training.run / undone, tmp_path)
     with one.exclusive(training.run), pytest.raises(CheckpointError, match="another process"):
         one.do(Job(training), Stages(tmp_path / "s.json").stage)
 

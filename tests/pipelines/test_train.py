@@ -76,6 +76,24 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(store, tmp_path, monkeypa
     assert same_bits(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(store, tmp_path, monkeypatch):
+    from pipelines import train as module
+
+    whole = module.train_steps
+
+    def beside_another(*args, **kwargs):
+        for report in whole(*args, **kwargs):
+            yield report
+            for more in ({}, {"restart": True}):
+                with pytest.raises(CheckpointError, match=r"another process.*Wait until it ends"):
+                    small_run(store, tmp_path / "run", "steps=3", **more)
+
+    monkeypatch.setattr(module, "train_steps", beside_another)
+    assert small_run(store, tmp_path / "run", "steps=3").step == 3
+    monkeypatch.undo()
+    assert small_run(store, tmp_path / "run", "steps=3").resumed_from == 3  # the lock ended with the training
+
+
 def test_workers_do_not_change_the_weights(store, tmp_path):
     small_run(store, tmp_path / "none", "steps=3")
     small_run(store, tmp_path / "one", "steps=3", "data.workers=1")
