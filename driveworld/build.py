@@ -25,6 +25,7 @@ from ovps.errors import ConfigError, OvpsError, StorageError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.machine import check_processes
+from ovps.places import what_is
 from ovps.progress import progress, say
 from ovps.taxonomy import load_taxonomy
 
@@ -199,6 +200,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             )
     elif (out / VERSION).exists() or (out / "sequences").exists():
         raise ConfigError("the folder holds a data set that is not drive world", path=out, remedy="Choose another")
+    elif (what := what_is(out)) is not None:
+        raise ConfigError(f"the folder is a {what}", path=out, remedy="Choose another")
     else:
         write_whole(path, json.dumps(settings).encode())
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import atexit
 import errno
 import io
+import json
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
 from types import FrameType
 from typing import TextIO
 
-STOPPED = 130  # the exit code of `ovps.errors.Interrupted`, which costs an import
+STOPPED, SETUP = 130, 8  # exit codes of `ovps.errors.Interrupted` and `SetupError`, which cost an import
 _MESSAGE, _REMEDY = "what was finished is kept", "Start the same command again"
 
 
@@ -51,9 +53,43 @@ def main() -> None:
 
         run()
         _State.code = 0
+    except (ImportError, MemoryError, OSError) as error:
+        trouble = _installation(error)
+        if trouble is None:
+            raise
+        _State.code = SETUP
+        _tell(*trouble)
+        sys.exit(SETUP)
     except SystemExit as end:
         _State.code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
+
+
+def _installation(error: Exception) -> tuple[str, str] | None:
+    """What is said of a library that cannot be loaded, and of memory that is not there, with the remedy."""
+    text = str(error).strip()
+    library = isinstance(error, OSError) and ("failed to map segment" in text or "shared object" in text)
+    if isinstance(error, OSError) and not library:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limited = limit != resource.RLIM_INFINITY
+    if isinstance(error, MemoryError) or limited:
+        remedy = "Use a machine with more memory, or fewer processes"
+        if limited:
+            remedy = f"The address space is limited to {limit >> 20:,} MB: raise the limit (ulimit -v unlimited)"
+        return f"not enough memory{f': {text}' if text else ''}", remedy
+    return f"cannot be loaded: {text}", "Run `make setup`; `ovps doctor` says what is installed"
+
+
+def _tell(message: str, remedy: str) -> None:
+    """As `ovps.cli.main` tells an error, which may be what cannot be loaded."""
+    message = " ".join(message.split())
+    with suppress(OSError):
+        if "--json" in sys.argv:
+            record = {"error": "setup", "message": message, "path": None, "frame": None, "remedy": remedy}
+            print(json.dumps(record), flush=True)
+    with suppress(OSError):
+        print(f"setup error: {message}. {remedy}", file=sys.stderr, flush=True)
 
 
 def _leave() -> None:

@@ -21,6 +21,10 @@ _MENDS = {
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
     errno.EROFS: "Choose a folder on a disk that can be written",
     errno.EACCES: "Make the folder writable",
+    errno.EISDIR: "A folder of that name is there: give another name",
+    errno.ENOTDIR: "A file stands where a folder is to be: move it away",
+    errno.EEXIST: "A file stands where a folder is to be: move it away",
+    errno.ENAMETOOLONG: "Give a shorter name",
 }
 
 
@@ -38,8 +42,16 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
     except OSError as refusal:
         mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
         raise error(
-            f"cannot write: {refusal.strerror or refusal}", path=refusal.filename or path, remedy=f"{mend}, {then}"
+            f"cannot write: {refusal.strerror or refusal}", path=_at_fault(refusal, path), remedy=f"{mend}, {then}"
         ) from refusal
+
+
+def _at_fault(refusal: OSError, path: Path) -> Path:
+    """The file as its user knows it: not the temporary one, and the one that is in the way of a folder."""
+    named = Path(os.fsdecode(refusal.filename)) if refusal.filename is not None else path
+    if refusal.errno in (errno.ENOTDIR, errno.EEXIST):
+        return next((part for part in (named, *named.parents) if part.is_file()), named)
+    return path if named.name.startswith(TEMPORARY) else named
 
 
 def write_whole(path: Path, content: bytes, then: str = CHOOSE, error: type[OvpsError] = StorageError) -> Path:

@@ -30,6 +30,7 @@ from ovps.machine import cores
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
+from ovps.places import check_free
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
 
@@ -70,9 +71,10 @@ def evaluate(
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset, or frames without labels.
     """
-    weights = file_sha256(
-        run / LAST
-    )  # before they are read: weights that change meanwhile are scored again, not hidden
+    folder = out or run / "eval"
+    check_free(folder)
+    # before they are read: weights that change meanwhile are scored again, not hidden
+    weights = file_sha256(run / LAST)
     session = open_session(
         run,
         cache,
@@ -111,7 +113,7 @@ def evaluate(
         warnings=class_warnings(session.vocabulary, taxonomy),
         **tally.summary(),
     )
-    save_result(result, out or run / "eval", tally.frames)
+    save_result(result, folder, tally.frames)
     return result
 
 

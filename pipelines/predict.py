@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,11 +24,14 @@ from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.inference.submission import leave_out, save_arrays
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
+from ovps.places import check_free
 from ovps.systems.protocol import System
 from ovps.training.config import TrainConfig
 from ovps.vocabulary import digest
 
 ABOUT = "about.json"
+BEGUN = "unfinished.json"  # what about.json will be, as long as frames are missing
+MAY_DIFFER = ("step", "left_out")  # in about.json: a run that was trained on replaces its own predictions
 FRAMES_NAMED = 8  # in a warning
 
 Format = Literal["submission", "arrays"]
@@ -79,6 +82,8 @@ def predict(
 ) -> PredictSummary:
     """Write point labels of every frame of a subset, then OUT/about.json: a folder without it is not finished.
 
+    A folder holds one set of predictions. The same again are written over those that are there.
+
     Args:
         run: folder of a training run.
         cache: a store of the same CLIP; labels are not looked at.
@@ -92,7 +97,8 @@ def predict(
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, or `fill` of a run without queries or without text.
+        ConfigError: no such subset, `fill` of a run without queries or without text, or a folder that holds other
+            predictions, a data set, a store or a run.
         StorageError: the disk refuses.
     """
     session = open_session(
@@ -106,8 +112,9 @@ def predict(
     taxonomy = session.run.taxonomy
     form: Format = "submission" if session.own_vocabulary and taxonomy.submission else "arrays"
     begin = time.perf_counter()
-    with refusals(out):
-        (out / ABOUT).unlink(missing_ok=True)
+    check_free(out)
+    about = _about(session, subset, fill, form)
+    _claim(out, about)
     points, unlabelled = {}, 0
     left_out: dict[str, int] = {}
     for frame, prediction in predictions(session, frames, ("filled",) if fill else ()):
@@ -126,8 +133,9 @@ def predict(
         camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
         layout.finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
         problems = layout.check(out, subset, points, taxonomy)
-    content = json.dumps(_about(session, subset, fill, form, left_out), indent=2) + "\n"
-    write_whole(out / ABOUT, content.encode())
+    write_whole(out / ABOUT, _json(about | {"left_out": left_out}))
+    with refusals(out):
+        (out / BEGUN).unlink(missing_ok=True)
     return PredictSummary(
         out=out,
         format=form,
@@ -179,7 +187,41 @@ def _save(out: Path, subset: str, token: str, labels: PointLabels) -> int:
     return int((labels.entry < 0).sum())
 
 
-def _about(session: Session, subset: str, fill: bool, form: Format, left_out: dict[str, int]) -> dict[str, object]:
+def _claim(out: Path, about: dict[str, Any]) -> None:
+    """Mark a folder as that of the predictions that begin, unless it holds others: labels do not say what they mean."""
+    remedy = "Give another --out, or delete the folder"
+    for name in (ABOUT, BEGUN):
+        path = out / name
+        with refusals(out):
+            if not path.exists():
+                continue
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key, value in about.items() if key not in MAY_DIFFER and there.get(key) != value]
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigError(f"not what `ovps predict` writes: {error}", path=path, remedy=remedy) from error
+        if differing:
+            raise ConfigError(
+                f"the folder holds other predictions: {', '.join(_difference(k, there, about) for k in differing)}",
+                path=out,
+                remedy=remedy,
+            )
+    write_whole(out / BEGUN, _json(about))
+    with refusals(out):
+        (out / ABOUT).unlink(missing_ok=True)
+
+
+def _difference(key: str, there: dict[str, Any], now: dict[str, Any]) -> str:
+    old, new = there.get(key), now[key]
+    plain = all(isinstance(value, str | bool | int) for value in (old, new))
+    return f"{key} {old} there, {new} now" if plain else f"other {key}"
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _about(session: Session, subset: str, fill: bool, form: Format) -> dict[str, Any]:
     """What the labels are and where they come from."""
     taxonomy = session.run.taxonomy
     classes = named_classes(session.vocabulary, taxonomy)
@@ -190,7 +232,7 @@ def _about(session: Session, subset: str, fill: bool, form: Format, left_out: di
             for e, c in zip(session.vocabulary.entries, classes, strict=True)
         ],
         "unlabelled": -1 if form == "arrays" else 0,
-        "left_out": left_out,
+        "left_out": {},
         "taxonomy": taxonomy.name,
         "unnamed_classes": unnamed_classes(session.vocabulary, taxonomy),
         "subset": subset,

@@ -19,6 +19,7 @@ from ovps.files import write_whole
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.places import check_free
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.training.metrics import read_metrics
@@ -63,6 +64,8 @@ def report(
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         StorageError: the disk refuses.
     """
+    path = out or run / "report.html"
+    check_free(path)
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result)
     session = open_session(
@@ -84,7 +87,6 @@ def report(
         no_images=no_images,
         not_measured=not_measured,
     )
-    path = out or run / "report.html"
     write_page(path, render_run(content))
     return path
 

@@ -33,6 +33,7 @@ from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
 from ovps.model import sparse
+from ovps.places import check_free
 from ovps.progress import progress
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
@@ -122,6 +123,7 @@ def train(options: TrainOptions) -> TrainSummary:
     """
     begin = time.perf_counter()
     config = resolve(options)
+    check_free(options.run, but="run")
     if config.threads:
         torch.set_num_threads(config.threads)
     else:
@@ -256,7 +258,9 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
     split = load_split(config.split).of(taxonomy)
     classes = ClassSplit(taxonomy, split)
     if not classes.names:
-        raise ConfigError(f"split {split.name} leaves no base class to train on")
+        raise ConfigError(
+            f"split {split.name} leaves no base class to train on", remedy="Name a split with fewer novel classes"
+        )
     needs_labels = systems.get(config.system).needs_labels
     frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if needs_labels else "use")
     if config.data.batch_size > max(len(frames), ROOM):  # no order of the frames fills it

@@ -17,6 +17,7 @@ from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
 from ovps.errors import VocabularyError, WeightsError
+from ovps.places import check_free
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import VocabularyOptions
 
@@ -57,6 +58,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     pictures = [parse_pictures(item) for item in options.images]
     if not entries and not pictures:
         raise VocabularyError("neither names nor images", remedy='Give --names "car, bus" or --images NAME=FOLDER')
+    check_free(options.out)
     encoder = _encoder(options)
     vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
     save_vocabulary(vocabulary, options.out)

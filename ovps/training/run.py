@@ -185,7 +185,11 @@ def load_run(path: Path, device: torch.device | str = "cpu", backend: str | None
     try:
         vocabulary = load_vocabulary(path / VOCABULARY)
     except VocabularyError as error:
-        raise CheckpointError(f"the run's own vocabulary: {error.message}", path=path / VOCABULARY) from error
+        raise CheckpointError(
+            f"the run's own vocabulary: {error.message}",
+            path=path / VOCABULARY,
+            remedy="Restore it, or train again with --restart",
+        ) from error
     return Run(path, config, info, network.to(device).eval(), checkpoint.step, vocabulary)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ovps.errors import OvpsError
 from ovps.machine import check_processes
+from ovps.places import check_free
 from ovps.progress import console, say
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
@@ -56,6 +57,8 @@ def run_experiment(
         OvpsError: whatever stops a stage. Running it again goes on there.
     """
     check_processes("--jobs", jobs)
+    for place in (experiment.runs, experiment.out, experiment.report):
+        check_free(place)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)
     jobs = min(jobs, len(trainings))

@@ -22,6 +22,7 @@ from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.interrupt import kept
+from ovps.places import check_free
 from ovps.vocabulary import entries_of
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.codec_state import codec_state
@@ -95,6 +96,7 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
 def _precompute(options: Resolved) -> PrecomputeSummary:
     frames = frames_of(options)
     job, provenance = prepare(options, frames)
+    check_free(options.out, but="store")
     with exclusive(options.out):
         _open_store(options, job, provenance)
         if options.scheduler or options.workers:
