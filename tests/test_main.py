@@ -1,4 +1,4 @@
-"""Where the command line begins: libraries that cannot be loaded are told in one sentence, with the exit code of set-up."""
+"""Where the command line begins: libraries that cannot be loaded are one sentence, with the exit code of set-up."""
 
 from __future__ import annotations
 

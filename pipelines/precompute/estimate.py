@@ -63,6 +63,7 @@ class _Sweep:
     token: str
     points: int
     beyond_range: int
+    global_from_lidar: tuple[float, ...]
     cameras: tuple[CameraRow, ...]
 
 
@@ -140,7 +141,8 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
 def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     cloud = read_cloud(frame, tools)
     lifted = lift_frame(frame, cloud, tools)
-    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted, tools))
+    pose = tuple(frame.global_from_lidar.reshape(-1).tolist())
+    return _Sweep(frame.token, len(cloud), lifted.beyond_range, pose, camera_rows(frame, lifted, tools))
 
 
 def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:

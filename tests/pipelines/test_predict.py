@@ -221,6 +221,23 @@ def test_about_says_which_clip_and_names_no_place_on_this_machine(made, tmp_path
     assert str(tmp_path) not in text
 
 
+@pytest.mark.parametrize("setting", ["merge.score=nan", "classifier.classes=foo"])
+def test_a_value_of_the_command_line_is_not_blamed_on_the_run(made, tmp_path, setting):
+    run, cache = map(str, made)
+    arguments = ["predict", "--run", run, "--cache", cache, "--out", str(tmp_path / "out"), "--set", setting]
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, ConfigError)
+    assert error.path is None
+    assert error.remedy == f"Mend {setting}, or leave it out"
+
+
+def test_a_run_without_its_vocabulary_says_what_to_do(made, tmp_path):
+    run = shutil.copytree(made[0], tmp_path / "run")
+    (run / "vocabulary.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"vocabulary.*train again with --restart"):
+        predict(run, made[1], tmp_path / "out")
+
+
 def vocabulary_of(cache, names, path):
     own = Store.open(cache).vocabulary
     entries = tuple(Entry(n, "thing", (n,)) for n in names)
@@ -241,23 +258,6 @@ def vocabulary_of(cache, names, path):
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize("setting", ["merge.score=nan", "classifier.classes=foo"])
-def test_a_value_of_the_command_line_is_not_blamed_on_the_run(made, tmp_path, setting):
-    run, cache = map(str, made)
-    arguments = ["predict", "--run", run, "--cache", cache, "--out", str(tmp_path / "out"), "--set", setting]
-    error = CliRunner().invoke(app, arguments).exception
-    assert isinstance(error, ConfigError)
-    assert error.path is None
-    assert error.remedy == f"Mend {setting}, or leave it out"
-
-
-def test_a_run_without_its_vocabulary_says_what_to_do(made, tmp_path):
-    run = shutil.copytree(made[0], tmp_path / "run")
-    (run / "vocabulary.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"vocabulary.*train again with --restart"):
-        predict(run, made[1], tmp_path / "out")
-
-
 def test_a_folder_holds_one_set_of_predictions(made, tmp_path, monkeypatch, first, second, named, finished):
     """What the labels mean stands in about.json, once: others beside or over them would be taken for the same."""
 
