@@ -11,7 +11,7 @@ JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full test test-all core-check lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full test test-all corrupt core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -40,6 +40,9 @@ test: setup  ## the default test suite, under 15 minutes on 2 cores
 
 test-all: setup  ## the default suite and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+
+corrupt: setup  ## corrupt input of every data set: what comes of it, counted
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/corrupt
 
 core-check:  ## the core on numpy 2 and without MinkowskiEngine, in an environment of its own (CORE=build/core, made if missing: several GB)
 	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh
