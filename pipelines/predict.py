@@ -228,7 +228,7 @@ def _about(session: Session, subset: str, fill: bool, form: Format) -> dict[str,
     return {
         "format": form,
         "entries": [
-            {"name": e.name, "kind": e.kind, "synonyms": e.synonyms, "class": c.name if c else None}
+            {"name": e.name, "kind": e.kind, "synonyms": list(e.synonyms), "class": c.name if c else None}
             for e, c in zip(session.vocabulary.entries, classes, strict=True)
         ],
         "unlabelled": -1 if form == "arrays" else 0,
