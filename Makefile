@@ -19,7 +19,7 @@ help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
-	@echo "  CONFIG=driveworld   what make reproduce runs; driveworld-kitti, or nuscenes, the paper's at full scale"
+	@echo "  CONFIG=driveworld   what make reproduce runs; driveworld-kitti, nuscenes-mini, or nuscenes, the paper's"
 	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
 	@echo "  MINUTES=9 STAGES=a,b DEVICE=cpu         of make gpu-check; all stages without STAGES"
 	@echo "  PYTHON_VERSION=3.12 MINKOWSKI=a.whl    of make gpu-wheels; MinkowskiEngine is built without MINKOWSKI"
@@ -54,7 +54,7 @@ lint: setup  ## ruff, mypy and the import rules
 	$(BIN)/lint-imports
 
 bench: setup  ## speed as ratios against named references
-	@for b in step codecs precompute pooling sparse query; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
+	@for b in step codecs precompute pooling sparse query tables; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
 
 real-check: setup  ## the same code on real frames, of nuScenes and of KITTI; needs OVPS_REAL_DATA
 	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with dataroots nuscenes/, kitti/, kitti_raw/, semantickitti/" >&2; exit 2; }

@@ -746,7 +746,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, change, message):
 
 
 def test_files_that_are_no_experiment(tmp_path):
-    with pytest.raises(ConfigError, match="ablation, driveworld, nuscenes, nuscenes-mini, table1"):
+    with pytest.raises(ConfigError, match="ablation, driveworld, driveworld-kitti, nuscenes, nuscenes-mini, table1"):
         load_experiment("nothing")
     path = tmp_path / "bad.yaml"
     for text in ("- 1", "a: ["):
