@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from ovps import plugins
 from ovps.datasets.protocol import Dataset
 
 GROUP = "ovps.datasets"
-BUILT_IN = {"nuscenes": "ovps.datasets.nuscenes:DATASET"}
+BUILT_IN = {"nuscenes": "ovps.datasets.nuscenes:DATASET", "folder": "ovps.datasets.folder:DATASET"}
 
 
 def get(name: str) -> Dataset:
@@ -21,6 +22,16 @@ def get(name: str) -> Dataset:
         SetupError: it cannot be imported.
     """
     return plugins.find(GROUP, name, BUILT_IN)
+
+
+def at(name: str, root: Path) -> Dataset:
+    """A data set by name as it is in a folder, where its classes may lie: by its method `at`, if it has one.
+
+    Raises:
+        ConfigError, SetupError: as `get`.
+    """
+    data: Any = get(name)
+    return data.at(root) if hasattr(data, "at") else data
 
 
 def names() -> tuple[str, ...]:

@@ -197,7 +197,7 @@ def _check_outcome(
 
 def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
-    device, dataset = options.device, datasets.get(options.dataset)
+    device, dataset = options.device, datasets.at(options.dataset, options.dataroot)
     encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None
     job = Job(
@@ -259,7 +259,7 @@ def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
         check_provenance(options.out, provenance)
         return
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
-    taxonomy = datasets.get(job.dataset).taxonomy
+    taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
     create_store(options.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 
