@@ -62,7 +62,9 @@ world_app = typer.Typer(no_args_is_help=True, help="The drive world: an embedded
 cache_app = typer.Typer(no_args_is_help=True, help="Look into and check a store of CLIP features.")
 vocab_app = typer.Typer(no_args_is_help=True, help="Class names as text embeddings.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Systems x splits x seeds, from the data set to a table.")
+data_app = typer.Typer(no_args_is_help=True, help="A recording of your own: bring it in, and look at it.")
 app.add_typer(world_app, name="world")
+app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
@@ -114,6 +116,24 @@ def world_build(options: BuildWorldOptions, as_json: Json = False) -> None:
     settings = options.model_dump(exclude={"out", "camera_labels"})
     summary = build_world(options.out, **settings, write_camera_labels=options.camera_labels)
     show(summary, as_json)
+
+
+@data_app.command("check", epilog=example("ovps data check recordings/monday", "ovps data check . --frames 10 --json"))
+def data_check(
+    path: Annotated[Path, typer.Argument(help="A recording, laid out as docs/own_recording.md says.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of page and pictures. Default: PATH-check.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames to read and draw, evenly spaced.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Do its files hold together, and its points fit its images? Names likely mistakes. Exit code 3 if one is fatal."""
+    from ovps.errors import DatasetError
+    from pipelines.data_check import check
+
+    result = check(path, out=folder, count=frames)
+    show(result, as_json)
+    raise typer.Exit(DatasetError.exit_code if result.problems else 0)
 
 
 @app.command(

@@ -1,8 +1,8 @@
 """A DDAD scene (DGP layout) as a recording of one's own: python docs/examples/ddad.py SCENE_FOLDER OUT
 
-SCENE_FOLDER holds one scene_*.json, calibration/, point_cloud/ and rgb/. Every datum has a pose of its own sensor in the
-world, so `poses_of: sensor`; points lie in the vehicle frame, on the ground, and are brought to a LiDAR frame as high as
-that of nuScenes, where a network that was trained there has learnt the ground to be.
+SCENE_FOLDER holds one scene_*.json, calibration/, point_cloud/ and rgb/. Every datum has a pose of its own sensor in
+the world, so `poses_of: sensor`; points lie in the vehicle frame, on the ground, and are brought to a LiDAR frame as
+high as that of nuScenes, where a network that was trained there has learnt the ground to be.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def convert(scene: Path, out: Path) -> None:
 def _microseconds(stamp: str) -> int:
     """`2464-11-12T01:04:10.027900Z` as microseconds since 1970."""
     time = datetime.datetime.fromisoformat(stamp)
-    return (time - datetime.datetime.fromtimestamp(0, datetime.timezone.utc)) // datetime.timedelta(microseconds=1)
+    return (time - datetime.datetime.fromtimestamp(0, datetime.UTC)) // datetime.timedelta(microseconds=1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """KITTI in odometry layout as a recording of one's own: python docs/examples/kitti_raw.py SEQUENCE OUT
 
-SEQUENCE holds velodyne/, image_2/, calib.txt and times.txt. KITTI's images are rectified, so there is no distortion; its
-camera P2 stands beside the camera that `Tr` leads to, by the last column of P2 divided by its focal length.
+SEQUENCE holds velodyne/, image_2/, calib.txt and times.txt. KITTI's images are rectified, so there is no distortion;
+its camera P2 stands beside the camera that `Tr` leads to, by the last column of P2 divided by its focal length.
 """
 
 from __future__ import annotations

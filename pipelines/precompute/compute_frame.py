@@ -175,7 +175,7 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
     cloud = tools.dataset.points(frame)
-    fault = _cloud_fault(cloud)
+    fault = cloud_fault(cloud)
     if fault:
         raise FrameError(
             fault,
@@ -247,7 +247,7 @@ def smallest_codec(frame: Frame, tools: Tools) -> str:
     return codecs.smallest(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
 
 
-def _cloud_fault(cloud: PointCloud) -> str | None:
+def cloud_fault(cloud: PointCloud) -> str | None:
     """What a sweep cannot be; None if nothing is wrong with it."""
     if len(cloud) == 0:
         return "the sweep has no points"

@@ -109,6 +109,15 @@ class Folder:
                 frames += [_frame(scene, sweep, calibration, subset, index) for index, sweep in enumerate(scene.sweeps)]
         return frames
 
+    def subsets(self, root: Path) -> tuple[str, ...]:
+        """List the splits that its scenes are in, in order.
+
+        Raises:
+            DatasetError: as `frames`.
+        """
+        splits = [load_calibration(path).splits for path in {scene.calibration for scene in find_scenes(root)}]
+        return tuple(dict.fromkeys([*(name for split in splits for name in split), SUBSET]))
+
     def points(self, frame: Frame) -> PointCloud:
         """Read a sweep, in metres, in the frame that the calibration file names.
 
