@@ -285,6 +285,7 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions",
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
         "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
+        "ovps predict --cache ./zarr --vocab vocab.safetensors --out clip-alone",
     )
 )
 @takes(PredictOptions)

@@ -138,13 +138,18 @@ class TrainOptions(Options):
         return self.out or Path("runs") / f"{Path(self.config).stem}-{Path(self.system).stem}"
 
 
-class RunOptions(Options):
-    """A run, and the frames that it is asked about."""
+class CachedOptions(Options):
+    """Frames of a store that something is asked about."""
 
-    run: Path = Field(description="Folder of a training run.")
     cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
     subset: str = Field("val", description="The data set's own split.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+
+
+class RunOptions(CachedOptions):
+    """A run, and the frames that it is asked about."""
+
+    run: Path = Field(description="Folder of a training run.")
 
 
 Settings = Annotated[tuple[str, ...], Flag("--set")]
@@ -171,10 +176,12 @@ class TuneOptions(RunOptions):
     split: str | None = Field(None, description="Which classes are base. Default: the run's split.")
 
 
-class PredictOptions(RunOptions):
+class PredictOptions(CachedOptions):
     """Options of `ovps predict`."""
 
     command: ClassVar[str] = "predict"
+
+    run: Path | None = Field(None, description="Folder of a training run. Default: none, CLIP's features alone.")
 
     out: Path = Field(description="Folder to write.")
     vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
