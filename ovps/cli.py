@@ -27,6 +27,7 @@ from pipelines.options import (
     EvaluateOptions,
     PrecomputeOptions,
     PredictOptions,
+    SegmentOptions,
     TrainOptions,
     TuneOptions,
     VocabularyOptions,
@@ -301,6 +302,28 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
     summary = run_predict(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
+
+
+@app.command(
+    epilog=example(
+        'ovps segment recordings/monday --names "car, truck, person, road:stuff, tree:stuff=tree|bush"',
+        "ovps segment recordings/monday --run runs/nuscenes --limit 10 --out found",
+        "ovps segment recordings/monday/points/000012.pcd --encoder demo",
+    )
+)
+@takes(SegmentOptions)
+def segment(
+    options: SegmentOptions,
+    path: Annotated[Path, typer.Argument(help="A recording, or one of its point files.")],
+    as_json: Json = False,
+) -> None:
+    """Label a recording of your own, and draw it: precompute, predict and a page, in one command.
+
+    Without a run it takes the features of CLIP alone, which need no training.
+    """
+    from pipelines.segment import segment as run
+
+    show(run(path, options), as_json)
 
 
 @app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,8 @@ from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.mistakes import likely_mistake
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
-from ovps.report.overlay import depth_overlay, png
+from ovps.report.linked import ShownFrame, write_picture
+from ovps.report.overlay import depth_overlay
 from ovps.report.page import counted, render
 from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.plan import check_unique
@@ -79,22 +79,6 @@ class DataCheck(BaseModel):
     page: Path
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture on the page: its address and what it shows."""
-
-    url: str
-    title: str
-
-
-@dataclass(frozen=True)
-class ShownFrame:
-    """A frame on the page."""
-
-    token: str
-    pictures: list[Picture]
 
 
 @dataclass(frozen=True)
@@ -159,10 +143,8 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
             except FrameError as error:
                 problems.append(f"{error}{_resolution(camera)}")
                 continue
-            file = folder / "overlays" / f"{frame.token}-{camera.channel}.png"
-            write_whole(file, picture)
             title = f"{camera.channel}: sees {visible.mean():.1%} of the points"
-            pictures.append(Picture(quote(file.relative_to(folder).as_posix()), title))
+            pictures.append(write_picture(folder, f"{frame.token}-{camera.channel}", picture, title))
         unseen.append(float((~any_camera).mean()))
         shown.append(ShownFrame(frame.token, pictures))
     if not clouds:
@@ -232,11 +214,13 @@ def _result(
     )
 
 
-def _overlay(image: NDArray[np.uint8], xyz: NDArray[np.float32], camera: Camera, occlusion: Occlusion) -> bytes:
+def _overlay(
+    image: NDArray[np.uint8], xyz: NDArray[np.float32], camera: Camera, occlusion: Occlusion
+) -> NDArray[np.uint8]:
     projection = project(xyz, camera)
     inside = projection.inside
     visible = unoccluded(projection, camera, occlusion)[inside]
-    return png(depth_overlay(image, projection.uv[inside], projection.depth[inside], visible))
+    return depth_overlay(image, projection.uv[inside], projection.depth[inside], visible)
 
 
 def _missing(frames: Sequence[Frame]) -> list[str]:

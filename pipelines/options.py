@@ -86,6 +86,7 @@ class PrecomputeOptions(ClipOptions, DataOptions):
         None, ge=1, description="Frames of a partition at most. Default: as many as a store allows."
     )
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
+    only: tuple[str, ...] = Field((), description="Only the frame of this token, again and again.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 
@@ -189,3 +190,22 @@ class PredictOptions(CachedOptions):
     )
     fill: bool = Field(False, description="Give uncovered points the nearest class.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+
+
+class SegmentOptions(Options):
+    """Options of `ovps segment`, besides the recording."""
+
+    command: ClassVar[str] = "segment"
+
+    run: Path | None = Field(None, description="Folder of a training run. Default: none, CLIP's features alone.")
+    names: str | None = Field(
+        None,
+        description='Classes to choose from, "car, tree:stuff=tree|bush", or a file of them. Default: its taxonomy.',
+    )
+    out: Path | None = Field(None, description="Folder to write. Default: RECORDING-segments.")
+    encoder: str | None = Field(None, description=f"As for precompute. Default: the run's, or {defaults.ENCODER}.")
+    weights: str | None = Field(None, description="Of the encoder, as for precompute.")
+    grid: str | None = Field(None, description="As for precompute. Default: the run's, or one that fits the points.")
+    limit: int | None = Field(None, ge=1, description="Only the first frames.")
+    workers: int = Field(0, ge=0, description="dask worker processes; 0: none.")
+    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")

@@ -12,6 +12,7 @@ from PIL import Image
 WIDTH = 960  # pixels of a picture
 _NEAR_M, _FAR_M = 2.0, 80.0
 _HIDDEN = (90, 90, 90)
+_GROUND = (20, 23, 27)
 
 
 def depth_colours(depth: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -21,9 +22,13 @@ def depth_colours(depth: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def paint(
-    image: NDArray[np.uint8], uv: NDArray[np.float64], colours: NDArray[np.uint8], width: int = WIDTH
+    image: NDArray[np.uint8],
+    uv: NDArray[np.float64],
+    colours: NDArray[np.uint8],
+    width: int = WIDTH,
+    dim: bool = True,
 ) -> NDArray[np.uint8]:
-    """Paint points over a darkened image of at most `width` columns; later points lie over earlier ones.
+    """Paint points over an image of at most `width` columns, darkened; later points lie over earlier ones.
 
     Args:
         image: (H, W, 3) uint8.
@@ -32,7 +37,8 @@ def paint(
     """
     scale = min(1.0, width / image.shape[1])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    picture = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) // 5 * 3
+    picture = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    picture = picture // 5 * 3 if dim else picture
     place = np.floor((uv + 0.5) * scale).astype(np.int64)
     for down in (0, 1):
         for across in (0, 1):
@@ -49,6 +55,17 @@ def depth_overlay(
     order = np.lexsort((-depth, visible))
     colours = np.where(visible[:, None], depth_colours(depth), np.array(_HIDDEN, np.uint8))
     return paint(image, uv[order], colours[order])
+
+
+def from_above(
+    xyz: NDArray[np.floating], colours: NDArray[np.uint8], half_m: float, width: int = WIDTH
+) -> NDArray[np.uint8]:
+    """Draw points (N, 3), metres, from above, x right and y up, over `half_m` to every side; high ones on top."""
+    inside = (np.abs(xyz[:, :2]) < half_m).all(axis=1)
+    order = np.argsort(xyz[inside, 2], kind="stable")
+    across, up = (xyz[inside][order, :2] / half_m * (width / 2)).T
+    ground = np.full((width, width, 3), _GROUND, np.uint8)
+    return paint(ground, np.stack([width / 2 + across, width / 2 - up], axis=1), colours[inside][order], dim=False)
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

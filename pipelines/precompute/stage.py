@@ -154,6 +154,16 @@ def frames_of(options: Resolved) -> list[Frame]:
     """
     frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets)
     check_unique(frames)
+    if options.only:
+        unknown = sorted(set(options.only) - {frame.token for frame in frames})
+        if unknown:
+            raise DatasetError(
+                "no such frame in these splits",
+                path=options.dataroot,
+                frame=unknown[0],
+                remedy="Check --only and --split",
+            )
+        frames = [frame for frame in frames if frame.token in options.only]
     frames = limited(frames, options.limit)
     if not frames:
         raise DatasetError(

@@ -39,7 +39,8 @@ def test_every_seen_point_takes_the_nearest_text_and_the_others_none(cache, tmp_
                 assert found[point] == -1
                 continue
             best = max(
-                range(len(vocabulary.embeddings)), key=lambda t, v=voxel: float(vocabulary.embeddings[t] @ frame.clip[v])
+                range(len(vocabulary.embeddings)),
+                key=lambda t, v=voxel: float(vocabulary.embeddings[t] @ frame.clip[v]),
             )
             assert found[point] == vocabulary.class_index[best]
 
