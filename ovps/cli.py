@@ -119,6 +119,40 @@ def world_build(options: BuildWorldOptions, as_json: Json = False) -> None:
     show(summary, as_json)
 
 
+@data_app.command(
+    "import",
+    epilog=example(
+        "ovps data import drive.mcap --list",
+        "ovps data import drive.bag --out recordings/drive",
+        "ovps data import drive/ --out recordings/drive --points /lidar/points --camera /front/image_raw --every 5",
+    ),
+)
+def data_import(
+    bag: Annotated[Path, typer.Argument(help="A .bag or .mcap file, or the folder of a ROS 2 bag.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the recording, new or empty.")] = Path("recording"),
+    topics: Annotated[bool, typer.Option("--list", help="Only list the topics of the bag.")] = False,
+    points: Annotated[str | None, typer.Option(help="Topic of PointCloud2. Default: the only one.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Topic of images, again and again. Default: all that have a CameraInfo.")
+    ] = None,
+    world: Annotated[str | None, typer.Option(help="Frame that poses are in. Default: above what moves.")] = None,
+    intensity: Annotated[str, typer.Option(help="Field of the clouds.")] = "intensity",
+    apart_ms: Annotated[float, typer.Option(min=0, help="Use no image that is farther from its sweep.")] = 100.0,
+    every: Annotated[int, typer.Option(min=1, help="Only each so manieth sweep.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Sweeps at most.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a bag of ROS 1 or ROS 2 as a recording: every sweep with its nearest images, and where the vehicle was."""
+    from pipelines.bag import import_bag, list_topics
+
+    if topics:
+        found = list_topics(bag)
+        show({t.name: f"{t.type}, {t.messages:,} messages, {t.rate:.1f} a second" for t in found}, as_json)
+        return
+    options = {"points": points, "cameras": tuple(camera or ()), "world": world, "intensity": intensity}
+    show(import_bag(bag, folder, **options, apart_ms=apart_ms, every=every, limit=limit), as_json)
+
+
 @data_app.command("check", epilog=example("ovps data check recordings/monday", "ovps data check . --frames 10 --json"))
 def data_check(
     path: Annotated[Path, typer.Argument(help="A recording, laid out as docs/own_recording.md says.")],
