@@ -24,7 +24,12 @@ from ovps import machine
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
-EXTRAS = {"nuscenes": "reading nuScenes", "driveworld": "the drive world"}  # of pyproject, and what for
+EXTRAS = {  # of pyproject, and what for
+    "nuscenes": "reading nuScenes",
+    "driveworld": "the drive world",
+    "folder": "PCD and PLY files and lenses of recordings",
+    "ros": "ovps data import",
+}
 
 
 class Check(BaseModel):

@@ -12,7 +12,7 @@ from tests.helpers.synthetic_store import write_synthetic_store
 # as if the extras were not installed
 WITHOUT = """
 import sys
-EXTRAS = {"nuscenes", "pyquaternion", "trimesh", "embreex"}
+EXTRAS = {"nuscenes", "pyquaternion", "trimesh", "embreex", "pypcd4", "plyfile", "cv2", "rosbags"}
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in EXTRAS:
@@ -60,6 +60,7 @@ def test_training_and_scores_need_no_extra(tmp_path):
     [
         (["precompute", "--dataroot", "."], "nuscenes"),
         (["world", "build", "--out", "never"], "driveworld"),
+        (["data", "import", "drive.bag", "--list"], "ros"),
     ],
 )
 def test_a_command_that_needs_an_extra_names_it(command, extra, tmp_path):

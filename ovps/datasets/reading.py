@@ -152,6 +152,12 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
         raise refused(f"has more than 8 bits a pixel (mode {image.mode})", _EIGHT_BITS)
     if image.mode not in _COLOURS:
         raise refused(f"has the colours {image.mode}, expected grey or RGB", _EIGHT_BITS)
+    wrong_size = (
+        f"is {image.width}x{image.height} pixels, its calibration is for {camera.width}x{camera.height}",
+        _AS_SHIPPED,
+    )
+    if sorted(image.size) != sorted((camera.width, camera.height)):  # first: what follows may decode all of it
+        raise refused(*wrong_size)
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a JPEG with previews behind it
         raise refused(f"holds {getattr(image, 'n_frames', 1)} pictures", "Save one picture a file" + SKIP)
     turned = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -162,10 +168,7 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
             "Turn the pixels so that they fit the calibration, and remove the tag" + SKIP,
         )
     if image.size != (camera.width, camera.height):
-        raise refused(
-            f"is {image.width}x{image.height} pixels, its calibration is for {camera.width}x{camera.height}",
-            _AS_SHIPPED,
-        )
+        raise refused(*wrong_size)
 
 
 def _opaque(image: Image.Image, camera: Camera) -> Image.Image:

@@ -85,7 +85,7 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
     raw = read_bytes("point file", path, token, AGAIN)
     remedy = AGAIN
     try:
-        fields = READERS[suffix](raw, how)
+        fields = READERS[suffix](path, raw, how)
         lacking = [name for name in "xyz" if name not in fields]
         if lacking:
             raise _Refused(f"it has no {', '.join(lacking)}, but {', '.join(fields) or 'nothing'}")
@@ -104,7 +104,7 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
     raise FrameError(f"the point file cannot be read: {reason}", path=path, frame=token, remedy=remedy)
 
 
-def _bin(raw: bytes, how: PointFiles) -> Fields:
+def _bin(path: str, raw: bytes, how: PointFiles) -> Fields:
     found = recognised(raw)
     if found:
         raise ValueError(found)
@@ -118,11 +118,11 @@ def _bin(raw: bytes, how: PointFiles) -> Fields:
     return _named(np.frombuffer(raw, dtype).reshape(-1, len(how.columns)), how)
 
 
-def _npy(raw: bytes, how: PointFiles) -> Fields:
+def _npy(path: str, raw: bytes, how: PointFiles) -> Fields:
     return _named(np.load(BytesIO(raw), allow_pickle=False), how)
 
 
-def _npz(raw: bytes, how: PointFiles) -> Fields:
+def _npz(path: str, raw: bytes, how: PointFiles) -> Fields:
     with np.load(BytesIO(raw), allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is an .npy file")
@@ -142,10 +142,13 @@ def check_size(archive: zipfile.ZipFile, limit: int) -> None:
         raise ValueError(f"it unpacks to {size:,} bytes, no sweep is so large")
 
 
-def _pcd(raw: bytes, how: PointFiles) -> Fields:
+def _pcd(path: str, raw: bytes, how: PointFiles) -> Fields:
     with extra("folder"):
         from pypcd4 import Encoding, MetaData, PointCloud
-    header = raw[: raw.find(b"\n", raw.find(b"\nDATA") + 1) + 1]
+    end = raw.find(b"\n", raw.find(b"\nDATA ") + 1) + 1
+    if not (raw.startswith((b"#", b"VERSION", b"FIELDS")) and b"\nDATA " in raw[:end]):
+        raise ValueError("it has no header of a PCD file")
+    header = raw[:end]
     about = MetaData.parse_header(header.decode("utf-8", "replace").splitlines())
     size = about.points * about.build_dtype().itemsize
     if about.width * about.height != about.points:
@@ -165,14 +168,17 @@ def _pcd(raw: bytes, how: PointFiles) -> Fields:
     return {name: rows[name] for name in rows.dtype.names or ()}
 
 
-def _ply(raw: bytes, how: PointFiles) -> Fields:
+def _ply(path: str, raw: bytes, how: PointFiles) -> Fields:
     with extra("folder"):
-        from plyfile import PlyData
-    rows = PlyData.read(BytesIO(raw), mmap=False)["vertex"].data
+        from plyfile import PlyData, PlyParseError
+    try:
+        rows = PlyData.read(path)["vertex"].data  # by its path: mapped, where a stream is read row by row
+    except PlyParseError as error:
+        raise ValueError(str(error)) from error
     return {name: rows[name] for name in rows.dtype.names or ()}
 
 
-READERS: dict[str, Callable[[bytes, PointFiles], Fields]] = {
+READERS: dict[str, Callable[[str, bytes, PointFiles], Fields]] = {
     ".bin": _bin,
     ".npy": _npy,
     ".npz": _npz,
