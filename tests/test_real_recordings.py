@@ -81,7 +81,7 @@ def test_kitti_raw_goes_the_whole_way(real, tmp_path, capsys):
 
 
 def test_a_nuscenes_frame_as_a_recording_is_the_frame_that_the_devkit_reads(real_nuscenes, tmp_path, capsys):
-    """The same points and the same transforms, through another layout: float32 of .bin, quaternions, poses of sensors."""
+    """The same points and transforms through another layout: float32 of .bin, quaternions, poses of sensors."""
     original = datasets.get("nuscenes")
     (frame,) = original.frames(real_nuscenes, "v1.0-mini", ("mini_train",))
     root = tmp_path / "scene"

@@ -15,17 +15,18 @@ from scipy.spatial.transform import Rotation
 from ovps.frame import Camera
 from ovps.geometry.projection import project
 
-NOTHING = 0.005  # of the points: what a camera sees that sees nothing
-_CLEARLY = 3.0  # times as much
+NOTHING = 0.01  # of the points: what a camera sees that sees nothing
 _ENOUGH = 0.02  # of the points: the least that any camera beside a LiDAR sees
 _UPRIGHT = 0.7  # cosine between the camera's down and the LiDAR's
+_AS_STRAIGHT = 0.02  # of that cosine
+_AWAY_M = 10.0  # no camera of a car or a lorry is farther from its LiDAR
+_NAMED = 3
 _CAMERA_FROM_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 INVERSE = "the transform is the inverse of the one that is meant: exchange `from` and `to`"
 AXES = "the camera's axes are swapped, x forward, y left, z up: a camera has x right, y down, z forward"
 BOTH = "the transform is the inverse of the one that is meant, and the camera's axes are x forward, y left, z up"
 QUATERNION = "the quaternion is written x, y, z, w: w comes first"
-QUATERNION_INVERSE = "the quaternion is written x, y, z, w, and the transform is the inverse of the one that is meant"
 MILLIMETRES = "the translation is in millimetres"
 BEHIND = "the camera looks the other way: every point lies behind it"
 
@@ -41,25 +42,36 @@ def stands_upright(camera: Camera) -> bool:
 
 
 def likely_mistake(xyz: NDArray[np.floating], camera: Camera) -> str | None:
-    """Say what is likely wrong with the pose of a camera; None if it sees points and stands upright.
+    """Say what is likely wrong with the pose of a camera; None if it sees points, stands upright and not far away.
+
+    Mistakes that would explain it equally well are all named: a rig may be symmetric.
 
     Args:
         xyz: (N, 3), metres, LiDAR frame with z up.
     """
-    share = seen_share(xyz, camera)
-    if share > NOTHING and stands_upright(camera):
+    share, distance = seen_share(xyz, camera), float(np.linalg.norm(camera.camera_from_lidar[:3, 3]))
+    if share <= NOTHING:
+        state = "sees next to nothing"
+    elif not stands_upright(camera):
+        state = "lies on its side or its head"
+    elif distance > _AWAY_M:
+        state = f"stands {distance:.0f} m from the LiDAR"
+    else:
         return None
     others = {
         name: replace(camera, camera_from_lidar=matrix)
         for name, matrix in _if_mistaken(camera.camera_from_lidar).items()
     }
     shares = {name: seen_share(xyz, other) for name, other in others.items() if stands_upright(other)}
-    best = max(shares, key=lambda name: shares[name], default=None)
-    state = "sees next to nothing" if share <= NOTHING else "lies on its side or its head"
-    least = max(_ENOUGH, _CLEARLY * share if stands_upright(camera) else 0.0)
-    if best is not None and shares[best] > least:
-        return f"it {state}. Likely {best} (it would then see {shares[best]:.0%} of the points)"
-    if not project(xyz, camera).uv[:, 0].size or np.isnan(project(xyz, camera).uv[:, 0]).all():
+    straight = max((-others[name].camera_from_lidar[1, 2] for name in shares), default=0.0)
+    named = [
+        f"{name} (it would then see {share:.0%} of the points)"
+        for name, share in shares.items()
+        if share > _ENOUGH and -others[name].camera_from_lidar[1, 2] > straight - _AS_STRAIGHT
+    ]
+    if named:
+        return f"it {state}. Likely {'; or '.join(named[:_NAMED])}"
+    if not (project(xyz, camera).depth > 0).any():
         return f"it {state}. Likely {BEHIND}"
     return f"it {state}, and no common mistake explains it: compare its transform with the rig"
 
@@ -69,13 +81,13 @@ def _if_mistaken(given: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     turned = np.linalg.inv(given)
     small = given.copy()
     small[:3, 3] /= 1000
-    return {
+    far = {MILLIMETRES: small} if np.linalg.norm(given[:3, 3]) > _AWAY_M else {}
+    return far | {
         INVERSE: turned,
         AXES: _CAMERA_FROM_BODY @ given,
-        BOTH: _CAMERA_FROM_BODY @ turned,
         QUATERNION: _reordered(given),
-        QUATERNION_INVERSE: np.linalg.inv(_reordered(turned)),
-    } | ({MILLIMETRES: small} if np.linalg.norm(given[:3, 3]) > 10 else {})
+        BOTH: _CAMERA_FROM_BODY @ turned,
+    }
 
 
 def _reordered(given: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,13 +48,13 @@ def test_a_mistake_that_was_made_is_named(name, yaw):
     wrong = replace(right, camera_from_lidar=make(right.camera_from_lidar))
     found = likely_mistake(street(), wrong)
     assert found is not None
-    assert says in found or "is written x, y, z, w" in found and name == "quaternion", found
+    assert says in found
 
 
 def test_a_translation_in_millimetres_is_named():
     right = make_camera(position=(0.3, 0.8, -0.4))
     wrong = right.camera_from_lidar.copy()
-    wrong[:3, 3] = -right.camera_from_lidar[:3, :3] @ np.array([300.0, 60_000.0, -400.0])
+    wrong[:3, 3] = -right.camera_from_lidar[:3, :3] @ np.array([30.0, 50.0, -40.0])
     assert mistakes.MILLIMETRES in str(likely_mistake(street(), replace(right, camera_from_lidar=wrong)))
 
 

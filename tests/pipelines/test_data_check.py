@@ -149,7 +149,7 @@ def test_missing_files_of_frames_that_are_not_read_are_told_with_exit_code_3(tmp
 def test_a_recording_of_which_nothing_can_be_read_is_an_error(tmp_path):
     root = write_recording(tmp_path / "drive", frames=1)
     content = calibration()
-    content["points"]["columns"] = ["x", "y", "z"]
+    content["points"]["columns"] = ["x", "y", "z", "intensity", "ring"]
     write_calibration(root, content)
     with pytest.raises(DatasetError, match="none of 1 frame"):
         check(root)

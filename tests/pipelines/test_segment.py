@@ -9,6 +9,7 @@ import pytest
 
 from ovps.cache.reader import Store
 from ovps.errors import DatasetError
+from ovps.training.run import load_settings
 from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions
 from pipelines.precompute import precompute
 from pipelines.segment import segment
@@ -52,9 +53,9 @@ def test_one_point_file_is_one_frame(recording, tmp_path):
     summary = segment(point_file, SegmentOptions(encoder="demo", out=tmp_path / "one"))
     assert summary.frames == 1
     assert json.loads((summary.predictions[0] / "about.json").read_text())["entries"][0]["name"] == "car"
+    stray = tmp_path / "stray.bin"
+    stray.write_bytes(b"1")
     with pytest.raises(DatasetError, match="of no recording"):
-        stray = tmp_path / "stray.bin"
-        stray.write_bytes(b"1")
         segment(stray, SegmentOptions(encoder="demo"))
 
 
@@ -64,6 +65,6 @@ def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, mi
     train(TrainOptions(cache=tmp_path / "zarr", out=tmp_path / "run", overrides=TINY))
     summary = segment(recording, SegmentOptions(run=tmp_path / "run", limit=2, out=tmp_path / "found"))
     assert summary.frames == 2
-    assert Store.open(summary.cache).provenance.grid == "cylinder:60x45x8:rho=0..50,z=-5..3"
+    assert Store.open(summary.cache).provenance.grid == load_settings(tmp_path / "run")[1].grid
     about = json.loads((summary.predictions[0] / "about.json").read_text())
     assert (about["run"], about["format"]) == ("run", "arrays")
