@@ -26,6 +26,9 @@ COMMANDS = [
     "train",
     "eval",
     "predict",
+    "segment",
+    "data check",
+    "data import",
     "report",
     "experiment run",
 ]

@@ -127,4 +127,4 @@ def write_as_recording(frame, root: Path) -> None:
         "transforms": transforms,
         "poses_of": "sensor",
     }
-    (root / "calibration.yaml").write_text(yaml.safe_dump(content))
+    (root / "calibration.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

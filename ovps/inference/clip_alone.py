@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import ovps
 from ovps.cache.reader import Store
 from ovps.taxonomy import Split
 from ovps.training.config import TrainConfig
@@ -21,7 +20,7 @@ def clip_alone(store: Store) -> Run:
     known, taxonomy = store.provenance, store.taxonomy
     novel = tuple(c.name for c in taxonomy.classes)
     info = RunInfo(
-        ovps_version=ovps.__version__,
+        ovps_version=known.code_version,
         torch_version=torch.__version__,
         dataset=known.dataset,
         dataset_version=known.dataset_version,
