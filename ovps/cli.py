@@ -149,8 +149,18 @@ def data_import(
         found = list_topics(bag)
         show({t.name: f"{t.type}, {t.messages:,} messages, {t.rate:.1f} a second" for t in found}, as_json)
         return
-    options = {"points": points, "cameras": tuple(camera or ()), "world": world, "intensity": intensity}
-    show(import_bag(bag, folder, **options, apart_ms=apart_ms, every=every, limit=limit), as_json)
+    summary = import_bag(
+        bag,
+        folder,
+        points=points,
+        cameras=tuple(camera or ()),
+        world=world,
+        intensity=intensity,
+        apart_ms=apart_ms,
+        every=every,
+        limit=limit,
+    )
+    show(summary, as_json)
 
 
 @data_app.command("check", epilog=example("ovps data check recordings/monday", "ovps data check . --frames 10 --json"))

@@ -18,7 +18,7 @@ _GROUND = (20, 23, 27)
 def depth_colours(depth: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Colour points (N,) by their depth in metres, (N, 3): near ones red, far ones blue, on a logarithmic scale."""
     place = np.log(np.clip(depth, _NEAR_M, _FAR_M) / _NEAR_M) / np.log(_FAR_M / _NEAR_M)
-    return np.uint8(255 * np.asarray(matplotlib.colormaps["turbo_r"](place))[:, :3])
+    return (255 * np.asarray(matplotlib.colormaps["turbo_r"](place))[:, :3]).astype(np.uint8)
 
 
 def paint(
@@ -37,8 +37,9 @@ def paint(
     """
     scale = min(1.0, width / image.shape[1])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    picture = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    picture = picture // 5 * 3 if dim else picture
+    picture: NDArray[np.uint8] = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    if dim:
+        picture = (picture // 5 * 3).astype(np.uint8)
     place = np.floor((uv + 0.5) * scale).astype(np.int64)
     for down in (0, 1):
         for across in (0, 1):

@@ -226,8 +226,8 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         dataroot=options.dataroot,
         thumbnails=options.thumbnails,
     )
-    # val has no say in how the features that are trained on are rounded
-    first = [frame for frame in frames if frame.subset == options.subsets[0]]
+    # val has no say in how the features that are trained on are rounded; it may be all there is
+    first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
     if options.codec is None:
         job = replace(job, codec=_choose_codec(job, first))
     job = replace(job, state=codec_state(job, first))

@@ -68,3 +68,20 @@ def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, mi
     assert Store.open(summary.cache).provenance.grid == load_settings(tmp_path / "run")[1].grid
     about = json.loads((summary.predictions[0] / "about.json").read_text())
     assert (about["run"], about["format"]) == ("run", "arrays")
+
+
+def test_a_recording_all_in_val_gets_the_smaller_codec(recording, tmp_path):
+    """Splits are train and val unless one says otherwise: the first one's frames choose, if there are any."""
+    options = {"dataset": "folder", "dataroot": recording, "encoder": "demo", "workers": 0}
+    for name, subsets in (("both", ("train", "val")), ("val", ("val",))):
+        precompute(PrecomputeOptions(out=tmp_path / name, subsets=subsets, **options))
+    assert Store.open(tmp_path / "both").provenance.codec == Store.open(tmp_path / "val").provenance.codec == "cells"
+
+
+def test_only_some_frames(recording, tmp_path):
+    options = {"dataset": "folder", "dataroot": recording, "encoder": "demo", "workers": 0, "out": tmp_path / "zarr"}
+    token = f"{recording.name}.002"
+    assert precompute(PrecomputeOptions(only=(token,), **options)).frames == 1
+    assert [ref.token for ref in Store.open(tmp_path / "zarr").frames] == [token]
+    with pytest.raises(DatasetError, match="no such frame"):
+        precompute(PrecomputeOptions(only=("nothing",), **options))
