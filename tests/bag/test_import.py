@@ -17,11 +17,14 @@ from tests.bag.write import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
     BEGIN,
+    FOCAL,
+    HEIGHT,
     IMAGE_LATE,
     IMAGE_STEP,
     IMAGES,
     POSTS,
     SWEEPS,
+    WIDTH,
     odom_from_base,
     write_bag,
 )
@@ -54,7 +57,7 @@ def test_every_post_lies_on_its_dot_although_the_car_drives(kind, compressed, tm
             u, v = np.round(seen.uv[seen.inside]).astype(int).T
             found.append(bright[v, u].mean())
     assert min(on_dots) > 0.95
-    assert np.mean(without_motion) < 0.8, "without the motion between the two most points miss"
+    assert np.mean(without_motion) < 0.5, "without the motion between the two most points miss"
 
 
 STANDING = np.linalg.inv(BASE_FROM_CAMERA) @ BASE_FROM_LIDAR
@@ -105,8 +108,8 @@ def test_distortion_comes_into_the_calibration(tmp_path):
     bent = {"D": np.array([-0.2, 0.05, 0.001, 0.0, 0.0])}
     import_bag(write_bag(tmp_path / "bag", "ros2", info=bent), tmp_path / "out")
     data, frames = frames_of(tmp_path / "out")
-    assert frames[0].cameras[0].intrinsics[0, 0] != pytest.approx(70.0)
-    assert data.image(frames[0].cameras[0]).shape == (64, 96, 3)
+    assert frames[0].cameras[0].intrinsics[0, 0] != pytest.approx(FOCAL)
+    assert data.image(frames[0].cameras[0]).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
@@ -170,7 +173,7 @@ def test_a_damaged_bag_is_told(kind, tmp_path):
     bag = write_bag(tmp_path / NAMES[kind], kind)
     file = bag if kind == "ros1" else next(bag.glob("*.mcap"))
     whole = file.read_bytes()
-    for content in (b"", b"no bag at all", whole[: len(whole) // 3], whole[:100] + b"\xff" * 64 + whole[164:]):
+    for content in (b"", b"no bag at all", whole[: len(whole) // 3], b"\xff" * 64 + whole[64:]):
         file.write_bytes(content)
         with pytest.raises(DatasetError, match="cannot be read"):
             import_bag(bag, tmp_path / "out")

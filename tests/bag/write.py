@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-SPEED = 8.0  # m/s along x, and a curve
+SPEED, TURN = 8.0, 1.0  # m/s along x, and rad/s
 SWEEPS, IMAGES = 6, 10
 BEGIN = 1_700_000_000 * 10**9  # ns
 LIDAR_STEP, IMAGE_STEP, IMAGE_LATE = 100_000_000, 66_666_667, 21_000_000
-WIDTH, HEIGHT, FOCAL = 96, 64, 70.0
+WIDTH, HEIGHT, FOCAL = 480, 320, 350.0
 POSTS = np.array([[x, y, z] for x in range(6, 40, 4) for y in (-5.0, 5.0) for z in (0.5, 1.5, 2.5)])  # in odom
 BASE_FROM_LIDAR = np.array([[0, -1.0, 0, 0.4], [1, 0, 0, 0.1], [0, 0, 1, 1.9], [0, 0, 0, 1]])
 BASE_FROM_CAMERA = np.array([[0, 0, 1.0, 1.2], [-1, 0, 0, -0.2], [0, -1, 0, 1.4], [0, 0, 0, 1]])
@@ -25,7 +25,7 @@ def odom_from_base(time: int) -> np.ndarray:
     """Where the car is: it drives on and turns slowly."""
     seconds = (time - BEGIN) / 1e9
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_euler("z", 0.3 * seconds).as_matrix()
+    pose[:3, :3] = Rotation.from_euler("z", TURN * seconds).as_matrix()
     pose[:3, 3] = SPEED * seconds, 0.2 * seconds, 0
     return pose
 
