@@ -33,6 +33,7 @@ from pipelines.options import (
     PredictOptions,
     QueryOptions,
     ReportOptions,
+    SegmentOptions,
     TableOptions,
     TrainOptions,
     TuneOptions,
@@ -73,7 +74,9 @@ world_app = typer.Typer(no_args_is_help=True, help="The drive world: an embedded
 cache_app = typer.Typer(no_args_is_help=True, help="Look into and check a store of CLIP features.")
 vocab_app = typer.Typer(no_args_is_help=True, help="Class names as text embeddings.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Systems x splits x seeds, from the data set to a table.")
+data_app = typer.Typer(no_args_is_help=True, help="A recording of your own: bring it in, and look at it.")
 app.add_typer(world_app, name="world")
+app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(experiment_app, name="experiment")
@@ -125,6 +128,68 @@ def world_build(options: BuildWorldOptions, as_json: Json = False) -> None:
     settings = options.model_dump(exclude={"out", "camera_labels"})
     summary = build_world(options.out, **settings, write_camera_labels=options.camera_labels)
     show(summary, as_json)
+
+
+@data_app.command(
+    "import",
+    epilog=example(
+        "ovps data import drive.mcap --list",
+        "ovps data import drive.bag --out recordings/drive",
+        "ovps data import drive/ --out recordings/drive --points /lidar/points --camera /front/image_raw --every 5",
+    ),
+)
+def data_import(
+    bag: Annotated[Path, typer.Argument(help="A .bag or .mcap file, or the folder of a ROS 2 bag.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the recording, new or empty.")] = Path("recording"),
+    topics: Annotated[bool, typer.Option("--list", help="Only list the topics of the bag.")] = False,
+    points: Annotated[str | None, typer.Option(help="Topic of PointCloud2. Default: the only one.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Topic of images, again and again. Default: all that have a CameraInfo.")
+    ] = None,
+    world: Annotated[str | None, typer.Option(help="Frame that poses are in. Default: above what moves.")] = None,
+    intensity: Annotated[str, typer.Option(help="Field of the clouds.")] = "intensity",
+    apart_ms: Annotated[float, typer.Option(min=0, help="Use no image that is farther from its sweep.")] = 100.0,
+    every: Annotated[int, typer.Option(min=1, help="Only each so manieth sweep.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Sweeps at most.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a bag of ROS 1 or ROS 2 as a recording: every sweep with its nearest images, and where the vehicle was."""
+    from pipelines.bag import import_bag, list_topics
+
+    if topics:
+        found = list_topics(bag)
+        show({t.name: f"{t.type}, {t.messages:,} messages, {t.rate:.1f} a second" for t in found}, as_json)
+        return
+    summary = import_bag(
+        bag,
+        folder,
+        points=points,
+        cameras=tuple(camera or ()),
+        world=world,
+        intensity=intensity,
+        apart_ms=apart_ms,
+        every=every,
+        limit=limit,
+    )
+    show(summary, as_json)
+
+
+@data_app.command("check", epilog=example("ovps data check recordings/monday", "ovps data check . --frames 10 --json"))
+def data_check(
+    path: Annotated[Path, typer.Argument(help="A recording, laid out as docs/own_recording.md says.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of page and pictures. Default: PATH-check.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames to read and draw, evenly spaced.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Do its files hold together, and its points fit its images? Names likely mistakes. Exit code 3 if one is fatal."""
+    from ovps.errors import DatasetError
+    from pipelines.data_check import check
+
+    result = check(path, out=folder, count=frames)
+    show(result, as_json)
+    raise typer.Exit(DatasetError.exit_code if result.problems else 0)
 
 
 @app.command(
@@ -274,6 +339,7 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
         "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions --check",
+        "ovps predict --cache ./zarr --vocab vocab.safetensors --out clip-alone",
     )
 )
 @takes(PredictOptions)
@@ -294,6 +360,28 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
     summary = run_predict(**options.model_dump(exclude={"settings", "check"}), merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
+
+
+@app.command(
+    epilog=example(
+        'ovps segment recordings/monday --names "car, truck, person, road:stuff, tree:stuff=tree|bush"',
+        "ovps segment recordings/monday --run runs/nuscenes --limit 10 --out found",
+        "ovps segment recordings/monday/points/000012.pcd --encoder demo",
+    )
+)
+@takes(SegmentOptions)
+def segment(
+    options: SegmentOptions,
+    path: Annotated[Path, typer.Argument(help="A recording, or one of its point files.")],
+    as_json: Json = False,
+) -> None:
+    """Label a recording of your own, and draw it: precompute, predict and a page, in one command.
+
+    Without a run it takes the features of CLIP alone, which need no training.
+    """
+    from pipelines.segment import segment as run
+
+    show(run(path, options), as_json)
 
 
 @app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))

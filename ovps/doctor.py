@@ -24,10 +24,12 @@ from ovps.extras import installed
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
-EXTRAS = {
+EXTRAS = {  # of pyproject, and what for
     "nuscenes": "nuScenes' own scores",
     "driveworld": "the drive world",
-}  # of pyproject, and what for
+    "folder": "PCD and PLY files and lenses of recordings",
+    "ros": "ovps data import",
+}
 
 
 class Check(BaseModel):

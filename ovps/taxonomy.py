@@ -268,5 +268,5 @@ def _load(model, folder: str, name: str):
         raise ConfigError(
             f"not a valid {model.__name__.lower()}: {error}",
             path=str(source),
-            remedy=f"Mend it, or give one of: {', '.join(known)}",
+            remedy=f"Mend it (docs/{folder}.md), or give one of: {', '.join(known)}",
         ) from error

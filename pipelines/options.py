@@ -99,6 +99,7 @@ class PrecomputeOptions(ClipOptions, DataOptions):
         None, ge=1, description="Frames of a partition at most. Default: as many as a store allows."
     )
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
+    only: tuple[str, ...] = Field((), description="Only the frame of this token, again and again.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 
@@ -151,16 +152,21 @@ class TrainOptions(Options):
         return self.out or Path("runs") / f"{Path(self.config).stem}-{Path(self.system).stem}"
 
 
-class RunOptions(Options):
-    """A run, and the frames that it is asked about."""
+class CachedOptions(Options):
+    """Frames of a store that something is asked about."""
 
-    run: Path = Field(description="Folder of a training run.")
     cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
     subset: str = Field("val", description="The data set's own split.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
     backend: str | None = Field(
         None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
     )
+
+
+class RunOptions(CachedOptions):
+    """A run, and the frames that it is asked about."""
+
+    run: Path = Field(description="Folder of a training run.")
 
 
 Settings = Annotated[tuple[str, ...], Flag("--set")]
@@ -187,10 +193,12 @@ class TuneOptions(RunOptions):
     split: str | None = Field(None, description="Which classes are base. Default: the run's split.")
 
 
-class PredictOptions(RunOptions):
+class PredictOptions(CachedOptions):
     """Options of `ovps predict`."""
 
     command: ClassVar[str] = "predict"
+
+    run: Path | None = Field(None, description="Folder of a training run. Default: none, CLIP's features alone.")
 
     out: Path = Field(description="Folder to write.")
     vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
@@ -357,3 +365,22 @@ class ExportOptions(LookOptions):
     to_global: bool = Field(
         False, description="Points in the data set's global frame, in which frames of a scene lie over one another."
     )
+
+
+class SegmentOptions(Options):
+    """Options of `ovps segment`, besides the recording."""
+
+    command: ClassVar[str] = "segment"
+
+    run: Path | None = Field(None, description="Folder of a training run. Default: none, CLIP's features alone.")
+    names: str | None = Field(
+        None,
+        description='Classes to choose from, "car, tree:stuff=tree|bush", or a file of them. Default: its taxonomy.',
+    )
+    out: Path | None = Field(None, description="Folder to write. Default: RECORDING-segments.")
+    encoder: str | None = Field(None, description=f"As for precompute. Default: the run's, or {defaults.ENCODER}.")
+    weights: str | None = Field(None, description="Of the encoder, as for precompute.")
+    grid: str | None = Field(None, description="As for precompute. Default: the run's, or one that fits the points.")
+    limit: int | None = Field(None, ge=1, description="Only the first frames.")
+    workers: int = Field(0, ge=0, description="dask worker processes; 0: none.")
+    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")

@@ -2,6 +2,7 @@
 
 ovps predict --run runs/driveworld --cache ./zarr --out predictions
 ovps predict --run runs/driveworld --cache ./zarr --out predictions --vocab vocab.safetensors
+ovps predict --cache ./zarr --out predictions --vocab vocab.safetensors             # no run: CLIP's features alone
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class PredictSummary:
 
 
 def predict(
-    run: Path,
+    run: Path | None,
     cache: Path,
     out: Path,
     *,
@@ -85,11 +86,12 @@ def predict(
     A folder holds one set of predictions. The same again are written over those that are there.
 
     Args:
-        run: folder of a training run.
+        run: folder of a training run; None: points are named by the CLIP features of the cache alone, and those that no
+            camera sees are not.
         cache: a store of the same CLIP; labels are not looked at.
         out: folder, made if missing.
-        vocabulary: None: the data set's own classes, in the submission format that its taxonomy names, if it names one;
-            else plain arrays.
+        vocabulary: None: the data set's own classes, in the submission format that its taxonomy names, if it names one
+            and is the one that the run was trained on; else plain arrays.
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
         merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
@@ -110,7 +112,8 @@ def predict(
         )
     frames = frames_of(session.store, subset)
     taxonomy = session.run.taxonomy
-    form: Format = "submission" if session.own_vocabulary and taxonomy.submission else "arrays"
+    own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256
+    form: Format = "submission" if own_classes and taxonomy.submission else "arrays"
     begin = time.perf_counter()
     check_free(out)
     about = _about(session, subset, fill, form)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.synthetic_store import write_synthetic_store
 
 # as if the extras were not installed
 WITHOUT = """
 import sys
-EXTRAS = {"nuscenes", "pyquaternion", "trimesh", "embreex", "MinkowskiEngine"}
-sys.modules.update(dict.fromkeys(EXTRAS))
+EXTRAS = {
+    *("nuscenes", "pyquaternion", "trimesh", "embreex", "MinkowskiEngine"),
+    *("pypcd4", "plyfile", "cv2", "rosbags", "viser", "laspy"),
+}
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in EXTRAS:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
 """
 
 
@@ -61,8 +70,12 @@ def test_nuscenes_is_read_without_its_devkit(mini_nuscenes):
     assert done.stdout.split() == ["4"]
 
 
-def test_a_command_that_needs_an_extra_names_it():
-    done = _run("from ovps.cli import main; main()", "world", "build", "--out", "never")
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(["world", "build", "--out", "never"], "driveworld"), (["data", "import", "drive.bag", "--list"], "ros")],
+)
+def test_a_command_that_needs_an_extra_names_it(command, extra):
+    done = _run("from ovps.cli import main; main()", *command)
     assert done.returncode == 8, done.stderr
-    assert 'pip install "ovps[driveworld]"' in " ".join(done.stderr.split())
+    assert f'pip install "ovps[{extra}]"' in " ".join(done.stderr.split())
     assert "is not installed" in done.stderr

@@ -65,7 +65,8 @@ def test_only_what_lies_beside_is_free(places, tmp_path, monkeypatch, place, fre
 def test_every_command_that_writes_refuses(places, store, mini_nuscenes):
     """Before anything is written: a run in a store's folder would take its vocabulary away."""
     before = sorted(p for root in (*places.values(), store) for p in root.rglob("*"))
-    data = {"dataset": "nuscenes", "dataroot": mini_nuscenes, "version": "v1.0-trainval", "encoder": "demo", "workers": 0}
+    data = {"dataset": "nuscenes", "dataroot": mini_nuscenes, "version": "v1.0-trainval"}
+    data |= {"encoder": "demo", "workers": 0}
     for write in (
         lambda: train(TrainOptions(cache=store, out=store)),
         lambda: train(TrainOptions(cache=store, out=places["nuscenes"])),

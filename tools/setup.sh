@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-venv=${VENV:-.venv} extras=${EXTRAS:-dev,nuscenes,driveworld,minkowski} constraints=${CONSTRAINTS:-constraints.txt}
+venv=${VENV:-.venv} extras=${EXTRAS:-dev,nuscenes,driveworld,minkowski,ros} constraints=${CONSTRAINTS:-constraints.txt}
 cache=${OVPS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ovps}
 
 "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from ovps import plugins
 from ovps.datasets.protocol import Dataset
@@ -13,6 +14,7 @@ GROUP = "ovps.datasets"
 BUILT_IN = {
     "nuscenes": "ovps.datasets.nuscenes:DATASET",
     "semantickitti": "ovps.datasets.semantickitti:DATASET",
+    "folder": "ovps.datasets.folder:DATASET",
 }
 
 
@@ -24,6 +26,16 @@ def get(name: str) -> Dataset:
         SetupError: it cannot be imported.
     """
     return plugins.find(GROUP, name, BUILT_IN)
+
+
+def at(name: str, root: Path) -> Dataset:
+    """A data set by name as it is in a folder, where its classes may lie: by its method `at`, if it has one.
+
+    Raises:
+        ConfigError, SetupError: as `get`.
+    """
+    data: Any = get(name)
+    return data.at(root) if hasattr(data, "at") else data
 
 
 def names() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The contract of a data set: where its frames and files are, which classes it has, how its LiDAR sees.
 
-nuScenes and SemanticKITTI are built in; another package adds one by an entry point in the group `ovps.datasets` that
-leads to an object like it. See docs/add_a_data_set.md.
+nuScenes, SemanticKITTI and recordings in a folder are built in; another package adds one by an entry point in the group
+`ovps.datasets` that leads to an object like them. See docs/add_a_data_set.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ class Dataset(Protocol):
 
     Only `frames` may read tables. The readers need nothing but the record it made, so that workers, which get frames
     one by one, do without the tables; heavy imports belong into `frames` too.
+
+    One whose classes or beams differ from folder to folder also has a method `at(root)`, which gives the data set of
+    that folder.
 
     Attributes:
         name: of the entry point; stores name the data set by it.

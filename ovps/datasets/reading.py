@@ -50,13 +50,13 @@ def read_float32_rows(path: str, columns: int, token: str, again: str) -> NDArra
     Raises:
         FrameError: missing, unreadable, something else, cut off, empty, unfinished, or with NaN or infinity.
     """
-    raw = _read("point file", path, token, again)
+    raw = read_bytes("point file", path, token, again)
     row_bytes = 4 * columns
 
     def refused(message: str, remedy: str = again) -> FrameError:
         return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
 
-    found = _recognised(raw)
+    found = recognised(raw)
     if found:
         raise refused(f"is {found}")
     if len(raw) % row_bytes:
@@ -105,8 +105,8 @@ def read_uint32(path: str, token: str, again: str) -> NDArray[np.uint32]:
     Raises:
         FrameError: missing, unreadable, something else, empty, or cut off.
     """
-    raw = _read("label file", path, token, again)
-    found = _recognised(raw)
+    raw = read_bytes("label file", path, token, again)
+    found = recognised(raw)
     if found or len(raw) % 4:
         reason = f"is {found}" if found else f"is cut off: {len(raw)} bytes are not a multiple of 4"
         raise FrameError(f"the label file {reason}", path=path, frame=token, remedy=again)
@@ -119,7 +119,7 @@ def read_npz_uint16(path: str, token: str, again: str) -> NDArray[np.uint16]:
     Raises:
         FrameError: missing, unreadable, damaged, without `data`, too large, or of another shape or type.
     """
-    raw = _read("label file", path, token, again)
+    raw = read_bytes("label file", path, token, again)
     try:
         with np.load(BytesIO(raw), allow_pickle=False) as archive:
             size = archive.zip.getinfo("data.npy").file_size
@@ -127,7 +127,7 @@ def read_npz_uint16(path: str, token: str, again: str) -> NDArray[np.uint16]:
                 raise ValueError(f"it unpacks to {size:,} bytes, no sweep has so many labels")
             labels = archive["data"]
     except _NO_LABELS as error:
-        found = _recognised(raw)
+        found = recognised(raw)
         reason = f"it is {found}" if found and not found.startswith("a zip") else str(error).strip("'\"")
         raise FrameError(f"the label file cannot be read: {reason}", path=path, frame=token, remedy=again) from error
     if labels.dtype != np.uint16 or labels.ndim != 1:
@@ -150,7 +150,7 @@ def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
             colours that are neither grey nor RGB, transparent, turned by its EXIF, or of several pictures.
     """
     path, what = camera.image_path, f"image of {camera.channel}"
-    raw = _read(what, path, None, again)
+    raw = read_bytes(what, path, None, again)
     try:
         with Image.open(BytesIO(raw)) as image:
             _check_picture(image, camera)  # before anything is decoded
@@ -159,7 +159,7 @@ def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         raise FrameError(f"the {what} is too large: {error}", path=path, remedy=_AS_SHIPPED) from error
     except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError) as error:  # all mean damaged
-        found = _recognised(raw)
+        found = recognised(raw)
         reason = f"it is {found}" if found else str(error)
         raise FrameError(f"the {what} is damaged: {reason}", path=path, remedy=again) from error
     if unfinished:  # the decoder fills the rest with grey
@@ -177,6 +177,12 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
         raise refused(f"has more than 8 bits a pixel (mode {image.mode})", _EIGHT_BITS)
     if image.mode not in _COLOURS:
         raise refused(f"has the colours {image.mode}, expected grey or RGB", _EIGHT_BITS)
+    wrong_size = (
+        f"is {image.width}x{image.height} pixels, its calibration is for {camera.width}x{camera.height}",
+        _AS_SHIPPED,
+    )
+    if sorted(image.size) != sorted((camera.width, camera.height)):  # first: what follows may decode all of it
+        raise refused(*wrong_size)
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a JPEG with previews behind it
         raise refused(f"holds {getattr(image, 'n_frames', 1)} pictures", "Save one picture a file" + SKIP)
     turned = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -187,10 +193,7 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
             "Turn the pixels so that they fit the calibration, and remove the tag" + SKIP,
         )
     if image.size != (camera.width, camera.height):
-        raise refused(
-            f"is {image.width}x{image.height} pixels, its calibration is for {camera.width}x{camera.height}",
-            _AS_SHIPPED,
-        )
+        raise refused(*wrong_size)
 
 
 def _opaque(image: Image.Image, camera: Camera) -> Image.Image:
@@ -211,7 +214,12 @@ def _ends_in_zeros(raw: bytes) -> bool:
     return len(content) < len(raw) and not content.endswith(b"\xff\xd9")
 
 
-def _read(what: str, path: str, token: str | None, again: str) -> bytes:
+def read_bytes(what: str, path: str, token: str | None, again: str) -> bytes:
+    """Read a whole file; `what` names it in errors.
+
+    Raises:
+        FrameError: missing, a folder, unreadable or empty.
+    """
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -230,6 +238,6 @@ def _read(what: str, path: str, token: str | None, again: str) -> bytes:
     return raw
 
 
-def _recognised(raw: bytes) -> str | None:
-    """What a file is, where it is none of ours."""
+def recognised(raw: bytes) -> str | None:
+    """Tell by its first bytes what a file is, where it is none of ours; None if they say nothing."""
     return next((name for start, name in _STARTS.items() if raw.startswith(start)), None)

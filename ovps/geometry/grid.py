@@ -140,6 +140,21 @@ class Grid(BaseModel):
         return points
 
 
+def fitting_grid(xyz: NDArray[np.floating]) -> Grid:
+    """Choose a cylinder that holds nearly all of some points (N, 3), metres, with cells as large as the default's.
+
+    Its radius is that of the nearest 99.5 % of the points, rounded up to 10 m; its height leaves out a thousandth below
+    and above, and is rounded to whole metres. It is never smaller than the default, so that networks see as much.
+    """
+    default = Grid.parse("cylinder")
+    rho = np.quantile(np.hypot(xyz[:, 0], xyz[:, 1]), 0.995)
+    low, high = np.quantile(xyz[:, 2], [0.001, 0.999])
+    reach = max(math.ceil(rho / 10) * 10, int(default.high[0]))
+    bottom, top = min(math.floor(low), int(default.low[2])), max(math.ceil(high), int(default.high[2]))
+    rings, layers = round(reach / default.cell[0]), round((top - bottom) / default.cell[2])
+    return Grid.parse(f"cylinder:{rings}x{default.shape[1]}x{layers}:rho=0..{reach},z={bottom}..{top}")
+
+
 def voxelise(xyz: NDArray[np.floating], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The occupied cells and each point's place among them.
 

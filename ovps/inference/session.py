@@ -13,6 +13,7 @@ from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
+from ovps.inference.clip_alone import clip_alone
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.prediction import FramePrediction
 from ovps.machine import use_own_cores
@@ -21,7 +22,7 @@ from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.taxonomy import Split, load_split
-from ovps.training.config import load_config
+from ovps.training.config import default_config, load_config
 from ovps.training.run import CONFIG, Run, load_run, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary
 
@@ -59,7 +60,7 @@ class Session:
 
 
 def open_session(
-    run: Path,
+    run: Path | None,
     cache: Path,
     *,
     vocabulary: Path | None = None,
@@ -70,6 +71,8 @@ def open_session(
     backend: str | None = None,
 ) -> Session:
     """Load a run, a cache and a vocabulary, and check that they belong together.
+
+    Without a run the CLIP features of the cache answer by themselves.
 
     Args:
         device: None: a GPU if there is one.
@@ -83,7 +86,8 @@ def open_session(
     """
     use_own_cores()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    loaded, store = load_run(run, place, backend), Store.open(cache)
+    store = Store.open(cache)
+    loaded = clip_alone(store) if run is None else load_run(run, place, backend)
     loaded.check_cache(store.provenance, cache)
     chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)
@@ -99,8 +103,8 @@ def open_session(
     )
 
 
-def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:
-    """Read the `merge` and `classifier` settings of a run, and change them by `key.sub=value`.
+def inference_settings(run: Path | None, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:
+    """Read the `merge` and `classifier` settings of a run, the defaults of none, and change them by `key.sub=value`.
 
     Raises:
         CheckpointError: no run, or a damaged one.
@@ -112,6 +116,9 @@ def inference_settings(run: Path, overrides: Sequence[str]) -> tuple[MergeConfig
             f"{', '.join(trained)} changes what is learned",
             remedy="Set merge.* and classifier.* here, others in training",
         )
+    if run is None:
+        config = default_config(overrides)
+        return config.merge, config.classifier
     load_settings(run)  # says so if there is none
     config = load_config(str(run / CONFIG), overrides)
     return config.merge, config.classifier

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovps.evaluation.panoptic_quality import CLASSES
 from ovps.inference.segments import segments
-from ovps.taxonomy import Taxonomy
+from ovps.taxonomy import Taxonomy, name_key
 
 DIM = (70, 76, 84)  # points that a panel is not about
 UNLABELLED_COLOUR = (48, 52, 58)
@@ -23,6 +24,19 @@ def class_colours(semantic: NDArray[np.integer], taxonomy: Taxonomy) -> NDArray[
     for c in taxonomy.classes:
         table[c.id] = visible(c.color)
     return table[semantic]
+
+
+def entry_colours(names: Sequence[str], taxonomy: Taxonomy) -> NDArray[np.uint8]:
+    """Give colours (E + 1, 3) to entries of a vocabulary, the last of them to what has none.
+
+    An entry that is named after a class has the class's colour, any other a hue of its own.
+    """
+    colours = _hues(len(names))
+    for row, name in enumerate(names):
+        found = taxonomy.by_key.get(name_key(name))
+        if found is not None:
+            colours[row] = visible(found.color)
+    return np.concatenate([colours, np.array([UNLABELLED_COLOUR], np.uint8)])
 
 
 def visible(colour: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -80,4 +94,5 @@ def _things(
 
 def _hues(count: int) -> NDArray[np.uint8]:
     shades = [colorsys.hls_to_rgb(i * _GOLDEN % 1, 0.58 + 0.1 * (i % 3 - 1), 0.85) for i in range(count)]
-    return np.array([visible((round(255 * r), round(255 * g), round(255 * b))) for r, g, b in shades], np.uint8)
+    hues = [visible((round(255 * r), round(255 * g), round(255 * b))) for r, g, b in shades]
+    return np.array(hues, np.uint8).reshape(-1, 3)

@@ -10,6 +10,7 @@ BUILT_IN = {
     "queries": "ovps.systems.queries:SYSTEM",
     "closed_set": "ovps.systems.closed_set:SYSTEM",
     "voxels": "ovps.systems.openscene:SYSTEM",
+    "clip": "ovps.systems.clip_alone:SYSTEM",
 }
 
 

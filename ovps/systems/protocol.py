@@ -1,8 +1,8 @@
 """The contract of a system: what is trained, how it answers, what of its answer is tuned.
 
-The built-in ones are `queries` (the method, and the paper's baseline), `closed_set` and `voxels`; another package adds
-one by an entry point in the group `ovps.systems` that leads to an object like these. A YAML file of
-`ovps/configs/systems` names one of them (`system`) and sets what it trains with.
+The built-in ones are `queries` (the method, and the paper's baseline), `closed_set`, `voxels`, and `clip`, which learns
+nothing; another package adds one by an entry point in the group `ovps.systems` that leads to an object like these. A
+YAML file of `ovps/configs/systems` names one of them (`system`) and sets what it trains with.
 """
 
 from __future__ import annotations

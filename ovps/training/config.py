@@ -102,6 +102,18 @@ def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig
     return validate_config(values, source=name_or_file, overrides=overrides)
 
 
+def default_config(overrides: Sequence[str] = ()) -> TrainConfig:
+    """Give the defaults with overrides on top, for what answers without a training.
+
+    Raises:
+        ConfigError: an unknown key, a value that does not fit.
+    """
+    values: dict[str, Any] = {"steps": 1}
+    for override in overrides:
+        _set(values, override)
+    return validate_config(values, source="--set")
+
+
 def stated_settings(name_or_file: str) -> dict[str, Any]:
     """Read what a config states itself, defaults left out, as dotted names and plain values.
 

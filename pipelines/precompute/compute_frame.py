@@ -193,7 +193,7 @@ def _earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
 
 
 def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
-    fault = _cloud_fault(cloud)
+    fault = cloud_fault(cloud)
     if fault:
         raise FrameError(
             fault,
@@ -264,7 +264,7 @@ def smallest_codec(frame: Frame, tools: Tools) -> str:
     return codecs.smallest(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
 
 
-def _cloud_fault(cloud: PointCloud) -> str | None:
+def cloud_fault(cloud: PointCloud) -> str | None:
     """What a sweep cannot be; None if nothing is wrong with it."""
     if len(cloud) == 0:
         return "the sweep has no points"

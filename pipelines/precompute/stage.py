@@ -157,6 +157,16 @@ def frames_of(options: Resolved) -> list[Frame]:
     asked = {"sweeps": options.sweeps} if options.sweeps else {}
     frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets, **asked)
     check_unique(frames)
+    if options.only:
+        unknown = sorted(set(options.only) - {frame.token for frame in frames})
+        if unknown:
+            raise DatasetError(
+                "no such frame in these splits",
+                path=options.dataroot,
+                frame=unknown[0],
+                remedy="Check --only and --split",
+            )
+        frames = [frame for frame in frames if frame.token in options.only]
     frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
     if not frames:
         raise DatasetError(
@@ -200,7 +210,7 @@ def _check_outcome(
 
 def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     """Prepare what the workers need, and what the store says about itself. Loads CLIP, to hash its weights."""
-    device, dataset = options.device, datasets.get(options.dataset)
+    device, dataset = options.device, datasets.at(options.dataset, options.dataroot)
     encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None
     job = Job(
@@ -220,8 +230,8 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         thumbnails=options.thumbnails,
         sweeps=options.sweeps,
     )
-    # val has no say in how the features that are trained on are rounded
-    first = [frame for frame in frames if frame.subset == options.subsets[0]]
+    # val has no say in how the features that are trained on are rounded; it may be all there is
+    first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
     if options.codec is None:
         job = replace(job, codec=_choose_codec(job, first))
     job = replace(job, state=codec_state(job, first))
@@ -265,7 +275,7 @@ def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
         check_provenance(options.out, provenance)
         return
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
-    taxonomy = datasets.get(job.dataset).taxonomy
+    taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
     create_store(options.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 

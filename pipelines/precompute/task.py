@@ -169,7 +169,7 @@ def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
 
 def tools_of(job: Job) -> Tools:
     """The tools of a job; CLIP is loaded once per process."""
-    dataset = datasets.get(job.dataset)
+    dataset = datasets.at(job.dataset, job.dataroot)
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
     if encoder.weights.sha256 != job.weights_sha256:
         raise WeightsError(

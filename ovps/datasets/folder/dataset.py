@@ -1,0 +1,317 @@
+"""A recording of one's own as `ovps.datasets.protocol.Dataset`. docs/own_recording.md says how it is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.datasets.folder.calibration import SENSOR, Calibration, PointFiles, inverse, load_calibration
+from ovps.datasets.folder.layout import (
+    IMAGES,
+    LABELS,
+    Reading,
+    Scene,
+    Sweep,
+    find_scenes,
+)
+from ovps.datasets.folder.point_files import check_size, read_points
+from ovps.datasets.folder.undistort import pinhole, undistort
+from ovps.datasets.reading import SKIP, read_bytes, read_rgb
+from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.frame import Camera, Frame, PointCloud
+from ovps.geometry.visibility import Occlusion
+from ovps.taxonomy import Taxonomy, load_taxonomy
+
+TAXONOMY = "taxonomy.yaml"
+STREET = "street"  # the words for a recording without a taxonomy
+VERSION = "1"  # of the layout
+SUBSET = "val"  # of scenes that no split names
+_AGAIN = "Copy or record the file again" + SKIP
+_LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz" + SKIP
+_LABELS_BYTES = 2**28
+_NAME_BYTES = 200  # of a token: file names hold 255, with an ending
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedCamera(Camera):
+    """A camera as a pinhole has it, and how its stored images become that: all that a worker needs."""
+
+    calibration_path: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedFrame(Frame):
+    """A frame whose files are read as its calibration file says."""
+
+    calibration_path: str = ""
+
+
+class Folder:
+    """Recordings in one folder; `at` gives that of a certain folder, whose classes are its own."""
+
+    name = "folder"
+    default_version = VERSION
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
+
+    def at(self, root: Path) -> Folder:
+        """Give the data set of a folder, with the taxonomy and the beams that its files name."""
+        return Folder(root)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The recording's own classes (`taxonomy.yaml`), else the words of a street, which no label is of.
+
+        Raises:
+            ConfigError: not a taxonomy.
+        """
+        own = own_taxonomy(self._root) if self._root else None
+        return own or load_taxonomy(STREET)
+
+    @cached_property
+    def occlusion(self) -> Occlusion:
+        """When a point counts as hidden, by the calibration of the recording, or of its first scene.
+
+        Raises:
+            DatasetError: no such file, or not a calibration.
+        """
+        if self._root is None:
+            return Occlusion()
+        first = find_scenes(self._root)[0]
+        return load_calibration(first.calibration).occlusion
+
+    def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+        """List the frames of some splits, scene after scene; scenes that no split names are in `val`.
+
+        Raises:
+            DatasetError: files that are missing or do not go together; the message names the first.
+        """
+        if version != VERSION:
+            raise DatasetError(
+                f"no version {version!r} of the layout", path=root, remedy=f"Leave out --version: it is {VERSION}"
+            )
+        root = Path(root).absolute()
+        frames: list[Frame] = []
+        scenes = find_scenes(root)
+        self._check_splits(root, scenes)
+        for scene in scenes:
+            calibration = load_calibration(scene.calibration)
+            subset = next((name for name, members in calibration.splits.items() if scene.name in members), SUBSET)
+            if subset in subsets:
+                _check_scene(root, scene, calibration)
+                frames += [_frame(scene, sweep, calibration, subset, index) for index, sweep in enumerate(scene.sweeps)]
+        return frames
+
+    def subsets(self, root: Path) -> tuple[str, ...]:
+        """List the splits that its scenes are in, in order.
+
+        Raises:
+            DatasetError: as `frames`.
+        """
+        splits = [load_calibration(path).splits for path in {scene.calibration for scene in find_scenes(root)}]
+        return tuple(dict.fromkeys([*(name for split in splits for name in split), SUBSET]))
+
+    def points(self, frame: Frame) -> PointCloud:
+        """Read a sweep, in metres, in the frame that the calibration file names.
+
+        Raises:
+            FrameError: as `ovps.datasets.folder.point_files.read_points`.
+        """
+        return self._read_points(frame)[0]
+
+    def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
+        """Read the labels (N,) uint32 of the points that are kept; None where the recording has none.
+
+        Raises:
+            FrameError: missing, damaged, no whole numbers, or another number than the point file has points.
+        """
+        if frame.labels_path is None:
+            return None
+        labels = _read_labels(frame.labels_path, frame.token)
+        kept = self._read_points(frame)[1]
+        if len(labels) != len(kept):
+            raise FrameError(
+                f"{len(labels)} labels for {len(kept)} points of {frame.points_path}",
+                path=frame.labels_path,
+                frame=frame.token,
+                remedy=_LABELS,
+            )
+        return labels[kept]
+
+    def image(self, camera: Camera) -> NDArray[np.uint8]:
+        """Read an image as RGB (height, width, 3) uint8, without the distortion of its lens.
+
+        Raises:
+            FrameError: missing or damaged, of another size than its calibration, or with pixels that have no one
+                reading as 8-bit RGB.
+        """
+        assert isinstance(camera, RecordedCamera)
+        model = load_calibration(Path(camera.calibration_path)).cameras[camera.channel]
+        return undistort(read_rgb(camera, _AGAIN), model)
+
+    @staticmethod
+    def _read_points(frame: Frame) -> tuple[PointCloud, NDArray[np.bool_]]:
+        assert isinstance(frame, RecordedFrame)
+        calibration = load_calibration(Path(frame.calibration_path))
+        how: PointFiles = calibration.points
+        return read_points(frame.points_path, frame.token, how, calibration.between(how.frame, calibration.lidar))
+
+    @staticmethod
+    def _check_splits(root: Path, scenes: Sequence[Scene]) -> None:
+        """Every split of the recording's own file names scenes that are there."""
+        for path in {scene.calibration for scene in scenes}:
+            named = {name for members in load_calibration(path).splits.values() for name in members}
+            unknown = sorted(named - {scene.name for scene in scenes})
+            if unknown:
+                raise DatasetError(
+                    f"`splits` name {', '.join(unknown)}, which are no scenes",
+                    path=path,
+                    remedy=f"There are: {', '.join(scene.name for scene in scenes)}",
+                )
+
+
+DATASET = Folder()
+
+
+def own_taxonomy(root: Path) -> Taxonomy | None:
+    """Read the taxonomy of a recording; None if it has none.
+
+    Raises:
+        ConfigError: not a taxonomy, or one that names a submission format of a data set.
+    """
+    path = Path(root) / TAXONOMY
+    if not path.exists():
+        return None
+    taxonomy = load_taxonomy(str(path))
+    if taxonomy.submission is not None:
+        raise ConfigError(
+            "names the submission format of a data set", path=path, remedy="Leave `submission` out: plain arrays"
+        )
+    return taxonomy
+
+
+def _check_scene(root: Path, scene: Scene, calibration: Calibration) -> None:
+    """Cameras, labels and poses of a scene are those that the calibration file speaks of."""
+    found = {camera for sweep in scene.sweeps for camera in sweep.images}
+    unknown = sorted(found - calibration.cameras.keys())
+    if unknown:
+        raise DatasetError(
+            f"scene {scene.name} has images of {', '.join(unknown)}, of which the calibration file says nothing",
+            path=scene.calibration,
+            remedy=f"Add it under `cameras` and `transforms`, or move its folder out of {scene.folder / IMAGES}",
+        )
+    if not found:
+        raise DatasetError(
+            f"scene {scene.name} has no images: CLIP sees nothing without",
+            path=scene.folder / IMAGES,
+            remedy=f"Put images into {IMAGES}/CAMERA: there are {', '.join(calibration.cameras)}",
+        )
+    labelled = next((sweep for sweep in scene.sweeps if sweep.labels), None)
+    if labelled is not None and own_taxonomy(root) is None:
+        raise DatasetError(
+            "labels, and nothing says what they mean",
+            path=root / TAXONOMY,
+            remedy=f"Write a taxonomy (docs/taxonomies.md), or move the folder `{LABELS}` away",
+        )
+    if scene.sweeps[0].points.world_from is not None and calibration.poses_of is None:
+        raise DatasetError(
+            "readings.csv has poses, and nothing says of what",
+            path=scene.calibration,
+            remedy=f"Add `poses_of:` the frame that they are of, or `{SENSOR}` if each is of its own sensor",
+        )
+
+
+def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, index: int) -> RecordedFrame:
+    token = f"{scene.name}.{sweep.name}"
+    if len(token.encode()) > _NAME_BYTES:
+        raise DatasetError(
+            f"scene and sweep have names of {len(token.encode())} bytes together, files are named after them",
+            path=sweep.points.file,
+            remedy=f"Rename them, {_NAME_BYTES} bytes are room enough",
+        )
+    lidar = calibration.lidar
+    world = _world_from(sweep.points, lidar, lidar, calibration)
+    cameras = []
+    for name, model in calibration.cameras.items():
+        reading = sweep.images.get(name)
+        if reading is None:
+            continue
+        try:
+            fx, fy, cx, cy = pinhole(model)
+        except ValueError as error:
+            raise DatasetError(
+                f"camera {name}: {error}", path=scene.calibration, remedy="Check `model` and `distortion`"
+            ) from error
+        camera_from_lidar = calibration.between(lidar, name)
+        if reading.world_from is not None:
+            camera_from_lidar = inverse(_world_from(reading, name, lidar, calibration)) @ world
+        cameras.append(
+            RecordedCamera(
+                channel=name,
+                image_path=str(reading.file),
+                width=model.width,
+                height=model.height,
+                intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
+                camera_from_lidar=camera_from_lidar,
+                timestamp_us=reading.time_us,
+                calibration_path=str(scene.calibration),
+            )
+        )
+    return RecordedFrame(
+        dataset=Folder.name,
+        version=VERSION,
+        subset=subset,
+        scene=scene.name,
+        token=token,
+        index=index,
+        timestamp_us=sweep.points.time_us,
+        points_path=str(sweep.points.file),
+        labels_path=str(sweep.labels) if sweep.labels else None,
+        cameras=tuple(cameras),
+        global_from_lidar=world,
+        calibration_path=str(scene.calibration),
+    )
+
+
+def _world_from(reading: Reading, frame: str, lidar: str, calibration: Calibration) -> NDArray[np.float64]:
+    """`world_from_frame` (4, 4) at the time of a reading; the LiDAR's frame is the world where no pose is known.
+
+    A pose of `sensor` is that of the camera's own frame, and of the frame that the point files are in.
+    """
+    if reading.world_from is None:
+        return calibration.between(frame, lidar)
+    of = calibration.poses_of
+    if of == SENSOR:
+        of = calibration.points.frame if frame == lidar else frame
+    assert of is not None
+    return reading.world_from @ calibration.between(frame, of)
+
+
+def _read_labels(path: str, token: str) -> NDArray[np.uint32]:
+    raw = read_bytes("label file", path, token, _AGAIN)
+    try:
+        content = np.load(BytesIO(raw), allow_pickle=False)
+        if isinstance(content, np.lib.npyio.NpzFile):
+            check_size(content.zip, _LABELS_BYTES)
+            (name,) = content.files
+            content = content[name]
+    except Exception as error:  # numpy and zipfile have no common base for what damaged bytes lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FrameError(f"the label file cannot be read: {reason}", path=path, frame=token, remedy=_LABELS) from error
+    if content.ndim != 1 or content.dtype.kind not in "iu" or (content.size and int(content.min()) < 0):
+        raise FrameError(
+            f"labels are {content.dtype} of shape {content.shape}, expected whole numbers (N,) of 0 and more",
+            path=path,
+            frame=token,
+            remedy=_LABELS,
+        )
+    if content.size and int(content.max()) >= 2**32:
+        raise FrameError(f"a label of {content.max()}, 32 bits hold less", path=path, frame=token, remedy=_LABELS)
+    return content.astype(np.uint32)

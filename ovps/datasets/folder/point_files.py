@@ -1,0 +1,198 @@
+"""Point files of a recording: .bin, .npy, .npz, .pcd and .ply to coordinates and intensities. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from io import BufferedReader, BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.datasets.folder.calibration import PointFiles
+from ovps.datasets.reading import SKIP, read_bytes, recognised
+from ovps.errors import FrameError
+from ovps.extras import extra
+from ovps.frame import PointCloud
+
+AGAIN = "Copy or record the file again" + SKIP
+_BYTES = 2**30  # of a sweep, unpacked: a hundred times the largest
+_COLUMNS = "Say how point files are read under `points` of the calibration file"
+_DROP = "Set `invalid: drop` under `points` of the calibration file, or leave such points and their labels out"
+
+Fields = Mapping[str, NDArray]
+# whatever the readers raise for bytes that are not of their format
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, IndexError, MemoryError, RuntimeError, AttributeError),
+    *(OverflowError, zipfile.BadZipFile, zlib.error, SyntaxError),
+)
+
+
+class _Refused(ValueError):
+    """A file of the right format that is not as the calibration file says."""
+
+
+def read_points(
+    path: str, token: str, how: PointFiles, into_from_frame: NDArray[np.float64]
+) -> tuple[PointCloud, NDArray[np.bool_]]:
+    """Read a sweep and bring it into its frame.
+
+    Args:
+        how: the columns, and what is done with invalid points.
+        into_from_frame: (4, 4) float64, metres, from the frame that the file is in to the one that points are used in.
+
+    Returns:
+        The points that are kept, and which of the file's rows (N,) bool these are.
+
+    Raises:
+        FrameError: missing, damaged, without the columns that are named, with NaN or infinity that is not to be
+            dropped, with intensities beyond their maximum, or of a format that is not read.
+    """
+    fields = _read(path, token, how)
+    xyz = np.stack([np.asarray(fields[name], np.float64) for name in "xyz"], axis=1)
+    intensity = fields.get(how.intensity)
+    light = np.zeros(len(xyz)) if intensity is None else np.asarray(intensity, np.float64)
+    good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
+
+    def refused(message: str, remedy: str) -> FrameError:
+        return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy + SKIP)
+
+    if how.invalid == "drop":
+        good &= xyz.any(axis=1)
+    elif not good.all():
+        first = int((~good).argmax())
+        raise refused(
+            f"has {(~good).sum()} of {len(xyz)} points with NaN or infinity, the first is point {first}", _DROP
+        )
+    if not good.any():
+        raise refused("has no valid point", "Record the sweep again")
+    light = light[good] / how.intensity_max
+    if light.min() < 0 or light.max() > 1:
+        low, high = light.min() * how.intensity_max, light.max() * how.intensity_max
+        raise refused(
+            f"has intensities of {low:g} to {high:g}, expected 0 to {how.intensity_max:g}",
+            "Set `intensity_max` under `points` of the calibration file to what a full intensity is written as (often"
+            " 255), or name the right column",
+        )
+    placed = xyz[good] @ into_from_frame[:3, :3].T + into_from_frame[:3, 3]
+    return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
+
+
+def _read(path: str, token: str, how: PointFiles) -> Fields:
+    suffix = Path(path).suffix.lower()
+    raw = read_bytes("point file", path, token, AGAIN)
+    remedy = AGAIN
+    try:
+        fields = READERS[suffix](path, raw, how)
+        lacking = [name for name in "xyz" if name not in fields]
+        if lacking:
+            raise _Refused(f"it has no {', '.join(lacking)}, but {', '.join(fields) or 'nothing'}")
+        shapes = {np.shape(fields[name]) for name in ("x", "y", "z", how.intensity) if name in fields}
+        kinds = {np.asarray(fields[name]).dtype.kind for name in ("x", "y", "z", how.intensity) if name in fields}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not kinds <= set("fiu"):
+            raise _Refused(f"its columns have the shapes {sorted(shapes)} and kinds {sorted(kinds)}")
+        return fields
+    except _Refused as error:
+        remedy, reason = _COLUMNS + SKIP, str(error)
+    except _DAMAGED as error:
+        found = recognised(raw)
+        expected = {".npy": "an .npy", ".npz": "a zip", ".pcd": "a PCD"}.get(suffix, "?")
+        other = found if found and not found.startswith(expected) else None
+        reason = f"it is {other}" if other else " ".join(str(error).split()) or type(error).__name__
+    raise FrameError(f"the point file cannot be read: {reason}", path=path, frame=token, remedy=remedy)
+
+
+def _bin(path: str, raw: bytes, how: PointFiles) -> Fields:
+    found = recognised(raw)
+    if found:
+        raise ValueError(found)
+    dtype = np.dtype(how.dtype).newbyteorder("<")
+    row = dtype.itemsize * len(how.columns)
+    if len(raw) % row:
+        raise _Refused(
+            f"{len(raw):,} bytes are no rows of {len(how.columns)} columns of {how.dtype} ({', '.join(how.columns)}):"
+            " it is cut off, or its columns are others"
+        )
+    return _named(np.frombuffer(raw, dtype).reshape(-1, len(how.columns)), how)
+
+
+def _npy(path: str, raw: bytes, how: PointFiles) -> Fields:
+    return _named(np.load(BytesIO(raw), allow_pickle=False), how)
+
+
+def _npz(path: str, raw: bytes, how: PointFiles) -> Fields:
+    with np.load(BytesIO(raw), allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is an .npy file")
+        check_size(archive.zip, _BYTES)
+        if {"x", "y", "z"} <= set(archive.files):
+            return {name: archive[name] for name in archive.files if name in ("x", "y", "z", how.intensity)}
+        names = archive.files if how.array is None else [how.array]
+        if len(names) != 1 or names[0] not in archive.files:
+            raise _Refused(f"it holds the arrays {', '.join(archive.files)}: name one as `array`")
+        return _named(archive[names[0]], how)
+
+
+def check_size(archive: zipfile.ZipFile, limit: int) -> None:
+    """Raise ValueError if a zip archive unpacks to more than `limit` bytes: a bomb is refused unread."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > limit:
+        raise ValueError(f"it unpacks to {size:,} bytes, no sweep is so large")
+
+
+def _pcd(path: str, raw: bytes, how: PointFiles) -> Fields:
+    with extra("folder"):
+        from pypcd4 import Encoding, MetaData, PointCloud
+    end = raw.find(b"\n", raw.find(b"\nDATA ") + 1) + 1
+    if not (raw.startswith((b"#", b"VERSION", b"FIELDS")) and b"\nDATA " in raw[:end]):
+        raise ValueError("it has no header of a PCD file")
+    header = raw[:end]
+    about = MetaData.parse_header(header.decode("utf-8", "replace").splitlines())
+    size = about.points * about.build_dtype().itemsize
+    if about.width * about.height != about.points:
+        raise ValueError(f"its header says {about.points} points and {about.width} x {about.height}")
+    if about.data == Encoding.BINARY_COMPRESSED:
+        sizes = np.frombuffer(raw[len(header) : len(header) + 8], "<u4")
+        if len(sizes) < 2 or sizes[1] != size or len(raw) < len(header) + 8 + int(sizes[0]):
+            raise ValueError("it is cut off, or its header is of another file")
+    elif about.data == Encoding.BINARY and len(raw) < len(header) + size:
+        raise ValueError(f"it is cut off: {len(raw) - len(header):,} bytes of points, expected {size:,}")
+    if size > _BYTES:
+        raise ValueError(f"it unpacks to {size:,} bytes, no sweep is so large")
+    cloud = PointCloud.from_fileobj(BufferedReader(BytesIO(raw)))
+    rows = np.atleast_1d(cloud.pc_data)
+    if len(rows) != about.points:
+        raise ValueError(f"it is cut off: {len(rows)} of {about.points} points")
+    return {name: rows[name] for name in rows.dtype.names or ()}
+
+
+def _ply(path: str, raw: bytes, how: PointFiles) -> Fields:
+    with extra("folder"):
+        from plyfile import PlyData, PlyParseError
+    try:
+        rows = PlyData.read(path)["vertex"].data  # by its path: mapped, where a stream is read row by row
+    except PlyParseError as error:
+        raise ValueError(str(error)) from error
+    return {name: rows[name] for name in rows.dtype.names or ()}
+
+
+READERS: dict[str, Callable[[str, bytes, PointFiles], Fields]] = {
+    ".bin": _bin,
+    ".npy": _npy,
+    ".npz": _npz,
+    ".pcd": _pcd,
+    ".ply": _ply,
+}
+
+
+def _named(array: NDArray, how: PointFiles) -> Fields:
+    """Columns of (N, columns) by their names, or the fields of a structured array."""
+    if array.dtype.names:
+        return {name: array[name] for name in array.dtype.names}
+    if array.ndim != 2 or array.shape[1] != len(how.columns):
+        raise _Refused(
+            f"it is an array of shape {array.shape}, expected (N, {len(how.columns)}): {', '.join(how.columns)}"
+        )
+    return {name: array[:, place] for place, name in enumerate(how.columns)}

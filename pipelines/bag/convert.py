@@ -1,0 +1,322 @@
+"""A bag to a recording: topics are chosen, every sweep gets its nearest images, and poses at the time of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from ovps.datasets.folder.layout import COLUMNS, LIDAR, POSE, READINGS
+from ovps.errors import ConfigError, DatasetError
+from ovps.files import write_whole
+from ovps.progress import progress
+from pipelines.bag.messages import Unreadable, camera_model, matrix_of, read_cloud, read_image, stamp
+from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic, choose, list_topics, opened
+from pipelines.bag.transforms import Frames, Link
+
+VEHICLE = "vehicle"
+_FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What was written.
+
+    Attributes:
+        sweeps: of the topic `points`; left_out: how many were not written, by the reason.
+        cameras: topic by name; apart_ms: median and most time between a sweep and its image, by name.
+        moves: the two frames between which the vehicle moves; None: nothing does, as far as the bag says.
+        invalid_share: of the points, NaN or at (0, 0, 0), which were left out.
+        intensity_max: what a full intensity is taken to be.
+    """
+
+    out: Path
+    points: str
+    sweeps: int
+    left_out: dict[str, int]
+    cameras: dict[str, str]
+    apart_ms: dict[str, tuple[float, float]]
+    moves: str | None
+    invalid_share: float
+    intensity_max: float
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Index:
+    """What the first pass over a bag finds."""
+
+    frames: Frames = field(default_factory=Frames)
+    infos: dict[str, Any] = field(default_factory=dict)
+    stamps: dict[str, list[int]] = field(default_factory=dict)
+    frame_of: dict[str, str] = field(default_factory=dict)
+    unstamped: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """A sweep and its images: time stamps in nanoseconds, by the name of the camera."""
+
+    time: int
+    images: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What the second pass has written: the names of images by camera and time stamp, and facts of the points."""
+
+    highest: float
+    invalid_share: float
+    images: dict[tuple[str, int], str]
+
+
+def import_bag(
+    path: Path,
+    out: Path,
+    *,
+    points: str | None = None,
+    cameras: Sequence[str] = (),
+    world: str | None = None,
+    intensity: str = "intensity",
+    apart_ms: float = 100.0,
+    every: int = 1,
+    limit: int | None = None,
+) -> ImportSummary:
+    """Write a bag as a recording of `--dataset folder`.
+
+    Args:
+        out: folder, new or empty.
+        points, cameras: topics; by default those that leave no choice, see `pipelines.bag.topics.choose`.
+        world: the frame that poses are in; None: the parent of the first moving transform above the LiDAR.
+        intensity: the field of the clouds.
+        apart_ms: an image that is farther from its sweep is not used.
+        every: only each so manieth sweep.
+        limit: of sweeps.
+
+    Raises:
+        ConfigError: no such topic or frame, several to choose from, or a folder that is not empty.
+        DatasetError: a bag that cannot be read, messages that are not understood, or no sweep with an image.
+        StorageError: the disk refuses.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError("not an empty folder", path=out, remedy="Name a new one with --out")
+    cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
+    with opened(path) as reader:
+        index = _indexed(reader, cloud_topic, chosen, path)
+        calibration, moving = _calibration(index, cloud_topic, chosen, world, path)
+        matched, left_out = _match(index, cloud_topic, chosen, moving, apart_ms, every, limit)
+        if not matched:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
+            raise DatasetError(f"no sweep of {cloud_topic} can be used: {reasons}", path=path, remedy="See --list")
+        written = _written(reader, out, cloud_topic, chosen, matched, intensity, path)
+    full = next((value for value in _FULL if written.highest <= value), written.highest)
+    calibration["points"]["intensity_max"] = full
+    write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
+    write_whole(out / READINGS, _table(matched, written.images, moving[1] if moving else None).encode())
+    apart = {
+        camera.name: np.array([abs(m.images[camera.name] - m.time) / 1e6 for m in matched if camera.name in m.images])
+        for camera in chosen
+    }
+    warnings = [f"{topic} has no time stamps: those of the recording are taken" for topic in sorted(index.unstamped)]
+    warnings += [f"{count} sweeps left out: {reason}" for reason, count in left_out.items()]
+    if moving is None:
+        most = max((float(times.max()) for times in apart.values() if len(times)), default=0.0)
+        warnings.append(
+            f"no transform moves: the way that the vehicle drives between image and sweep, up to {most:.0f} ms, is not"
+            " known"
+        )
+    warnings += [f"{name} has no image near any sweep" for name, times in apart.items() if not len(times)]
+    return ImportSummary(
+        out=out,
+        points=cloud_topic,
+        sweeps=len(matched),
+        left_out=left_out,
+        cameras={camera.name: camera.images for camera in chosen},
+        apart_ms={name: (float(np.median(t)), float(t.max())) for name, t in apart.items() if len(t)},
+        moves=f"{moving[0]} in {moving[1].parent}" if moving else None,
+        invalid_share=written.invalid_share,
+        intensity_max=full,
+        warnings=tuple(warnings),
+    )
+
+
+def _indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], path: Path) -> _Index:
+    """Transforms, camera models and time stamps."""
+    index = _Index()
+    sensors, infos = {clouds, *(c.images for c in cameras)}, {c.info for c in cameras}
+    kinds = (TRANSFORMS, ROS1_TRANSFORMS)
+    wanted = [c for c in reader.connections if c.msgtype in kinds or c.topic in sensors | infos]
+    for connection, time, raw in reader.messages(connections=wanted):
+        message = reader.deserialize(raw, connection.msgtype)
+        topic = connection.topic
+        if connection.msgtype in kinds:
+            for t in message.transforms:
+                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
+                index.frames.add(parent, child, stamp(t), matrix_of(t.transform))
+        elif topic in infos:
+            before = index.infos.setdefault(topic, message)
+            if any(not np.array_equal(_values(before, n), _values(message, n)) for n in "kdp"):
+                raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
+        else:
+            if not stamp(message):
+                index.unstamped.add(topic)
+            index.stamps.setdefault(topic, []).append(stamp(message) or time)
+            index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
+    return index
+
+
+def _values(info: Any, name: str) -> NDArray[np.float64]:
+    return np.array(getattr(info, name, getattr(info, name.upper(), ())), float)
+
+
+def _calibration(
+    index: _Index, clouds: str, cameras: Sequence[CameraTopic], world: str | None, path: Path
+) -> tuple[dict[str, Any], tuple[str, Link] | None]:
+    """The content of the calibration file, and how the vehicle moves: the frame that does, and its link."""
+    lidar = index.frame_of.get(clouds, "")
+    moving = index.frames.moving(lidar, world)
+    if world is not None and moving is None:
+        known = ", ".join(f"{child} in {link.parent}" for child, link in index.frames.links.items())
+        raise ConfigError(
+            f"no frame above {lidar} has the parent {world}", path=path, remedy=f"Transforms: {known or 'none'}"
+        )
+    models, transforms = {}, []
+    for camera in cameras:
+        if camera.info not in index.infos:
+            raise DatasetError(f"no message of {camera.info}", path=path, remedy="Choose other cameras with --camera")
+        try:
+            models[camera.name], turned = camera_model(index.infos[camera.info], camera.rectified)
+        except Unreadable as error:
+            raise DatasetError(f"{camera.info}: {error}", path=path, remedy="Choose others with --camera") from error
+        frame = index.frame_of.get(camera.images) or index.infos[camera.info].header.frame_id.lstrip("/")
+        camera_from_lidar = index.frames.still_between(lidar, frame)
+        if camera_from_lidar is None:
+            raise DatasetError(
+                f"no standing transforms lead from {lidar!r} ({clouds}) to {frame!r} ({camera.images})",
+                path=path,
+                remedy="Record /tf_static, too; or choose other cameras with --camera",
+            )
+        transforms.append({"from": LIDAR, "to": camera.name, "matrix": (turned @ camera_from_lidar).tolist()})
+    calibration = {
+        "points": {"frame": LIDAR, "columns": ["x", "y", "z", "intensity"]},
+        "cameras": models,
+        "transforms": transforms,
+    }
+    if moving is not None:
+        vehicle_from_lidar = index.frames.still_between(lidar, moving[0])
+        assert vehicle_from_lidar is not None  # every link below the first that moves stands still
+        transforms.append({"from": LIDAR, "to": VEHICLE, "matrix": vehicle_from_lidar.tolist()})
+        calibration["poses_of"] = VEHICLE
+    return calibration, moving
+
+
+def _match(
+    index: _Index,
+    clouds: str,
+    cameras: Sequence[CameraTopic],
+    moving: tuple[str, Link] | None,
+    apart_ms: float,
+    every: int,
+    limit: int | None,
+) -> tuple[list[_Matched], dict[str, int]]:
+    """Sweeps with their nearest images, in order of time, and how many were left out for what."""
+    stamps = {camera.name: np.unique(index.stamps.get(camera.images, [])) for camera in cameras}
+    matched: list[_Matched] = []
+    left_out: dict[str, int] = {}
+    for time in np.unique(index.stamps.get(clouds, []))[::every].tolist():
+        if limit is not None and len(matched) == limit:
+            break
+        images = {}
+        for name, times in stamps.items():
+            if not len(times):
+                continue
+            nearest = int(times[np.abs(times - time).argmin()])
+            if abs(nearest - time) <= apart_ms * 1e6:
+                images[name] = nearest
+        if moving is not None:
+            images = {name: at for name, at in images.items() if moving[1].at(at) is not None}
+        if not images:
+            reason = f"no image within {apart_ms:g} ms" + (" with a known pose" if moving else "")
+        elif moving is not None and moving[1].at(time) is None:
+            reason = f"the pose of {moving[0]} is not known at their time"
+        else:
+            matched.append(_Matched(time, images))
+            continue
+        left_out[reason] = left_out.get(reason, 0) + 1
+    return matched, left_out
+
+
+def _written(
+    reader: Any,
+    out: Path,
+    clouds: str,
+    cameras: Sequence[CameraTopic],
+    matched: Sequence[_Matched],
+    intensity: str,
+    path: Path,
+) -> _Written:
+    """Write points and images."""
+    names = {m.time: f"{number:06d}" for number, m in enumerate(matched)}
+    by_topic = {camera.images: camera.name for camera in cameras}
+    wanted = {camera.images: {m.images[camera.name] for m in matched if camera.name in m.images} for camera in cameras}
+    highest, invalid, total = 0.0, 0, 0
+    clouds_done: set[int] = set()
+    images: dict[tuple[str, int], str] = {}
+    with progress("import", "sweeps", len(matched)) as counter:
+        for connection, time, raw in reader.messages(
+            connections=[c for c in reader.connections if c.topic in {clouds, *by_topic}]
+        ):
+            message = reader.deserialize(raw, connection.msgtype)
+            at = stamp(message) or time
+            camera = by_topic.get(connection.topic, "")
+            known = at in clouds_done or at not in names if not camera else (camera, at) in images
+            if known or (camera and at not in wanted[connection.topic]):
+                continue
+            try:
+                if not camera:
+                    rows = read_cloud(message, intensity)
+                    good = np.isfinite(rows).all(axis=1) & rows[:, :3].any(axis=1)
+                    invalid, total = invalid + int((~good).sum()), total + len(rows)
+                    highest = max(highest, float(rows[good, 3].max(initial=0)))
+                    buffer = io.BytesIO()
+                    np.save(buffer, rows[good])
+                    write_whole(out / "points" / f"{names[at]}.npy", buffer.getvalue())
+                    clouds_done.add(at)
+                    counter.advance()
+                else:
+                    suffix, content = read_image(message)
+                    images[camera, at] = f"images/{camera}/{at // 1000}{suffix}"
+                    write_whole(out / images[camera, at], content)
+            except Unreadable as error:
+                raise DatasetError(f"{connection.topic}: {error}", path=path, remedy="Choose other topics") from error
+    return _Written(highest, invalid / max(total, 1), images)
+
+
+def _table(matched: Sequence[_Matched], images: dict[tuple[str, int], str], link: Link | None) -> str:
+    """`readings.csv`, with the pose of the vehicle at the time of each reading."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow((*COLUMNS, *POSE) if link else COLUMNS)
+    for number, m in enumerate(matched):
+        name = f"{number:06d}"
+        table.writerow([name, LIDAR, f"points/{name}.npy", m.time // 1000, *_pose(link, m.time)])
+        for camera, at in m.images.items():
+            table.writerow([name, camera, images[camera, at], at // 1000, *_pose(link, at)])
+    return text.getvalue()
+
+
+def _pose(link: Link | None, time: int) -> list[float]:
+    if link is None:
+        return []
+    pose = link.at(time)
+    assert pose is not None
+    x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
+    return [*pose[:3, 3].tolist(), w, x, y, z]

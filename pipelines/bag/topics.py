@@ -1,0 +1,153 @@
+"""What a bag holds, and which of its topics are the points and the cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ovps.errors import ConfigError, DatasetError, OvpsError
+from ovps.extras import extra
+
+POINTS = "sensor_msgs/msg/PointCloud2"
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+INFO = "sensor_msgs/msg/CameraInfo"
+TRANSFORMS = "tf2_msgs/msg/TFMessage"
+ROS1_TRANSFORMS = "tf/msg/tfMessage"
+_PLAIN = ("compressed", "image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
+_OWN = ("lidar", "vehicle", "world", "sensor")  # names that the recording gives to other things
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag; `rate` is messages a second."""
+
+    name: str
+    type: str
+    messages: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class CameraTopic:
+    """A camera: the name it gets, its images, and its CameraInfo."""
+
+    name: str
+    images: str
+    info: str
+
+    @property
+    def rectified(self) -> bool:
+        """Whether its images have no distortion any more, as the name of the topic says."""
+        return "rect" in self.images.rsplit("/", 2)[-1] or "image_rect" in self.images
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a bag (`rosbags.highlevel.AnyReader`): a .bag, an .mcap, a .db3, or the folder of a ROS 2 bag.
+
+    Raises:
+        DatasetError: no such bag, or one that cannot be read, now or while it is open.
+    """
+    with extra("ros"):
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    if not path.exists():
+        raise DatasetError("no such bag", path=path, remedy="Name a .bag or .mcap file, or the folder of a ROS 2 bag")
+    store = get_typestore(Stores.ROS1_NOETIC if path.suffix == ".bag" else Stores.LATEST)
+    try:
+        with AnyReader([path], default_typestore=store) as reader:
+            yield reader
+    except OvpsError:
+        raise
+    except Exception as error:  # rosbags, SQLite, MCAP and decompression have no common base
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DatasetError(
+            f"the bag cannot be read: {reason}",
+            path=path,
+            remedy="Copy it again, or mend it with `rosbag reindex`, `ros2 bag reindex` or `mcap recover`",
+        ) from error
+
+
+def list_topics(path: Path) -> list[Topic]:
+    """List the topics of a bag by name.
+
+    Raises:
+        DatasetError: no such bag, or one that cannot be read.
+    """
+    with opened(path) as reader:
+        seconds = max(reader.duration / 1e9, 1e-9)
+        return [
+            Topic(name, about.msgtype or "several types", about.msgcount, about.msgcount / seconds)
+            for name, about in sorted(reader.topics.items())
+        ]
+
+
+def choose(
+    topics: Sequence[Topic], points: str | None, cameras: Sequence[str], path: Path
+) -> tuple[str, list[CameraTopic]]:
+    """Choose the topic of the points and those of the cameras.
+
+    Args:
+        points: None: the only one of PointCloud2.
+        cameras: topics of images; none: every one that has a CameraInfo beside it.
+
+    Raises:
+        ConfigError: no such topic, several to choose from, or images without a CameraInfo.
+    """
+    by_type: dict[str, list[str]] = {}
+    for topic in topics:
+        by_type.setdefault(topic.type, []).append(topic.name)
+    clouds, infos = by_type.get(POINTS, []), by_type.get(INFO, [])
+    images = sorted(by_type.get(IMAGE, []) + by_type.get(COMPRESSED, []))
+    if points is None and len(clouds) != 1:
+        raise ConfigError(
+            f"{len(clouds)} topics of points: {', '.join(clouds) or 'none of type PointCloud2'}",
+            path=path,
+            remedy="Name one with --points; --list shows all topics",
+        )
+    unknown = [name for name in cameras if name not in images] + [points] * (points not in (None, *clouds))
+    if unknown:
+        raise ConfigError(
+            f"no topic {unknown[0]} of that kind",
+            path=path,
+            remedy=f"Points: {', '.join(clouds) or 'none'}. Images: {', '.join(images) or 'none'}",
+        )
+    pairs = {name: _info_of(name, infos) for name in cameras or images}
+    lacking = [name for name, info in pairs.items() if info is None]
+    if cameras and lacking:
+        raise ConfigError(
+            f"{lacking[0]} has no CameraInfo beside it", path=path, remedy=f"There are: {', '.join(infos) or 'none'}"
+        )
+    chosen: dict[str, str] = {}
+    for name, info in pairs.items():
+        if info is not None and (cameras or info not in chosen.values()):  # raw and compressed of one camera
+            chosen[name] = info
+    if not chosen:
+        raise ConfigError("no images with a CameraInfo beside them", path=path, remedy="Record camera_info, too")
+    return points or clouds[0], [CameraTopic(_name(name, chosen), name, info) for name, info in chosen.items()]
+
+
+def _info_of(images: str, infos: Sequence[str]) -> str | None:
+    """The CameraInfo in the nearest namespace above a topic of images."""
+    parts = images.split("/")
+    for end in range(len(parts) - 1, 0, -1):
+        beside = "/".join([*parts[:end], "camera_info"])
+        if beside in infos:
+            return beside
+    return None
+
+
+def _name(images: str, chosen: dict[str, str]) -> str:
+    short = {topic: _short(topic) for topic in chosen}
+    name = short[images]
+    if list(short.values()).count(name) > 1:
+        name = "_".join(part for part in images.split("/") if part)
+    return f"{name}_camera" if name in _OWN else name
+
+
+def _short(images: str) -> str:
+    return "_".join(part for part in images.split("/") if part and part not in _PLAIN) or "camera"

@@ -1,0 +1,89 @@
+"""Frames of a bag: which stand still to each other, and how the vehicle moves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+_STILL = 1e-6
+
+
+@dataclass
+class Link:
+    """How a frame stands in its parent: `parent_from_child` (4, 4) at some times, in nanoseconds."""
+
+    parent: str
+    times: list[int] = field(default_factory=list)
+    matrices: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @property
+    def still(self) -> bool:
+        """Whether it never changes."""
+        return all(np.allclose(matrix, self.matrices[0], rtol=0, atol=_STILL) for matrix in self.matrices)
+
+    def at(self, time: int) -> NDArray[np.float64] | None:
+        """`parent_from_child` at a time, between two that are known; None before the first and after the last."""
+        times, order = np.unique(np.array(self.times, np.int64), return_index=True)
+        if not len(times) or not times[0] <= time <= times[-1]:
+            return None
+        matrices = np.array(self.matrices)[order]
+        if len(times) == 1:
+            return matrices[0]
+        seconds, now = (times - times[0]) / 1e9, (time - times[0]) / 1e9
+        pose = np.eye(4)
+        pose[:3, :3] = Slerp(seconds, Rotation.from_matrix(matrices[:, :3, :3]))(now).as_matrix()
+        pose[:3, 3] = [np.interp(now, seconds, matrices[:, axis, 3]) for axis in range(3)]
+        return pose
+
+
+class Frames:
+    """All that /tf and /tf_static of a bag say. A frame has one parent."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, Link] = {}
+
+    def add(self, parent: str, child: str, time: int, matrix: NDArray[np.float64]) -> None:
+        """Note one transform; a frame that gets another parent keeps the first."""
+        link = self.links.setdefault(child, Link(parent))
+        if link.parent == parent:
+            link.times.append(time)
+            link.matrices.append(matrix)
+
+    def still_between(self, source: str, target: str) -> NDArray[np.float64] | None:
+        """Find `target_from_source` (4, 4) along frames that stand still to each other; None if none lead there."""
+        steps = [(child, link.parent, link.matrices[0]) for child, link in self._still.items()]
+        steps += [(end, start, np.linalg.inv(step)) for start, end, step in steps]
+        found, queue = {source: np.eye(4)}, deque([source])
+        while queue:
+            here = queue.popleft()
+            for start, end, step in steps:
+                if start == here and end not in found:
+                    found[end] = step @ found[here]
+                    queue.append(end)
+        return found.get(target)
+
+    @property
+    def _still(self) -> Mapping[str, Link]:
+        return {child: link for child, link in self.links.items() if link.still}
+
+    def moving(self, frame: str, world: str | None) -> tuple[str, Link] | None:
+        """Find the link by which a frame moves: the first above it that changes, or the one to a certain parent.
+
+        Returns:
+            The child of the link, and the link; None if nothing above the frame moves.
+        """
+        here, seen = frame, {frame}
+        while here in self.links:
+            link = self.links[here]
+            if not link.still if world is None else link.parent == world:
+                return here, link
+            here = link.parent
+            if here in seen:
+                return None
+            seen.add(here)
+        return None

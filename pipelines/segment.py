@@ -1,0 +1,298 @@
+"""A recording of one's own, labelled and drawn: CLIP features, predictions and a page in one command.
+
+ovps segment recordings/monday --names "car, person, road:stuff"            # CLIP alone, nothing trained
+ovps segment recordings/monday --run runs/nuscenes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps import datasets, defaults
+from ovps.cache.frame_data import CachedFrame
+from ovps.cache.reader import Store, read_info
+from ovps.cache.writer import is_store
+from ovps.clip.protocol import RANDOM
+from ovps.datasets.folder import Folder
+from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
+from ovps.errors import DatasetError
+from ovps.files import write_whole
+from ovps.frame import Frame
+from ovps.geometry.grid import Grid, fitting_grid
+from ovps.geometry.projection import project
+from ovps.geometry.visibility import Occlusion, unoccluded
+from ovps.report.colours import entry_colours
+from ovps.report.linked import Picture, ShownFrame, write_picture
+from ovps.report.overlay import from_above, paint
+from ovps.report.page import counted, render
+from ovps.training.run import RunInfo, load_settings
+from ovps.vocabulary import Vocabulary, load_vocabulary
+from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
+from pipelines.precompute import precompute
+from pipelines.predict import PredictSummary, predict
+from pipelines.vocabulary import build
+
+PAGE = "segments.html"
+_PICTURED = 8  # frames on the page
+_SAMPLED = 5  # frames that the grid is fitted to
+_THUMBNAIL = 960
+_MOST_M = 60.0  # that the view from above shows to every side
+
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """What was made.
+
+    Attributes:
+        page: HTML, with its pictures beside it.
+        predictions: folder of each split: `labels/SPLIT/TOKEN.npz` and `about.json`, see `ovps predict`.
+        cache: the store of features: what it holds is not computed again.
+        grid: of the store; beyond_range_share: of the points, those that stand in its border cells.
+        seen_share: of the points, that some camera sees.
+        unlabelled_share: of the points.
+        warnings: what to know before believing the labels.
+    """
+
+    page: Path
+    predictions: tuple[Path, ...]
+    cache: Path
+    frames: int
+    points: int
+    seen_share: float
+    unlabelled_share: float
+    grid: str
+    beyond_range_share: float
+    encoder: str
+    weights_random: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A class on the page: its share of the points, and its instances in all frames."""
+
+    name: str
+    kind: str
+    colour: tuple[int, int, int]
+    points: float
+    instances: int
+
+
+@dataclass(frozen=True)
+class SegmentPage:
+    """The content of the page."""
+
+    title: str
+    lead: str
+    warnings: Sequence[str]
+    lines: list[Line]
+    frames: list[ShownFrame]
+    facts: dict[str, dict[str, str]]
+
+
+def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
+    """Write the labels of a recording's points, and a page that shows them.
+
+    Running it again with other names computes no feature again.
+
+    Args:
+        path: of a recording, or of one of its point files, of which alone labels are then made.
+
+    Raises:
+        DatasetError, FrameError: no recording, or one that does not hold together: `ovps data check` says more.
+        CheckpointError, CacheError, VocabularyError, WeightsError: see `predict` and `precompute`.
+        StorageError: the disk refuses.
+    """
+    root = _recording(path.absolute())
+    data = datasets.at("folder", root)
+    assert isinstance(data, Folder)
+    subsets = data.subsets(root)
+    frames = data.frames(root, data.default_version, subsets)
+    chosen = [frame for frame in frames if Path(frame.points_path) == path.absolute()] if path.is_file() else frames
+    if not chosen:
+        raise DatasetError(
+            "no sweep of the recording", path=path, remedy=f"Name a file of its `{POINTS}`, or its folder {root}"
+        )
+    out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
+    store, info = out / "zarr", load_settings(options.run)[1] if options.run else None
+    weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
+    computed = precompute(
+        PrecomputeOptions(
+            dataset="folder",
+            dataroot=root,
+            subsets=subsets,
+            out=store,
+            encoder=options.encoder or (info.clip.encoder if info else defaults.ENCODER),
+            weights=weights,
+            grid=_grid(options, store, info, data, chosen),
+            thumbnails=_THUMBNAIL,
+            workers=options.workers,
+            limit=options.limit,
+            only=tuple(frame.token for frame in chosen) if path.is_file() else (),
+            device=options.device,
+        )
+    )
+    vocabulary = out / "vocabulary.safetensors" if options.names is not None else None
+    warnings = list(computed.warnings)
+    if vocabulary is not None:
+        named = VocabularyOptions(names=options.names, cache=store, weights=weights, out=vocabulary)
+        warnings += build(named).warnings
+    opened = Store.open(store)
+    present = [subset for subset in subsets if any(ref.subset == subset for ref in opened.frames)]
+    found = {}
+    for subset in present:
+        folder = out / ("predictions" if len(present) == 1 else f"predictions-{subset}")
+        found[subset] = predict(options.run, store, folder, vocabulary=vocabulary, subset=subset, device=options.device)
+    return _drawn(out, root, opened, found, vocabulary, warnings)
+
+
+def _drawn(
+    out: Path,
+    root: Path,
+    store: Store,
+    found: dict[str, PredictSummary],
+    vocabulary: Path | None,
+    warnings: list[str],
+) -> SegmentSummary:
+    """Count and draw what was predicted."""
+    entries = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
+    colours = entry_colours(entries.names, store.taxonomy)
+    refs = [ref for ref in store.frames if ref.subset in found]
+    pictured = {refs[round(place)].token for place in np.linspace(0, len(refs) - 1, min(_PICTURED, len(refs)))}
+    counts, instances = np.zeros(len(entries.names) + 1), np.zeros(len(entries.names) + 1, np.int64)
+    seen = beyond = points = 0
+    shown = []
+    for ref in refs:
+        frame = store.read(ref)
+        with np.load(found[ref.subset].out / "labels" / ref.subset / f"{ref.token}.npz") as labels:
+            entry, instance = labels["entry"], labels["instance"]
+        counts += np.bincount(np.where(entry < 0, len(entries.names), entry), minlength=len(counts))
+        of = np.unique(np.stack([entry[instance > 0], instance[instance > 0]]), axis=1)[0]
+        instances += np.bincount(of, minlength=len(counts))
+        seen, beyond, points = seen + int((frame.views > 0).sum()), beyond + frame.beyond_range, points + len(entry)
+        if ref.token in pictured:
+            occlusion = store.provenance.occlusion
+            pictures = _pictures(out, frame, colours[entry], store.pictures(ref), occlusion)
+            shown.append(ShownFrame(ref.token, pictures))
+    known, first = store.provenance, next(iter(found.values()))
+    unlabelled = float(counts[-1] / max(points, 1))
+    warnings += [warning for summary in found.values() for warning in summary.warnings]
+    if beyond / max(points, 1) > 0.02:
+        warnings.append(
+            f"{beyond / points:.0%} of the points lie beyond the range of the grid ({known.grid}) and stand in its"
+            " border cells: expect no good labels there"
+        )
+    lines = [
+        Line(e.name, e.kind, _rgb(colours[row]), float(counts[row] / max(points, 1)), int(instances[row]))
+        for row, e in enumerate(entries.entries)
+    ]
+    lines.append(Line("unlabelled", "", _rgb(colours[-1]), unlabelled, 0))
+    summary = SegmentSummary(
+        page=out / PAGE,
+        predictions=tuple(one.out for one in found.values()),
+        cache=store.path,
+        frames=len(refs),
+        points=points,
+        seen_share=seen / max(points, 1),
+        unlabelled_share=unlabelled,
+        grid=known.grid,
+        beyond_range_share=beyond / max(points, 1),
+        encoder=known.encoder,
+        weights_random=known.weights_random,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    page = SegmentPage(
+        title=root.name,
+        lead=f"{counted(len(refs), 'frame')}, {points:,} points: {summary.seen_share:.0%} are seen by a camera,"
+        f" {unlabelled:.0%} have no label",
+        warnings=summary.warnings,
+        lines=lines,
+        frames=shown,
+        facts=_facts(first, entries, summary, len(shown)),
+    )
+    write_whole(out / PAGE, render("segment_page.html", page).encode())
+    return summary
+
+
+def _pictures(
+    out: Path,
+    frame: CachedFrame,
+    colours: NDArray[np.uint8],
+    cameras: Sequence,
+    occlusion: dict | None,
+) -> list[Picture]:
+    half = float(np.clip(np.quantile(np.abs(frame.xyz[:, :2]), 0.97), 15, _MOST_M))
+    title = f"from above, {half:.0f} m to every side"
+    pictures = [write_picture(out, f"{frame.token}-above", from_above(frame.xyz, colours, half), title)]
+    for camera, image in cameras:
+        projection = project(frame.xyz, camera)
+        visible = projection.inside
+        if occlusion:
+            visible = unoccluded(projection, camera, Occlusion.model_validate(occlusion))
+        order = np.argsort(-projection.depth[visible], kind="stable")
+        drawn = paint(image, projection.uv[visible][order], colours[visible][order])
+        pictures.append(write_picture(out, f"{frame.token}-{camera.channel}", drawn, camera.channel))
+    return pictures
+
+
+def _facts(
+    predicted: PredictSummary, entries: Vocabulary, summary: SegmentSummary, shown: int
+) -> dict[str, dict[str, str]]:
+    return {
+        "CLIP": {
+            "encoder": summary.encoder,
+            "weights": "random: features mean nothing" if summary.weights_random else entries.weights_sha256[:16] + "…",
+        },
+        "Points": {
+            "grid": summary.grid,
+            "beyond its range": f"{summary.beyond_range_share:.1%}",
+            "seen by a camera": f"{summary.seen_share:.1%}",
+        },
+        "Files": {
+            "labels": ", ".join(str(folder) for folder in summary.predictions),
+            "format": predicted.format,
+            "frames shown": f"{shown} of {summary.frames}, evenly spaced",
+        },
+    }
+
+
+def _recording(path: Path) -> Path:
+    """The recording that a path is of: itself, or the folder above a point file that holds a calibration."""
+    if not path.is_file():
+        return path
+    scene = path.parent.parent
+    for root in (scene, scene.parent):
+        try:
+            if any(found.folder == scene for found in find_scenes(root)):
+                return root
+        except DatasetError as error:
+            if root == scene.parent:
+                raise DatasetError(
+                    f"the point file is of no recording: {error.message}",
+                    path=path,
+                    remedy=f"Point files lie in RECORDING/[SCENE/]{POINTS}, beside {IMAGES}",
+                ) from error
+    raise DatasetError("the point file is of no recording", path=path, remedy="Name the folder of the recording")
+
+
+def _grid(options: SegmentOptions, store: Path, info: RunInfo | None, data: Folder, frames: Sequence[Frame]) -> str:
+    """What was asked for; else the store's, the run's, or one that fits the points of some frames."""
+    if options.grid is not None:
+        return options.grid
+    if is_store(store):
+        return read_info(store).provenance.grid
+    if info is not None:
+        return info.grid
+    some = [frames[round(place)] for place in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]
+    grid: Grid = fitting_grid(np.concatenate([data.points(frame).xyz for frame in some]))
+    return str(grid)
+
+
+def _rgb(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
+    red, green, blue = colour.tolist()
+    return red, green, blue

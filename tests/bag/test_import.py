@@ -1,0 +1,187 @@
+"""Bags become recordings: two rates, a moving car, three kinds of bag; every fault names bag and remedy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from ovps import cli, datasets
+from ovps.errors import ConfigError, DatasetError
+from ovps.geometry.projection import project
+from pipelines.bag import import_bag, list_topics
+from tests.bag.write import (
+    BASE_FROM_CAMERA,
+    BASE_FROM_LIDAR,
+    BEGIN,
+    FOCAL,
+    HEIGHT,
+    IMAGE_LATE,
+    IMAGE_STEP,
+    IMAGES,
+    POSTS,
+    SWEEPS,
+    WIDTH,
+    odom_from_base,
+    write_bag,
+)
+
+NAMES = {"ros1": "drive one.bag", "ros2": "drive", "mcap": "drive=mcap"}
+
+
+def frames_of(root):
+    data = datasets.at("folder", root)
+    return data, data.frames(root, "1", ("val",))
+
+
+@pytest.mark.parametrize(("kind", "compressed"), [("ros1", False), ("ros2", True), ("mcap", False)])
+def test_every_post_lies_on_its_dot_although_the_car_drives(kind, compressed, tmp_path):
+    """A picture shows the posts from where the car was then: only poses at both times bring points onto dots."""
+    bag = write_bag(tmp_path / NAMES[kind], kind, compressed=compressed)
+    summary = import_bag(bag, tmp_path / "out")
+    assert (summary.sweeps, summary.moves, summary.intensity_max) == (SWEEPS, "base_link in odom", 255)
+    assert summary.invalid_share == pytest.approx(2 / (len(POSTS) + 2))
+    data, frames = frames_of(tmp_path / "out")
+    on_dots, without_motion = [], []
+    for frame in frames:
+        cloud = data.points(frame)
+        assert len(cloud) == len(POSTS)
+        np.testing.assert_allclose(cloud.intensity, 100 / 255, rtol=1e-6)
+        (camera,) = frame.cameras
+        bright = data.image(camera).max(axis=2) > 128
+        for pose, found in ((camera.camera_from_lidar, on_dots), (STANDING, without_motion)):
+            seen = project(cloud.xyz, type(camera)(**{**vars(camera), "camera_from_lidar": pose}))
+            u, v = np.round(seen.uv[seen.inside]).astype(int).T
+            found.append(bright[v, u].mean())
+    assert min(on_dots) > 0.95
+    assert np.mean(without_motion) < 0.5, "without the motion between the two most points miss"
+
+
+STANDING = np.linalg.inv(BASE_FROM_CAMERA) @ BASE_FROM_LIDAR
+
+
+def test_the_nearest_image_is_taken_and_the_time_between_is_told(tmp_path):
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap"), tmp_path / "out")
+    images = BEGIN + IMAGE_LATE + IMAGE_STEP * np.arange(IMAGES)
+    apart = [np.abs(images - (BEGIN + 10**8 * n)).min() / 1e6 for n in range(SWEEPS)]
+    assert summary.apart_ms["front"] == pytest.approx((np.median(apart), max(apart)))
+    with open(tmp_path / "out" / "readings.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["sensor"] == "front"]
+    assert [abs(int(row["time_us"]) * 1000 - BEGIN - 10**8 * n) / 1e6 for n, row in enumerate(rows)] == pytest.approx(
+        apart, abs=1e-3
+    )
+
+
+def test_poses_are_those_of_the_car_at_the_time_of_each_reading(tmp_path):
+    import_bag(write_bag(tmp_path / "bag", "ros2"), tmp_path / "out")
+    _, frames = frames_of(tmp_path / "out")
+    for frame in frames:
+        world_from_lidar = odom_from_base(1000 * frame.timestamp_us) @ BASE_FROM_LIDAR
+        np.testing.assert_allclose(frame.global_from_lidar, world_from_lidar, atol=1e-3)
+        world_from_camera = odom_from_base(1000 * frame.cameras[0].timestamp_us) @ BASE_FROM_CAMERA
+        expected = np.linalg.inv(world_from_camera) @ world_from_lidar
+        np.testing.assert_allclose(frame.cameras[0].camera_from_lidar, expected, atol=1e-3)
+
+
+def test_a_bag_without_moving_transforms_says_that_motion_is_not_known(tmp_path):
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", moving=False), tmp_path / "out")
+    assert summary.moves is None
+    assert any("not known" in warning for warning in summary.warnings)
+    assert "poses_of" not in (tmp_path / "out" / "calibration.yaml").read_text()
+    frames_of(tmp_path / "out")
+
+
+def test_sweeps_that_are_left_out_are_counted(tmp_path):
+    bag = write_bag(tmp_path / "bag", "mcap")
+    summary = import_bag(bag, tmp_path / "near", apart_ms=20)
+    assert summary.sweeps + sum(summary.left_out.values()) == SWEEPS
+    assert summary.left_out
+    assert import_bag(bag, tmp_path / "some", every=2, limit=2).sweeps == 2
+    with pytest.raises(DatasetError, match=r"no image within 0\.1 ms"):
+        import_bag(bag, tmp_path / "none", apart_ms=0.1)
+
+
+def test_distortion_comes_into_the_calibration(tmp_path):
+    bent = {"D": np.array([-0.2, 0.05, 0.001, 0.0, 0.0])}
+    import_bag(write_bag(tmp_path / "bag", "ros2", info=bent), tmp_path / "out")
+    data, frames = frames_of(tmp_path / "out")
+    assert frames[0].cameras[0].intrinsics[0, 0] != pytest.approx(FOCAL)
+    assert data.image(frames[0].cameras[0]).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
+    bag = write_bag(tmp_path / "bag", "mcap")
+
+    def ovps(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ovps", "data", "import", str(bag), *arguments, "--json"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, json.loads(capsys.readouterr().out)
+
+    code, topics = ovps("--list")
+    assert code == 0
+    assert topics["/points"].startswith("sensor_msgs/msg/PointCloud2, 6 messages")
+    assert {t.name for t in list_topics(bag)} == set(topics)
+    out = ("--out", str(tmp_path / "out"), "--points", "/points", "--camera", "/front/image_raw", "--world", "odom")
+    assert ovps(*out)[1]["sweeps"] == SWEEPS
+    code, error = ovps(*out)
+    assert (code, error["error"]) == (2, "config")
+    assert "--out" in error["remedy"]
+
+
+FAULTS = {
+    "a topic that is not there": ({}, {"points": "/lidar"}, ConfigError, "/points"),
+    "a camera that is not there": ({}, {"cameras": ("/rear/image_raw",)}, ConfigError, "/front/image_raw"),
+    "a world that is not there": ({}, {"world": "map"}, ConfigError, "base_link in odom"),
+    "no standing transforms": ({"static": False}, {}, DatasetError, "/tf_static"),
+    "16-bit images": ({"encoding": "mono16"}, {}, DatasetError, "rgb8"),
+    "images of depth": ({"encoding": "32FC1"}, {}, DatasetError, "rgb8"),
+    "an unknown distortion": (
+        {"info": {"distortion_model": "cubic", "D": np.ones(3)}},
+        {},
+        DatasetError,
+        "distortion 'cubic'",
+    ),
+    "a camera that is not calibrated": ({"info": {"K": np.zeros(9)}}, {}, DatasetError, "not calibrated"),
+    "a cloud cut off": ({"cloud": {"width": 900}}, {}, DatasetError, "bytes in a cloud"),
+    "a cloud whose points are too short": (
+        {"cloud": {"point_step": 8, "row_step": 1120}},
+        {},
+        DatasetError,
+        "8 bytes a point",
+    ),
+    "a cloud without coordinates": ({"cloud": {"fields": []}}, {}, DatasetError, "without x, y, z"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_names_the_bag_and_what_to_do(name, tmp_path):
+    content, options, kind, says = FAULTS[name]
+    bag = write_bag(tmp_path / "bag", "mcap", **content)
+    with pytest.raises(kind) as error:
+        import_bag(bag, tmp_path / "out", **options)
+    assert says in str(error.value)
+    assert error.value.path == str(bag)
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["ros1", "mcap"])
+def test_a_damaged_bag_is_told(kind, tmp_path):
+    bag = write_bag(tmp_path / NAMES[kind], kind)
+    file = bag if kind == "ros1" else next(bag.glob("*.mcap"))
+    whole = file.read_bytes()
+    for content in (b"", b"no bag at all", whole[: len(whole) // 3], b"\xff" * 64 + whole[64:]):
+        file.write_bytes(content)
+        with pytest.raises(DatasetError, match="cannot be read"):
+            import_bag(bag, tmp_path / "out")
+    with pytest.raises(DatasetError, match="no such bag"):
+        list_topics(tmp_path / "nowhere.mcap")
+
+
+def test_a_lone_mcap_file_is_a_bag_too(tmp_path):
+    bag = write_bag(tmp_path / "bag", "mcap")
+    (file,) = bag.glob("*.mcap")
+    assert import_bag(file, tmp_path / "out").sweeps == SWEEPS

@@ -1,0 +1,350 @@
+"""Recordings of one's own: each format of points gives the same points, each way to say a calibration the same."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from ovps import datasets
+from ovps.datasets.folder.calibration import Calibration, inverse, load_calibration
+from ovps.datasets.folder.undistort import pinhole, undistort
+from ovps.errors import DatasetError
+from ovps.geometry.projection import project
+from tests.helpers.recording import (
+    CAMERA_FROM_LIDAR,
+    HEIGHT,
+    WIDTH,
+    calibration,
+    image_of,
+    rows_of,
+    write_calibration,
+    write_readings,
+    write_recording,
+    xyz_of,
+)
+
+
+def frames_of(root, subsets=("val",)):
+    data = datasets.at("folder", root)
+    return data, data.frames(root, "1", subsets)
+
+
+def structured(rows, pad=True):
+    names = ["x", "y", "z", "intensity"]
+    types = [(name, "<f4") for name in names] + ([("ring", "<u2")] if pad else [])
+    array = np.zeros(len(rows), types)
+    for place, name in enumerate(names):
+        array[name] = rows[:, place]
+    return array
+
+
+def write_pcd(path, rows, encoding):
+    from pypcd4 import Encoding, PointCloud
+
+    fields = ("x", "y", "z", "intensity", "ring")
+    types = (np.float32, np.float32, np.float32, np.float32, np.uint16)
+    columns = [*rows.T, np.arange(len(rows)) % 32]
+    PointCloud.from_points([c.astype(t) for c, t in zip(columns, types, strict=True)], fields, types).save(
+        path, encoding=Encoding(encoding)
+    )
+
+
+def write_padded_pcd(path, rows):
+    """As PCL writes PointXYZI: padding fields between what is meant."""
+    header = (
+        "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z _ intensity _\nSIZE 4 4 4 1 4 1\n"
+        f"TYPE F F F U F U\nCOUNT 1 1 1 4 1 12\nWIDTH {len(rows)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\n"
+        f"POINTS {len(rows)}\nDATA binary\n"
+    )
+    body = np.zeros(len(rows), [("xyz", "<f4", 3), ("a", "u1", 4), ("i", "<f4"), ("b", "u1", 12)])
+    body["xyz"], body["i"], body["a"], body["b"] = rows[:, :3], rows[:, 3], 7, 9
+    path.write_bytes(header.encode() + body.tobytes())
+
+
+def write_ply(path, rows, text):
+    from plyfile import PlyData, PlyElement
+
+    PlyData([PlyElement.describe(structured(rows), "vertex")], text=text).write(str(path))
+
+
+WRITERS = {
+    ".bin": lambda path, rows: path.write_bytes(rows.tobytes()),
+    ".npy": np.save,
+    "structured.npy": lambda path, rows: np.save(path, structured(rows)),
+    ".npz": lambda path, rows: np.savez_compressed(path, data=rows.astype(np.float64)),
+    "columns.npz": lambda path, rows: np.savez(path, x=rows[:, 0], y=rows[:, 1], z=rows[:, 2], intensity=rows[:, 3]),
+    "ascii.pcd": lambda path, rows: write_pcd(path, rows, "ascii"),
+    "binary.pcd": lambda path, rows: write_pcd(path, rows, "binary"),
+    "compressed.pcd": lambda path, rows: write_pcd(path, rows, "binary_compressed"),
+    "padded.pcd": write_padded_pcd,
+    "text.ply": lambda path, rows: write_ply(path, rows, True),
+    "binary.ply": lambda path, rows: write_ply(path, rows, False),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_format_gives_the_same_points(kind, tmp_path):
+    root = write_recording(tmp_path / "drive")
+    for number, file in enumerate(sorted((root / "points").iterdir())):
+        file.unlink()
+        WRITERS[kind](file.with_suffix("." + kind.rpartition(".")[2]), rows_of(number))
+    data, frames = frames_of(root)
+    assert [frame.token for frame in frames] == ["drive.000", "drive.001"]
+    for number, frame in enumerate(frames):
+        cloud = data.points(frame)
+        assert (cloud.xyz.dtype, cloud.intensity.dtype) == (np.float32, np.float32)
+        np.testing.assert_allclose(cloud.xyz, xyz_of(number), atol=1e-4)
+        np.testing.assert_allclose(cloud.intensity, np.linspace(0, 1, len(cloud)), atol=1e-5)
+
+
+def test_points_and_images_arrive_as_they_are(tmp_path):
+    data, frames = frames_of(write_recording(tmp_path / "a b=c é", frames=3))
+    assert (len(frames), data.taxonomy.name, data.labels(frames[0])) == (3, "street", None)
+    (camera,) = frames[1].cameras
+    np.testing.assert_array_equal(camera.camera_from_lidar, CAMERA_FROM_LIDAR)
+    np.testing.assert_array_equal(data.image(camera), image_of(1))
+    assert [f.timestamp_us for f in frames] == [0, 100_000, 200_000]
+    again = pickle.loads(pickle.dumps(frames[1]))  # as workers get them
+    np.testing.assert_array_equal(data.image(again.cameras[0]), image_of(1))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".tiff", ".webp", ".gif", ".ppm", ".JPEG"])
+def test_images_of_any_format_are_read(suffix, tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    (file,) = (root / "images" / "front").iterdir()
+    Image.new("RGB", (WIDTH, HEIGHT), (200, 30, 60)).save(file.with_suffix(suffix))
+    file.unlink()
+    data, (frame,) = frames_of(root)
+    assert np.abs(data.image(frame.cameras[0]).astype(int) - (200, 30, 60)).max() < 12
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
+    shift=st.tuples(*[st.floats(-3, 3)] * 3),
+    way=st.sampled_from(["matrix", "quaternion", "rotation matrix", "inverse", "through the vehicle"]),
+)
+def test_every_way_to_say_a_transform_means_the_same(angles, shift, way):
+    pose = np.eye(4)  # lidar_from_front
+    pose[:3, :3], pose[:3, 3] = Rotation.from_euler("xyz", angles).as_matrix(), shift
+    x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat().tolist()
+    named = {"from": "front", "to": "lidar", "translation": list(shift)}
+    transforms = {
+        "matrix": [{"from": "front", "to": "lidar", "matrix": pose.tolist()}],
+        "quaternion": [named | {"rotation_wxyz": [w, x, y, z]}],
+        "rotation matrix": [named | {"rotation_matrix": pose[:3, :3].tolist()}],
+        "inverse": [{"from": "lidar", "to": "front", "matrix": inverse(pose).tolist()}],
+        "through the vehicle": [
+            {"from": "lidar", "to": "vehicle", "translation": [0, 0, 1.8], "rotation_wxyz": [1, 0, 0, 0]},
+            {"from": "front", "to": "vehicle", "matrix": (shifted(1.8) @ pose).tolist()},
+        ],
+    }[way]
+    read = Calibration.model_validate(calibration() | {"transforms": transforms})
+    np.testing.assert_allclose(read.between("front", "lidar"), pose, atol=1e-9)
+    np.testing.assert_allclose(read.between("lidar", "front"), np.linalg.inv(pose), atol=1e-9)
+
+
+def shifted(height):
+    matrix = np.eye(4)
+    matrix[2, 3] = height
+    return matrix
+
+
+def test_yaml_and_json_say_the_same(tmp_path):
+    write_calibration(tmp_path, calibration())
+    (tmp_path / "calibration.json").write_text("\ufeff" + json.dumps(calibration()), encoding="utf-8")
+    assert load_calibration(tmp_path / "calibration.yaml") == load_calibration(tmp_path / "calibration.json")
+
+
+def test_points_in_the_vehicle_frame_are_brought_to_the_lidar(tmp_path):
+    lift = {"from": "lidar", "to": "vehicle", "translation": [0.5, 0, 1.8], "rotation_wxyz": [1, 0, 0, 0]}
+    points = calibration()["points"] | {"frame": "vehicle", "into": "lidar"}
+    changed = {"points": points, "transforms": [*calibration()["transforms"], lift]}
+    data, frames = frames_of(write_recording(tmp_path / "drive", changed=changed))
+    np.testing.assert_allclose(data.points(frames[0]).xyz, xyz_of(0) - (0.5, 0, 1.8), atol=1e-4)
+    np.testing.assert_allclose(frames[0].cameras[0].camera_from_lidar, CAMERA_FROM_LIDAR)
+
+
+@pytest.mark.parametrize("poses_of", ["vehicle", "sensor", "lidar"])
+def test_poses_carry_points_to_where_the_camera_is_later(poses_of, tmp_path):
+    """The car drives 1 m between sweep and image, and turns: a point of the world falls where the camera is then."""
+    vehicle_from_lidar = shifted(1.8)
+    vehicle_from_camera = vehicle_from_lidar @ inverse(CAMERA_FROM_LIDAR)
+    transforms = [
+        *calibration()["transforms"],
+        {"from": "lidar", "to": "vehicle", "matrix": vehicle_from_lidar.tolist()},
+    ]
+    root = write_recording(tmp_path / "drive", frames=1, changed={"poses_of": poses_of, "transforms": transforms})
+    world = [np.eye(4), np.eye(4)]  # of the vehicle at the sweep, and at the image
+    world[0][:3, 3] = 100, 50, 3
+    world[1][:3, :3], world[1][:3, 3] = Rotation.from_euler("z", 0.1).as_matrix(), (101, 50.2, 3)
+    of = {"vehicle": (np.eye(4), np.eye(4)), "lidar": (vehicle_from_lidar, vehicle_from_lidar)}
+    mounts = of.get(poses_of, (vehicle_from_lidar, vehicle_from_camera))
+    lines = ["sweep,sensor,file,time_us,x,y,z,qw,qx,qy,qz"]
+    for sensor, file, time, pose in (
+        ("lidar", "points/000.bin", 5_000_000, world[0] @ mounts[0]),
+        ("front", "images/front/000.png", 5_040_000, world[1] @ mounts[1]),
+    ):
+        x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
+        lines.append(",".join(map(str, ("000", sensor, file, time, *pose[:3, 3], w, x, y, z))))
+    write_readings(root, lines)
+    _, (frame,) = frames_of(root)
+    (camera,) = frame.cameras
+    expected = np.linalg.inv(world[1] @ vehicle_from_camera) @ world[0] @ vehicle_from_lidar
+    np.testing.assert_allclose(camera.camera_from_lidar, expected, atol=1e-9)
+    np.testing.assert_allclose(frame.global_from_lidar, world[0] @ vehicle_from_lidar, atol=1e-9)
+    assert (frame.timestamp_us, camera.timestamp_us) == (5_000_000, 5_040_000)
+
+
+def test_a_table_matches_what_names_do_not_and_may_leave_cameras_out(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=2)
+    write_readings(
+        root,
+        [
+            "sweep,sensor,file,time_us",
+            "later,lidar,points/000.bin,900",
+            "early,lidar,points/001.bin,100",
+            "early,front,images/front/000.png,120",
+        ],
+    )
+    text = (root / "readings.csv").read_bytes()
+    (root / "readings.csv").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    _, frames = frames_of(root)
+    assert [(f.token, len(f.cameras), f.index) for f in frames] == [("drive.early", 1, 0), ("drive.later", 0, 1)]
+    assert frames[0].cameras[0].image_path.endswith("000.png")
+
+
+def test_scenes_have_splits_and_may_have_a_calibration_of_their_own(tmp_path):
+    root = tmp_path / "recordings"
+    for scene in ("monday", "tuesday", "wednesday"):
+        write_recording(root, frames=1, scene=scene, changed={"splits": {"train": ["tuesday"]}})
+    other = calibration()
+    other["cameras"]["front"]["fx"] = 70.0
+    write_calibration(root / "wednesday", other)
+    data, frames = frames_of(root)
+    assert [f.scene for f in frames] == ["monday", "wednesday"]
+    assert [f.cameras[0].intrinsics[0, 0] for f in frames] == [60.0, 70.0]
+    assert [f.scene for f in frames_of(root, ("train",))[1]] == ["tuesday"]
+    assert data.subsets(root) == ("train", "val")
+
+
+TAXONOMY = {
+    "name": "balls",
+    "min_points": 3,
+    "instance_divisor": 1000,
+    "classes": [
+        {"id": 1, "name": "ball", "kind": "thing", "color": [255, 0, 0], "synonyms": ["ball"]},
+        {"id": 2, "name": "floor", "kind": "stuff", "color": [0, 255, 0], "synonyms": ["floor"]},
+    ],
+    "raw_to_id": {1: 1, 2: 2},
+}
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [(".npy", np.uint16), (".npz", np.int64), (".npy", np.uint32)])
+def test_labels_are_read_by_a_taxonomy_of_ones_own(suffix, dtype, tmp_path):
+    root = write_recording(tmp_path / "drive")
+    (root / "taxonomy.yaml").write_text(yaml.safe_dump(TAXONOMY))
+    (root / "labels").mkdir()
+    label = np.where(np.arange(len(rows_of(1))) < 216, 1001, 2000).astype(dtype)
+    write = np.save if suffix == ".npy" else np.savez_compressed
+    write(root / "labels" / f"001{suffix}", label)
+    data, frames = frames_of(root)
+    assert data.taxonomy.name == "balls"
+    assert data.labels(frames[0]) is None
+    found = data.labels(frames[1])
+    assert found.dtype == np.uint32
+    np.testing.assert_array_equal(found, label)
+
+
+def test_points_without_a_return_are_dropped_with_their_labels_where_that_is_asked_for(tmp_path):
+    points = calibration()["points"] | {"invalid": "drop"}
+    root = write_recording(tmp_path / "drive", frames=1, changed={"points": points})
+    rows = rows_of(0)
+    rows[5, 0], rows[9, :3], rows[11, 1] = np.nan, 0, np.inf
+    (root / "points" / "000.bin").write_bytes(rows.tobytes())
+    (root / "taxonomy.yaml").write_text(yaml.safe_dump(TAXONOMY))
+    (root / "labels").mkdir()
+    np.save(root / "labels" / "000.npy", np.arange(len(rows), dtype=np.uint32))
+    data, (frame,) = frames_of(root)
+    kept = np.delete(np.arange(len(rows)), [5, 9, 11])
+    np.testing.assert_array_equal(data.labels(frame), kept)
+    np.testing.assert_array_equal(data.points(frame).xyz, rows[kept, :3])
+
+
+LENSES = {
+    "opencv": {"model": "opencv", "distortion": [-0.25, 0.06, 0.002, -0.001, 0.0]},
+    "rational": {"model": "opencv", "distortion": [0.3, 0.1, 0.0, 0.001, 0.01, 0.5, 0.2, 0.01]},
+    "fisheye": {"model": "fisheye", "distortion": [0.05, -0.01, 0.002, 0.0]},
+}
+
+
+def distort(xyz, camera):
+    """The published models by hand: where a point in the camera's frame falls in the stored image, (2,)."""
+    x, y = xyz[0] / xyz[2], xyz[1] / xyz[2]
+    r2 = x * x + y * y
+    d = [*camera["distortion"], 0, 0, 0, 0][:8]
+    if camera["model"] == "fisheye":
+        r = np.sqrt(r2)
+        a = np.arctan(r)
+        bent = a * (1 + d[0] * a**2 + d[1] * a**4 + d[2] * a**6 + d[3] * a**8)
+        x, y = x * bent / r, y * bent / r
+    else:
+        radial = (1 + d[0] * r2 + d[1] * r2**2 + d[4] * r2**3) / (1 + d[5] * r2 + d[6] * r2**2 + d[7] * r2**3)
+        p1, p2 = d[2:4]
+        x, y = (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        )
+    return camera["fx"] * x + camera["cx"], camera["fy"] * y + camera["cy"]
+
+
+@pytest.mark.parametrize("name", LENSES)
+def test_a_point_falls_on_its_own_pixel_through_a_lens_that_bends(name, tmp_path):
+    """A dot is painted where the published model puts a point; the undistorted image has it where the pinhole does."""
+    lens = {"width": 960, "height": 640, "fx": 600.0, "fy": 610.0, "cx": 470.0, "cy": 330.0, **LENSES[name]}
+    root = write_recording(tmp_path / "drive", frames=1, changed={"cameras": {"front": lens}})
+    targets = np.array([[0.3, 0.1, 2.0], [-0.9, 0.5, 2.0], [1.0, -0.6, 2.0], [-0.2, -0.7, 2.0]]) * 3
+    for target in targets:
+        image = np.zeros((640, 960, 3), np.uint8)
+        u, v = distort(target, lens)
+        image[round(v) - 3 : round(v) + 4, round(u) - 3 : round(u) + 4] = 255
+        Image.fromarray(image).save(root / "images" / "front" / "000.png")
+        data, (frame,) = frames_of(root)
+        (camera,) = frame.cameras
+        flat = data.image(camera)[..., 0].astype(float)
+        rows, columns = np.nonzero(flat > 100)
+        assert len(rows), "the dot is still in the image"
+        in_lidar = inverse(camera.camera_from_lidar) @ [*target, 1]
+        (found,) = project(in_lidar[None, :3], camera).uv
+        assert np.hypot(columns.mean() - found[0], rows.mean() - found[1]) < 1.5
+        assert np.hypot(u - found[0], v - found[1]) > 2, "a lens that does nothing would be no test"
+
+
+def test_no_pixel_of_an_undistorted_image_is_made_up():
+    for lens in LENSES.values():
+        content = {"width": 960, "height": 640, "fx": 600, "fy": 610, "cx": 470, "cy": 330} | lens
+        camera = Calibration.model_validate(calibration() | {"cameras": {"front": content}}).cameras["front"]
+        white = undistort(np.full((640, 960, 3), 255, np.uint8), camera)
+        assert white.min() > 250
+        assert pinhole(camera)[0] > 0
+
+
+def test_a_recording_that_moved_is_the_same(tmp_path):
+    root = write_recording(tmp_path / "one" / "drive")
+    there = shutil.copytree(root, tmp_path / "two" / "drive")
+    assert [f.token for f in frames_of(root)[1]] == [f.token for f in frames_of(there)[1]]
+
+
+def test_another_version_of_the_layout_is_refused(tmp_path):
+    root = write_recording(tmp_path / "drive")
+    with pytest.raises(DatasetError, match="Leave out --version"):
+        datasets.at("folder", root).frames(root, "2", ("val",))

@@ -1,0 +1,155 @@
+"""`ovps data check`: what it counts, what it draws, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovps import cli
+from ovps.errors import DatasetError
+from ovps.geometry import mistakes
+from ovps.geometry.grid import Grid, fitting_grid
+from pipelines.data_check import check
+from tests.helpers.recording import (
+    CAMERA_FROM_LIDAR,
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    calibration,
+    rows_of,
+    write_calibration,
+    write_readings,
+    write_recording,
+    xyz_of,
+)
+
+
+def inside_by_hand(number: int) -> float:
+    """Share of points in the image of the camera, one after the other."""
+    count = 0
+    for point in xyz_of(number):
+        x, y, z = CAMERA_FROM_LIDAR[:3, :3] @ point + CAMERA_FROM_LIDAR[:3, 3]
+        if z > 1:
+            u, v = FOCAL * x / z + WIDTH / 2, FOCAL * y / z + HEIGHT / 2
+            count += 1 < u < WIDTH - 1 and 1 < v < HEIGHT - 1
+    return count / len(xyz_of(number))
+
+
+def test_a_sound_recording_is_counted_and_drawn(tmp_path):
+    changed = {"occlusion": {"vertical_deg": 0.01, "horizontal_deg": 0.01}}  # hides next to nothing
+    root = write_recording(tmp_path / "a b=c é", frames=4, changed=changed)
+    found = check(root, count=2)
+    assert (found.frames, found.frames_read, found.scenes, found.labelled) == (4, 2, (root.name,), 0)
+    assert (found.problems, found.warnings) == ((), ())
+    expected = (inside_by_hand(0) + inside_by_hand(3)) / 2
+    assert found.seen_share["front"] == pytest.approx(expected, abs=0.02)
+    assert found.unseen_share == pytest.approx(1 - found.seen_share["front"])
+    assert found.page.parent == root.with_name("a b=c é-check")
+    page = found.page.read_text()
+    for number in (0, 3):
+        file = found.page.parent / "pictures" / f"{root.name}.{number:03d}-front.png"
+        with Image.open(file) as picture:
+            assert picture.size == (WIDTH, HEIGHT)
+        assert "a%20b%3Dc%20%C3%A9.003-front.png" in page
+
+
+def test_an_empty_picture_has_its_likely_mistake_and_the_page_says_so(tmp_path):
+    swapped = [{"from": "front", "to": "lidar", "matrix": CAMERA_FROM_LIDAR.tolist()}]
+    found = check(write_recording(tmp_path / "drive", changed={"transforms": swapped}))
+    assert mistakes.INVERSE in found.warnings[0]
+    assert "exchange" in found.page.read_text()
+
+
+def test_an_image_of_another_resolution_says_what_to_multiply_by(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    Image.new("RGB", (2 * WIDTH, 2 * HEIGHT)).save(root / "images" / "front" / "000.png")
+    (problem,) = check(root).problems
+    assert f"width {2 * WIDTH} and height {2 * HEIGHT}" in problem
+    assert "multiply fx and cx by 2, fy and cy by 2" in problem
+
+
+def readings(root, step, late=0):
+    lines = ["sweep,sensor,file,time_us"]
+    for number in range(3):
+        lines.append(f"{number:03d},lidar,points/{number:03d}.bin,{int(1000 * step + number * step)}")
+        lines.append(f"{number:03d},front,images/front/{number:03d}.png,{int(1000 * step + number * step + late)}")
+    write_readings(root, lines)
+
+
+@pytest.mark.parametrize(
+    ("step", "late", "says"),
+    [(0.1, 0, "seconds"), (100, 0, "milliseconds"), (10**8, 0, "nanoseconds"), (10**5, 10**6, "another sweep")],
+)
+def test_clocks_in_another_unit_are_told(step, late, says, tmp_path):
+    root = write_recording(tmp_path / "drive", frames=3)
+    readings(root, step, late)
+    assert any(says in warning for warning in check(root).warnings)
+    readings(root, 100_000, 20_000)
+    sound = check(root)
+    assert sound.warnings == ()
+    assert sound.apart_ms == {"front": 20.0}
+
+
+def test_a_vehicle_too_fast_no_returns_and_points_on_the_ground_are_told(tmp_path):
+    lifted = {"from": "lidar", "to": "vehicle", "translation": [0, 0, 1.8], "rotation_wxyz": [1, 0, 0, 0]}
+    changed = {"transforms": [*calibration()["transforms"], lifted], "poses_of": "lidar"}
+    root = write_recording(tmp_path / "drive", frames=2, changed=changed)
+    lines = ["sweep,sensor,file,time_us,x,y,z,qw,qx,qy,qz"]
+    for number in range(2):
+        for sensor, file in (("lidar", f"points/{number:03d}.bin"), ("front", f"images/front/{number:03d}.png")):
+            lines.append(f"{number:03d},{sensor},{file},{100_000 * number},{1000 * number},0,0,1,0,0,0")
+        rows = rows_of(number)
+        rows[:, 2] += 1.8
+        rows[:20, :3] = 0
+        (root / "points" / f"{number:03d}.bin").write_bytes(rows.tobytes())
+    write_readings(root, lines)
+    text = " ".join(check(root).warnings)
+    for says in ("10,000 m/s", "(0, 0, 0)", "invalid: drop", "in a frame on the ground"):
+        assert says in text
+
+
+def test_points_beyond_the_default_grid_get_one_that_fits(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    rows = rows_of(0)
+    rows[::4, 0] += 110
+    (root / "points" / "000.bin").write_bytes(rows.tobytes())
+    found = check(root)
+    assert found.beyond_default_share > 0.2
+    assert any(f"--grid {found.grid}" in warning for warning in found.warnings)
+    assert Grid.parse(found.grid).beyond(rows[:, :3]).mean() < 0.01
+
+
+def test_the_grid_that_fits_has_cells_of_the_default_and_is_never_smaller():
+    default = Grid.parse("cylinder")
+    rng = np.random.default_rng(0)
+    assert fitting_grid(rng.uniform(-1, 1, (500, 3))) == default
+    wide = fitting_grid(rng.uniform(-1, 1, (5000, 3)) * (150, 90, 14))
+    assert wide.cell == pytest.approx(default.cell)
+    assert wide.high[0] >= 150
+    assert wide.low[2] <= -13
+
+
+def test_missing_files_of_frames_that_are_not_read_are_told_with_exit_code_3(tmp_path, monkeypatch, capsys):
+    root = write_recording(tmp_path / "drive", frames=3)
+    readings(root, 100_000)
+    (root / "images" / "front" / "001.png").unlink()
+    monkeypatch.setattr(sys, "argv", ["ovps", "data", "check", str(root), "--frames", "1", "--json"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 3
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "1 file missing" in problem
+    assert "001.png" in problem
+
+
+def test_a_recording_of_which_nothing_can_be_read_is_an_error(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    content = calibration()
+    content["points"]["columns"] = ["x", "y", "z", "intensity", "ring"]
+    write_calibration(root, content)
+    with pytest.raises(DatasetError, match="none of 1 frame"):
+        check(root)

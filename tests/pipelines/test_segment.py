@@ -1,0 +1,87 @@
+"""A recording without labels to labelled points and a page, in one command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ovps.cache.reader import Store
+from ovps.errors import DatasetError
+from ovps.training.run import load_settings
+from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions
+from pipelines.precompute import precompute
+from pipelines.segment import segment
+from pipelines.train import train
+from tests.helpers.recording import rows_of, write_recording
+from tests.pipelines.untrained import TINY
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    return write_recording(tmp_path_factory.mktemp("segment") / "a b=c é", frames=3)
+
+
+def labels_of(folder, root, number):
+    with np.load(folder / "labels" / "val" / f"{root.name}.{number:03d}.npz") as labels:
+        return labels["entry"], labels["instance"]
+
+
+def test_clip_alone_labels_what_cameras_see_and_draws_it(recording, tmp_path):
+    options = SegmentOptions(encoder="demo", names="car, floor:stuff=road|street", out=tmp_path / "found")
+    summary = segment(recording, options)
+    assert (summary.frames, summary.points) == (3, 3 * len(rows_of(0)))
+    assert 0.05 < summary.seen_share < 0.6
+    assert summary.unlabelled_share == pytest.approx(1 - summary.seen_share, abs=0.05)
+    entry, instance = labels_of(summary.predictions[0], recording, 1)
+    assert len(entry) == len(rows_of(1))
+    assert set(entry.tolist()) <= {-1, 0, 1}
+    assert (instance[entry == 1] == 0).all()
+    page = summary.page.read_text()
+    assert "floor" in page
+    assert len(list((tmp_path / "found" / "pictures").glob("*.png"))) == 3 * 2
+
+    again = segment(recording, options.model_copy(update={"names": "floor:stuff=road"}))
+    assert again.cache == summary.cache
+    entry, _ = labels_of(again.predictions[0], recording, 1)
+    assert set(entry.tolist()) == {-1, 0}
+
+
+def test_one_point_file_is_one_frame(recording, tmp_path):
+    point_file = recording / "points" / "001.bin"
+    summary = segment(point_file, SegmentOptions(encoder="demo", out=tmp_path / "one"))
+    assert summary.frames == 1
+    assert json.loads((summary.predictions[0] / "about.json").read_text())["entries"][0]["name"] == "car"
+    stray = tmp_path / "stray.bin"
+    stray.write_bytes(b"1")
+    with pytest.raises(DatasetError, match="of no recording"):
+        segment(stray, SegmentOptions(encoder="demo"))
+
+
+def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, mini_nuscenes):
+    options = {"dataroot": mini_nuscenes, "encoder": "demo", "workers": 0, "grid": "cylinder:60x45x8"}
+    precompute(PrecomputeOptions(out=tmp_path / "zarr", **options))
+    train(TrainOptions(cache=tmp_path / "zarr", out=tmp_path / "run", overrides=TINY))
+    summary = segment(recording, SegmentOptions(run=tmp_path / "run", limit=2, out=tmp_path / "found"))
+    assert summary.frames == 2
+    assert Store.open(summary.cache).provenance.grid == load_settings(tmp_path / "run")[1].grid
+    about = json.loads((summary.predictions[0] / "about.json").read_text())
+    assert (about["run"], about["format"]) == ("run", "arrays")
+
+
+def test_a_recording_all_in_val_gets_the_smaller_codec(recording, tmp_path):
+    """Splits are train and val unless one says otherwise: the first one's frames choose, if there are any."""
+    options = {"dataset": "folder", "dataroot": recording, "encoder": "demo", "workers": 0}
+    for name, subsets in (("both", ("train", "val")), ("val", ("val",))):
+        precompute(PrecomputeOptions(out=tmp_path / name, subsets=subsets, **options))
+    assert Store.open(tmp_path / "both").provenance.codec == Store.open(tmp_path / "val").provenance.codec == "cells"
+
+
+def test_only_some_frames(recording, tmp_path):
+    options = {"dataset": "folder", "dataroot": recording, "encoder": "demo", "workers": 0, "out": tmp_path / "zarr"}
+    token = f"{recording.name}.002"
+    assert precompute(PrecomputeOptions(only=(token,), **options)).frames == 1
+    assert [ref.token for ref in Store.open(tmp_path / "zarr").frames] == [token]
+    with pytest.raises(DatasetError, match="no such frame"):
+        precompute(PrecomputeOptions(only=("nothing",), **options))
