@@ -7,11 +7,11 @@ DEVICE ?=
 PYTHON_VERSION ?= 3.12
 MINKOWSKI ?=
 CORE ?= build/core
-JOBS ?= $(if $(filter driveworld,$(CONFIG)),2,1)
+JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full test test-all core-check lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full test test-all corrupt core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -19,7 +19,7 @@ help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.11   the interpreter that .venv is made with"
-	@echo "  CONFIG=driveworld   what make reproduce runs; CONFIG=nuscenes is the paper's experiment at full scale"
+	@echo "  CONFIG=driveworld   what make reproduce runs; driveworld-kitti, nuscenes-mini, or nuscenes, the paper's"
 	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
 	@echo "  MINUTES=9 STAGES=a,b DEVICE=cpu         of make gpu-check; all stages without STAGES"
 	@echo "  PYTHON_VERSION=3.12 MINKOWSKI=a.whl    of make gpu-wheels; MinkowskiEngine is built without MINKOWSKI"
@@ -41,7 +41,10 @@ test: setup  ## the default test suite, under 15 minutes on 2 cores
 test-all: setup  ## the default suite and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
-core-check:  ## the core on numpy 2, in an environment of its own (CORE=build/core, made if missing: several GB)
+corrupt: setup  ## corrupt input of every data set: what comes of it, counted
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/corrupt
+
+core-check:  ## the core on numpy 2 and without MinkowskiEngine, in an environment of its own (CORE=build/core, made if missing: several GB)
 	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh
 
 lint: setup  ## ruff, mypy and the import rules
@@ -51,10 +54,10 @@ lint: setup  ## ruff, mypy and the import rules
 	$(BIN)/lint-imports
 
 bench: setup  ## speed as ratios against named references
-	@for b in step codecs precompute pooling sparse; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
+	@for b in step codecs precompute pooling sparse query tables; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
 
-real-check: setup  ## the same code on a real nuScenes key frame; needs OVPS_REAL_DATA
-	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with a dataroot nuscenes/" >&2; exit 2; }
+real-check: setup  ## the same code on real frames, of nuScenes and of KITTI; needs OVPS_REAL_DATA
+	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with dataroots nuscenes/, kitti/, kitti_raw/, semantickitti/" >&2; exit 2; }
 	$(BIN)/python -m pytest -m real_data -v -s --durations=5
 
 gpu-check: setup  ## facts, checks and measurements on a GPU, in MINUTES; docs/gpu.md

@@ -5,6 +5,7 @@ A store of an older version is read by a module of its own beside `v2`.
 
 from cache_schemas.v2 import (
     ARRAYS,
+    EARLIER,
     MANIFEST,
     MAX_FRAMES,
     SCHEMA_VERSION,
@@ -27,6 +28,7 @@ from cache_schemas.v2 import (
 
 __all__ = [
     "ARRAYS",
+    "EARLIER",
     "MANIFEST",
     "MAX_FRAMES",
     "SCHEMA_VERSION",

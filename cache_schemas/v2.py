@@ -54,9 +54,11 @@ class Provenance(_Record):
     upscale: float  # images are enlarged by this factor before they are encoded
     grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32"
     occlusion: dict[str, float] | None  # settings of the visibility test; None: every point in an image is seen
+    cameras: tuple[str, ...] | None = None  # that were asked for; None: all that a frame has
     codec: str
     codec_state_sha256: str | None = None  # of the file of its state; None: it has none
     code_version: str
+    sweeps: int = Field(default=0, ge=0)  # earlier ones whose points are joined to a frame's own as input
 
 
 class StoreInfo(_Record):
@@ -125,6 +127,15 @@ ARRAYS: tuple[Array, ...] = (
     Array(name="objects/seen_points", dims=("objects",), dtype="int32", part="labels", field="object_seen_points"),
     # zeros where seen_points is 0
     Array(name="objects/embedding", dims=("objects", "C"), dtype="float32", part="labels", field="object_embedding"),
+)
+
+
+# Of stores with earlier sweeps alone (`Provenance.sweeps`): points that are input and nothing else, without a voxel, a
+# CLIP feature or a label of their own.
+EARLIER: tuple[Array, ...] = (
+    # metres, LiDAR frame of the frame's own sweep, ego motion taken out
+    Array(name="earlier/xyz", dims=("earlier", 3), dtype="float32", field="earlier_xyz"),
+    Array(name="earlier/intensity", dims=("earlier",), dtype="float32", field="earlier_intensity"),  # 0..1
 )
 
 

@@ -70,7 +70,7 @@ def count_points(
 def visibility(
     caster: Caster, index: int, eye: NDArray[np.float32], rng: np.random.Generator, samples: int = 24
 ) -> int:
-    """nuScenes visibility token from rays between the eye point (3,) and random face centres of object `index`."""
+    """Compute nuScenes' visibility token from rays from the eye (3,) to random face centres of object `index`."""
     faces = np.flatnonzero(caster.snapshot.face_object == index)
     rays = caster.centers[rng.choice(faces, samples)] - eye
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)

@@ -6,23 +6,32 @@ import json
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from driveworld.drive import DriveSpec, write_scene
+from driveworld import kitti_rig
+from driveworld.drive import DriveSpec, read_record, write_scene
+from driveworld.kitti_drive import sequence_name, write_sequence
 from driveworld.nuscenes_format import MAP_FILE, VERSION, assemble
 from driveworld.raw_labels import CLASSES
 from ovps.errors import ConfigError, OvpsError, StorageError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
-from ovps.progress import progress
+from ovps.machine import check_processes
+from ovps.places import what_is
+from ovps.progress import progress, say
+from ovps.taxonomy import load_taxonomy
+
+Format = Literal["nuscenes", "semantickitti"]
+_IMAGE_SIZE = {"nuscenes": (704, 396), "semantickitti": kitti_rig.IMAGE_SIZE}
+_BEFORE = {"format": "nuscenes"}  # of worlds that were built before there was a choice
 
 WORLD_VERSION = 1
 """Raise it when the same settings give other bytes: a half-built world of an older version is then refused."""
@@ -30,12 +39,12 @@ WORLD_VERSION = 1
 
 @dataclass(frozen=True)
 class WorldSummary:
-    """What was built.
+    """Summary of `ovps world build`.
 
     Attributes:
-        dataroot: of nuScenes version `v1.0-trainval`.
+        dataroot: of nuScenes version `v1.0-trainval`, or the folder that holds `sequences`.
         scenes, frames, points: in all.
-        segments: per class, segments of at least 15 points, summed over frames.
+        segments: per class, segments large enough to be evaluated (15 points, 50 of SemanticKITTI), summed over frames.
         seconds: wall clock of this run; scenes that were there already cost none.
     """
 
@@ -53,30 +62,38 @@ def build_world(
     scenes: int,
     frames: int,
     seed: int,
+    format: Format = "nuscenes",
     val_fraction: float = 0.25,
-    image_size: tuple[int, int] = (704, 396),
+    image_size: tuple[int, int] | None = None,
     azimuth_steps: int = 1080,
     workers: int = 2,
     write_camera_labels: bool = False,
 ) -> WorldSummary:
-    """Write a nuScenes dataroot of `scenes` streets with `frames` key frames each (2 per second).
+    """Write a dataroot of `scenes` streets with `frames` key frames each (2 per second).
 
-    The same settings give the same bytes, whatever `workers` is. A run that was stopped goes on where it was.
+    The same settings give the same bytes, whatever `workers` is. A run that was stopped goes on where it was, and
+    scenes with files that are missing or not what was written are written again.
 
     Args:
         out: the dataroot; made if missing.
+        format: `nuscenes`: 32 beams, six cameras, tables; `semantickitti`: 64 beams, one camera that looks ahead, the
+            layout of KITTI's odometry.
         val_fraction: share of the scenes in split `val`, at least one of two or more.
-        image_size: (width, height) pixels.
+        image_size: (width, height) pixels; None: 704 x 396, of SemanticKITTI 960 x 290.
         azimuth_steps: LiDAR rays per beam and revolution.
-        write_camera_labels: also write `camera_labels/<CAM>/<stem>.png`, uint8 challenge class ids, 0 is sky.
+        write_camera_labels: also write `camera_labels/<CAM>/<stem>.png`, uint8 challenge class ids, 0 is sky; nuScenes
+            only.
 
     Raises:
         ConfigError: settings that make no world, or a folder that holds another one.
         StorageError: the disk refused.
     """
     start = time.perf_counter()
+    _check_format(format, write_camera_labels)
+    image_size = image_size or _IMAGE_SIZE[format]
     settings = {
         "world_version": WORLD_VERSION,
+        "format": format,
         "scenes": scenes,
         "frames": frames,
         "seed": seed,
@@ -91,29 +108,48 @@ def build_world(
     specs = [
         DriveSpec(str(out), i, frames, seed, image_size, azimuth_steps, write_camera_labels) for i in range(scenes)
     ]
-    missing = [spec for spec in specs if not spec.record.exists()]
+    write = write_scene if format == "nuscenes" else write_sequence
+    whole = {spec.name: record for spec in specs if (record := read_record(spec)) is not None}
+    missing = [spec for spec in specs if spec.name not in whole]
+    damaged = [spec.name for spec in missing if spec.record.exists()]
+    if damaged:
+        say(f"files of {', '.join(damaged)} are missing or not what was written: built again")
     before = scenes - len(missing)
     done = before
     with (
         kept(lambda: f"{done} of {scenes} scenes are written in {out} and stay"),
         progress("world", "scenes", scenes, done=before) as counter,
     ):
-        for _ in _run(missing, workers):
+        for _ in _run(write, missing, workers):
             done += 1
             counter.advance(f"{(done - before) * frames / (time.perf_counter() - start):.1f} frames/s")
-    records = [json.loads(spec.record.read_text(encoding="utf-8")) for spec in specs]
-    names = [spec.name for spec in specs]
+    whole |= {spec.name: json.loads(spec.record.read_text(encoding="utf-8")) for spec in missing}
+    records = [whole[spec.name] for spec in specs]
+    names = [spec.name if format == "nuscenes" else sequence_name(spec.index) for spec in specs]
     val = max(1, round(scenes * val_fraction)) if scenes >= 2 else 0
-    _write_dataset(out, records, {"train": names[: scenes - val], "val": names[scenes - val :]})
+    splits = {"train": names[: scenes - val], "val": names[scenes - val :]}
+    if format == "nuscenes":
+        _write_dataset(out, records, splits)
+        classes: Iterable[str] = CLASSES
+    else:
+        write_whole(out / "splits.json", (json.dumps(splits, indent=1) + "\n").encode())
+        classes = load_taxonomy("semantickitti").by_name
     segments = sum((Counter(r["segments"]) for r in records), Counter())
     return WorldSummary(
         dataroot=out,
         scenes=scenes,
         frames=scenes * frames,
         points=sum(r["points"] for r in records),
-        segments={name: segments[name] for name in CLASSES},
+        segments={name: segments[name] for name in classes},
         seconds=time.perf_counter() - start,
     )
+
+
+def _check_format(format: str, write_camera_labels: bool) -> None:
+    if format not in get_args(Format):
+        raise ConfigError(f"no format {format!r}", remedy=f"Give one of: {', '.join(get_args(Format))}")
+    if write_camera_labels and format != "nuscenes":
+        raise ConfigError("labels of pixels are nuScenes' classes", remedy="Leave out --camera-labels, or --format")
 
 
 def _check(
@@ -134,6 +170,7 @@ def _check(
     ):
         if value < least:
             raise ConfigError(f"{name} is {value}", remedy=f"Give at least {least}")
+    check_processes("--workers", workers)
     if len(image_size) != 2 or min(image_size) < 32 or max(image_size) > 4096:
         raise ConfigError(f"image size is {image_size}", remedy="Give width and height from 32 to 4096 pixels")
     if not 0 <= val_fraction < 1:
@@ -146,7 +183,14 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or make sure that it belongs to a world of these settings."""
     path = out / ".scenes" / "settings.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = _BEFORE | json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"the settings of the world are damaged: {error}",
+                path=path,
+                remedy=f"Delete {out}, and build the world again",
+            ) from error
         other = [f"{k} {found.get(k)} instead of {v}" for k, v in settings.items() if found.get(k) != v]
         if other:
             raise ConfigError(
@@ -154,23 +198,23 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
                 path=out,
                 remedy="Choose another folder, or delete it",
             )
-    elif (out / VERSION).exists():
-        raise ConfigError(
-            "the folder holds a nuScenes data set that is not drive world", path=out, remedy="Choose another"
-        )
+    elif (out / VERSION).exists() or (out / "sequences").exists():
+        raise ConfigError("the folder holds a data set that is not drive world", path=out, remedy="Choose another")
+    elif (what := what_is(out)) is not None:
+        raise ConfigError(f"the folder is a {what}", path=out, remedy="Choose another")
     else:
         write_whole(path, json.dumps(settings).encode())
 
 
-def _run(specs: list[DriveSpec], workers: int) -> Iterator[Path]:
+def _run(write: Callable[[DriveSpec], Path], specs: list[DriveSpec], workers: int) -> Iterator[Path]:
     """Scenes as they are finished."""
     if workers == 1 or len(specs) <= 1:
-        yield from map(write_scene, specs)
+        yield from map(write, specs)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(specs)), mp_context=context, initializer=end_with_parent) as pool:
         with deaf_children():
-            futures = [pool.submit(write_scene, spec) for spec in specs]
+            futures = [pool.submit(write, spec) for spec in specs]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from driveworld.render import render
 from driveworld.rig import CAMERAS, LIDAR, Drive, Sensor, make_drive
 from driveworld.scene import Scene, make_scene, snapshot
 from ovps.errors import StorageError
+from ovps.files import write_whole
 
 FRAME_PERIOD = 0.5
 JPEG_QUALITY = 92
 MIN_SEGMENT_POINTS = 15
+THEN = "then run the same command again: it goes on from here"
 _START_US = 1_514_764_800_000_000
 
 
@@ -78,14 +80,41 @@ def write_scene(spec: DriveSpec) -> Path:
     for frame in range(spec.frames):
         writer.write_frame(frame)
     content = {"tables": writer.tables(), "points": writer.points, "segments": dict(writer.segments)}
-    text = json.dumps(content)
-    partial = spec.record.with_suffix(".partial")
-    _save(partial, lambda path: path.write_text(text, encoding="utf-8"))
-    os.replace(partial, spec.record)
-    return spec.record
+    return save_record(spec, content, writer.files)
 
 
-def _save(path: Path, write: Callable[[Path], Any]) -> None:
+def save_record(spec: DriveSpec, content: dict[str, Any], files: Iterable[Path]) -> Path:
+    """Write the record of a scene whose files are there, with their SHA-256; it appears whole or not at all."""
+    sums = {path.relative_to(spec.out).as_posix(): file_sha256(path) for path in files}
+    return write_whole(spec.record, json.dumps(content | {"files": sums}).encode(), THEN)
+
+
+def read_record(spec: DriveSpec) -> dict[str, Any] | None:
+    """Read the record of a scene, if the scene is written and its files are what was written.
+
+    Files of worlds that were built before records named them are taken as they are.
+    """
+    try:
+        record = json.loads(spec.record.read_text(encoding="utf-8"))
+        sums = record.get("files", {})
+        whole = all(file_sha256(Path(spec.out) / name) == known for name, known in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return None
+    return record if whole else None
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's content, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(path: Path, write: Callable[[Path], Any]) -> None:
+    """Make the folder of a file, and the file by `write`.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)
@@ -93,7 +122,7 @@ def _save(path: Path, write: Callable[[Path], Any]) -> None:
         raise StorageError(
             f"cannot write: {error.strerror or error}",
             path=path,
-            remedy="Free some space or choose another folder, then run the same command again: it goes on from here",
+            remedy=f"Free some space or choose another folder, {THEN}",
         ) from error
 
 
@@ -104,6 +133,7 @@ class _SceneWriter:
         self.spec, self.scene, self.drive, self.place = spec, scene, drive, place
         self.points = 0
         self.segments: Counter[str] = Counter()
+        self.files: list[Path] = []
         self._samples: list[Row] = []
         self._poses: list[Row] = []
         self._data: defaultdict[str, list[Row]] = defaultdict(list)
@@ -127,25 +157,29 @@ class _SceneWriter:
             picture = render(self.scene, caster, camera.intrinsics(size), pose, size, spec.rng(1, frame, number))
             path = self._add_data(camera, frame, sample, stamp + camera.delay_us, at)
             image = Image.fromarray(picture.rgb)
-            _save(path, lambda p, i=image: i.save(p, quality=JPEG_QUALITY))  # type: ignore[misc]
+            self._save(path, lambda p, i=image: i.save(p, quality=JPEG_QUALITY))  # type: ignore[misc]
             if spec.camera_labels:
                 labels = Image.fromarray(picture.classes)
                 target = Path(spec.out) / "camera_labels" / camera.channel / f"{path.stem}.png"
-                _save(target, lambda p, i=labels: i.save(p))  # type: ignore[misc]
+                self._save(target, lambda p, i=labels: i.save(p))  # type: ignore[misc]
         self._write_lidar(caster, frame, sample, stamp, time)
+
+    def _save(self, path: Path, write: Callable[[Path], Any]) -> None:
+        save(path, write)
+        self.files.append(path)
 
     def _write_lidar(self, caster: Caster, frame: int, sample: str, stamp: int, time: float) -> None:
         spec = self.spec
         pose = self.drive.scene_from_ego(time) @ LIDAR.ego_from_sensor
         cloud = sweep(caster, pose, spec.azimuth_steps, spec.rng(2, frame))
-        _save(self._add_data(LIDAR, frame, sample, stamp, time), cloud.points.tofile)
+        self._save(self._add_data(LIDAR, frame, sample, stamp, time), cloud.points.tofile)
         data_token = self._data[LIDAR.channel][-1]["token"]
         panoptic = self.scene.panoptic_ids[cloud.objects]
         root = Path(spec.out)
         segmented = f"lidarseg/{VERSION}/{data_token}_lidarseg.bin"
         instances = f"panoptic/{VERSION}/{data_token}_panoptic.npz"
-        _save(root / segmented, (panoptic // 1000).astype(np.uint8).tofile)
-        _save(root / instances, lambda path: np.savez_compressed(path, data=panoptic))
+        self._save(root / segmented, (panoptic // 1000).astype(np.uint8).tofile)
+        self._save(root / instances, lambda path: np.savez_compressed(path, data=panoptic))
         self._labels.append({"token": data_token, "lidarseg": segmented, "panoptic": instances})
         self._count(cloud.objects, panoptic)
         self._annotate(caster, cloud.points, cloud.objects, frame, sample, time, pose)

@@ -41,12 +41,12 @@ class Mesh:
 
     @property
     def bounds(self) -> Array:
-        """(2, 3) float32: lowest and highest corner, metres."""
+        """Lowest and highest corner, (2, 3) float32, metres."""
         return np.stack([self.vertices.min(0), self.vertices.max(0)])
 
     @property
     def corners(self) -> Array:
-        """(F, 3, 3) float32: the corners of every face."""
+        """Corners of every face, (F, 3, 3) float32, metres."""
         return self.vertices[self.faces]
 
 

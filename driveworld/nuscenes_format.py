@@ -1,4 +1,4 @@
-"""nuScenes' relational tables: rows of one scene, and the data set put together from all scenes."""
+"""Relational tables of nuScenes: rows of one scene, and the data set put together from all scenes."""
 
 from __future__ import annotations
 

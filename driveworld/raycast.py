@@ -14,7 +14,7 @@ from driveworld.scene import Snapshot
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What N rays met.
+    """Hits of N rays.
 
     Attributes:
         face: (N,) int32 index into the snapshot's faces, -1 where nothing was met.
@@ -51,7 +51,7 @@ class Caster:
         return Hits(found["primID"], np.where(found["primID"] < 0, np.float32(1e37), found["tfar"]))
 
     def blocked(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """(N,) whether anything lies along each ray; arguments as for `cast`."""
+        """Tell whether anything lies along each ray, (N,) bool; arguments as for `cast`."""
         found = self._scene.run(*_one_each(origins, directions), query="OCCLUDED")
         return np.asarray(found) >= 0
 

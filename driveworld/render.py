@@ -39,7 +39,7 @@ class Picture:
 
 
 def pixel_rays(intrinsics: NDArray[np.float64], size: tuple[int, int]) -> F32:
-    """(H * W, 3) unit directions in the camera frame, row by row; `size` is (width, height)."""
+    """Compute unit directions (H * W, 3) in the camera frame, row by row; `size` is (width, height)."""
     u, v = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     rays = np.stack([u.ravel(), v.ravel(), np.ones(u.size)], -1) @ np.linalg.inv(intrinsics).T
     return (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)

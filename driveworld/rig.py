@@ -36,11 +36,11 @@ class Sensor:
 
     @property
     def ego_from_sensor(self) -> Matrix:
-        """(4, 4) metres."""
+        """Pose of the sensor in the ego frame, (4, 4), metres."""
         return pose_matrix(self.translation, self.rotation)
 
     def intrinsics(self, size: tuple[int, int]) -> Matrix:
-        """(3, 3) pixels for an image of (width, height)."""
+        """Camera matrix (3, 3), pixels, for an image of (width, height)."""
         sx, sy = size[0] / _REFERENCE_SIZE[0], size[1] / _REFERENCE_SIZE[1]
         return np.array(
             [[self.focal * sx, 0, self.center[0] * sx], [0, self.focal * sy, self.center[1] * sy], [0, 0, 1]]
@@ -101,7 +101,7 @@ CAMERAS: tuple[Sensor, ...] = (
 
 
 def pose_matrix(translation: tuple[float, ...] | Matrix, rotation: tuple[float, ...] | Matrix) -> Matrix:
-    """(4, 4) from metres and a quaternion."""
+    """Make a pose (4, 4) from metres and a quaternion."""
     matrix = np.eye(4)
     matrix[:3, :3] = Quaternion(np.asarray(rotation)).normalised.rotation_matrix
     matrix[:3, 3] = translation
@@ -130,7 +130,7 @@ class Drive:
         return (float(x), float(y), 0.0), float(yaw)
 
     def scene_from_ego(self, time: float) -> Matrix:
-        """(4, 4) metres."""
+        """Pose of the ego frame in the scene at `time` seconds, (4, 4), metres."""
         translation, yaw = self.pose(time)
         return pose_matrix(translation, (np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)))
 

@@ -85,12 +85,12 @@ class Scene:
 
     @property
     def class_ids(self) -> NDArray[np.uint8]:
-        """(objects,) challenge class id 1..16 of every object."""
+        """Challenge class id 1..16 of every object, (objects,)."""
         return np.array([CLASS_ID[o.class_name] for o in self.objects], np.uint8)
 
     @property
     def panoptic_ids(self) -> NDArray[np.uint16]:
-        """(objects,) 1000 * general category + instance of every object."""
+        """Panoptic label of every object, (objects,): 1000 * general category + instance."""
         return np.array([1000 * o.category + o.instance for o in self.objects], np.uint16)
 
 

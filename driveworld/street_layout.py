@@ -1,4 +1,4 @@
-"""Who stands where: groups of touching objects along both sides of a street.
+"""Layout of a street: groups of touching objects along both sides of a street.
 
 Lateral zones from the centre line outwards: island, lane, parking strip, sidewalk, then lots that are either a
 frontage (hedge, wall, fence or house right behind the sidewalk) or a yard with something at its back.
@@ -81,7 +81,7 @@ class Plot:
     islands: list[tuple[float, float]] = field(default_factory=list)
 
     def free(self, rect: Rect) -> bool:
-        """Whether nothing stands on the rectangle (1 cm of overlap is allowed)."""
+        """Tell whether nothing stands on the rectangle (1 cm of overlap is allowed)."""
         e = 0.01
         return all(
             rect[2] <= t[0] + e or rect[0] >= t[2] - e or rect[3] <= t[1] + e or rect[1] >= t[3] - e for t in self.taken
@@ -118,8 +118,8 @@ class Plot:
     def _on_island(self, x: float) -> bool:
         return any(a <= x <= b for a, b in self.islands)
 
-    def ground(self, class_name: str, mesh: Mesh, color_name: str) -> None:
-        self.placed.append(Placed(mesh, class_name, color_name=color_name))
+    def ground(self, class_name: str, mesh: Mesh, color_name: str, variant: str = "ground") -> None:
+        self.placed.append(Placed(mesh, class_name, color_name=color_name, variant=variant))
 
     def asset(self, class_name: str, variant: str | None = None) -> Asset:
         return make_asset(class_name, self.rng, self.style, variant)
@@ -354,7 +354,8 @@ def furnish(rng: Rng, x: tuple[float, float], ego_speed: float, style: Style) ->
     far = (x[0] - 40, x[1] + 40)
     paint, color = ground_paint(rng, "driveable_surface", style)
     plot.ground("driveable_surface", level(far, (-HALF_ROAD, HALF_ROAD), 0.0, paint), color)
-    plot.ground("driveable_surface", markings(rng, x, HALF_ROAD - PARKING + 0.6, ISLAND + 0.1, paint), "white")
+    lines = markings(rng, x, HALF_ROAD - PARKING + 0.6, ISLAND + 0.1, paint)
+    plot.ground("driveable_surface", lines, "white", "marking")
     paint, color = ground_paint(rng, "terrain", style)
     for side in (-1, 1):
         y = sorted((side * (HALF_ROAD + 5), side * 90.0))

@@ -18,7 +18,7 @@ Pattern = Callable[[F32, F32, F32], F32]
 
 
 def cell_noise(points: F32, size: float) -> F32:
-    """(P,) uniform in -1..1, constant within cubes of `size` metres (hash of the cube's index)."""
+    """Noise (P,), uniform in -1..1, constant within cubes of `size` metres (hash of the cube's index)."""
     cell = np.floor(points / np.float32(size)).astype(np.int32).astype(np.uint32)
     h = cell[:, 0] * np.uint32(374761393) + cell[:, 1] * np.uint32(668265263) + cell[:, 2] * np.uint32(2147483647)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
@@ -120,7 +120,7 @@ def _windows(p: F32, n: F32, bands: bool) -> NDArray[np.bool_]:
 
 
 def texture_tone(albedo: F32, texture: NDArray[np.uint8], points: F32, normals: F32, distance: F32) -> F32:
-    """(P, 3) colours with their patterns drawn in.
+    """Draw patterns into colours, (P, 3).
 
     Args:
         albedo: (P, 3) sRGB 0..1. texture: (P,) codes. points: (P, 3) metres. normals: (P, 3). distance: (P,) metres.

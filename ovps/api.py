@@ -1,4 +1,4 @@
-"""What `import ovps` offers: open a store, load a run, segment a frame, score. See docs/python.md."""
+"""The functions that `import ovps` offers: open a store, load a run, segment a frame, score. See docs/python.md."""
 
 from __future__ import annotations
 
@@ -35,18 +35,22 @@ def open_store(path: str | Path) -> Store:
     return Store.open(Path(path))
 
 
-def load_run(path: str | Path, device: str | None = None) -> Run:
+def load_run(path: str | Path, device: str | None = None, backend: str | None = None) -> Run:
     """Load a training run: its network in evaluation mode, its settings, its vocabulary.
 
     Args:
         path: the folder that `ovps train --out` named.
         device: of torch; a GPU if there is one and nothing is said.
+        backend: engine of the sparse convolutions, `minkowski` or `torch`; the one that it was trained with, where that
+            is installed, if nothing is said.
 
     Raises:
         CheckpointError: no run there, or a damaged one.
+        ConfigError: no such backend.
     """
     use_own_cores()
-    return runs.load_run(Path(path), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return runs.load_run(Path(path), place, backend)
 
 
 def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | None = None) -> PointLabels:
@@ -82,7 +86,7 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
 def score(
     run: Run, store: Store, *, subset: str = "val", vocabulary: Vocabulary | str | Path | None = None
 ) -> PanopticResult:
-    """Compare a run with the labels of a store, by the nuScenes devkit's rules.
+    """Compare a run with the labels of a store, by the rules of its data set's own evaluation.
 
     `ovps eval` gives the same scores, writes them down, and adds reference rows and mask recall.
 
@@ -111,7 +115,10 @@ def score(
             assert frame.label is not None, frame.token
             found = segment(run, frame, chosen)
             counts.add(
-                *taxonomy.decode(frame.label), class_of[found.entry], found.instance, min_points=taxonomy.min_points
+                *taxonomy.true_segments(frame.label),
+                class_of[found.entry],
+                found.instance,
+                min_points=taxonomy.min_points,
             )
             counter.advance()
     return panoptic_result(counts, taxonomy, run.split.novel_ids(taxonomy))

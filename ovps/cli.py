@@ -19,17 +19,25 @@ from typer.core import TyperGroup
 
 from ovps import __version__, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
-from ovps.interrupt import interrupted, launched, listening
+from ovps.interrupt import launched, listening, told
 from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
 from pipelines.options import (
     BuildWorldOptions,
     EvaluateOptions,
+    ExperimentOptions,
+    ExportOptions,
+    JoinOptions,
+    LabelsOptions,
     PrecomputeOptions,
     PredictOptions,
+    QueryOptions,
+    ReportOptions,
     SegmentOptions,
+    TableOptions,
     TrainOptions,
     TuneOptions,
+    ViewOptions,
     VocabularyOptions,
 )
 
@@ -37,13 +45,16 @@ from pipelines.options import (
 
 
 class Commands(TyperGroup):
-    """The commands; one that is stopped by Ctrl-C or SIGTERM ends with `Interrupted`."""
+    """The commands; one that is stopped by a signal ends with `Interrupted`."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with told():
+            return super().make_context(*args, **more)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            raise interrupted(stop) from stop
+            with told():
+                return super().invoke(ctx)
         except OSError as error:
             if error.filename is None:
                 raise
@@ -82,7 +93,7 @@ def example(*lines: str) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         out.print(__version__)
         raise typer.Exit
@@ -93,7 +104,7 @@ def doctor(
     cache: Annotated[Path, typer.Option(help="The folder that precompute would write to.")] = Path("zarr"),
     as_json: Json = False,
 ) -> None:
-    """What is installed, what is missing, and what to do about it. Exit code 1 if something needed is missing."""
+    """Say what is installed, what is missing, and what to do about it. Exit code 1 if something needed is missing."""
     from ovps.doctor import examine
 
     report = examine(cache)
@@ -232,15 +243,12 @@ def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json
 
 
 @cache_app.command("labels", epilog=example("ovps cache labels ./zarr --dataroot data/nuscenes"))
-def cache_labels(
-    path: Annotated[Path, typer.Argument(help="A store.")],
-    dataroot: Annotated[Path | None, typer.Option(help="Default: the data set's own default.")] = None,
-    as_json: Json = False,
-) -> None:
+@takes(LabelsOptions)
+def cache_labels(options: LabelsOptions, as_json: Json = False) -> None:
     """Add labels that have come, or were mended, to a store whose features are there. Needs no CLIP."""
     from pipelines.labels import add_labels
 
-    show(add_labels(path, dataroot), as_json)
+    show(add_labels(**options.model_dump()), as_json)
 
 
 @vocab_app.command(
@@ -330,6 +338,7 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions",
         "ovps predict --run runs/driveworld-ovps --cache ./zarr --out trees --vocab vocab.safetensors",
         "ovps predict --run runs/driveworld-ovps --set classifier.classes=ensemble --out named-by-clip",
+        "ovps predict --run runs/driveworld-ovps --cache ./zarr --out predictions --check",
         "ovps predict --cache ./zarr --vocab vocab.safetensors --out clip-alone",
     )
 )
@@ -340,10 +349,15 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
     Exit code 1 if the files, read back, are no valid submission.
     """
     from ovps.inference.session import inference_settings
+    from pipelines.predict import check
     from pipelines.predict import predict as run_predict
 
+    if options.check:
+        problems = check(options.cache, options.out, subset=options.subset)
+        show({"out": str(options.out), "problems": problems}, as_json)
+        raise typer.Exit(1 if problems else 0)
     merge, classifier = inference_settings(options.run, options.settings)
-    summary = run_predict(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
+    summary = run_predict(**options.model_dump(exclude={"settings", "check"}), merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
 
@@ -371,25 +385,71 @@ def segment(
 
 
 @app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))
-def report(
-    run: Annotated[Path, typer.Option(help="Folder of an evaluated run.")],
-    cache: Annotated[Path, typer.Option(help="The store it was evaluated on.")] = Path("zarr"),
-    path: Annotated[Path | None, typer.Option("--out", help="HTML file. Default: RUN/report.html.")] = None,
-    evaluation: Annotated[Path | None, typer.Option(help="Folder of the scores. Default: RUN/eval.")] = None,
-    count: Annotated[int, typer.Option(help="Frames to show.")] = 4,
-    dataroot: Annotated[Path | None, typer.Option(help="The data set, for pictures of the cameras.")] = None,
-    subset: Annotated[str, typer.Option(help="The data set's own split that was scored.")] = "val",
-) -> None:
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
     """One self-contained HTML page: tables, training curves, ground truth beside prediction."""
     from ovps import datasets
     from ovps.cache.reader import Store
     from pipelines.report import report as write
 
-    known = Store.open(cache).provenance
+    known = Store.open(options.cache).provenance
     data = datasets.get(known.dataset)
-    frames = data.frames(dataroot, known.dataset_version, (subset,)) if dataroot else ()
-    written = write(run, cache, out=path, evaluation=evaluation, count=count, frames=frames, read_image=data.image)
-    out.print(str(written))
+    root = options.dataroot
+    frames = data.frames(root, known.dataset_version, (options.subset,)) if root else ()
+    settings = options.model_dump(exclude={"subset", "dataroot"})
+    out.print(str(write(**settings, frames=frames, read_image=data.image)))
+
+
+@app.command(
+    epilog=example(
+        "ovps view --cache ./zarr",
+        "ovps view --cache ./zarr --run runs/driveworld --dataset-root data/driveworld",
+        "ovps view --cache ./zarr --run runs/driveworld --subset val --port 8081",
+        "ovps view --cache ./zarr --run runs/driveworld --html street.html --frames 0,4 --query bus --query tree",
+    )
+)
+@takes(ViewOptions)
+def view(options: ViewOptions, as_json: Json = False) -> None:
+    """Look at frames in the browser: colours, camera images, segments to click on, queries in your own words.
+
+    With --html as one file that needs neither server nor network.
+    """
+    from pipelines.view import serve, write_html
+
+    if options.html is None:
+        serve(options)
+    else:
+        show(write_html(options, options.html), as_json)
+
+
+@app.command(
+    epilog=example(
+        'ovps query --cache ./zarr "fire hydrant" --top 50',
+        'ovps query --cache ./zarr --run runs/driveworld --subset val "person on a bicycle" --list found.parquet',
+        "ovps query --cache ./zarr --like 5f3c0d1e:12 --of objects",
+        "ovps query --cache ./zarr --image scooter.jpg --dataset-root data/driveworld --html scooters.html",
+    )
+)
+@takes(QueryOptions)
+def query(options: QueryOptions, as_json: Json = False) -> None:
+    """Search a whole store for words, or for what is like an example: a contact sheet and a list."""
+    from pipelines.query import query as ask
+
+    show(ask(options), as_json)
+
+
+@app.command(
+    epilog=example(
+        "ovps export --cache ./zarr --run runs/driveworld --frames 0 --ply --out exported",
+        "ovps export --cache ./zarr --subset val --las --npz --to-global --out exported",
+    )
+)
+@takes(ExportOptions)
+def export(options: ExportOptions, as_json: Json = False) -> None:
+    """Points with class, instance, score and colour as PLY, LAS or NumPy arrays, for other programs."""
+    from pipelines.export import export as write
+
+    show(write(options), as_json)
 
 
 @experiment_app.command(
@@ -400,20 +460,13 @@ def report(
         "ovps experiment run ablation --yes --json",
     ),
 )
-def experiment_run(
-    experiment: Annotated[str, typer.Argument(help="A name in ovps/configs/experiments, or a YAML file.")],
-    systems: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
-    splits: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, comma-separated.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, one thread each; 1: the config's.")] = 1,
-    yes: Annotated[bool, typer.Option(help="Start without asking, however long it takes.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(ExperimentOptions)
+def experiment_run(options: ExperimentOptions, as_json: Json = False) -> None:
     """Data set, CLIP features, trainings, evaluations, one table and one page. What is done is not done again."""
     from pipelines.experiment.commands import run
     from pipelines.experiment.table import tables
 
-    summary = run(experiment, systems=systems, splits=splits, seeds=seeds, jobs=jobs, yes=yes)
+    summary = run(**options.model_dump())
     if not as_json and summary.done:
         print(tables(summary.results.parent), end="\n\n")
     show(summary, as_json)
@@ -423,31 +476,24 @@ def experiment_run(
     "join",
     epilog=example("ovps experiment join results/ablation results/ablation-1 results/ablation-2 --out results/all"),
 )
-def experiment_join(
-    parts: Annotated[list[Path], typer.Argument(help="Folders of results; the first one's experiment is the whole.")],
-    out: Annotated[Path, typer.Option(help="Folder of the joined results; may be one of the parts.")],
-    as_json: Json = False,
-) -> None:
+@takes(JoinOptions)
+def experiment_join(options: JoinOptions, as_json: Json = False) -> None:
     """Results of one experiment from parts of it that were run on several machines."""
     from pipelines.experiment.join import join
 
-    show(join(parts, out), as_json)
+    show(join(**options.model_dump()), as_json)
 
 
 @experiment_app.command(
     "table",
     epilog=example("ovps experiment table results/table1", "ovps experiment table results/ablation --score miou"),
 )
-def experiment_table(
-    results: Annotated[Path, typer.Argument(help="Folder of results.parquet and results.json.")],
-    score: Annotated[str, typer.Option(help="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")] = "pq",
-    split: Annotated[str | None, typer.Option(help="The first one without it.")] = None,
-    variants: Annotated[bool, typer.Option(help="Also the runs with one setting of inference changed.")] = False,
-) -> None:
+@takes(TableOptions)
+def experiment_table(options: TableOptions) -> None:
     """Results as a Markdown table: mean and sample standard deviation over seeds, in percent."""
     from pipelines.experiment.table import markdown
 
-    print(markdown(results, score, split, variants))
+    print(markdown(**options.model_dump()))
 
 
 def show(summary: Any, as_json: bool) -> None:
@@ -517,7 +563,11 @@ def main(*command: str) -> None:
     """
     try:
         with listening(insist=not launched()), _full_output():
-            app([*command, *sys.argv[1:]])
+            try:
+                app([*command, *sys.argv[1:]])
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # while a disk that is full can be told
     except OvpsError as error:
         if isinstance(error, Interrupted) and os.environ.get("RANK", "0") != "0" and launched():
             sys.exit(error.exit_code)  # the first process speaks for all
@@ -527,7 +577,8 @@ def main(*command: str) -> None:
                 print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         label = f"{error.kind}: " if isinstance(error, Interrupted) else f"{error.kind} error: "
-        console.print(Text(label, "red") + Text(str(error), "default"))
+        with suppress(OSError):
+            console.print(Text(label, "red") + Text(str(error), "default"))
         sys.exit(error.exit_code)
 
 

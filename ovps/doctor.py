@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -21,15 +20,16 @@ from packaging.version import Version
 from pydantic import BaseModel
 
 from ovps import machine
+from ovps.extras import installed
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
-EXTRAS = {  # of pyproject, and what for
-    "nuscenes": "reading nuScenes",
+EXTRAS = {
+    "nuscenes": "nuScenes' own scores",
     "driveworld": "the drive world",
     "folder": "PCD and PLY files and lenses of recordings",
     "ros": "ovps data import",
-}
+}  # of pyproject, and what for
 
 
 class Check(BaseModel):
@@ -67,7 +67,7 @@ def _python() -> Check:
 def _packages() -> list[Check]:
     """Every dependency that ovps declares, against its floor and cap; those of `EXTRAS` may be missing."""
     requirements = [Requirement(line) for line in importlib.metadata.requires("ovps") or []]
-    core = [_package(r) for r in requirements if r.marker is None and r.name != "MinkowskiEngine"]
+    core = [_package(r) for r in requirements if r.marker is None]
     named = {check.name for check in core}
     optional = [
         _package(r, name)
@@ -93,7 +93,7 @@ def _package(requirement: Requirement, extra: str = "") -> Check:
 
 def _imports() -> Check:
     """Versions may fit while the builds do not: torch and torchvision of different origins, pyarrow beside numpy 1."""
-    optional = [module for module in ("nuscenes", "embreex") if importlib.util.find_spec(module)]
+    optional = [module for module in ("nuscenes", "embreex") if installed(module)]
     for module in ("torch", "torchvision", "open_clip", "zarr", "distributed", "pyarrow", *optional):
         failure = _failure(partial(importlib.import_module, module))
         if failure:
@@ -102,11 +102,12 @@ def _imports() -> Check:
 
 
 def _minkowski() -> Check:
-    """The build must be ours (its version names the torch it is for) and must convolve."""
-    try:
-        version = importlib.metadata.version("MinkowskiEngine")
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name="MinkowskiEngine", status="problem", found="missing", remedy="Run: make setup")
+    """An extra; where it is, the build must be ours (its version names the torch it is for) and must convolve."""
+    if not installed("MinkowskiEngine"):
+        remedy = "Everything runs without; on a CPU it is faster: make setup builds it"
+        found = "missing: the sparse backend is torch"
+        return Check(name="MinkowskiEngine", status="warning", found=found, remedy=remedy)
+    version = importlib.metadata.version("MinkowskiEngine")
     import torch
 
     built_for = version.partition("+pt")[2].rpartition(".")[0]
@@ -128,7 +129,7 @@ def _gpu() -> Check:
         remedy = "Everything runs on the CPU, slowly at full scale"
         return Check(name="gpu", status="warning", found="none", remedy=remedy)
     name = torch.cuda.get_device_name()
-    if importlib.metadata.version("MinkowskiEngine").endswith(".cpu"):
+    if installed("MinkowskiEngine") and importlib.metadata.version("MinkowskiEngine").endswith(".cpu"):
         remedy = "MinkowskiEngine is a CPU build. With nvcc at hand: rm -f .venv/.ovps-setup && make setup"
         return Check(name="gpu", status="warning", found=name, remedy=remedy)
     return Check(name="gpu", status="ok", found=name)

@@ -19,6 +19,7 @@ _MARKS = (
     *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
     *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
 )
+_NO_TEXT = bytes([*range(9), *range(14, 32)])  # of any encoding that ends a line with one byte
 _JOINERS = "\u200c\u200d"
 # what people elsewhere separate, quote and list with: here it would silently become part of a name
 _SIGN = re.compile(
@@ -26,7 +27,11 @@ _SIGN = re.compile(
     "|^['\u2018\u2019\u00ab\\[{]"
     "|^[-*\u2022] "
 )
-_FILE = re.compile(r"(\.{0,2}|~)/.*|[^,=|\"\n]*\S\.(txt|csv|tsv|names|list|ya?ml|json|safetensors)", re.IGNORECASE)
+_FILE = re.compile(
+    r"(\.{0,2}|~)/.*|\.{1,2}|[^,=|\"\n]*(/|\S\.("
+    r"txt|csv|tsv|names|list|ya?ml|json|safetensors|md|pdf|docx?|xlsx?|zip|t?gz|npy|npz|parquet|png|jpe?g))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,14 @@ def read_entries(names: str) -> tuple[Entry, ...]:
     path = Path(names)
     if not _is_file(path):
         if _FILE.fullmatch(names):  # it would become a class of its own
-            raise VocabularyError("no such file of class names", path=names, remedy="Mend the path, or give the names")
+            folder = path.is_dir()
+            raise VocabularyError(
+                "a folder, not a file of class names" if folder else "no such file of class names",
+                path=names,
+                remedy="Give the file in it that lists the names, or for pictures --images NAME=FOLDER"
+                if folder
+                else "Mend the path, or give the names",
+            )
         return parse_entries(names)
     try:
         return parse_entries(_decode(path.read_bytes()))
@@ -165,12 +177,21 @@ def _decode(content: bytes) -> str:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding)
-    if b"\0" in content:
+    if any(byte in content for byte in _NO_TEXT):
+        if not any(map(_reads_as, (content, content), ("utf-16-le", "utf-16-be"))):
+            raise VocabularyError("not a text file", remedy="Give a text file with one name a line, or the names")
         raise VocabularyError(
             "not UTF-8, perhaps UTF-16 without a byte order mark",
             remedy="Save it as UTF-8, for example: iconv -f UTF-16LE -t UTF-8 OLD > NEW",
         )
     return content.decode("utf-8")
+
+
+def _reads_as(content: bytes, encoding: str) -> bool:
+    try:
+        return all(c.isprintable() or c.isspace() for c in content.decode(encoding))
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_file(path: Path) -> bool:

@@ -131,7 +131,7 @@ class TrainingError(OvpsError):
 
 
 class Interrupted(OvpsError):
-    """Ctrl-C or SIGTERM: the command ended before its work did, in order."""
+    """Ctrl-C, SIGTERM or SIGHUP: the command ended before its work did, in order."""
 
     kind = "interrupted"
     exit_code = 130

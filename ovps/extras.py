@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from ovps.errors import SetupError
 
 
+def installed(module: str) -> bool:
+    """Tell whether a top-level module can be found, without importing it."""
+    return find_spec(module) is not None
+
+
 @contextmanager
-def extra(name: str) -> Iterator[None]:
+def extra(name: str, remedy: str | None = None) -> Iterator[None]:
     """Around imports of packages of an extra: one that is missing is a `SetupError` that says how to get it.
 
     Raises:
@@ -20,5 +26,5 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise SetupError(
             f"{error.name} is not installed; it belongs to the extra [{name}]",
-            remedy=f'Run: make setup, or pip install "ovps[{name}]"',
+            remedy=remedy or f'Run: make setup, or pip install "ovps[{name}]"',
         ) from error

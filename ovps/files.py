@@ -1,8 +1,9 @@
-"""The one way to write a file: whole and on the disk, or not at all; and a disk that refuses, told plainly."""
+"""The one way to write a file: whole and on the disk, or not at all; a disk that refuses, told plainly; and locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,10 @@ _MENDS = {
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
     errno.EROFS: "Choose a folder on a disk that can be written",
     errno.EACCES: "Make the folder writable",
+    errno.EISDIR: "A folder of that name is there: give another name",
+    errno.ENOTDIR: "A file stands where a folder is to be: move it away",
+    errno.EEXIST: "A file stands where a folder is to be: move it away",
+    errno.ENAMETOOLONG: "Give a shorter name",
 }
 
 
@@ -37,8 +42,16 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
     except OSError as refusal:
         mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
         raise error(
-            f"cannot write: {refusal.strerror or refusal}", path=refusal.filename or path, remedy=f"{mend}, {then}"
+            f"cannot write: {refusal.strerror or refusal}", path=_at_fault(refusal, path), remedy=f"{mend}, {then}"
         ) from refusal
+
+
+def _at_fault(refusal: OSError, path: Path) -> Path:
+    """The file as its user knows it: not the temporary one, and the one that is in the way of a folder."""
+    named = Path(os.fsdecode(refusal.filename)) if refusal.filename is not None else path
+    if refusal.errno in (errno.ENOTDIR, errno.EEXIST):
+        return next((part for part in (named, *named.parents) if part.is_file()), named)
+    return path if named.name.startswith(TEMPORARY) else named
 
 
 def write_whole(path: Path, content: bytes, then: str = CHOOSE, error: type[OvpsError] = StorageError) -> Path:
@@ -65,6 +78,30 @@ def write_whole(path: Path, content: bytes, then: str = CHOOSE, error: type[Ovps
             raise
         sync_folder(path.parent)
     return path
+
+
+@contextmanager
+def locked(path: Path, busy: OvpsError, then: str = CHOOSE, error: type[OvpsError] = StorageError) -> Iterator[None]:
+    """Hold a lock file; its folder is made if missing. The lock goes with the process that holds it, however that ends.
+
+    Args:
+        busy: raised where another process holds it, or this one already.
+        then, error: see `refusals`.
+
+    Raises:
+        OvpsError: `busy`.
+        StorageError, or another `error`: the disk refuses.
+    """
+    with refusals(path, then, error):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115  held for as long as the caller runs
+    with file:
+        with refusals(path, then, error):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as refusal:
+                raise busy from refusal
+        yield
 
 
 def sync_folder(folder: Path) -> None:

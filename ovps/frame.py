@@ -49,6 +49,22 @@ class Camera:
 
 
 @dataclass(frozen=True, eq=False)
+class EarlierSweep:
+    """A sweep of the same LiDAR before that of a frame.
+
+    Attributes:
+        points_path: absolute path of the point file.
+        lidar_from_earlier: (4, 4) float64, metres; from the LiDAR at the time of this sweep to the LiDAR at the time of
+            the frame, through the ego poses of both.
+        timestamp_us: microseconds.
+    """
+
+    points_path: str
+    lidar_from_earlier: NDArray[np.float64]
+    timestamp_us: int
+
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One key frame: files and calibration, nothing loaded.
 
@@ -64,6 +80,8 @@ class Frame:
         labels_path: absolute path of the panoptic labels, None where there are none.
         cameras: in the data set's order.
         global_from_lidar: (4, 4) float64, metres.
+        earlier: sweeps to join to the frame's own as input, the latest first; fewer than asked for, or none, where a
+            scene begins.
     """
 
     dataset: str
@@ -77,6 +95,7 @@ class Frame:
     labels_path: str | None
     cameras: tuple[Camera, ...]
     global_from_lidar: NDArray[np.float64]
+    earlier: tuple[EarlierSweep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

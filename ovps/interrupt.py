@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and SIGTERM: the first ends a command in order, a second one at once.
+"""Ctrl-C (SIGINT), SIGTERM and SIGHUP: the first ends a command in order, a second one at once.
 
 What is kept is told by notes on the KeyboardInterrupt (`kept`); the command line turns it into one message.
 """
@@ -13,14 +13,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
 from ovps.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed, the connection is lost
+AGAIN = 0.02  # seconds until an interrupt that was lost is raised again
 
 
 class _State:
@@ -30,7 +31,10 @@ class _State:
 
 @contextmanager
 def listening(*, insist: bool = True) -> Iterator[None]:
-    """In here the first SIGINT or SIGTERM raises KeyboardInterrupt, unless something is `finishing`.
+    """Raise KeyboardInterrupt at the first of SIGNALS within, unless something is `finishing`.
+
+    Where an exception cannot leave (a finaliser, a callback of an import) it is raised a moment later again, instead of
+    a traceback and nothing else.
 
     A signal that is ignored already stays so, and off the main thread nothing is changed.
 
@@ -49,17 +53,31 @@ def listening(*, insist: bool = True) -> Iterator[None]:
             _tell("\x1b[?25h" if sys.stderr.isatty() else "")  # a progress bar hides the cursor
             os._exit(Interrupted.exit_code)
 
+    def raise_again(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    hook = sys.unraisablehook
     _State.signals = 0
+
+    def unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        else:
+            hook(lost)
+
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, on_signal)
+            signal.signal(number, raise_again if number == signal.SIGALRM else on_signal)
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
         _State.signals = 0
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -67,7 +85,7 @@ def listening(*, insist: bool = True) -> Iterator[None]:
 
 @contextmanager
 def finishing(what: str) -> Iterator[Callable[[], bool]]:
-    """In here a first signal interrupts nothing: ask what is yielded whether to stop, where that is possible.
+    """Keep a first signal from interrupting what is within: ask what is yielded whether to stop, where one can.
 
     Args:
         what: is brought to its end first, for people: "this step".
@@ -91,12 +109,12 @@ def kept(note: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes started in here, and by threads started in here, never see SIGINT: it is their parent that ends them.
+    """Processes started in here, and by threads started in here, never see SIGINT or SIGHUP: their parent ends them.
 
-    A terminal sends Ctrl-C to all of them, and each would print a traceback.
+    A terminal sends these to all of them, and each would print a traceback, or be gone before its parent has ended.
     """
     resource_tracker.ensure_running()  # to be started later, it would listen again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -104,7 +122,7 @@ def deaf_children() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """From now on this process ends as soon as the one that started it has, however that ended.
+    """End this process as soon as the one that started it has ended, however that happened.
 
     Else what a killed command has begun would go on unseen.
     """
@@ -124,8 +142,21 @@ def end_children() -> None:
         child.terminate()
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """A KeyboardInterrupt that leaves the block becomes `Interrupted`, as does what compiled code makes of one."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise interrupted(stop) from stop
+    except (ImportError, SystemError) as error:  # an import was interrupted, of numpy for example
+        if not _State.signals:
+            raise
+        raise interrupted(KeyboardInterrupt()) from error
+
+
 def interrupted(stop: KeyboardInterrupt) -> Interrupted:
-    """What the command line says about it: what is kept, and the command to go on with."""
+    """Make the error that the command line shows: it says what is kept, and the command to go on with."""
     notes = getattr(stop, "__notes__", ()) or ("what was finished is kept",)
     return Interrupted("; ".join(notes), remedy=f"Go on with: {command_line()}")
 
@@ -145,11 +176,12 @@ def command_line() -> str:
 
 
 def launched() -> bool:
-    """Whether torchrun started this process: it passes signals on that the process may have had already."""
+    """Tell whether torchrun started this process: it passes signals on that the process may have had already."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _tell(text: str) -> None:
     """A line on stderr, from a signal handler: a stream's own buffer may be in use."""
     if text:
-        os.write(2, f"\n{text}\n".encode())
+        with suppress(OSError):  # nobody reads it any more
+            os.write(2, f"\n{text}\n".encode())

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import psutil
 
+from ovps.errors import ConfigError
+
 ROOT = Path("/")
+PROCESSES, PROCESSES_PER_CORE = 64, 8  # the most that may be asked for, whatever the cores, and of many cores
 _UNLIMITED = 2**60  # cgroup v1 writes a number of about 2**63 for no limit
 
 
@@ -32,6 +35,24 @@ def free_memory(root: Path = ROOT) -> int:
     """Bytes of memory that may still be used; what only caches files counts as free."""
     rooms = [max(0, limit - _used(folder)) for folder in _groups("memory", root) if (limit := _limit(folder))]
     return min(psutil.virtual_memory().available, *rooms, 2**62)
+
+
+def check_processes(option: str, count: int) -> None:
+    """Check that so many processes can be of use on this machine; a few too many are slow, a slip of the hand is fatal.
+
+    Args:
+        option: that asked for them, as people write it.
+
+    Raises:
+        ConfigError: far more than the machine has cores.
+    """
+    most = max(PROCESSES, PROCESSES_PER_CORE * cores())
+    if count > most:
+        raise ConfigError(
+            f"{option} {count} are more processes than this machine can run:"
+            f" it has {cores()} cores and {free_memory() / 1e9:.1f} GB of free memory",
+            remedy=f"Give at most {most}; one per core is a good choice",
+        )
 
 
 def use_own_cores() -> None:

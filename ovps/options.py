@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, get_origin
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,10 +22,12 @@ class Flag:
     Attributes:
         name: of the option, e.g. `--set`; None: that of the field.
         commas: a tuple as one text, comma-separated; else the option is given again and again.
+        positional: an argument, given by its place and without a name; a tuple takes as many as there are.
     """
 
     name: str | None = None
     commas: bool = False
+    positional: bool = False
 
 
 class Options(BaseModel):
@@ -54,10 +56,13 @@ class Options(BaseModel):
             value, flag = getattr(self, name), flag_of(name, field)
             if value == field.default or flag.name is None:
                 continue
-            if isinstance(value, bool):
+            if flag.positional:
+                words += map(str, value if isinstance(value, tuple) else [value])
+            elif isinstance(value, bool):
                 words.append(flag.name if value else f"--no-{flag.name[2:]}")
             elif isinstance(value, tuple):
-                items = [",".join(value)] if flag.commas else value
+                texts = list(map(str, value))
+                items = [",".join(texts)] if flag.commas else texts
                 words += [word for item in items for word in (flag.name, item)]
             else:
                 words += [flag.name, str(value)]
@@ -67,7 +72,8 @@ class Options(BaseModel):
 def flag_of(name: str, field: FieldInfo) -> Flag:
     """Flag that the shell writes for a field; the name is filled in."""
     flag = next((m for m in field.metadata if isinstance(m, Flag)), Flag())
-    return Flag(flag.name or f"--{name.replace('_', '-')}", flag.commas)
+    written = flag.name or (name if flag.positional else f"--{name.replace('_', '-')}")
+    return replace(flag, name=written)
 
 
 def takes(model: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -94,15 +100,30 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = flag_of(name, field)
     hint: Any = field.annotation
     default: Any = inspect.Parameter.empty if field.is_required() else field.default
-    if get_origin(hint) is tuple:
-        hint, default = (str, ",".join(default)) if flag.commas else (list[str] | None, list(default) or None)
+    if _is_tuple(hint):
+        if field.is_required():
+            hint = list[str]
+        elif flag.commas:
+            hint, default = str | None, None if default is None else ",".join(map(str, default))
+        else:
+            hint, default = list[str] | None, list(default) or None
+    if flag.positional:
+        argument = typer.Argument(help=field.description)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, argument]
+        )
     written = flag.name if hint is not bool else None  # Typer adds --no-NAME by itself
     option = typer.Option(*([written] if written else []), help=field.description)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option])
 
 
+def _is_tuple(hint: Any) -> bool:
+    """Also of one that may be None."""
+    return tuple in (get_origin(hint), *map(get_origin, get_args(hint)))
+
+
 def _read(field: FieldInfo, value: Any) -> Any:
-    if get_origin(field.annotation) is not tuple:
+    if not _is_tuple(field.annotation) or (value is None and field.default is None):
         return value
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())

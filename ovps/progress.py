@@ -29,7 +29,7 @@ LISTED = 8  # of many, those that are named to people
 
 
 def show_warnings(warnings: Sequence[str]) -> None:
-    """On stderr, one a line; of many the first, and how many more there are."""
+    """Print warnings on stderr, one a line; of many the first, and how many more there are."""
     more = [f"and {len(warnings) - LISTED} more, see --json"] if len(warnings) > LISTED else []
     for text in [*warnings[:LISTED], *more]:
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text("warning: ", "yellow") + Text(text, "default"))
@@ -39,7 +39,7 @@ TELL_EVERY = 20.0  # seconds between lines in a log
 
 
 class Counter:
-    """How far one task is."""
+    """State of one task: how much of it is done."""
 
     def __init__(self, progress: Progress, task: TaskID, unit: str) -> None:
         self._progress, self._task, self._unit = progress, task, unit
@@ -51,7 +51,7 @@ class Counter:
         self._progress.advance(self._task)
 
     def show(self, done: int, note: str = "") -> None:
-        """So many are done in all."""
+        """Show that so many are done in all."""
         self._progress.update(self._task, completed=done, note=note)
 
     def __str__(self) -> str:

@@ -16,15 +16,28 @@ from typing import Literal
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ovps.errors import ConfigError
 
 UNLABELLED = 0
 
 Kind = Literal["thing", "stuff"]
-Submission = Literal["nuscenes"]
+Submission = Literal["nuscenes", "semantickitti"]
 LARGEST_SUBMITTED_ID = 64  # nuScenes' labels are uint16: 1000 * class + instance
+
+# fields that came after stores were written: where they say nothing they are left out, so that the hashes of older
+# taxonomies stay what they were
+_LATER: dict[str, object] = {"class_modulus": None, "stuff_segments": "class", "id_to_raw": {}}
 
 
 def name_key(name: str) -> str:
@@ -60,7 +73,13 @@ class Taxonomy(BaseModel):
     Attributes:
         min_points: segments with fewer points are not evaluated.
         instance_divisor: raw label = instance_divisor * raw class + instance.
-        raw_to_id: raw class to class id; raw classes not named are unlabelled.
+        class_modulus: raw label = class_modulus * instance + raw class; a taxonomy has one of the two.
+        raw_to_id: raw class to class id; 0, and raw classes that are not named, are unlabelled.
+        id_to_raw: class id to the raw class as which a submission writes it; for formats that hold raw classes.
+        stuff_segments: what the data set's evaluation takes for one true segment of stuff: all points of a `class`, or
+            those of one raw `label`, where several raw classes make one class.
+        raw_names: raw class to its name in the data set's own files, against which those are checked; stores do
+            without.
         submission: the format in which `ovps predict` writes these classes; None: plain arrays.
     """
 
@@ -68,9 +87,13 @@ class Taxonomy(BaseModel):
 
     name: str
     min_points: int = Field(gt=0)
-    instance_divisor: int = Field(gt=0)
+    instance_divisor: int | None = Field(default=None, gt=0)
+    class_modulus: int | None = Field(default=None, gt=0)
     classes: tuple[ClassInfo, ...]
     raw_to_id: dict[NonNegativeInt, int]
+    id_to_raw: dict[int, NonNegativeInt] = {}
+    stuff_segments: Literal["class", "label"] = "class"
+    raw_names: dict[NonNegativeInt, str] = Field({}, exclude=True)
     submission: Submission | None = None
 
     @model_validator(mode="after")
@@ -80,12 +103,30 @@ class Taxonomy(BaseModel):
             if len(set(keys)) < len(keys):
                 raise ValueError(f"two classes share one of the {what} {values}")
         self._check_synonyms()
-        if self.submission and max(ids, default=0) > LARGEST_SUBMITTED_ID:
+        if (self.instance_divisor is None) == (self.class_modulus is None):
+            raise ValueError("give instance_divisor or class_modulus: how a raw label holds class and instance")
+        if self.submission == "nuscenes" and max(ids, default=0) > LARGEST_SUBMITTED_ID:
             raise ValueError(f"a {self.submission} submission holds class ids up to {LARGEST_SUBMITTED_ID}, not {ids}")
-        unknown = sorted(set(self.raw_to_id.values()) - {c.id for c in self.classes})
+        unknown = sorted(set(self.raw_to_id.values()) - {UNLABELLED, *ids})
         if unknown:
             raise ValueError(f"raw_to_id leads to the ids {unknown}, which no class has")
+        self._check_inverse()
         return self
+
+    def _check_inverse(self) -> None:
+        """`id_to_raw`, where it is needed or given, takes every class to a raw class that comes back to it."""
+        if not self.id_to_raw and self.submission != "semantickitti":
+            return
+        astray = [c.name for c in self.classes if self.raw_to_id.get(self.id_to_raw.get(c.id, -1)) != c.id]
+        if astray:
+            raise ValueError(f"id_to_raw gives {', '.join(astray)} no raw class that raw_to_id takes back to it")
+        unknown = sorted(set(self.id_to_raw) - {c.id for c in self.classes})
+        if unknown:
+            raise ValueError(f"id_to_raw names the ids {unknown}, which no class has")
+
+    @model_serializer(mode="wrap")
+    def _in_use(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {k: v for k, v in handler(self).items() if k not in _LATER or v != _LATER[k]}
 
     def _check_synonyms(self) -> None:
         owner: dict[str, str] = {}
@@ -125,6 +166,25 @@ class Taxonomy(BaseModel):
     def stuff_ids(self) -> tuple[int, ...]:
         return tuple(c.id for c in self.classes if c.kind == "stuff")
 
+    def raw_class(self, raw: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Take the raw class (N,) out of raw labels (N,)."""
+        if self.class_modulus is not None:
+            return raw % self.class_modulus
+        assert self.instance_divisor is not None  # one of the two there is
+        return raw // self.instance_divisor
+
+    def true_segments(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Turn raw labels (N,) into class ids (N,) uint8 and the segments (N,) uint32 that the evaluation counts.
+
+        Things as `decode` gives them. Stuff is 0, one segment a class, as in the nuScenes devkit; or, where
+        `stuff_segments` says so, its whole raw label, as in SemanticKITTI's own evaluator: road and lane marking are
+        two segments of one class.
+        """
+        semantic, instance = self.decode(raw)
+        if self.stuff_segments == "class":
+            return semantic, instance
+        return semantic, np.where(semantic != UNLABELLED, raw, 0).astype(np.uint32)
+
     def decode(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         """Turn raw labels (N,) into class ids (N,) uint8 and instance keys (N,) uint32.
 
@@ -132,7 +192,7 @@ class Taxonomy(BaseModel):
         it came from); of stuff and unlabelled points it is 0. Thing points without an instance number (number 0)
         are one segment of their own, as in the nuScenes devkit's evaluation.
         """
-        raw_class = raw // self.instance_divisor
+        raw_class = self.raw_class(raw)
         lookup = np.zeros(max([int(raw_class.max(initial=0)), *self.raw_to_id]) + 1, np.uint8)
         for source, target in self.raw_to_id.items():
             lookup[source] = target
@@ -142,13 +202,30 @@ class Taxonomy(BaseModel):
 
 
 class Split(BaseModel):
-    """A choice of which classes of a taxonomy are novel, that is, never labelled in training."""
+    """A choice of which classes of a taxonomy are novel, that is, never labelled in training.
+
+    Attributes:
+        taxonomy: whose classes; None: any, for a split without novel classes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    taxonomy: str
+    taxonomy: str | None = None
     novel: tuple[str, ...]
+
+    def of(self, taxonomy: Taxonomy) -> Split:
+        """Return the split as one of this taxonomy, if it is one.
+
+        Raises:
+            ConfigError: it is of another taxonomy.
+        """
+        if self.taxonomy not in (None, taxonomy.name):
+            raise ConfigError(
+                f"split {self.name} is of taxonomy {self.taxonomy}, the cache of {taxonomy.name}",
+                remedy=f"Name a split of {taxonomy.name} with --split, or write one: docs/splits.md",
+            )
+        return self.model_copy(update={"taxonomy": taxonomy.name})
 
     def novel_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
         unknown = [n for n in self.novel if n not in taxonomy.by_name]
@@ -179,14 +256,17 @@ def _load(model, folder: str, name: str):
     known = sorted(Path(f.name).stem for f in shipped.iterdir() if f.name.endswith(".yaml"))
     source = shipped / f"{name}.yaml" if name in known else Path(name)
     if not source.is_file():
+        path_like = "/" in name or name.endswith((".yaml", ".yml"))
         raise ConfigError(
-            f"no {folder[:-1]} named {name!r}" if "/" not in name and not name.endswith(".yaml") else "no such file",
-            path=None if name in known else name,
+            "no such file" if path_like else f"no {folder[:-1]} named {name!r}",
+            path=name if path_like else None,
             remedy=f"Give the path of a YAML file, or one of: {', '.join(known)}",
         )
     try:
         return model.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"not a valid {model.__name__.lower()}: {error}", path=str(source), remedy=f"Mend it: docs/{folder}.md"
+            f"not a valid {model.__name__.lower()}: {error}",
+            path=str(source),
+            remedy=f"Mend it, or give one of: {', '.join(known)}",
         ) from error

@@ -63,7 +63,7 @@ class Vocabulary:
 
     @property
     def is_thing(self) -> NDArray[np.bool_]:
-        """Whether each entry is a thing, (E,) bool."""
+        """Tell of each entry whether it is a thing, (E,) bool."""
         return np.array([e.kind == "thing" for e in self.entries])
 
 

@@ -6,16 +6,20 @@ ovps eval --run runs/driveworld-ovps --cache ./zarr
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 import ovps
+from cache_schemas import content_sha256
+from ovps import strict_json
 from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
@@ -26,12 +30,14 @@ from ovps.machine import cores
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
+from ovps.places import check_free
 from ovps.training.run import LAST
 from ovps.vocabulary import digest
 
 METRICS = "metrics.json"
 CLASSES = "classes.parquet"
 FRAMES = "frames.parquet"
+WRITTEN = "written"  # in metrics.json: what the files were when the evaluation ended
 
 
 def evaluate(
@@ -45,6 +51,7 @@ def evaluate(
     classifier: ClassifierConfig | None = None,
     split: str | None = None,
     device: str | None = None,
+    backend: str | None = None,
 ) -> EvalResult:
     """Panoptic quality of a run, its variants and the reference rows; written to `eval/` of the run.
 
@@ -58,16 +65,25 @@ def evaluate(
         merge, classifier: instead of the run's.
         split: which classes to call novel, instead of the run's split; for a run trained on all classes.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset, or frames without labels.
     """
-    weights = file_sha256(
-        run / LAST
-    )  # before they are read: weights that change meanwhile are scored again, not hidden
+    folder = out or run / "eval"
+    check_free(folder)
+    # before they are read: weights that change meanwhile are scored again, not hidden
+    weights = file_sha256(run / LAST)
     session = open_session(
-        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, split=split, device=device
+        run,
+        cache,
+        vocabulary=vocabulary,
+        merge=merge,
+        classifier=classifier,
+        split=split,
+        device=device,
+        backend=backend,
     )
     frames = labelled_frames_of(session.store, subset)
     taxonomy = session.run.taxonomy
@@ -97,12 +113,12 @@ def evaluate(
         warnings=class_warnings(session.vocabulary, taxonomy),
         **tally.summary(),
     )
-    save_result(result, out or run / "eval", tally.frames)
+    save_result(result, folder, tally.frames)
     return result
 
 
 def file_sha256(path: Path) -> str | None:
-    """Of a file's content; None where there is no file."""
+    """Hash a file's content with SHA-256; None where there is no file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -110,7 +126,10 @@ def file_sha256(path: Path) -> str | None:
 
 
 def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] = ()) -> None:
-    """metrics.json, one line per row and class in classes.parquet, and one per frame in frames.parquet.
+    """Write metrics.json, one line per row and class in classes.parquet, and one per frame in frames.parquet.
+
+    metrics.json ends with the SHA-256 of its own content and of the files beside it, so that what is changed later is
+    never taken for what was measured.
 
     Raises:
         StorageError: the disk refuses.
@@ -121,22 +140,53 @@ def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] =
         pq.write_table(pa.Table.from_pylist(lines), folder / CLASSES)
         if frames:
             pq.write_table(pa.Table.from_pylist([f.model_dump() for f in frames]), folder / FRAMES)
-    write_whole(folder / METRICS, (result.model_dump_json(indent=2) + "\n").encode())
+        else:
+            (folder / FRAMES).unlink(missing_ok=True)  # of an evaluation before
+    record = json.loads(strict_json.dumps(result.model_dump(mode="json")))  # as it will be read
+    files = {name: file_sha256(folder / name) for name in (CLASSES, FRAMES) if (folder / name).is_file()}
+    record[WRITTEN] = {"files": files, "sha256": _written_sha256(record, files)}
+    write_whole(folder / METRICS, (strict_json.dumps(record, indent=2) + "\n").encode())
+
+
+def _written_sha256(record: dict[str, Any], files: dict[str, str | None]) -> str:
+    return content_sha256({**record, "files": files})
 
 
 def load_result(folder: Path) -> EvalResult:
-    """What `evaluate` wrote.
+    """Read the result that `evaluate` wrote.
 
     Raises:
-        ConfigError: nothing there, or not of this version.
+        ConfigError: nothing there, not of this version, or changed since. Files of before digests were written are
+            taken as they are.
     """
     path = folder / METRICS
     try:
-        return EvalResult.model_validate_json(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        written = record.pop(WRITTEN, None)
+        result = EvalResult.model_validate(record)
+        if written is not None:
+            _check_unchanged(folder, record, written["files"], written["sha256"])
+        return result
     except FileNotFoundError as error:
         raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not an evaluation: {error}", path=path, remedy="Run `ovps eval` again") from error
+
+
+class ChangedError(ConfigError):
+    """Scores that are not those that were measured."""
+
+
+def _check_unchanged(folder: Path, record: dict[str, Any], files: dict[str, str | None], sha256: str) -> None:
+    changed = [name for name, known in files.items() if file_sha256(folder / name) != known]
+    if _written_sha256(record, files) != sha256:
+        changed.append(METRICS)
+    if changed:
+        raise ChangedError(
+            f"{' and '.join(changed)} changed after the evaluation: these are not the scores that were measured",
+            path=folder / changed[0],
+            remedy="Run `ovps eval` again",
+        )
 
 
 def load_frame_scores(folder: Path) -> list[FrameScore]:
@@ -146,6 +196,6 @@ def load_frame_scores(folder: Path) -> list[FrameScore]:
 
 
 def machine(device: torch.device) -> str:
-    """Where this runs, in a few words."""
+    """Name the device and the machine that this runs on, in a few words."""
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return f"{platform.system()} {platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads{gpu}"

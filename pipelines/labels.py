@@ -23,7 +23,7 @@ from ovps.taxonomy import Taxonomy
 
 
 class LabelsSummary(BaseModel):
-    """What a run has done.
+    """Summary of `ovps cache labels`.
 
     Attributes:
         frames: of the store.

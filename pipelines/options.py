@@ -1,4 +1,4 @@
-"""What each command can be asked for: the one place of its options, their defaults and their help.
+"""Options of the commands: the one place of their names, their defaults and their help.
 
 The command line makes its options of these models (`ovps.options.takes`), experiments read them from YAML, and Python
 passes them. Nothing heavy is imported here, so that `--help` is quick.
@@ -14,6 +14,8 @@ from pydantic import Field
 from ovps import defaults
 from ovps.options import Flag, Options
 
+USUAL = "usual"  # splits
+
 
 class WorldOptions(Options):
     """Settings of a drive world, see `driveworld.build_world`."""
@@ -21,6 +23,9 @@ class WorldOptions(Options):
     scenes: int = Field(24, description="Streets.")
     frames: int = Field(10, description="Key frames per street, two a second.")
     seed: int = Field(1, description="The same seed gives the same bytes.")
+    format: Literal["nuscenes", "semantickitti"] = Field(
+        "nuscenes", description="Of the files; `semantickitti`: 64 beams and one camera that looks ahead."
+    )
     val_fraction: float = Field(0.25, description="Share of the scenes in split val.")
     workers: int = Field(2, description="Processes.")
 
@@ -41,7 +46,15 @@ class DataOptions(Options):
     dataroot: Path | None = Field(None, description="Its folder. Default: $OVPS_NAME, else ./data/NAME.")
     version: str | None = Field(None, description="Of the data set. Default: its own.")
     subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
-        ("train", "val"), min_length=1, description="The data set's own splits, comma-separated."
+        (USUAL,),
+        min_length=1,
+        description="The data set's own splits, comma-separated; `usual`: train and val, or the version's.",
+    )
+    sweeps: int = Field(
+        0, ge=0, le=20, description="Earlier sweeps whose points join a frame's own as input, ego motion taken out."
+    )
+    cameras: Annotated[tuple[str, ...], Flag(commas=True)] = Field(
+        (), description="Cameras to use, comma-separated, for example image_2,image_3. Default: the data set's own."
     )
 
 
@@ -145,6 +158,9 @@ class CachedOptions(Options):
     cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
     subset: str = Field("val", description="The data set's own split.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    backend: str | None = Field(
+        None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
+    )
 
 
 class RunOptions(CachedOptions):
@@ -189,6 +205,7 @@ class PredictOptions(CachedOptions):
         None, description="Any vocabulary. Default: the data set's classes."
     )
     fill: bool = Field(False, description="Give uncovered points the nearest class.")
+    check: bool = Field(False, description="Predict nothing: check the submission in --out.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
 
 
@@ -209,3 +226,161 @@ class SegmentOptions(Options):
     limit: int | None = Field(None, ge=1, description="Only the first frames.")
     workers: int = Field(0, ge=0, description="dask worker processes; 0: none.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+
+
+class ReportOptions(RunOptions):
+    """Options of `ovps report`."""
+
+    command: ClassVar[str] = "report"
+
+    out: Path | None = Field(None, description="HTML file. Default: RUN/report.html.")
+    evaluation: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="That of the evaluation, if it was not the data set's own."
+    )
+    count: int = Field(4, ge=1, description="Frames to show.")
+    dataroot: Path | None = Field(None, description="The data set, for pictures of the cameras.")
+
+
+class LabelsOptions(Options):
+    """Options of `ovps cache labels`."""
+
+    command: ClassVar[str] = "cache labels"
+
+    path: Annotated[Path, Flag(positional=True)] = Field(description="A store.")
+    dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
+
+
+class ExperimentOptions(Options):
+    """Options of `ovps experiment run`."""
+
+    command: ClassVar[str] = "experiment run"
+
+    experiment: Annotated[str, Flag(positional=True)] = Field(
+        description="A name in ovps/configs/experiments, or a YAML file."
+    )
+    systems: Annotated[tuple[str, ...] | None, Flag(commas=True)] = Field(
+        None, description="Instead of the file's, comma-separated."
+    )
+    splits: Annotated[tuple[str, ...] | None, Flag(commas=True)] = Field(
+        None, description="Instead of the file's, comma-separated."
+    )
+    seeds: Annotated[tuple[int, ...] | None, Flag(commas=True)] = Field(
+        None, description="Instead of the file's, comma-separated."
+    )
+    jobs: int = Field(1, ge=1, description="Trainings at a time, one thread each; 1: the config's.")
+    yes: bool = Field(False, description="Start without asking, however long it takes.")
+
+
+class JoinOptions(Options):
+    """Options of `ovps experiment join`."""
+
+    command: ClassVar[str] = "experiment join"
+
+    folders: Annotated[tuple[Path, ...], Flag(positional=True)] = Field(
+        description="Of the parts; the first one's experiment is the whole."
+    )
+    out: Path = Field(description="Folder of the joined results; may be one of the parts.")
+
+
+class TableOptions(Options):
+    """Options of `ovps experiment table`."""
+
+    command: ClassVar[str] = "experiment table"
+
+    folder: Annotated[Path, Flag(positional=True)] = Field(description="Of results.parquet and results.json.")
+    score: str = Field("pq", description="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")
+    split: str | None = Field(None, description="The first one without it.")
+    variants: bool = Field(False, description="Also the runs with one setting of inference changed.")
+    parts: bool = Field(False, description="Also on the points with a CLIP feature, and on those without.")
+
+
+Negatives = Annotated[
+    tuple[str, ...],
+    Flag("--against", commas=True),
+    Field(description="What words have to be nearer than, comma-separated; an empty text for none."),
+]
+NEGATIVES = ("object", "things", "stuff", "texture")
+
+
+class LookOptions(Options):
+    """A store, perhaps with a run, and frames of it to look at."""
+
+    cache: Path = Field(defaults.STORE, description="A store written by precompute.")
+    run: Path | None = Field(None, description="Folder of a training run of the same CLIP; none: labels and CLIP only.")
+    subset: str | None = Field(None, description="The data set's own split. Default: all frames.")
+    frames: Annotated[tuple[str, ...], Flag("--frames", commas=True)] = Field(
+        (), description="Tokens, or positions from 0, comma-separated. Default: all."
+    )
+    vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
+        None, description="Any vocabulary of the store's CLIP. Default: the data set's classes."
+    )
+    settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
+    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    backend: str | None = Field(
+        None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
+    )
+
+
+class ViewOptions(LookOptions):
+    """Options of `ovps view`."""
+
+    command: ClassVar[str] = "view"
+
+    dataset_root: Path | None = Field(
+        None, description="The data set, for camera images. Default: the store's thumbnails, where it has some."
+    )
+    weights: str | None = Field(None, description="Of the store's encoder, as for precompute; for queries.")
+    host: str = Field("127.0.0.1", description="To listen at; 0.0.0.0 lets others in, unencrypted and unasked.")
+    port: int = Field(8080, ge=0, le=65535, description="To listen at; 0: a free one.")
+    html: Path | None = Field(None, description="Write one file to send to somebody instead; needs no server.")
+    queries: Annotated[tuple[str, ...], Flag("--query")] = Field(
+        (), description="Words that the file can light up, up to 20, again and again."
+    )
+    negatives: Negatives = NEGATIVES
+    beside: Path | None = Field(None, description="A second run, side by side with the first in the file.")
+
+
+class QueryOptions(LookOptions):
+    """Options of `ovps query`."""
+
+    command: ClassVar[str] = "query"
+
+    text: Annotated[str | None, Flag(positional=True)] = Field(None, description="What to look for, in your own words.")
+    like: str | None = Field(None, description="FRAME:SEGMENT, an example instead of words, as the viewer names it.")
+    image: Path | None = Field(None, description="A picture, an example instead of words.")
+    negatives: Negatives = NEGATIVES
+    of: Literal["objects", "segments", "clusters"] | None = Field(
+        None,
+        description="What is ranked: labelled objects, the run's segments, or clusters found without labels. Default:"
+        " the run's segments where one is given, else objects where there are labels, else clusters.",
+    )
+    top: int = Field(50, ge=1, description="Objects, and frames, to list.")
+    min_points: int | None = Field(
+        None, ge=1, description="Smaller objects are left out. Default: as when the data set is scored."
+    )
+    html: Path = Field(Path("query.html"), description="The contact sheet to write.")
+    table: Annotated[Path | None, Flag("--list")] = Field(
+        None, description="Also the list, as FILE.json or FILE.parquet."
+    )
+    index: Path | None = Field(
+        None, description="Folder of the index. Default: STORE.query beside the store, or RUN/query."
+    )
+    dataset_root: Path | None = Field(
+        None, description="The data set, for crops. Default: the store's thumbnails, where it has some."
+    )
+    weights: str | None = Field(None, description="Of the store's encoder, as for precompute.")
+
+
+class ExportOptions(LookOptions):
+    """Options of `ovps export`."""
+
+    command: ClassVar[str] = "export"
+
+    out: Path = Field(description="Folder to write.")
+    ply: bool = Field(False, description="PLY, binary, for CloudCompare, MeshLab and Blender.")
+    las: bool = Field(False, description="LAS 1.4, for CloudCompare, QGIS and PDAL.")
+    npz: bool = Field(False, description="NumPy arrays.")
+    to_global: bool = Field(
+        False, description="Points in the data set's global frame, in which frames of a scene lie over one another."
+    )

@@ -11,30 +11,28 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
+from ovps.inference.formats import format_of
 from ovps.inference.prediction import PointLabels, class_ids, named_classes, unnamed_classes
 from ovps.inference.session import Session, frames_of, open_session, predictions
-from ovps.inference.submission import (
-    DIVISOR,
-    check_submission,
-    encode,
-    leave_out,
-    save_arrays,
-    write_labels,
-    write_meta,
-)
+from ovps.inference.submission import leave_out, save_arrays
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
+from ovps.places import check_free
 from ovps.systems.protocol import System
 from ovps.training.config import TrainConfig
 from ovps.vocabulary import digest
 
 ABOUT = "about.json"
+BEGUN = "unfinished.json"  # what about.json will be, as long as frames are missing
+MAY_DIFFER = ("step", "left_out")  # in about.json: a run that was trained on replaces its own predictions
 FRAMES_NAMED = 8  # in a warning
 
 Format = Literal["submission", "arrays"]
@@ -42,10 +40,10 @@ Format = Literal["submission", "arrays"]
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """What was written.
+    """Summary of `ovps predict`.
 
     Attributes:
-        format: `submission` (`ovps.inference.submission`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
+        format: `submission` (`ovps.inference.formats`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
             int32, row of the entries in about.json, -1 unlabelled, and `instance` (N,) int32, 0 for stuff.
         unlabelled: points that no entry was given to in the files.
         left_out: by frame, instances that the submission format has no room for; their points are unlabelled.
@@ -81,8 +79,11 @@ def predict(
     merge: MergeConfig | None = None,
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
+    backend: str | None = None,
 ) -> PredictSummary:
     """Write point labels of every frame of a subset, then OUT/about.json: a folder without it is not finished.
+
+    A folder holds one set of predictions. The same again are written over those that are there.
 
     Args:
         run: folder of a training run; None: points are named by the CLIP features of the cache alone, and those that no
@@ -94,13 +95,17 @@ def predict(
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
         merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, or `fill` of a run without queries or without text.
+        ConfigError: no such subset, `fill` of a run without queries or without text, or a folder that holds other
+            predictions, a data set, a store or a run.
         StorageError: the disk refuses.
     """
-    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
+    session = open_session(
+        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
+    )
     if fill and "filled" not in session.run.system.variants:
         raise ConfigError(
             "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
@@ -110,8 +115,9 @@ def predict(
     own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256
     form: Format = "submission" if own_classes and taxonomy.submission else "arrays"
     begin = time.perf_counter()
-    with refusals(out):
-        (out / ABOUT).unlink(missing_ok=True)
+    check_free(out)
+    about = _about(session, subset, fill, form)
+    _claim(out, about)
     points, unlabelled = {}, 0
     left_out: dict[str, int] = {}
     for frame, prediction in predictions(session, frames, ("filled",) if fill else ()):
@@ -125,12 +131,14 @@ def predict(
         unlabelled += missed
     problems = []
     if form == "submission":
+        layout = format_of(taxonomy)
         run_config, system = session.run.config, session.run.system
         camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
-        write_meta(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
-        problems = check_submission(out, subset, points, taxonomy)
-    content = json.dumps(_about(session, subset, fill, form, left_out), indent=2) + "\n"
-    write_whole(out / ABOUT, content.encode())
+        layout.finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
+        problems = layout.check(out, subset, points, taxonomy)
+    write_whole(out / ABOUT, _json(about | {"left_out": left_out}))
+    with refusals(out):
+        (out / BEGUN).unlink(missing_ok=True)
     return PredictSummary(
         out=out,
         format=form,
@@ -147,8 +155,22 @@ def predict(
     )
 
 
+def check(cache: Path, out: Path, *, subset: str = "val") -> list[str]:
+    """List the faults of a submission: its files are read, and compared with the frames of a subset of the cache.
+
+    Raises:
+        CacheError: no cache, or a damaged one.
+        ConfigError: no such subset, or its data set has no format for submissions.
+    """
+    store = Store.open(cache)
+    frames_of(store, subset)  # says so if there are none
+    rows = (row for file in manifest_files(cache) for row in read_manifest(file).frames)
+    points = {row.token: row.points for row in rows if row.subset == subset}
+    return format_of(store.taxonomy).check(out, subset, points, store.taxonomy)
+
+
 def uses_clip(system: System, config: TrainConfig) -> bool:
-    """Whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
+    """Tell whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
     loss = config.loss
     return system.uses_text or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
 
@@ -156,10 +178,9 @@ def uses_clip(system: System, config: TrainConfig) -> bool:
 def _submit(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> tuple[int, int]:
     """Write a frame; points without a label, and instances left out of it."""
     taxonomy = session.run.taxonomy
-    semantic, left_out = leave_out(class_ids(session.vocabulary, taxonomy)[labels.entry], labels.instance, taxonomy)
-    content = encode(semantic, labels.instance, taxonomy, frame=token)
-    write_labels(out, subset, token, content)
-    return int((content == 0).sum()), left_out
+    layout, predicted = format_of(taxonomy), class_ids(session.vocabulary, taxonomy)[labels.entry]
+    semantic, left_out = leave_out(predicted, labels.instance, taxonomy, layout.instances)
+    return layout.write(out, subset, token, semantic, labels.instance, taxonomy), left_out
 
 
 def _save(out: Path, subset: str, token: str, labels: PointLabels) -> int:
@@ -169,18 +190,52 @@ def _save(out: Path, subset: str, token: str, labels: PointLabels) -> int:
     return int((labels.entry < 0).sum())
 
 
-def _about(session: Session, subset: str, fill: bool, form: Format, left_out: dict[str, int]) -> dict[str, object]:
+def _claim(out: Path, about: dict[str, Any]) -> None:
+    """Mark a folder as that of the predictions that begin, unless it holds others: labels do not say what they mean."""
+    remedy = "Give another --out, or delete the folder"
+    for name in (ABOUT, BEGUN):
+        path = out / name
+        with refusals(out):
+            if not path.exists():
+                continue
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key, value in about.items() if key not in MAY_DIFFER and there.get(key) != value]
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigError(f"not what `ovps predict` writes: {error}", path=path, remedy=remedy) from error
+        if differing:
+            raise ConfigError(
+                f"the folder holds other predictions: {', '.join(_difference(k, there, about) for k in differing)}",
+                path=out,
+                remedy=remedy,
+            )
+    write_whole(out / BEGUN, _json(about))
+    with refusals(out):
+        (out / ABOUT).unlink(missing_ok=True)
+
+
+def _difference(key: str, there: dict[str, Any], now: dict[str, Any]) -> str:
+    old, new = there.get(key), now[key]
+    plain = all(isinstance(value, str | bool | int) for value in (old, new))
+    return f"{key} {old} there, {new} now" if plain else f"other {key}"
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _about(session: Session, subset: str, fill: bool, form: Format) -> dict[str, Any]:
     """What the labels are and where they come from."""
     taxonomy = session.run.taxonomy
     classes = named_classes(session.vocabulary, taxonomy)
     return {
         "format": form,
         "entries": [
-            {"name": e.name, "kind": e.kind, "synonyms": e.synonyms, "class": c.name if c else None}
+            {"name": e.name, "kind": e.kind, "synonyms": list(e.synonyms), "class": c.name if c else None}
             for e, c in zip(session.vocabulary.entries, classes, strict=True)
         ],
         "unlabelled": -1 if form == "arrays" else 0,
-        "left_out": left_out,
+        "left_out": {},
         "taxonomy": taxonomy.name,
         "unnamed_classes": unnamed_classes(session.vocabulary, taxonomy),
         "subset": subset,
@@ -199,11 +254,12 @@ def _about(session: Session, subset: str, fill: bool, form: Format, left_out: di
 def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
     warnings = []
     if left_out:
+        room = format_of(session.run.taxonomy).instances
         frames = [f"{token}: {count}" for token, count in left_out.items()]
         more = f" and {len(frames) - FRAMES_NAMED} more frames" if len(frames) > FRAMES_NAMED else ""
         warnings.append(
             f"{sum(left_out.values())} instances are left unlabelled, the smallest of each class beyond the"
-            f" {DIVISOR - 1} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
+            f" {room} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
             " a vocabulary of your own writes plain arrays, which hold all"
         )
     if session.store.provenance.weights_random and uses_clip(session.run.system, session.run.config):

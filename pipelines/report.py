@@ -19,6 +19,7 @@ from ovps.files import write_whole
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.places import check_free
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.training.metrics import read_metrics
@@ -40,6 +41,7 @@ def report(
     commands: Mapping[str, str] | None = None,
     not_measured: tuple[str, ...] = NOT_MEASURED,
     device: str | None = None,
+    backend: str | None = None,
 ) -> Path:
     """Write the report of an evaluated run and return its path.
 
@@ -55,15 +57,20 @@ def report(
         commands: what was run and how long it took, in order.
         not_measured: what the numbers say nothing about.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         ConfigError: the run is not evaluated yet.
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         StorageError: the disk refuses.
     """
+    path = out or run / "report.html"
+    check_free(path)
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result)
-    session = open_session(run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device)
+    session = open_session(
+        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
+    )
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
@@ -80,7 +87,6 @@ def report(
         no_images=no_images,
         not_measured=not_measured,
     )
-    path = out or run / "report.html"
     write_page(path, render_run(content))
     return path
 
@@ -172,7 +178,7 @@ def _provenance(
 
 
 def clip_facts(cache: Provenance) -> dict[str, str]:
-    """Where the features of a cache come from, for people."""
+    """Describe where the features of a cache come from, for people."""
     return {
         "encoder": cache.encoder,
         "weights": "random: features mean nothing" if cache.weights_random else f"SHA-256 {cache.weights_sha256[:16]}…",

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,14 @@ from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
+from ovps.model import sparse
+from ovps.places import check_free
 from ovps.progress import progress
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
+from ovps.training.files import exclusive
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
 from ovps.training.objective import make_objective
@@ -59,6 +62,8 @@ from ovps.training.system_files import check_config, load_system
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import TrainOptions
 
+ROOM = 64  # frames of a batch that may be more than there are: they repeat
+
 # Settings that do not change what is learned: a run may go on with other values of these.
 FREE = (
     "data.workers",
@@ -76,7 +81,7 @@ FREE = (
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What came of it.
+    """Summary of `ovps train`.
 
     Attributes:
         run: its folder.
@@ -110,21 +115,26 @@ def train(options: TrainOptions) -> TrainSummary:
         ConfigError: settings that cannot be used, or that differ from those the run was begun with; frames without
             labels.
         CacheError: no cache, or a damaged one.
-        CheckpointError: a run or checkpoint that is damaged or of another architecture; a full disk.
+        CheckpointError: a run or checkpoint that is damaged or of another architecture, or that another process
+            trains; a full disk.
         TrainingError: a loss that is not finite; another process has gone; a loader process fails.
         KeyboardInterrupt: from within a step, where the signal is listened to (`ovps.interrupt`), only after it, with a
             checkpoint.
     """
     begin = time.perf_counter()
     config = resolve(options)
+    check_free(options.run, but="run")
     if config.threads:
         torch.set_num_threads(config.threads)
     else:
         use_own_cores()
     device = _device(options.device)
     with join(device) as processes, deterministic_algorithms():
+        if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
+            sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
-        return _train(options, config, batches, info, processes, begin)
+        with exclusive(options.run) if processes.first else nullcontext():
+            return _train(options, config, batches, info, processes, begin)
 
 
 def resolve(options: TrainOptions) -> TrainConfig:
@@ -242,16 +252,22 @@ def _device(name: str | None) -> torch.device:
 
 
 def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:
-    """What will be trained on, and the record of it."""
+    """Plan a training: the batches of its steps, and the record of what they are made from."""
     provenance = store.provenance
-    taxonomy, split = store.taxonomy, load_split(config.split)
+    taxonomy = store.taxonomy
+    split = load_split(config.split).of(taxonomy)
     classes = ClassSplit(taxonomy, split)
-    if split.taxonomy != taxonomy.name:
-        raise ConfigError(f"split {split.name} is of taxonomy {split.taxonomy}, the cache of {taxonomy.name}")
     if not classes.names:
-        raise ConfigError(f"split {split.name} leaves no base class to train on")
+        raise ConfigError(
+            f"split {split.name} leaves no base class to train on", remedy="Name a split with fewer novel classes"
+        )
     needs_labels = systems.get(config.system).needs_labels
     frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if needs_labels else "use")
+    if config.data.batch_size > max(len(frames), ROOM):  # no order of the frames fills it
+        raise ConfigError(
+            f"data.batch_size is {config.data.batch_size:,}, and there are {len(frames):,} frames to train on",
+            remedy="Give a few frames at a time, as many as memory holds; --set accumulate=N adds up N batches",
+        )
     grid = Grid.parse(config.data.grid or provenance.grid)
     info = RunInfo(
         ovps_version=ovps.__version__,
@@ -269,6 +285,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         total_steps=config.total_steps(len(frames), processes),
         threads=torch.get_num_threads(),
         processes=processes,
+        sweeps=provenance.sweeps,
     )
     batches = Batches(
         store,
@@ -303,27 +320,34 @@ def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, o
     return checkpoint.step
 
 
-def check_same(run: Path, config: TrainConfig, info: RunInfo) -> None:
+def check_same(
+    run: Path,
+    config: TrainConfig,
+    info: RunInfo,
+    remedy: str = "Give the same settings to go on, another --out, or --restart to begin anew",
+) -> None:
     """Raise ConfigError if a run was begun with other settings, frames or CLIP features than these."""
     old_config, old_info = load_settings(run)
     there, now = flat(old_config) | _comparable(old_info), flat(config) | _comparable(info)
-    differing = differences(there, now, ignore=FREE)
+    differing = [*differences(there, now, ignore=FREE), *content_differences(old_info, info)]
     if differing:
-        raise ConfigError(
-            f"the run was begun with other settings: {'; '.join(differing)}",
-            path=run,
-            remedy="Give the same settings to go on, another --out, or --restart to begin anew",
-        )
+        raise ConfigError(f"the run was begun with other settings: {'; '.join(differing)}", path=run, remedy=remedy)
 
 
 def _comparable(info: RunInfo) -> dict[str, Any]:
-    """What must be the same for a run to go on exactly."""
-    return flat(info.clip) | {
-        "processes": info.processes,
-        "novel classes": list(info.split.novel),
-        "vocabulary_sha256": info.vocabulary_sha256,
-        "frames_sha256": info.frames_sha256,
-    }
+    """What must be the same for a run to go on exactly, besides what the store holds."""
+    return {"processes": info.processes, "novel classes": list(info.split.novel)}
+
+
+def content_differences(there: RunInfo, now: RunInfo) -> list[str]:
+    """Name what a run learned from that is not what the store holds now: CLIP, class names, frames."""
+    found = differences(flat(there.clip), flat(now.clip))
+    if there.vocabulary_sha256 != now.vocabulary_sha256:
+        found.append("class names: their embeddings are not those that the store has now")
+    if there.frames_sha256 != now.frames_sha256:
+        other = "others " if there.frames == now.frames else ""
+        found.append(f"frames to train on: {there.frames:,} there, {now.frames:,} {other}in the store now")
+    return found
 
 
 def _checkpoints_due(config: TrainConfig, step: int, stop: int) -> list[str]:

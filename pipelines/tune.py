@@ -34,7 +34,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """What was tried, best first.
+    """Summary of `ovps tune`: what was tried, best first.
 
     Attributes:
         set: the best as `--set` takes it.
@@ -49,7 +49,13 @@ class TuneSummary:
 
 
 def tune(
-    run: Path, cache: Path, *, split: str | None = None, subset: str = "val", device: str | None = None
+    run: Path,
+    cache: Path,
+    *,
+    split: str | None = None,
+    subset: str = "val",
+    device: str | None = None,
+    backend: str | None = None,
 ) -> TuneSummary:
     """Try every setting on one subset.
 
@@ -59,11 +65,12 @@ def tune(
         split: which classes are base, instead of the run's split; for a run trained on all classes.
         subset: the data set's own split.
         device: None: a GPU if there is one.
+        backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
     """
-    session = open_session(run, cache, split=split, device=device)
+    session = open_session(run, cache, split=split, device=device, backend=backend)
     taxonomy, network, system = session.run.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
     settings = list(_settings(system.tuning))
@@ -76,7 +83,7 @@ def tune(
             batch = frame_batch(frame, session.run.grid).to(session.device)
             with torch.inference_mode():
                 answer = system.answer(network, batch, session.classes, session.merge, session.classifier)
-            semantic, instance = taxonomy.decode(frame.label)
+            semantic, instance = taxonomy.true_segments(frame.label)
             points = batch.point_voxel.cpu().numpy()
             for setting, count in zip(settings, counts, strict=True):
                 merged = answer.segment(_with(session.merge, setting))

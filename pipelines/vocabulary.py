@@ -17,13 +17,14 @@ from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
 from ovps.errors import VocabularyError, WeightsError
+from ovps.places import check_free
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import VocabularyOptions
 
 
 @dataclass(frozen=True)
 class VocabularySummary:
-    """What was written.
+    """Summary of `ovps vocab build`.
 
     Attributes:
         classes: E, entries.
@@ -57,6 +58,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     pictures = [parse_pictures(item) for item in options.images]
     if not entries and not pictures:
         raise VocabularyError("neither names nor images", remedy='Give --names "car, bus" or --images NAME=FOLDER')
+    check_free(options.out)
     encoder = _encoder(options)
     vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
     save_vocabulary(vocabulary, options.out)
@@ -79,14 +81,23 @@ def _encoder(options: VocabularyOptions) -> Encoder:
     cache = options.cache
     if options.encoder is not None or (cache is None and not is_store(defaults.STORE)):
         return clip.load(options.encoder or defaults.ENCODER, options.weights)
-    store = cache or defaults.STORE
+    return encoder_of(cache or defaults.STORE, options.weights)
+
+
+def encoder_of(store: Path, weights: str | None = None) -> Encoder:
+    """The encoder that a store was made with, its weights checked.
+
+    Raises:
+        CacheError: no store there.
+        ConfigError, WeightsError: no such encoder here, or with other weights.
+    """
     known = read_info(store).provenance
-    encoder = clip.load(known.encoder, options.weights or (RANDOM if known.weights_random else None))
+    encoder = clip.load(known.encoder, weights or (RANDOM if known.weights_random else None))
     if encoder.weights.sha256 != known.weights_sha256:
         raise WeightsError(
             f"{known.encoder} has weights {encoder.weights.sha256[:12]}… here,"
             f" the cache was made with {known.weights_sha256[:12]}…",
-            path=options.weights or store,
+            path=weights or store,
             remedy="Give the weights of the cache (--weights FILE), or name another encoder (--encoder NAME)",
         )
     return encoder

@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
+from tests.helpers.kitti_world import write_kitti_world
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.synthetic_store import write_synthetic_store
 
@@ -22,7 +23,7 @@ settings.register_profile("ovps", deadline=None)  # a slow machine is no fault
 settings.load_profile("ovps")
 
 REAL_DATA = "OVPS_REAL_DATA"
-REAL_FIXTURES = {"real_nuscenes"}
+REAL_FIXTURES = {"real_nuscenes", "real_kitti", "real_kitti_raw", "real_semantickitti"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
@@ -37,7 +38,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def real_nuscenes() -> Path:
     """A nuScenes dataroot with one real key frame, scene-0061 of v1.0-mini and v1.0-trainval. Read only."""
-    root = Path(os.environ[REAL_DATA]) / "nuscenes"
+    return _real("nuscenes")
+
+
+@pytest.fixture(scope="session")
+def real_kitti() -> Path:
+    """One real KITTI frame as sequence 08, with labels that were derived from boxes. Read only."""
+    return _real("kitti")
+
+
+@pytest.fixture(scope="session")
+def real_kitti_raw() -> Path:
+    """Ten consecutive real KITTI frames as sequence 00, without labels and poses. Read only."""
+    return _real("kitti_raw")
+
+
+@pytest.fixture(scope="session")
+def real_semantickitti() -> Path:
+    """Two real scans of sequence 08 with their real labels, without images. Read only."""
+    return _real("semantickitti")
+
+
+def _real(name: str) -> Path:
+    root = Path(os.environ[REAL_DATA]) / name
     assert root.is_dir(), f"{REAL_DATA} is set, but {root} is not a folder"
     return root
 
@@ -46,6 +69,12 @@ def real_nuscenes() -> Path:
 def mini_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default mini dataroot: scene mini-0001 in train, mini-0002 in val, two frames each. Read only."""
     return write_mini_nuscenes(tmp_path_factory.mktemp("mini_nuscenes"))
+
+
+@pytest.fixture(scope="session")
+def kitti_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drive world in SemanticKITTI's layout, see `tests.helpers.kitti_world`. Read only."""
+    return write_kitti_world(tmp_path_factory.mktemp("kitti_world") / "world")
 
 
 @pytest.fixture(autouse=True)

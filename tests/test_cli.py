@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ovps import cli
-from ovps.errors import StorageError
+from ovps.errors import CacheError, StorageError
 from ovps.vocabulary import load_vocabulary
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.pipelines.untrained import untrained
@@ -30,6 +30,9 @@ COMMANDS = [
     "data check",
     "data import",
     "report",
+    "view",
+    "query",
+    "export",
     "experiment run",
 ]
 
@@ -71,7 +74,18 @@ def test_help_shows_an_example(ovps, command):
         (("vocab", "build", "--names", "car:bus", "--out", "v.safetensors"), 7, "vocabulary", "name[:thing|stuff]"),
         (("vocab", "build", "--names", "car, Car", "--out", "v.safetensors"), 7, "vocabulary", "Leave one out"),
         (("vocab", "build", "--names", "classes.txt", "--out", "v.safetensors"), 7, "vocabulary", "Mend the path"),
+        (("vocab", "build", "--names", "/", "--out", "v.safetensors"), 7, "vocabulary", "--images NAME=FOLDER"),
         (("world", "build", "--scenes", "0"), 2, "config", "scene"),
+        (("world", "build", "--workers", "99999"), 2, "config", "Give at most "),
+        (("world", "build", "--workers", "-1"), 2, "config", "Give at least 1"),
+        (("precompute", "--encoder", "demo", "--workers", "99999", "--dataroot", "."), 2, "config", "Give at most "),
+        (("precompute", "--encoder", "demo", "--workers", "-1", "--dataroot", "."), 2, "config", "--workers"),
+        (("experiment", "run", "driveworld", "--jobs", "99999"), 2, "config", "Give at most "),
+        (("view", "--cache", "nowhere"), 4, "cache", "ovps precompute"),
+        (("query", "--cache", "nowhere", "bus"), 4, "cache", "ovps precompute"),
+        (("query",), 2, "config", "ovps query --cache"),
+        (("export", "--cache", "nowhere", "--out", "o"), 2, "config", "--ply"),
+        (("export", "--cache", "nowhere", "--out", "o", "--ply"), 4, "cache", "ovps precompute"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -259,9 +273,23 @@ def test_of_many_warnings_the_first_are_printed(capsys):
     assert stderr.splitlines() == [*(f"warning: w{n}" for n in range(8)), "warning: and 3 more, see --json"]
 
 
-@pytest.mark.parametrize(("where", "code"), [(">&-", 0), ("> /dev/full", StorageError.exit_code)])
-def test_an_output_that_is_closed_or_full_is_no_traceback(store, where, code):
-    command = f"{shlex.quote(sys.executable)} -m ovps cache info {shlex.quote(str(store))} --json {where}"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
+CLOSED = (">&-", "2>&-", ">&- 2>&-", "| head -0", "2>&1 | head -0")
+
+
+@pytest.mark.parametrize(
+    ("where", "code"), [*((where, 0) for where in CLOSED), ("> /dev/full", StorageError.exit_code), ("2> /dev/full", 0)]
+)
+def test_an_output_that_is_closed_or_full_is_no_traceback(store, where, code, tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m ovps cache info {shlex.quote(str(store))} --json"
+    script = f"({command}; echo $? > {shlex.quote(str(tmp_path / 'code'))}) {where}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert int((tmp_path / "code").read_text()) == code, done.stderr
+    assert ("Traceback" in done.stderr, "Exception" in done.stderr) == (False, False)
+
+
+@pytest.mark.parametrize("where", CLOSED)
+def test_an_error_keeps_its_exit_code_where_nobody_reads(where, tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m ovps cache info {shlex.quote(str(tmp_path))}"
+    script = f"({command}; echo $? > {shlex.quote(str(tmp_path / 'code'))}) {where}"
+    subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+    assert int((tmp_path / "code").read_text()) == CacheError.exit_code

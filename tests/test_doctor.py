@@ -50,7 +50,6 @@ def installed(monkeypatch):
         ("numpy", "1.25.0", "ovps needs >=1.26"),
         ("MinkowskiEngine", "0.5.4+pt2.13.0.cpu", "Build it again"),
         ("MinkowskiEngine", "0.5.4", "Build it again"),
-        ("MinkowskiEngine", None, "make setup"),
         ("zarr", None, "make setup"),
     ],
 )

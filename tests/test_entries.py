@@ -174,3 +174,24 @@ def test_a_path_that_leads_nowhere_is_no_class(names, tmp_path, monkeypatch):
 @pytest.mark.parametrize("names", ["car/van", "No. 5", "a.k.a", "ca" * 5000])
 def test_names_that_are_no_path(names):
     assert [e.name for e in read_entries(names)] == [names]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message", "remedy"),
+    [
+        ("folder/", None, "a folder, not a file of class names", "--images NAME=FOLDER"),
+        ("photo.png", None, "no such file", "Mend the path"),
+        ("photo.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", "not a text file", "one name a line"),
+        ("names.zip", b"PK\3\4\x14\0\0\0\x08\0\x9b\x7c\xff\xd8\xd9\xda", "not a text file", "one name a line"),
+        ("names.txt", "car\nbus\n".encode("utf-16-le"), "UTF-16 without a byte order mark", "iconv"),
+    ],
+)
+def test_what_is_no_list_of_names_is_told_as_what_it_is(tmp_path, monkeypatch, name, content, message, remedy):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(VocabularyError, match=message) as caught:
+        read_entries(name)
+    assert name.rstrip("/") in caught.value.path
+    assert remedy in caught.value.remedy

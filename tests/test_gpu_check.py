@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ovps.errors import CheckpointError
 from pipelines.experiment import schema
 from pipelines.experiment.join import SAME, read_part
 from pipelines.experiment.schema import load_experiment
@@ -284,3 +285,14 @@ def test_the_devkit_works_without_what_it_imports_for_drawing(monkeypatch):
 def test_a_result_of_one_stage_has_a_letter_that_the_docs_explain():
     page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
     assert all(f"| {letter} |" in page for letter in runner.STAGES)
+
+
+def test_an_error_about_what_lies_in_the_work_folder_names_that_folder(tmp_path):
+    work = tmp_path / "my work"
+    recorder = Recorder(tmp_path, "e", work=work)
+    there = CheckpointError("the folder holds another run", path=work / "runs" / "a", remedy="x" * 400)
+    recorder.failed("left", there)
+    recorder.failed("elsewhere", CheckpointError("no", path=tmp_path))
+    left, elsewhere = read_lines(tmp_path)
+    assert left.note.endswith(f"If another version of ovps left it there: rm -r '{work}'")
+    assert "rm -r" not in elsewhere.note

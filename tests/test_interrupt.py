@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what is kept, the command to go on with, and a second one that ends at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: what is kept, the command to go on with, and a second one that ends at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +25,10 @@ from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.small import SMALL, same_bits, small_run, weights
 
-BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+EACH = pytest.mark.parametrize("number", interrupt.SIGNALS, ids=lambda s: s.name)
 
 
-@BOTH
+@EACH
 def test_the_first_signal_interrupts_and_says_what_is_kept(number, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ovps", "train", "--out", "my run", "--restart"])
     before = signal.getsignal(number)
@@ -40,7 +42,7 @@ def test_the_first_signal_interrupts_and_says_what_is_kept(number, monkeypatch):
     assert str(error) == "3 of 12 frames are kept. Go on with: ovps train --out 'my run'"  # never --restart
 
 
-@BOTH
+@EACH
 def test_what_is_finishing_is_asked_instead(number, capfd):
     with listening(), finishing("this step") as asked:
         assert not asked()
@@ -210,4 +212,108 @@ def test_an_interrupted_command_says_so_in_json(monkeypatch, capsys, tmp_path):
         cli.main()
     assert end.value.code == 130
     assert json.loads(capsys.readouterr().out)["error"] == "interrupted"
-    assert interrupt.SIGNALS == (signal.SIGINT, signal.SIGTERM)
+    assert interrupt.SIGNALS == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+# Before and after a command's own work
+
+
+SLOW_IMPORT = 'print("ready", flush=True)\nimport time\ntime.sleep(30)\n'
+
+
+@EACH
+def test_a_signal_while_the_command_line_is_imported_is_one_sentence(number, tmp_path):
+    (tmp_path / "typer.py").write_text(SLOW_IMPORT)
+    with subprocess.Popen(
+        [sys.executable, "-m", "ovps", "doctor", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=20)
+    assert stderr.splitlines() == ["interrupted: what was finished is kept. Start the same command again"]
+    assert json.loads(stdout)["error"] == "interrupted"
+    assert process.returncode == 130
+
+
+def test_the_installed_command_begins_where_the_module_does():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["ovps"] == "ovps.__main__:main"
+
+
+LOST_IN_A_FINALISER = """
+import time
+from ovps.interrupt import listening, told
+from ovps.errors import Interrupted
+
+class Finalised:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(30)
+
+with listening():
+    try:
+        with told():
+            Finalised()
+            time.sleep(30)
+    except Interrupted as error:
+        print(error.exit_code)
+"""
+MADE_ANOTHER = """
+import time
+from ovps.interrupt import listening, told
+from ovps.errors import Interrupted
+
+with listening():
+    try:
+        with told():
+            try:
+                print("ready", flush=True)
+                time.sleep(30)
+            except KeyboardInterrupt:
+                raise ImportError("numpy._core.multiarray failed to import") from None
+    except Interrupted as error:
+        print(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("script", [LOST_IN_A_FINALISER, MADE_ANOTHER], ids=["finaliser", "compiled import"])
+def test_an_interrupt_is_one_wherever_it_falls(script):
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+    assert (stdout, stderr, process.returncode) == ("130\n", "", 0)
+
+
+ABORTS_AT_THE_END = """
+import os, sys
+from ovps import __main__, cli
+
+class Late:
+    def __del__(self):
+        os.abort()  # as a library's thread does that finds the interpreter gone
+
+def last(*command):
+    sys.late = Late()
+    sys.exit(4)
+
+cli.main = last
+__main__.main()
+"""
+
+
+def test_what_a_library_does_at_the_very_end_changes_no_exit_code():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", ABORTS_AT_THE_END], env=environment, check=False, timeout=30)
+    assert done.returncode == 4

@@ -9,6 +9,7 @@ import pytest
 
 from ovps import doctor, machine
 from ovps.clip import demo
+from ovps.errors import ConfigError
 from pipelines.precompute import options
 
 GIB = 2**30
@@ -94,3 +95,11 @@ def test_default_workers_fit_a_container_of_3_gb(tree, monkeypatch):
     check = doctor._machine()
     assert check.found == f"16 of {os.cpu_count()} cores, 3.0 of 64.0 GiB"
     assert check.status == "warning"
+
+
+def test_more_processes_than_a_machine_can_run_are_refused_with_what_it_has(monkeypatch):
+    machine.check_processes("--workers", 128)  # eight for each of 16 cores
+    with pytest.raises(ConfigError, match=r"--workers 129 .* it has 16 cores and .* GB of free .* Give at most 128"):
+        machine.check_processes("--workers", 129)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    machine.check_processes("--jobs", 64)  # a few too many are slow, and no error

@@ -18,18 +18,28 @@ from ovps.errors import ConfigError
 from ovps.options import Options, flag_of
 from pipelines import options
 from pipelines.evaluate import evaluate
+from pipelines.experiment.commands import run
+from pipelines.experiment.join import join
 from pipelines.experiment.schema import Experiment
+from pipelines.experiment.table import markdown
+from pipelines.labels import add_labels
 from pipelines.options import (
     ClipOptions,
     DataOptions,
     EvaluateOptions,
+    ExperimentOptions,
+    JoinOptions,
+    LabelsOptions,
     PrecomputeOptions,
     PredictOptions,
+    ReportOptions,
+    TableOptions,
     TrainOptions,
     TuneOptions,
     WorldOptions,
 )
 from pipelines.predict import predict
+from pipelines.report import report
 from pipelines.tune import tune
 
 MODELS = [model for model in vars(options).values() if isinstance(model, type) and hasattr(model, "command")]
@@ -49,6 +59,7 @@ def test_every_field_has_its_option_with_the_same_default_and_help(model):
         option = flags[flag_of(name, field).name]
         assert option.help == field.description
         assert option.required == field.is_required()
+        assert (option.param_type_name == "argument") == flag_of(name, field).positional
         if isinstance(field.default, tuple):
             assert option.default in (",".join(field.default), list(field.default) or None)
         elif not field.is_required():
@@ -77,10 +88,22 @@ def test_experiments_read_the_same_options_with_the_same_defaults():
 
 @pytest.mark.parametrize(
     ("model", "function"),
-    [(EvaluateOptions, evaluate), (TuneOptions, tune), (PredictOptions, predict), (WorldOptions, build_world)],
+    [
+        (EvaluateOptions, evaluate),
+        (TuneOptions, tune),
+        (PredictOptions, predict),
+        (WorldOptions, build_world),
+        (ReportOptions, report),
+        (LabelsOptions, add_labels),
+        (ExperimentOptions, run),
+        (JoinOptions, join),
+        (TableOptions, markdown),
+    ],
 )
 def test_functions_of_python_have_the_same_defaults(model, function):
     parameters = inspect.signature(function).parameters
+    shell_alone = {"settings", "dataroot", "check"} | ({"subset"} if model is ReportOptions else set())
+    assert model.model_fields.keys() - shell_alone <= parameters.keys()
     for name, field in model.model_fields.items():
         if name in parameters and parameters[name].default is not inspect.Parameter.empty:
             assert parameters[name].default == field.default
@@ -99,11 +122,54 @@ def test_a_command_line_says_what_is_not_as_usual_and_reads_back(monkeypatch):
     assert TrainOptions(overrides=("a=1", "b=2")).command_line() == "ovps train --set a=1 --set b=2"
 
 
+@pytest.mark.parametrize(
+    ("asked", "line", "called"),
+    [
+        (
+            ExperimentOptions(experiment="a b.yaml", systems=("pfc", "ovps"), seeds=(0, 2), jobs=2),
+            "ovps experiment run 'a b.yaml' --systems pfc,ovps --seeds 0,2 --jobs 2",
+            "pipelines.experiment.commands.run",
+        ),
+        (
+            JoinOptions(folders=(Path("one"), Path("two")), out=Path("all")),
+            "ovps experiment join one two --out all",
+            "pipelines.experiment.join.join",
+        ),
+        (
+            TableOptions(folder=Path("one"), score="miou", variants=True),
+            "ovps experiment table one --score miou --variants",
+            "pipelines.experiment.table.markdown",
+        ),
+        (
+            LabelsOptions(path=Path("zarr"), dataroot=Path("data")),
+            "ovps cache labels zarr --dataroot data",
+            "pipelines.labels.add_labels",
+        ),
+    ],
+    ids=lambda value: value.command if isinstance(value, Options) else "",
+)
+def test_arguments_by_place_and_lists_arrive_as_they_were_written(monkeypatch, asked, line, called):
+    class Called(Exception):
+        pass
+
+    def stop(**values):
+        raise Called(values)
+
+    assert asked.command_line() == line
+    monkeypatch.setattr(called, stop)
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    with pytest.raises(Called) as raised:
+        cli.main()
+    assert raised.value.args == (asked.model_dump(),)
+
+
 def test_a_value_that_cannot_be_used_names_its_option():
     with pytest.raises(ConfigError, match=r"--partition-frames: .*greater than or equal to 1.*ovps precompute --help"):
         PrecomputeOptions.asked(partition_frames=0)
     with pytest.raises(ConfigError, match="--split: "):
         PrecomputeOptions.asked(subsets=())
+    with pytest.raises(ConfigError, match=r"--seeds.*valid integer.*ovps experiment run --help"):
+        ExperimentOptions.asked(experiment="driveworld", seeds=("x",))
 
 
 def test_the_folder_of_a_run_is_named_after_what_is_trained():

@@ -28,6 +28,7 @@ SMALL = {
 def test_nuscenes_equals_the_devkit(mini_nuscenes):
     from nuscenes.eval.panoptic.utils import PanopticClassMapper
     from nuscenes.nuscenes import NuScenes
+    from nuscenes.utils.color_map import get_colormap
 
     mapper = PanopticClassMapper(NuScenes(VERSION, str(mini_nuscenes), verbose=False))
     taxonomy = load_taxonomy("nuscenes")
@@ -35,6 +36,7 @@ def test_nuscenes_equals_the_devkit(mini_nuscenes):
     assert {c.name: c.id for c in taxonomy.classes if c.kind == "stuff"} == mapper.stuff
     assert {raw: taxonomy.raw_to_id.get(raw, 0) for raw in range(32)} == mapper.fine_idx_2_coarse_idx_mapping
     assert {c.name: c.color for c in taxonomy.classes} == {n: mapper.coarse_colormap[n] for n in taxonomy.by_name}
+    assert taxonomy.raw_names == dict(enumerate(get_colormap()))
     assert (taxonomy.min_points, taxonomy.instance_divisor) == (15, 1000)
     assert taxonomy.submission == "nuscenes"
 
@@ -67,15 +69,48 @@ def test_decode_equals_the_obvious_loop(raw):
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "novel"), [("b12n4", 12, 4), ("b11n5", 11, 5), ("b10n6", 10, 6), ("all", 16, 0)]
+    ("name", "taxonomy", "base", "novel"),
+    [
+        ("b12n4", "nuscenes", 12, 4),
+        ("b11n5", "nuscenes", 11, 5),
+        ("b10n6", "nuscenes", 10, 6),
+        ("b14n5", "semantickitti", 14, 5),
+        ("b12n7", "semantickitti", 12, 7),
+        ("all", "nuscenes", 16, 0),
+        ("all", "semantickitti", 19, 0),
+    ],
 )
-def test_shipped_splits(name, base, novel):
-    split = load_split(name)
-    taxonomy = load_taxonomy(split.taxonomy)
-    assert split.name == name
+def test_shipped_splits(name, taxonomy, base, novel):
+    taxonomy = load_taxonomy(taxonomy)
+    split = load_split(name).of(taxonomy)
+    assert (split.name, split.taxonomy) == (name, taxonomy.name)
     assert len(split.base_ids(taxonomy)) == base
     assert len(split.novel_ids(taxonomy)) == novel
     assert sorted(split.base_ids(taxonomy) + split.novel_ids(taxonomy)) == sorted(taxonomy.by_id)
+
+
+def test_a_split_of_another_taxonomy_is_refused():
+    with pytest.raises(ConfigError, match="split b12n4 is of taxonomy nuscenes, the cache of semantickitti"):
+        load_split("b12n4").of(load_taxonomy("semantickitti"))
+
+
+def test_the_hash_of_the_nuscenes_taxonomy_is_that_of_the_stores_there_are():
+    """A field that a taxonomy has got since, and does not use, must not make its stores strangers."""
+    assert load_taxonomy("nuscenes").sha256 == "e3dabe0d7ac7727efc38cd92ab73461bd47d965b60b0fadee33d553e0826cf4e"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"class_modulus": 65536}, "instance_divisor or class_modulus"),
+        ({"instance_divisor": None}, "instance_divisor or class_modulus"),
+        ({"id_to_raw": {3: 10, 9: 11}}, "id_to_raw"),
+        ({"submission": "semantickitti"}, "no raw class that raw_to_id takes back"),
+    ],
+)
+def test_a_taxonomy_says_how_labels_are_encoded_and_written(changes, told):
+    with pytest.raises(ValueError, match=told):
+        Taxonomy.model_validate(SMALL | changes)
 
 
 def test_ids_of_the_paper_split():
@@ -153,3 +188,10 @@ def test_senseless_taxonomies(change, reason, tmp_path):
     path.write_text(yaml.safe_dump(SMALL | change))
     with pytest.raises(ConfigError, match=reason):
         load_taxonomy(str(path))
+
+
+def test_an_unknown_split_is_named_once_and_the_known_ones_once():
+    with pytest.raises(ConfigError) as caught:
+        load_split("foo")
+    assert str(caught.value).count("foo") == 1
+    assert str(caught.value).count("b12n4") == 1

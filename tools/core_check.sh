@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make core-check` runs: the tests of the core on numpy 2, in an environment of its own.
+# What `make core-check` runs: the tests of the core on numpy 2 and without MinkowskiEngine, in an environment of its own.
 #
 #   PYTHON=python3.12 CORE=build/core tools/core_check.sh     # CORE is made if there is none; several GB
 #

@@ -38,7 +38,6 @@ CARRIED = ("pydantic", "pyyaml", "packaging", "click", "fsspec", "jinja2", "psut
 # Taken as they are: their caps or needs are not ours. cachetools and pyquaternion are what the devkit imports; OpenCV
 # and scikit-learn, for drawing, are stood in for (tools/gpu_check/stand_ins).
 ALONE = ("nuscenes-devkit", "pyquaternion", "cachetools", "embreex")
-BUILT = ("torch", "minkowskiengine")
 GLIBC = range(5, 35)  # manylinux_2_N that the machine takes
 
 INSTALL = """\
@@ -123,7 +122,7 @@ def dependencies(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
     optional = project.get("optional-dependencies", {})
     declared = [*project["dependencies"], *optional.get("nuscenes", ()), *optional.get("driveworld", ())]
     names = [canonical(re.split(r"[^A-Za-z0-9._-]", line.strip(), maxsplit=1)[0]) for line in declared]
-    return list(dict.fromkeys(name for name in names if name not in (*BUILT, *ALONE, "ovps")))
+    return list(dict.fromkeys(name for name in names if name not in ("torch", *ALONE, "ovps")))
 
 
 def canonical(name: str) -> str:

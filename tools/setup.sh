@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What `make setup` runs: .venv, the pinned packages, and MinkowskiEngine built from its patched sdist.
+# What `make setup` runs: .venv, the pinned packages, and, for the extra minkowski, MinkowskiEngine built from its
+# patched sdist.
 #
 #   PYTHON=python3.11 tools/setup.sh
 #   VENV=build/core EXTRAS=dev CONSTRAINTS=tools/numpy2.txt tools/setup.sh     # as `make core-check` has it
@@ -9,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-venv=${VENV:-.venv} extras=${EXTRAS:-dev,nuscenes,driveworld,ros} constraints=${CONSTRAINTS:-constraints.txt}
+venv=${VENV:-.venv} extras=${EXTRAS:-dev,nuscenes,driveworld,ros,minkowski} constraints=${CONSTRAINTS:-constraints.txt}
 cache=${OVPS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ovps}
 
 "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
@@ -17,13 +18,16 @@ cache=${OVPS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ovps}
 
 stamp=$(cat pyproject.toml "$constraints" tools/setup.sh tools/minkowski/* | sha256sum | cut -c1-16)
 if [ "$(cat "$venv/.ovps-setup" 2>/dev/null || true)" = "$stamp" ]; then exit 0; fi
-command -v g++ >/dev/null || { echo "no C++ compiler: MinkowskiEngine is built from source and needs g++" >&2; exit 1; }
+case ",$extras," in *,minkowski,*) minkowski=1 ;; *) minkowski= ;; esac
+[ -z "$minkowski" ] || command -v g++ >/dev/null || {
+  echo "no C++ compiler: MinkowskiEngine is built from source and needs g++. ovps does without it, more slowly on a CPU: EXTRAS=dev,nuscenes,driveworld make setup" >&2; exit 1; }
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 [ -x "$venv/bin/python" ] || "$PYTHON" -m venv "$venv"
 echo "== packages (several GB at the first time: PyPI's torch carries its CUDA libraries)"
 pip install -q -c "$constraints" torch torchvision numpy setuptools wheel ninja
 
+if [ -n "$minkowski" ]; then
 echo "== MinkowskiEngine"
 key=$("$venv/bin/python" - <<'P'
 import hashlib, os, pathlib, platform, sys, torch
@@ -43,6 +47,7 @@ if ! ls "$wheels"/*.whl >/dev/null 2>&1; then
   rm -rf "$wheels"; mv "$wheels.part" "$wheels"
 fi
 pip install -q --no-deps --force-reinstall "$wheels"/*.whl
+fi
 
 echo "== ovps"
 pip install -q -c "$constraints" -e ".[$extras]"

@@ -59,7 +59,7 @@ def write_caption(rng: Rng, concept: int, color: str, sunny: bool | None) -> Cap
 def matches(
     captions: Sequence[Caption], concept: NDArray[np.int64], color: Sequence[str], sunny: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """(B, T): which of T captions are true of which of B crops.
+    """Tell which of T captions are true of which of B crops, (B, T) bool.
 
     Args:
         concept: (B,) ids. color: B names. sunny: (B,) 1, 0, or -1 where there is no weather.

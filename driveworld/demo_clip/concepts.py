@@ -1,4 +1,4 @@
-"""What can be in a picture, and the words for it: the 16 classes, and others so that the text space is not 16 words."""
+"""Concepts that can be in a picture, and their words: the 16 classes, and others, lest text space be 16 words."""
 
 from __future__ import annotations
 

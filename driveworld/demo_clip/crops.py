@@ -143,7 +143,7 @@ class CropSampler:
 
 
 def is_main(shown: NDArray[np.uint8], concept: int) -> bool:
-    """Whether a window, given as its concepts (h, w), mainly shows one: little else stands in front of or around it."""
+    """Tell whether a window, given as its concepts (h, w), mainly shows one: little else is before or around it."""
     own = int((shown == concept).sum())
     upright = int((~np.isin(shown, [concept_id(name) for name in FLAT])).sum())
     return own >= CLEAR_SHARE * shown.size and own >= MAIN_SHARE * upright

@@ -78,12 +78,12 @@ class Accuracy:
 
     @property
     def overall(self) -> float:
-        """Over all crops or pixels alike."""
+        """Accuracy over all crops or pixels alike."""
         return sum(self.correct.values()) / max(1, sum(self.total.values()))
 
     @property
     def mean(self) -> float:
-        """Over classes."""
+        """Mean of the classes' accuracies."""
         return float(np.mean(list(self.per_class.values())))
 
     def as_json(self) -> dict[str, object]:
@@ -111,7 +111,7 @@ def world_pictures(scenes: int, times: tuple[float, ...] = (0.0, 4.0)) -> list[t
 def class_windows(
     picture: Picture, class_ids: NDArray[np.uint8], taxonomy: Taxonomy, rng: np.random.Generator
 ) -> list[tuple[int, tuple[int, int, int]]]:
-    """(class id, window) of crops: around objects little hidden, with context; parts of the ground at picture scale."""
+    """Find crops, (class id, window): around objects little hidden, with context; parts of the ground."""
     height, width = picture.classes.shape
     found = []
     for owner in np.unique(picture.objects[picture.objects >= 0]):
@@ -159,7 +159,7 @@ def crop_accuracy(
 
 
 def best_class(features: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
-    """(N, C) features to (N,) class ids: entries are in the taxonomy's order, ids from 1."""
+    """Classify features (N, C): class ids (N,), entries being in the taxonomy's order, ids from 1."""
     scores = features @ torch.from_numpy(vocabulary.embeddings).T
     owner = torch.from_numpy(vocabulary.class_index)
     ids = torch.tensor([load_taxonomy("nuscenes").by_name[n].id for n in vocabulary.names])
@@ -167,7 +167,7 @@ def best_class(features: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
 
 
 def sampled_features(encoder: DenseEncoder, image: NDArray[np.uint8]) -> torch.Tensor:
-    """(H', W', C) float32: features bilinear at every PIXEL_STEP-th pixel, clamped at the border, as lifting does."""
+    """Sample features bilinearly at every PIXEL_STEP-th pixel, clamped at the border: (H', W', C) float32."""
     cells, (width, height) = encoder.cells, encoder.image_size
     u = (torch.arange(0, width, PIXEL_STEP) + 0.5) / (cells.stride * cells.cols) * 2 - 1
     v = (torch.arange(0, height, PIXEL_STEP) + 0.5) / (cells.stride * cells.rows) * 2 - 1

@@ -158,7 +158,7 @@ class Pictures:
 
 
 def load_pictures(folder: Path) -> Pictures:
-    """What `render_pictures` wrote."""
+    """Read the pictures that `render_pictures` wrote."""
     listing = json.loads((folder / "regions.json").read_text(encoding="utf-8"))
     if listing["concepts"] != [c.name for c in concepts()]:
         raise ValueError(f"{folder} was rendered with other concepts; render again")

@@ -111,7 +111,7 @@ def windows_loss(clip: Clip, windows: Windows, rng: np.random.Generator) -> Tens
 
 
 def normalised(clip: Clip, images: Tensor) -> Tensor:
-    """(B, 3, S, S) in 0..1 to what the image tower takes."""
+    """Normalise images (B, 3, S, S) in 0..1 as the image tower takes them."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (clip.mean, clip.std))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 

@@ -44,7 +44,7 @@ class ClassSplit:
 
     @cached_property
     def is_thing(self) -> NDArray[np.bool_]:
-        """Whether each base class is a thing, (K,) bool."""
+        """Tell of each base class whether it is a thing, (K,) bool."""
         return np.array([c.kind == "thing" for c in self.classes], bool)
 
     @property

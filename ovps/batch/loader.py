@@ -18,6 +18,7 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
+from ovps.machine import check_processes
 from ovps.model.clusters import ClusterConfig
 
 
@@ -111,6 +112,7 @@ def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: in
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
     numbers = share(start, stop, rank, count)
+    check_processes("data.workers", batches.data.workers)
     if batches.data.workers:
         return from_workers(batches, numbers, batches.data.workers)
     return (batches[number] for number in numbers)

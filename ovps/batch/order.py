@@ -1,4 +1,4 @@
-"""Which frames a step sees: a pure function of the seed and the step, so that a run resumes anywhere.
+"""Order of the frames that steps see: a pure function of the seed and the step, so that a run resumes anywhere.
 
 Frames form one endless stream, epoch after epoch, each epoch in its own random order. Batches are cut from the
 stream without regard to where an epoch ends, so that all are full. A forward pass of N processes takes the next N

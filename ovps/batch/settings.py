@@ -1,4 +1,4 @@
-"""Which frames are trained on, and what may be done to their points."""
+"""Settings of the frames that are trained on, and of what may be done to their points."""
 
 from __future__ import annotations
 

@@ -32,7 +32,11 @@ def frame_batch(frame: CachedFrame, grid: Grid, transform: NDArray[np.float64] |
     xyz = frame.xyz if transform is None else transform_points(frame.xyz, transform)
     coords, point_voxel = voxelise(xyz, grid)
     clip, clip_valid = average_clip(frame, point_voxel, len(coords))
-    features, position = describe(xyz, frame.intensity, coords, point_voxel, grid)
+    described = (xyz, frame.intensity, point_voxel)
+    if frame.earlier_xyz is not None and frame.earlier_intensity is not None:
+        earlier = frame.earlier_xyz if transform is None else transform_points(frame.earlier_xyz, transform)
+        described = join_earlier(described, earlier, frame.earlier_intensity, coords, grid)
+    features, position = describe(*described[:2], coords, described[2], grid)
     batch_column = np.zeros((len(coords), 1), np.int32)
     return VoxelBatch(
         coords=torch.from_numpy(np.concatenate([batch_column, coords], axis=1)),
@@ -43,6 +47,37 @@ def frame_batch(frame: CachedFrame, grid: Grid, transform: NDArray[np.float64] |
         voxel_offsets=torch.tensor([0, len(coords)]),
         point_voxel=torch.from_numpy(point_voxel),
         point_offsets=torch.tensor([0, len(point_voxel)]),
+    )
+
+
+def join_earlier(
+    own: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]],
+    xyz: NDArray[np.float32],
+    intensity: NDArray[np.float32],
+    coords: NDArray[np.int32],
+    grid: Grid,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Join points of earlier sweeps to the voxels of a frame, for what the network is told about them.
+
+    They make no voxel of their own: where only earlier sweeps have points nothing is predicted, labelled or scored, and
+    what a car has left behind is no target.
+
+    Args:
+        own: xyz (N, 3), intensity (N,) and voxel (N,) of the frame's own points.
+        xyz, intensity: (M, 3) and (M,), of earlier ones in the same LiDAR frame.
+        coords: (V, 3) int32, of the frame's voxels, sorted.
+
+    Returns:
+        The three, with those of the M that lie in a voxel of the frame behind the N.
+    """
+    cells, voxel = voxelise(xyz, grid)
+    known, met = (np.ravel_multi_index(tuple(c.T.astype(np.int64)), grid.shape) for c in (coords, cells))
+    place = np.minimum(np.searchsorted(known, met), len(known) - 1)
+    inside = (known[place] == met)[voxel]
+    return (
+        np.concatenate([own[0], xyz[inside]]),
+        np.concatenate([own[1], intensity[inside]]),
+        np.concatenate([own[2], place[voxel[inside]]]),
     )
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from ovps import files
 
 LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
-_THEN = "and run the same command again: what is committed is kept, only the rest is done"
+THEN = "and run the same command again: what is committed is kept, only the rest is done"
 
 
 def storage_errors(path: Path) -> AbstractContextManager[None]:
     """Turn an OSError of writing below `path` into a StorageError that names the file."""
-    return files.refusals(path, _THEN)
+    return files.refusals(path, THEN)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -25,7 +25,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    files.write_whole(path, content, _THEN)
+    files.write_whole(path, content, THEN)
 
 
 def hash_file(path: Path, *, sync: bool = False) -> str:

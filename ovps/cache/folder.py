@@ -44,6 +44,17 @@ def write_folder(folder: Path, arrays: Mapping[str, np.ndarray], attributes: Map
     return row
 
 
+def is_whole(folder: Path, names: Iterable[str]) -> bool:
+    """Tell whether `write_folder` got to the end of these arrays: it writes them by name, shard after shard."""
+    last = max(names)
+    try:
+        array = _as_array(zarr.open_group(folder, mode="r", zarr_format=3)[last])
+    except (ValueError, KeyError, OSError):
+        return False
+    shards = ceil(array.shape[0] / (array.shards or array.chunks)[0])
+    return sum(not path.is_dir() for path in (folder / last / "c").rglob("*")) == shards
+
+
 def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
     """One array, shard by shard. The checksum is the last inner codec, or a flipped byte would read as wrong data."""
     row_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))

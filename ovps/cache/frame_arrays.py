@@ -1,4 +1,4 @@
-"""Between a frame in memory and its arrays on disk: one loop each way over the table of `cache_schemas`."""
+"""Conversion between a frame in memory and its arrays on disk: one loop each way over the table of `cache_schemas`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas import ARRAYS, Array, FrameRow, Part
+from cache_schemas import ARRAYS, EARLIER, Array, FrameRow, Part, Provenance
 from ovps.cache.codecs.protocol import Arrays, Codec
 from ovps.cache.frame_data import CachedFrame
 
@@ -17,17 +17,17 @@ from ovps.cache.frame_data import CachedFrame
 _IN_THE_ROW = tuple(field.name for field in fields(CachedFrame) if field.name in FrameRow.model_fields)
 
 
-def arrays_of(part: Part, codec: Codec) -> tuple[Array, ...]:
+def arrays_of(part: Part, codec: Codec, provenance: Provenance) -> tuple[Array, ...]:
     """The arrays that a part of a partition has, the codec's included."""
     own = tuple(spec for spec in ARRAYS if spec.part == part)
-    return own + codec.arrays if part == "features" else own
+    return (*own, *(EARLIER if provenance.sweeps else ()), *codec.arrays) if part == "features" else own
 
 
 def arrays_of_frame(frame: CachedFrame) -> Arrays:
     """The arrays of a frame as they are stored, without the codec's; those of labels only where it has some."""
     return {
         spec.name: getattr(frame, spec.field).astype(spec.dtype) if spec.memory else getattr(frame, spec.field)
-        for spec in ARRAYS
+        for spec in (*ARRAYS, *(EARLIER if frame.earlier_xyz is not None else ()))
         if spec.field and (spec.part == "features" or frame.label is not None)
     }
 
@@ -36,10 +36,10 @@ def frame_of(row: FrameRow, scene: str, arrays: Mapping[str, NDArray[Any]], clip
     """A frame from its row of the manifest, its arrays, and its decoded features (V, C) float32."""
     values: dict[str, Any] = {name: getattr(row, name) for name in _IN_THE_ROW}
     values |= {"global_from_lidar": np.array(row.global_from_lidar).reshape(4, 4), "scene": scene, "clip": clip}
-    for spec in ARRAYS:
+    for spec in (*ARRAYS, *EARLIER):
         if spec.field and spec.name in arrays:
             values[spec.field] = arrays[spec.name].astype(spec.memory or spec.dtype, copy=False)
-        elif spec.field:  # of labels that are not there
+        elif spec.field and spec.part == "labels":  # which are not there
             values[spec.field] = None if spec.field == "label" else _none(spec, clip.shape[1])
     return CachedFrame(**values)
 

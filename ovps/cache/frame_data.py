@@ -1,4 +1,4 @@
-"""What the cache knows about one frame."""
+"""Contents of the cache about one frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas import ARRAYS, CameraRow
+from cache_schemas import ARRAYS, EARLIER, CameraRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,8 @@ class CachedFrame:
         global_from_lidar: (4, 4) float64, metres.
         cameras: as the manifest has them; `ovps.cache.cameras.camera_of` makes a `Camera` of one.
         beyond_range: points outside the grid's range, which stand in its border cells.
+        earlier_xyz, earlier_intensity: (M, 3) and (M,) float32, points of earlier sweeps where the LiDAR of this frame
+            would see them; None in stores without. They are input alone, and no point of the frame.
     """
 
     token: str
@@ -67,11 +69,13 @@ class CachedFrame:
     global_from_lidar: NDArray[np.float64]
     cameras: tuple[CameraRow, ...]
     beyond_range: int
+    earlier_xyz: NDArray[np.float32] | None = None
+    earlier_intensity: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = {"voxels": len(self.clip)}
         wrong = []
-        for spec in ARRAYS:
+        for spec in (*ARRAYS, *EARLIER):
             value = getattr(self, spec.field) if spec.field else None
             if value is not None and lengths.setdefault(str(spec.dims[0]), len(value)) != len(value):
                 wrong.append(spec.field)

@@ -1,4 +1,4 @@
-"""What is in a store, from its manifests alone."""
+"""Summary of a store, from its manifests alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things lie in a store."""
+"""Paths of the files and folders of a store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PARTITIONS = "partitions"
 
 
 def manifest_path(store: Path, partition: str) -> Path:
+    """Path of the manifest of a partition."""
     return store / MANIFESTS / f"{partition}.parquet"
 
 
@@ -25,3 +26,8 @@ def partition_path(store: Path, folder: str) -> Path:
 def new_folder(partition: str) -> str:
     """A folder name that no other attempt to write a part of it has: dask may run a task twice."""
     return f"{partition}-{uuid4().hex[:12]}.zarr"
+
+
+def partition_of(folder: str) -> str:
+    """The partition that a folder was made for."""
+    return folder.rpartition("-")[0]

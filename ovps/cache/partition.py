@@ -11,11 +11,12 @@ from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Arrays, Codec, State
 from ovps.cache.codecs.state import read_state
-from ovps.cache.folder import Folder
+from ovps.cache.folder import Folder, is_whole
 from ovps.cache.frame_arrays import arrays_of, frame_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import manifest_path, partition_path
 from ovps.cache.manifest import again
+from ovps.cache.object_embeddings import Objects, no_objects
 from ovps.errors import CorruptStoreError
 
 
@@ -41,7 +42,11 @@ class Partition:
         remedy = again(manifest_path(store, row.partition))
         parts = {
             part: Folder.open(
-                partition_path(store, folder.folder), folder, arrays_of(part, codec), provenance.clip_dim, remedy
+                partition_path(store, folder.folder),
+                folder,
+                arrays_of(part, codec, provenance),
+                provenance.clip_dim,
+                remedy,
             )
             for part, folder in row.parts.items()
         }
@@ -87,6 +92,18 @@ class Partition:
                 f"cannot read: {error}", path=folder.path, frame=token, remedy=folder.remedy
             ) from error
 
+    def objects(self, token: str) -> Objects:
+        """The labelled segments of one frame, without its points and features; none where it has no labels.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        if not self.row.frames[self.positions[token]].labelled:
+            return no_objects(self.provenance.clip_dim)
+        names = tuple(no_objects(self.provenance.clip_dim).arrays())
+        arrays = self._arrays(token, names)
+        return Objects(*(arrays[name] for name in names))
+
     def thumbnails(self, token: str) -> list[bytes]:
         """The encoded images of a frame, camera after camera; empty where a camera has none.
 
@@ -117,3 +134,9 @@ class Partition:
 
 _THUMBNAILS = "thumbnails/bytes"
 _NOT_OF_A_FRAME = (_THUMBNAILS,)  # most readers have no use for them
+
+
+def is_complete(folder: Path, provenance: Provenance) -> bool:
+    """Tell features that were written to their end from what a run that was killed has left."""
+    specs = arrays_of("features", codecs.get(provenance.codec), provenance)
+    return is_whole(folder, (spec.name for spec in specs))

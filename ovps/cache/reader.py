@@ -19,6 +19,7 @@ from ovps.cache.files import LOST, hash_file
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.layout import INFO, VOCABULARY, manifest_path
 from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.object_embeddings import Objects
 from ovps.cache.partition import Partition
 from ovps.errors import CacheError, CorruptStoreError
 from ovps.frame import Camera
@@ -124,6 +125,14 @@ class Store:
             CacheError: the store does not hold the frame any more.
         """
         return self._of(ref, lambda partition: partition.read(ref.token))
+
+    def objects(self, ref: FrameRef) -> Objects:
+        """The labelled segments of one frame and their embeddings, quicker than the whole frame.
+
+        Raises:
+            CorruptStoreError, CacheError: as `read` does.
+        """
+        return self._of(ref, lambda partition: partition.objects(ref.token))
 
     def cameras(self, ref: FrameRef, dataroot: Path | None = None) -> tuple[Camera, ...]:
         """The cameras of a frame, of the images as they were; image paths are relative unless a data root is given.

@@ -1,4 +1,4 @@
-"""What the sweeps of a store are like, and what about them should make one look twice."""
+"""Statistics of the sweeps of a store, and warnings about what is unusual in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cache_schemas import CameraRow
@@ -14,6 +15,7 @@ from cache_schemas import CameraRow
 _ENOUGH = 5  # frames from which a spread can be told
 _OUTLIER = 9.0  # median absolute deviations, six standard deviations of a normal distribution
 _LEAST_LOSS = 0.02  # of the median
+_TILT = 30.0  # degrees between the LiDAR's axis in two places; the steepest street has 20
 _FAR = 0.25  # of the points beyond the grid's range
 
 
@@ -26,6 +28,8 @@ class Sweep(Protocol):
     def points(self) -> int: ...
     @property
     def beyond_range(self) -> int: ...
+    @property
+    def global_from_lidar(self) -> tuple[float, ...]: ...
     @property
     def cameras(self) -> tuple[CameraRow, ...]: ...
 
@@ -90,9 +94,22 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
             f"{few} of {found.frames} frames have clearly fewer points than the median of {found.points_median:,}, the"
             f" least has {found.points_least:,} (frame {found.points_least_frame}): is its point file cut off?"
         )
+    if tilted := int((_tilts(sweeps) > _TILT).sum()):
+        warnings.append(
+            f"{tilted} of {found.frames} frames have a LiDAR that is tilted by more than {_TILT:.0f} degrees against"
+            " the rest: their poses may be wrong, quaternions (x, y, z, w) in place of (w, x, y, z) for example"
+        )
     if found.beyond_range_share > _FAR:
         warnings.append(
             f"{found.beyond_range_share:.0%} of the points lie beyond the grid's range and stand in its border cells:"
             " give a wider one (--grid), if the points are in metres"
         )
     return tuple(warnings)
+
+
+def _tilts(sweeps: Sequence[Sweep]) -> NDArray[np.float64]:
+    """Angles (F,) in degrees between the LiDAR's z axis in each frame and its mean: whatever way up the world is."""
+    axes = np.array([sweep.global_from_lidar for sweep in sweeps], np.float64).reshape(-1, 4, 4)[:, :3, 2]
+    mean = axes.mean(0)
+    cosine = axes @ mean / max(float(np.linalg.norm(mean)), 1e-9)
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))

@@ -1,4 +1,4 @@
-"""Are the bytes of a store the bytes that were written? Reads every file once."""
+"""Verification that the bytes of a store are those that were written; reads every file once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from ovps.cache.layout import (
     PARTITIONS,
     VOCABULARY,
     manifest_path,
+    partition_of,
     partition_path,
 )
 from ovps.cache.manifest import again, manifest_files, read_manifest
-from ovps.cache.partition import Partition
+from ovps.cache.partition import Partition, is_complete
 from ovps.cache.reader import read_info
 from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
@@ -47,7 +48,8 @@ class Problem(BaseModel):
 def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) -> list[Problem]:
     """Check every file of a store against its manifest: presence, size, hash, and nothing besides.
 
-    A folder that no manifest names, left by a run that did not finish, is no problem: nobody reads it.
+    A folder that no manifest names, left by a run that did not finish, is no problem: nobody reads it. But if it is
+    complete and its partition has no manifest at all, a manifest was lost, and with it frames.
 
     Args:
         on_partition: called with the name of each partition when it has been checked.
@@ -56,7 +58,7 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
         CacheError: no store, or one of another schema version.
     """
     info = read_info(path)
-    problems = _check_root(path, info)
+    problems = _check_root(path, info) + _lost_manifests(path, info)
     tokens: Counter[str] = Counter()
     for file in manifest_files(path):
         try:
@@ -98,6 +100,20 @@ def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
     inside = [*path.iterdir(), *(p for p in (path / MANIFESTS).glob("*") if p.suffix != ".parquet")]
     problems += [_extra(p) for p in sorted(inside) if p not in known and not p.name.startswith(TEMPORARY)]
     return problems
+
+
+def _lost_manifests(store: Path, info: StoreInfo) -> list[Problem]:
+    found = []
+    for folder in sorted((store / PARTITIONS).glob("*.zarr")):
+        partition = partition_of(folder.name)
+        if manifest_path(store, partition).exists() or not is_complete(folder, info.provenance):
+            continue
+        manifest = manifest_path(store, partition)
+        if not manifest.exists():  # nor has a run that writes meanwhile committed it
+            message = f"lost: {folder} holds its frames, but without a manifest nobody reads them"
+            remedy = "Restore it, or run the same `ovps precompute` again: it makes this partition anew"
+            found.append(Problem(kind="missing", path=str(manifest), message=message, remedy=remedy))
+    return found
 
 
 def _check_manifest(store: Path, file: Path, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:

@@ -101,7 +101,7 @@ def create_store(
 
 
 def is_store(path: Path) -> bool:
-    """Has a store been made here, complete or not?"""
+    """Tell whether a store has been made here, complete or not."""
     return (path / INFO).exists()
 
 
@@ -256,7 +256,8 @@ def _folders_of(path: Path, partition: str) -> set[str]:
 def _write_part(
     path: Path, folder: str, part: Part, frames: Sequence[EncodedFrame], provenance: Provenance
 ) -> FolderRow:
-    arrays = _joined(frames, arrays_of(part, codecs.get(provenance.codec)), provenance.clip_dim) if frames else {}
+    specs = arrays_of(part, codecs.get(provenance.codec), provenance)
+    arrays = _joined(frames, specs, provenance.clip_dim) if frames else {}
     attributes = {"ovps_schema_version": SCHEMA_VERSION, "part": part, "codec": provenance.codec}
     return write_folder(partition_path(path, folder), arrays, attributes)
 

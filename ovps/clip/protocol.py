@@ -1,4 +1,4 @@
-"""What an encoder is: an image tower and a text tower whose vectors can be compared. All that is known of a CLIP.
+"""Contract of an encoder: an image tower and a text tower whose vectors can be compared. All that is known of a CLIP.
 
 open_clip's models are built in; another package adds an encoder, which need be no open_clip model, by an entry point in
 the group `ovps.encoders` that leads to an `EncoderLoader`. See docs/add_an_encoder.md.

@@ -23,7 +23,7 @@ from ovps.errors import ConfigError
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """How to run an image tower densely.
+    """Recipe to run an image tower densely.
 
     Attributes:
         stride: pixels per cell.

@@ -11,7 +11,11 @@ from ovps import plugins
 from ovps.datasets.protocol import Dataset
 
 GROUP = "ovps.datasets"
-BUILT_IN = {"nuscenes": "ovps.datasets.nuscenes:DATASET", "folder": "ovps.datasets.folder:DATASET"}
+BUILT_IN = {
+    "nuscenes": "ovps.datasets.nuscenes:DATASET",
+    "semantickitti": "ovps.datasets.semantickitti:DATASET",
+    "folder": "ovps.datasets.folder:DATASET",
+}
 
 
 def get(name: str) -> Dataset:
@@ -37,6 +41,12 @@ def at(name: str, root: Path) -> Dataset:
 def names() -> tuple[str, ...]:
     """Names of all data sets: the built-in ones, and those of other installed packages."""
     return plugins.names(GROUP, BUILT_IN)
+
+
+def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
+    """The splits of a version that are meant where nobody names any."""
+    own: dict[str, tuple[str, ...]] = getattr(dataset, "usual_subsets", {})
+    return own.get(version, ("train", "val"))
 
 
 def root_variable(name: str) -> str:

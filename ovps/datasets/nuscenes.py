@@ -1,37 +1,36 @@
-"""nuScenes, and whatever else is laid out as a nuScenes dataroot, through the unmodified nuscenes-devkit.
+"""Reading of nuScenes, and of whatever else is laid out like it. nuscenes-devkit is the reference of its tests.
 
-Key frames only: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has
-them. File formats as in the devkit's documentation: points are 5 float32 (x, y, z, intensity 0..255, ring), panoptic
-labels uint16 = 1000 * general class index + instance under the npz key `data`.
+Key frames: the sweep of LIDAR_TOP, the images that belong to it, and the panoptic labels where the version has them;
+on request sweeps before it, as further input. File formats as in the devkit's documentation: points are 5 float32
+(x, y, z, intensity 0..255, ring), panoptic labels uint16 = 1000 * general class index + instance under the npz key
+`data`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.datasets.nuscenes_tables import inside_dataroot, open_tables, scenes_of_subset, take_again
+from ovps.datasets.nuscenes_rows import Row
+from ovps.datasets.nuscenes_tables import LIDAR, Sample, Tables, inside_dataroot, read_tables, take_again
 from ovps.datasets.reading import SKIP, is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
 from ovps.errors import DatasetError, FrameError
-from ovps.extras import extra
-from ovps.frame import Camera, Frame, PointCloud
+from ovps.frame import Camera, EarlierSweep, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import Taxonomy, load_taxonomy
 
-with extra("nuscenes"):
-    from pyquaternion import Quaternion
-
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
-_LIDAR = "LIDAR_TOP"
-_GENERAL_CLASSES = 32
 _COLUMNS = 5
+_OWN_CAR_M = 1.0  # nearer than this in x and in y are returns of the car itself
 _RINGS = 256  # of the finest LiDAR, and more
 _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
+_EXACT = 1e-14  # so near to it none is normalised, as in pyquaternion
 _BLOBS = (
     "Take the file again from the archive of blobs that holds it (v1.0-trainval01_blobs.tgz to"
     " v1.0-trainval10_blobs.tgz, v1.0-test_blobs.tgz, v1.0-mini.tgz; a drive world is built again)" + SKIP
@@ -44,17 +43,19 @@ _ROWS = "A row is x, y, z in metres, an intensity of 0 to 255 and the number of 
 
 
 class NuScenes:
-    """nuScenes as `ovps.datasets.protocol.Dataset`."""
+    """The data set nuScenes as `ovps.datasets.protocol.Dataset`."""
 
     name = "nuscenes"
     occlusion = Occlusion()
     default_version = "v1.0-trainval"
+    usual_subsets: ClassVar = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-test": ("test",)}
+    has_earlier_sweeps = True
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
         return load_taxonomy(self.name)
 
-    def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+    def frames(self, root: Path, version: str, subsets: Sequence[str], *, sweeps: int = 0) -> list[Frame]:
         """The key frames of some splits, scene after scene in the table's order, each in order of time.
 
         A split is read from `<version>/splits.json` where that names it, else it is the official list; scenes of it
@@ -64,26 +65,12 @@ class NuScenes:
             root: holds `samples/` and the folder of the version.
             version: e.g. `v1.0-trainval`.
             subsets: names of splits, e.g. `("train", "val")`; a scene in two of them belongs to the first.
+            sweeps: frames get as many earlier sweeps of their scene, or those that there are.
 
         Raises:
             DatasetError: the folder, the version, a table, a split or a calibration is missing or senseless.
         """
-        tables = open_tables(Path(root), version)
-        subset_of: dict[str, str] = {}
-        for subset in subsets:
-            for scene in scenes_of_subset(tables, subset):
-                subset_of.setdefault(scene, subset)
-        labels = {row["sample_data_token"]: row["filename"] for row in getattr(tables, "panoptic", [])}
-        samples: dict[str, list[dict]] = {scene["token"]: [] for scene in tables.scene if scene["name"] in subset_of}
-        for sample in tables.sample:
-            if sample["scene_token"] in samples:
-                samples[sample["scene_token"]].append(sample)
-        frames = []
-        for token, in_scene in samples.items():
-            scene = tables.get("scene", token)["name"]
-            for index, sample in enumerate(sorted(in_scene, key=lambda sample: sample["timestamp"])):
-                frames.append(_frame(tables, sample, scene, subset_of[scene], index, labels))
-        return frames
+        return _frames(read_tables(Path(root), version, subsets, self.taxonomy, sweeps))
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.
@@ -96,6 +83,24 @@ class NuScenes:
         if fault:
             raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
         return PointCloud(np.ascontiguousarray(rows[:, :3]), rows[:, 3] / np.float32(255))
+
+    def earlier_points(self, frame: Frame) -> PointCloud:
+        """The points of all earlier sweeps of a frame, the latest sweep first, in the frame's own LiDAR frame.
+
+        Returns of the car that carries the sensors are left out, as the devkit does where it joins sweeps: they would
+        be smeared over its path.
+
+        Raises:
+            FrameError: as `points` does.
+        """
+        xyz, intensity = [np.zeros((0, 3), np.float32)], [np.zeros(0, np.float32)]
+        for sweep in frame.earlier:
+            cloud = self.points(replace(frame, points_path=sweep.points_path))
+            far = (np.abs(cloud.xyz[:, :2]) >= _OWN_CAR_M).any(axis=1)
+            moved = cloud.xyz[far] @ sweep.lidar_from_earlier[:3, :3].T + sweep.lidar_from_earlier[:3, 3]
+            xyz.append(moved.astype(np.float32))
+            intensity.append(cloud.intensity[far])
+        return PointCloud(np.concatenate(xyz), np.concatenate(intensity))
 
     def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
         """Raw panoptic labels (N,) uint32, one per point, 1000 * general class index + instance; None where the
@@ -116,9 +121,9 @@ class NuScenes:
                 remedy=f"One of the two is cut off or of another download. Points: {_BLOBS}. Labels: {_LABELS}",
             )
         highest = int(labels.max()) // 1000
-        if highest >= _GENERAL_CLASSES:
+        if highest not in self.taxonomy.raw_names:
             raise FrameError(
-                f"a label of class {highest}, nuScenes has 0 to {_GENERAL_CLASSES - 1}",
+                f"a label of class {highest}, nuScenes has 0 to {max(self.taxonomy.raw_names)}",
                 path=frame.labels_path,
                 frame=frame.token,
                 remedy=f"{_LABELS}; labels of your own are 1000 * general class index + instance",
@@ -157,95 +162,138 @@ def _fault_of_sweep(rows: NDArray[np.float32]) -> str | None:
     return None
 
 
-def _frame(tables: Any, sample: dict, scene: str, subset: str, index: int, labels: dict[str, str]) -> Frame:
-    dataroot = Path(tables.dataroot)
-    lidar = _sample_data(tables, sample, _LIDAR)
-    global_from_lidar = _global_from_sensor(tables, lidar)
-    return Frame(
-        dataset=DATASET.name,
-        version=tables.version,
-        subset=subset,
-        scene=scene,
-        token=lidar["token"],
-        index=index,
-        timestamp_us=lidar["timestamp"],
-        points_path=inside_dataroot(dataroot, lidar["filename"], _table(tables, "sample_data")),
-        labels_path=(
-            inside_dataroot(dataroot, labels[lidar["token"]], _table(tables, "panoptic"))
-            if lidar["token"] in labels
-            else None
-        ),
-        cameras=tuple(
-            _camera(tables, _sample_data(tables, sample, channel), global_from_lidar)
-            for channel in _camera_channels(tables)
-        ),
-        global_from_lidar=global_from_lidar,
-    )
+def _frames(tables: Tables) -> list[Frame]:
+    """The frames of all samples; what is the same for all is computed at once."""
+    root, channels = str(tables.dataroot.absolute()), _in_order(tables.cameras)
+    rows = [sample.data[channel] for sample in tables.samples for channel in (LIDAR, *channels)]
+    _check_sizes(tables, (sample.data[channel] for sample in tables.samples for channel in channels))
+    placed = _global_from_sensors(tables, rows).reshape(len(tables.samples), -1, 4, 4)
+    camera_from_lidar = _inverse(placed[:, 1:]) @ placed[:, :1]
+    intrinsics = _intrinsics(tables, channels)
+    before = [row for sample in tables.samples for row in sample.earlier]
+    global_from_earlier = iter(_global_from_sensors(tables, before))
 
+    def path(filename: str, table: str = "sample_data") -> str:
+        return inside_dataroot(root, filename, tables.path(table))
 
-def _camera_channels(tables: Any) -> list[str]:
-    """The official six in their order, then any other camera by name."""
-    present = {row["channel"] for row in tables.sensor if row["modality"] == "camera"}
-    return [c for c in CAMERAS if c in present] + sorted(present - set(CAMERAS))
-
-
-def _sample_data(tables: Any, sample: dict, channel: str) -> dict:
-    if channel not in sample["data"]:
-        path = _table(tables, "sample_data")
-        raise DatasetError(
-            f"sample {sample['token']} has no key frame of {channel}",
-            path=path,
-            remedy=f"{take_again(path)}; in a data set of your own every sample has one of each sensor",
+    def camera(channel: str, row: Row, camera_from_lidar: NDArray[np.float64]) -> Camera:
+        return Camera(
+            channel=channel,
+            image_path=path(row["filename"]),
+            width=row["width"],
+            height=row["height"],
+            intrinsics=intrinsics[row["calibrated_sensor_token"]],
+            camera_from_lidar=camera_from_lidar,
+            timestamp_us=row["timestamp"],
         )
-    return tables.get("sample_data", sample["data"][channel])
+
+    def sweep(row: Row, lidar_from_global: NDArray[np.float64]) -> EarlierSweep:
+        return EarlierSweep(path(row["filename"]), lidar_from_global @ next(global_from_earlier), row["timestamp"])
+
+    def frame(number: int, sample: Sample) -> Frame:
+        lidar = sample.data[LIDAR]
+        lidar_from_global = _inverse(placed[number, 0])
+        label = tables.labels.get(lidar["token"])
+        return Frame(
+            dataset=DATASET.name,
+            version=tables.version,
+            subset=sample.subset,
+            scene=sample.scene,
+            token=lidar["token"],
+            index=sample.index,
+            timestamp_us=lidar["timestamp"],
+            points_path=path(lidar["filename"]),
+            labels_path=None if label is None else path(label, "panoptic"),
+            cameras=tuple(
+                camera(channel, sample.data[channel], camera_from_lidar[number, k])
+                for k, channel in enumerate(channels)
+            ),
+            global_from_lidar=placed[number, 0],
+            earlier=tuple(sweep(row, lidar_from_global) for row in sample.earlier),
+        )
+
+    return [frame(number, sample) for number, sample in enumerate(tables.samples)]
 
 
-def _camera(tables: Any, record: dict, global_from_lidar: NDArray[np.float64]) -> Camera:
-    calibration = tables.get("calibrated_sensor", record["calibrated_sensor_token"])
-    intrinsics = _floats(tables, calibration, "calibrated_sensor", "camera_intrinsic", (3, 3))
-    for side in ("width", "height"):
-        if not isinstance(record.get(side), int) or record[side] < 1:
-            raise _unusable(tables, record, "sample_data", side, "pixels")
-    return Camera(
-        channel=record["channel"],
-        image_path=inside_dataroot(Path(tables.dataroot), record["filename"], _table(tables, "sample_data")),
-        width=record["width"],
-        height=record["height"],
-        intrinsics=intrinsics,
-        camera_from_lidar=_inverse(_global_from_sensor(tables, record)) @ global_from_lidar,
-        timestamp_us=record["timestamp"],
-    )
+def _in_order(channels: Collection[str]) -> list[str]:
+    """The official six in their order, then any other camera by name."""
+    return [c for c in CAMERAS if c in channels] + sorted(set(channels) - set(CAMERAS))
 
 
-def _global_from_sensor(tables: Any, record: dict) -> NDArray[np.float64]:
-    """(4, 4) float64 at the sensor's own time stamp."""
-    return _rigid(tables, record, "ego_pose") @ _rigid(tables, record, "calibrated_sensor")
+def _check_sizes(tables: Tables, rows: Iterable[Row]) -> None:
+    for row in rows:
+        for side in ("width", "height"):
+            if not isinstance(row.get(side), int) or row[side] < 1:
+                raise _unusable(tables, row, "sample_data", side, "pixels")
 
 
-def _rigid(tables: Any, record: dict, table: str) -> NDArray[np.float64]:
-    """(4, 4) float64 from a quaternion (w, x, y, z), normalised as the devkit does, and a translation in metres."""
-    row = tables.get(table, record[f"{table}_token"])
-    matrix = np.eye(4)
-    rotation = Quaternion(_floats(tables, row, table, "rotation", (4,)))
-    if abs(rotation.norm - 1) > _UNIT:  # a place holder, or not a rotation: normalising would hide it
-        raise _unusable(tables, row, table, "rotation", "a quaternion (w, x, y, z) of length 1")
-    matrix[:3, :3] = rotation.rotation_matrix
-    matrix[:3, 3] = _floats(tables, row, table, "translation", (3,))
-    return matrix
+def _global_from_sensors(tables: Tables, rows: Sequence[Row]) -> NDArray[np.float64]:
+    """(M, 4, 4) float64, of sensors at their own time stamps."""
+    global_from_ego = _rigid(tables, "ego_pose", [tables.ego_pose[row["ego_pose_token"]] for row in rows])
+    tokens = {row["calibrated_sensor_token"]: None for row in rows}
+    ego_from_sensor = _rigid(tables, "calibrated_sensor", [tables.calibrated_sensor[token] for token in tokens])
+    place = {token: number for number, token in enumerate(tokens)}
+    return global_from_ego @ ego_from_sensor[[place[row["calibrated_sensor_token"]] for row in rows]]
 
 
-def _floats(tables: Any, row: dict, table: str, column: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _rigid(tables: Tables, table: str, rows: Sequence[Row]) -> NDArray[np.float64]:
+    """(M, 4, 4) float64 from quaternions (w, x, y, z), which are normalised, and translations in metres."""
+    rotation = _floats(tables, rows, table, "rotation", (4,))
+    squares = (rotation[:, None] @ rotation[:, :, None])[:, 0, 0]
+    far = np.abs(np.sqrt(squares) - 1) > _UNIT  # a place holder, or not a rotation: normalising would hide it
+    if far.any():
+        raise _unusable(tables, rows[far.argmax()], table, "rotation", "a quaternion (w, x, y, z) of length 1")
+    norm = np.where(np.abs(squares - 1) < _EXACT, 1.0, np.sqrt(squares))
+    matrices = np.tile(np.eye(4), (len(rows), 1, 1))
+    matrices[:, :3, :3] = rotation_matrices(rotation / norm[:, None])
+    matrices[:, :3, 3] = _floats(tables, rows, table, "translation", (3,))
+    return matrices
+
+
+def rotation_matrices(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrices (M, 3, 3) float64 of unit quaternions (M, 4), w first: v is turned to q v q*."""
+    w, x, y, z = quaternions.T
+    left = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
+    right = np.array([[w, -x, -y, -z], [x, w, z, -y], [y, -z, w, x], [z, y, -x, w]])
+    # in memory matrix after matrix, which BLAS asks for; rounded as pyquaternion's are, bit by bit
+    left, right = (np.ascontiguousarray(m.transpose(2, 0, 1)) for m in (left, right))
+    return (left @ right.swapaxes(1, 2))[:, 1:, 1:]
+
+
+def _intrinsics(tables: Tables, channels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """(3, 3) float64 of every camera in use, by token of its calibration."""
+    rows = {
+        row["calibrated_sensor_token"]: tables.calibrated_sensor[row["calibrated_sensor_token"]]
+        for sample in tables.samples
+        for row in map(sample.data.__getitem__, channels)
+    }
+    values = _floats(tables, list(rows.values()), "calibrated_sensor", "camera_intrinsic", (3, 3))
+    return dict(zip(rows, values, strict=True))
+
+
+def _floats(
+    tables: Tables, rows: Sequence[Row], table: str, column: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """(M, *shape) float64, all finite."""
+    if not rows:
+        return np.zeros((0, *shape))
+    values = _array([row.get(column) for row in rows], (len(rows), *shape))
+    if values is not None:
+        return values
+    bad = next(row for row in rows if _array(row.get(column), shape) is None)
+    raise _unusable(tables, bad, table, column, f"finite numbers of shape {shape}")
+
+
+def _array(value: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
     try:
-        values = np.array(row.get(column), np.float64)
+        values = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError):
-        values = np.zeros(0)
-    if values.shape != shape or not np.isfinite(values).all():
-        raise _unusable(tables, row, table, column, f"finite numbers of shape {shape}")
-    return values
+        return None
+    return values if values.shape == shape and np.isfinite(values).all() else None
 
 
-def _unusable(tables: Any, row: dict, table: str, column: str, expected: str) -> DatasetError:
-    path = _table(tables, table)
+def _unusable(tables: Tables, row: Row, table: str, column: str, expected: str) -> DatasetError:
+    path = tables.path(table)
     return DatasetError(
         f"{table} {row['token']} has no usable {column}, expected {expected}",
         path=path,
@@ -253,12 +301,11 @@ def _unusable(tables: Any, row: dict, table: str, column: str, expected: str) ->
     )
 
 
-def _table(tables: Any, name: str) -> Path:
-    return Path(tables.table_root) / f"{name}.json"
-
-
 def _inverse(rigid: NDArray[np.float64]) -> NDArray[np.float64]:
-    inverse = np.eye(4)
-    inverse[:3, :3] = rigid[:3, :3].T
-    inverse[:3, 3] = -rigid[:3, :3].T @ rigid[:3, 3]
+    """Of rigid transforms (..., 4, 4)."""
+    turned = np.swapaxes(rigid[..., :3, :3], -1, -2)
+    inverse = np.zeros_like(rigid)
+    inverse[..., :3, :3] = turned
+    inverse[..., :3, 3] = (-turned @ rigid[..., :3, 3:])[..., 0]
+    inverse[..., 3, 3] = 1
     return inverse

@@ -1,63 +1,150 @@
-"""The tables of a nuScenes dataroot: checked, then opened by the devkit, whose own errors name no file."""
+"""The tables of a nuScenes dataroot: those that frames are made of, checked, and joined no further than needed.
+
+The tables of v1.0-trainval have 2.6 million rows of sensor data and as many poses. Of these only key frames and their
+poses are kept. Annotations (boxes), maps, lidarseg and radar are not read and need not be there.
+"""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path, PurePosixPath
 
+import yaml
+
+from ovps.datasets.nuscenes_rows import Row, read_json, read_rows
 from ovps.errors import DatasetError
-from ovps.extras import extra
+from ovps.taxonomy import Taxonomy
 
-Rows = list[dict[str, Any]]
-
-_TABLES = (
-    *("category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log"),
-    *("scene", "sample", "sample_data", "sample_annotation", "map"),
-)
-# tables of labels, which need not be there, and the archive of each
-_LABELS = {
-    "lidarseg": {"v1.0-mini": "nuScenes-lidarseg-mini-v1.0.tar.bz2"},
-    "panoptic": {"v1.0-mini": "nuScenes-panoptic-v1.0-mini.tar.gz"},
-}
-_LABELS_OF_ALL = {"lidarseg": "nuScenes-lidarseg-all-v1.0.tar.bz2", "panoptic": "nuScenes-panoptic-v1.0-all.tar.gz"}
+LIDAR = "LIDAR_TOP"
+_PANOPTIC = {"v1.0-mini": "nuScenes-panoptic-v1.0-mini.tar.gz"}
+_PANOPTIC_OF_ALL = "nuScenes-panoptic-v1.0-all.tar.gz"
 _METADATA = {"v1.0-mini": "v1.0-mini.tgz", "v1.0-test": "v1.0-test_meta.tgz", "v1.0-trainval": "v1.0-trainval_meta.tgz"}
 
-# what is read of a table besides `token`, here or by the devkit while it opens
+# what is read of a table besides `token`
 _COLUMNS: dict[str, dict[str, type]] = {
     "category": {"name": str},
-    "map": {"filename": str, "log_tokens": list},
     "sensor": {"channel": str, "modality": str},
+    "calibrated_sensor": {"sensor_token": str},
+    "ego_pose": {},
     "scene": {"name": str},
     "sample": {"scene_token": str, "timestamp": int},
-    "sample_data": {"filename": str, "is_key_frame": bool, "timestamp": int},
-    "lidarseg": {"filename": str},
+    "sample_data": {
+        "sample_token": str,
+        "ego_pose_token": str,
+        "calibrated_sensor_token": str,
+        "filename": str,
+        "is_key_frame": bool,
+        "timestamp": int,
+    },
     "panoptic": {"filename": str, "sample_data_token": str},
 }
-# table, its column, the table that column points into
-_REFERENCES = (
-    ("sample_data", "calibrated_sensor_token", "calibrated_sensor"),
-    ("sample_data", "ego_pose_token", "ego_pose"),
-    ("calibrated_sensor", "sensor_token", "sensor"),
-    ("sample_data", "sample_token", "sample"),
-    ("sample", "scene_token", "scene"),
-    ("sample_annotation", "instance_token", "instance"),
-    ("instance", "category_token", "category"),
-    ("sample_annotation", "sample_token", "sample"),
-)
 
 
-def open_tables(dataroot: Path, version: str) -> Any:
-    """The devkit's `NuScenes` of a version.
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A key frame.
+
+    Attributes:
+        scene: name.
+        index: position in the scene, by time.
+        data: rows of sample_data by channel: one of the LiDAR, one of each camera.
+        earlier: rows of the LiDAR's sweeps before it, the latest first.
+    """
+
+    token: str
+    scene: str
+    subset: str
+    index: int
+    data: dict[str, Row]
+    earlier: list[Row]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Tables that frames are made of.
+
+    Attributes:
+        samples: scene after scene, each in order of time.
+        cameras: channels, sorted by name.
+        calibrated_sensor: rows by token.
+        ego_pose: rows by token, as far as `samples` need them.
+        labels: file of the panoptic labels by token of the sweep; empty where the version has none.
+    """
+
+    dataroot: Path
+    version: str
+    samples: list[Sample]
+    cameras: list[str]
+    calibrated_sensor: dict[str, Row]
+    ego_pose: dict[str, Row]
+    labels: dict[str, str]
+
+    def path(self, table: str) -> Path:
+        """The file of a table."""
+        return self.dataroot / self.version / f"{table}.json"
+
+
+def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy: Taxonomy, sweeps: int = 0) -> Tables:
+    """Read and join the tables of a version, as far as the scenes of some splits need them.
 
     Tables may begin with a byte order mark, as some editors write it.
 
+    Args:
+        subsets: names of splits; a scene in two of them belongs to the first.
+        taxonomy: whose raw classes the categories of the labels must be.
+        sweeps: earlier ones of each sample, at most.
+
     Raises:
-        DatasetError: no such folder or version; a table that is missing, not JSON, not rows with the columns it needs,
-            or has a token twice; a reference into nothing; label files that do not fit their table; or whatever else
-            the devkit refuses.
+        DatasetError: no such folder, version or split; a table that is missing, not JSON, not rows with the columns it
+            needs, or has a token twice; a reference into nothing; label files that do not fit their table.
     """
+    folder = _folder(dataroot, version)
+    scenes = {row["token"]: row["name"] for row in _rows(folder, "scene")}
+    subset_of: dict[str, str] = {}
+    for subset in subsets:
+        for scene in scenes_of_subset(folder, list(scenes.values()), subset):
+            subset_of.setdefault(scene, subset)
+    labels = _labels(folder, taxonomy)
+    calibrated = {row["token"]: row for row in _rows(folder, "calibrated_sensor")}
+    channels, cameras = _sensors(folder, calibrated)
+    in_scene, known = _samples(folder, scenes, subset_of)
+    chosen = {row["token"] for rows in in_scene.values() for row in rows}
+    rows = _sensor_data(folder, chosen, known, channels, {LIDAR, *cameras}, sweeps > 0)
+    data = [row for row in rows if row["is_key_frame"]]
+    earlier = _earlier(folder, rows, channels, sweeps) if sweeps else {}
+    needed = [*data, *(row for before in earlier.values() for row in before)]
+    poses = {row["ego_pose_token"] for row in needed}
+    ego_pose = {row["token"]: row for row in _rows(folder, "ego_pose", lambda row: row["token"] in poses)}
+    _check_references(folder, "sample_data", needed, "ego_pose", ego_pose)
+    by_sample: dict[str, dict[str, Row]] = {token: {} for token in chosen}
+    for row in data:
+        channel = channels[row["calibrated_sensor_token"]]
+        if by_sample[row["sample_token"]].setdefault(channel, row) is not row:
+            path = folder / "sample_data.json"
+            raise DatasetError(
+                f"sample {row['sample_token']} has two key frames of {channel}", path=path, remedy=take_again(path)
+            )
+    samples = [
+        Sample(
+            row["token"],
+            scenes[scene],
+            subset_of[scenes[scene]],
+            index,
+            by_sample[row["token"]],
+            earlier.get(by_sample[row["token"]].get(LIDAR, row)["token"], []),
+        )
+        for scene, rows in in_scene.items()
+        for index, row in enumerate(sorted(rows, key=lambda row: row["timestamp"]))
+    ]
+    _check_sensors(folder, samples, (LIDAR, *cameras))
+    return Tables(dataroot, version, samples, cameras, calibrated, ego_pose, labels)
+
+
+def _folder(dataroot: Path, version: str) -> Path:
     folder = dataroot / version
     if not dataroot.is_dir():
         raise DatasetError(
@@ -71,15 +158,7 @@ def open_tables(dataroot: Path, version: str) -> Any:
             path=folder,
             remedy=f"Pass --version with one of: {', '.join(found)}" if found else unpack,
         )
-    labels = [name for name in _LABELS if (folder / f"{name}.json").is_file()]
-    tables = {name: _rows(folder, name) for name in (*_TABLES, *labels)}
-    _check_references(folder, tables)
-    _check_maps(folder, tables)
-    if labels:
-        _check_categories(folder, tables["category"])
-    for name in labels:
-        _check_label_files(dataroot, version, name, tables[name])
-    return _opened(dataroot, version, tables)
+    return folder
 
 
 def take_again(path: Path) -> str:
@@ -90,33 +169,41 @@ def take_again(path: Path) -> str:
     version, table = path.parent.name, path.stem
     if (path.parent.parent / ".scenes").is_dir():
         return "Delete this drive world and build it again: ovps world build"
-    label = table if table in _LABELS else "panoptic" if table == "category" and _has_labels(path.parent) else None
-    archive = label_archive(label, version) if label else _METADATA.get(version)
+    labelled = table == "panoptic" or (table == "category" and (path.parent / "panoptic.json").is_file())
+    archive = label_archive(version) if labelled else _METADATA.get(version)
     if archive is None:
         return f"Take {path.name} again from where the data set comes from"
     return f"Take {path.name} again from {archive}, and no other table with it"
 
 
-def label_archive(kind: str, version: str) -> str:
-    """The archive that holds the labels `lidarseg` or `panoptic` of a version."""
-    return _LABELS[kind].get(version, _LABELS_OF_ALL[kind])
+def label_archive(version: str) -> str:
+    """The archive that holds the panoptic labels of a version."""
+    return _PANOPTIC.get(version, _PANOPTIC_OF_ALL)
 
 
-def scenes_of_subset(tables: Any, subset: str) -> list[str]:
-    """Names of the scenes of a split that the tables hold.
+@cache
+def official_splits() -> dict[str, list[str]]:
+    """Names of the scenes of the official splits of nuScenes, by split."""
+    text = (resources.files("ovps") / "configs" / "nuscenes_splits.yaml").read_text(encoding="utf-8")
+    return {split: [f"scene-{number:04d}" for number in numbers] for split, numbers in yaml.safe_load(text).items()}
+
+
+def scenes_of_subset(folder: Path, scenes: Sequence[str], subset: str) -> list[str]:
+    """Names of the scenes of a split that a version holds.
 
     A split that `splits.json` names is what that says, official or not.
+
+    Args:
+        folder: of the version.
+        scenes: that it holds.
 
     Raises:
         DatasetError: no such split, or none of its scenes is present.
     """
-    with extra("nuscenes"):
-        from nuscenes.utils.splits import create_splits_scenes
-
-    file = Path(tables.table_root) / "splits.json"
-    official = create_splits_scenes()
-    custom = _load(file, 'Write {"train": ["scene-0001"], ...}') if file.is_file() else {}
-    if not isinstance(custom, dict) or not all(_is_names(scenes) for scenes in custom.values()):
+    file = folder / "splits.json"
+    official = official_splits()
+    custom = read_json(file, 'Write {"train": ["scene-0001"], ...}') if file.is_file() else {}
+    if not isinstance(custom, dict) or not all(_is_names(names) for names in custom.values()):
         raise DatasetError(
             "splits.json is not an object of lists of scenes",
             path=file,
@@ -127,120 +214,141 @@ def scenes_of_subset(tables: Any, subset: str) -> list[str]:
         raise DatasetError(
             f"no split named {subset!r}",
             path=file,
-            remedy=f"Name it in splits.json, or use one of: {', '.join([*custom, *official])}",
+            remedy=f"Name it in splits.json, or use one of: {', '.join({**custom, **official})}",
         )
-    present = [scene["name"] for scene in tables.scene if scene["name"] in set(members)]
+    wanted = set(members)
+    present = [scene for scene in scenes if scene in wanted]
     if not present:
+        others = [split for split, names in (official | custom).items() if set(names) & set(scenes)]
+        found = f"scenes of {', '.join(others)} are" if others else "of no split at all is any"
         raise DatasetError(
-            f"none of the {len(members)} scenes of split {subset!r} is in version {tables.version}",
-            path=file if subset in custom else tables.table_root,
+            f"none of the {len(members)} scenes of split {subset!r} is in version {folder.name}; {found} there",
+            path=file if subset in custom else folder,
             remedy="Choose another split or version, or name scenes that are present in splits.json",
         )
     return present
 
 
-def inside_dataroot(dataroot: Path, filename: str, table: Path) -> str:
-    """The absolute path of a file that a table names.
+def inside_dataroot(dataroot: str, filename: str, table: Path) -> str:
+    """The path of a file that a table names, below `dataroot`.
 
     Raises:
         DatasetError: the name leads out of the dataroot. Symbolic links are followed: linking `samples/` to another
             disk is common, so only the name itself is judged.
     """
-    parts = Path(filename)
-    if not filename or parts.is_absolute() or ".." in parts.parts:
+    if not filename or "\0" in filename or filename.startswith("/") or ".." in filename.split("/"):
         raise DatasetError(
             f"the table names a file outside the dataroot: {filename!r}",
             path=table,
             remedy=f"{take_again(table)}; in one of your own, write names relative to the dataroot, without ..",
         )
-    return str(dataroot.absolute() / parts)
+    return f"{dataroot}/{filename}"
 
 
-def _opened(dataroot: Path, version: str, tables: dict[str, Rows]) -> Any:
-    # imported here: the devkit takes seconds, and workers that only read files never need it
-    with extra("nuscenes"):
-        from nuscenes.nuscenes import NuScenes
-
-    class Opened(NuScenes):
-        """Takes the tables that were checked instead of reading them again."""
-
-        def __load_table__(self, table_name: str) -> Rows:
-            return tables[table_name] if table_name in tables else super().__load_table__(table_name)
-
-    try:
-        return Opened(version=version, dataroot=str(dataroot), verbose=False)
-    except Exception as error:  # the devkit raises AssertionError, KeyError and bare Exception for its own checks
-        raise DatasetError(
-            f"the devkit refuses the tables: {error!r}",
-            path=dataroot / version,
-            remedy="Compare them with those of nuScenes, table by table, or ask for help with this message",
-        ) from error
-
-
-def _rows(folder: Path, name: str) -> Rows:
-    """One table, each row with a token of its own and the columns that are read."""
+def _rows(folder: Path, name: str, keep: Callable[[Row], bool] | None = None) -> list[Row]:
     path = folder / f"{name}.json"
-    if not path.is_file():
-        raise DatasetError(f"table {name} is missing", path=path, remedy=take_again(path))
-    rows = _load(path, take_again(path))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DatasetError(f"table {name} is not a list of rows", path=path, remedy=take_again(path))
-    for column, kind in {"token": str, **_COLUMNS.get(name, {})}.items():
-        without = next((number for number, row in enumerate(rows) if not isinstance(row.get(column), kind)), None)
-        if without is not None:
-            raise DatasetError(
-                f"row {without} of table {name} has no usable {column}", path=path, remedy=take_again(path)
-            )
-    twice = [token for token, count in Counter(row["token"] for row in rows).items() if count > 1]
-    if twice:
-        raise DatasetError(
-            f"table {name} has {len(twice)} tokens twice, the first is {twice[0]}",
-            path=path,
-            remedy=f"{take_again(path)}; where tables were joined, keep one row of each token",
+    return read_rows(path, _COLUMNS[name], take_again(path), keep=keep)
+
+
+def _sensors(folder: Path, calibrated: dict[str, Row]) -> tuple[dict[str, str], list[str]]:
+    """The channel of each calibrated sensor by token, and the channels of cameras."""
+    sensors = {row["token"]: row for row in _rows(folder, "sensor")}
+    _check_references(folder, "calibrated_sensor", calibrated.values(), "sensor", sensors)
+    cameras = sorted({row["channel"] for row in sensors.values() if row["modality"] == "camera"})
+    return {token: sensors[row["sensor_token"]]["channel"] for token, row in calibrated.items()}, cameras
+
+
+def _samples(folder: Path, scenes: dict[str, str], chosen: Collection[str]) -> tuple[dict[str, list[Row]], set[str]]:
+    """Rows of sample by token of their scene, for scenes whose names are chosen, and the tokens of all samples."""
+    rows = _rows(folder, "sample")
+    _check_references(folder, "sample", rows, "scene", scenes)
+    in_scene: dict[str, list[Row]] = {token: [] for token, name in scenes.items() if name in chosen}
+    for row in rows:
+        if row["scene_token"] in in_scene:
+            in_scene[row["scene_token"]].append(row)
+    return in_scene, {row["token"] for row in rows}
+
+
+def _sensor_data(
+    folder: Path, chosen: set[str], known: set[str], channels: dict[str, str], wanted: set[str], sweeps: bool
+) -> list[Row]:
+    """Rows of sample_data of the samples that are chosen: key frames of the sensors that are wanted, and, with
+    `sweeps`, what else the LiDAR has.
+    """
+    unknown = None  # a sensor or sample that is missing is told of, not passed over
+
+    def keep(row: Row) -> bool:
+        return (
+            (row["is_key_frame"] or (sweeps and channels.get(row["calibrated_sensor_token"]) == LIDAR))
+            and (row["sample_token"] in chosen or row["sample_token"] not in known)
+            and channels.get(row["calibrated_sensor_token"], unknown) in (*wanted, unknown)
         )
+
+    rows = _rows(folder, "sample_data", keep)
+    _check_references(folder, "sample_data", rows, "sample", known)
+    _check_references(folder, "sample_data", rows, "calibrated_sensor", channels)
     return rows
 
 
-def _check_references(folder: Path, tables: dict[str, Rows]) -> None:
-    tokens = {target: {row["token"] for row in tables[target]} for _, _, target in _REFERENCES}
-    for table, column, target in _REFERENCES:
-        for row in tables[table]:
-            token = row.get(column)
-            if not isinstance(token, str) or token not in tokens[target]:
-                where = f" of {row['filename']}" if "filename" in row else ""
-                path = folder / f"{target}.json"
+def _earlier(folder: Path, rows: Iterable[Row], channels: dict[str, str], sweeps: int) -> dict[str, list[Row]]:
+    """Up to `sweeps` rows before each of the LiDAR's key frames, the latest first, by token of the key frame."""
+    lidar = {row["token"]: row for row in rows if channels[row["calibrated_sensor_token"]] == LIDAR}
+    path = folder / "sample_data.json"
+    earlier: dict[str, list[Row]] = {}
+    for row in lidar.values():
+        if not row["is_key_frame"]:
+            continue
+        found = earlier[row["token"]] = []
+        while len(found) < sweeps and (token := (found or [row])[-1].get("prev")):
+            if token not in lidar:
                 raise DatasetError(
-                    f"{target} {token}, which {table} {row['token']}{where} needs, is missing",
+                    f"sweep {token}, which lies before {row['filename']}, is missing",
                     path=path,
-                    remedy=f"{take_again(path)}; if it still is, {table}.json is of another version: take that again",
+                    remedy=f"{take_again(path)}, or leave out --sweeps",
                 )
+            found.append(lidar[token])
+    return earlier
 
 
-def _check_maps(folder: Path, tables: dict[str, Rows]) -> None:
-    """The devkit opens no dataroot without a map for each log."""
-    path = folder / "map.json"
-    mapped = {token for row in tables["map"] for token in row["log_tokens"] if isinstance(token, str)}
-    without = next((row["token"] for row in tables["log"] if row["token"] not in mapped), None)
-    if without is not None or not tables["map"]:
-        raise DatasetError(f"no map names log {without}", path=path, remedy=take_again(path))
-    for row in tables["map"]:
-        image = Path(inside_dataroot(folder.parent, row["filename"], path))
-        if not image.is_file():
-            archive = _METADATA.get(folder.name, "where the data set comes from")
+def _check_references(folder: Path, table: str, rows: Iterable[Row], target: str, tokens: Collection[str]) -> None:
+    for row in rows:
+        token = row[f"{target}_token"]
+        if token not in tokens:
+            where = f" of {row['filename']}" if "filename" in row else ""
+            path = folder / f"{target}.json"
             raise DatasetError(
-                "a map mask is missing",
-                path=image,
-                remedy=f"Take the folder maps/ again from {archive}; nothing of ovps reads it, but the devkit asks for"
-                " it: any small grey image will do",
+                f"{target} {token}, which {table} {row['token']}{where} needs, is missing",
+                path=path,
+                remedy=f"{take_again(path)}; if it still is, {table}.json is of another version: take that again",
             )
 
 
-def _check_categories(folder: Path, rows: Rows) -> None:
-    """Labels need the category.json that came with them: every other archive has one of its own, without `index`."""
-    with extra("nuscenes"):
-        from nuscenes.utils.color_map import get_colormap
+def _check_sensors(folder: Path, samples: Iterable[Sample], channels: Sequence[str]) -> None:
+    for sample in samples:
+        for channel in channels:
+            if channel not in sample.data:
+                path = folder / "sample_data.json"
+                raise DatasetError(
+                    f"sample {sample.token} has no key frame of {channel}",
+                    path=path,
+                    remedy=f"{take_again(path)}; in a data set of your own every sample has one of each sensor",
+                )
 
+
+def _labels(folder: Path, taxonomy: Taxonomy) -> dict[str, str]:
+    """File of the panoptic labels by token of the sweep; none where there is no table of them."""
+    if not (folder / "panoptic.json").is_file():
+        return {}
+    _check_categories(folder, taxonomy)
+    rows = _rows(folder, "panoptic")
+    _check_label_files(folder, rows)
+    return {row["sample_data_token"]: row["filename"] for row in rows}
+
+
+def _check_categories(folder: Path, taxonomy: Taxonomy) -> None:
+    """Labels need the category.json that came with them: every other archive has one of its own, without `index`."""
     path = folder / "category.json"
+    rows = _rows(folder, "category")
     without = [row["name"] for row in rows if not isinstance(row.get("index"), int)]
     if without:
         raise DatasetError(
@@ -249,29 +357,32 @@ def _check_categories(folder: Path, rows: Rows) -> None:
             path=path,
             remedy=take_again(path),
         )
-    unknown = [row["name"] for row in rows if row["name"] not in get_colormap()]
-    if unknown:
-        raise DatasetError(
-            f"the devkit knows no category {unknown[0]!r}", path=path, remedy=f"{take_again(path)}, with its 32 names"
-        )
+    for row in rows:
+        official = taxonomy.raw_names.get(row["index"])
+        if row["name"] != official:
+            raise DatasetError(
+                f"category {row['index']} is {row['name']!r}, in nuScenes it is {official!r}",
+                path=path,
+                remedy=f"{take_again(path)}, with its {len(taxonomy.raw_names)} names",
+            )
 
 
-def _check_label_files(dataroot: Path, version: str, kind: str, rows: Rows) -> None:
-    """The devkit counts the files in the folder of labels and wants one for each row."""
-    folder = dataroot / kind / version
-    labels = f"Unpack {kind}/{version} again from {label_archive(kind, version)}"
-    table = dataroot / version / f"{kind}.json"
-    if not folder.is_dir():
+def _check_label_files(folder: Path, rows: Sequence[Row]) -> None:
+    """Every row has a file, and every file a row: else labels are of another version than their table."""
+    version, table = folder.name, folder / "panoptic.json"
+    files = folder.parent / "panoptic" / version
+    labels = f"Unpack panoptic/{version} again from {label_archive(version)}"
+    if not files.is_dir():
         remedy = f"{labels}, or, to do without these labels, remove {table}"
-        raise DatasetError(f"there is a table {kind} but no folder of its files", path=folder, remedy=remedy)
-    named = {Path(inside_dataroot(dataroot, row["filename"], table)).name for row in rows}
-    there = {file.name for file in folder.iterdir() if file.suffix in (".bin", ".npz")}
+        raise DatasetError("there is a table panoptic but no folder of its files", path=files, remedy=remedy)
+    named = {PurePosixPath(inside_dataroot("", row["filename"], table)).name for row in rows}
+    there = {name for name in os.listdir(files) if name.endswith(".npz")}
     strays = sorted(name for name in there if name.startswith("._"))
     if strays:
         raise DatasetError(
             f"{len(strays)} `._` files of macOS lie among the labels, the first is {strays[0]}",
-            path=folder,
-            remedy=f"Delete them: find '{folder}' -name '._*' -delete",
+            path=files,
+            remedy=f"Delete them: find '{files}' -name '._*' -delete",
         )
     for message, names, remedy in (
         ("has no file", sorted(named - there), labels),
@@ -283,24 +394,8 @@ def _check_label_files(dataroot: Path, version: str, kind: str, rows: Rows) -> N
     ):
         if names:
             count = f"{len(names)} of {len(named | there)}, the first is {names[0]}"
-            raise DatasetError(f"the folder of {kind} labels {message}: {count}", path=folder, remedy=remedy)
+            raise DatasetError(f"the folder of panoptic labels {message}: {count}", path=files, remedy=remedy)
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _has_labels(folder: Path) -> bool:
-    return any((folder / f"{name}.json").is_file() for name in _LABELS)
-
-
-def _load(path: Path, remedy: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        message = "the file is not UTF-8, as JSON is"
-        raise DatasetError(message, path=path, remedy=f"Save it as UTF-8. {remedy}") from error
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"not JSON: {error}", path=path, remedy=remedy) from error
-    except OSError as error:
-        raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy=remedy) from error

@@ -1,7 +1,7 @@
-"""What a data set is: where its frames and files are, which classes it has, how its LiDAR sees.
+"""The contract of a data set: where its frames and files are, which classes it has, how its LiDAR sees.
 
-nuScenes and recordings in a folder are built in; another package adds one by an entry point in the group
-`ovps.datasets` that leads to an object like them. See docs/add_a_data_set.md.
+nuScenes, SemanticKITTI and recordings in a folder are built in; another package adds one by an entry point in the
+group `ovps.datasets` that leads to an object like these. See docs/add_a_data_set.md.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ class Dataset(Protocol):
         taxonomy: its classes, how raw labels encode them, and the format in which predictions are submitted.
         occlusion: when a point counts as hidden from a camera, as suits its LiDAR.
         default_version: for those who name none.
+        default_cameras: may be missing; names of the cameras that are used where nobody names any (`--cameras`).
+            Without it that is all that a frame has.
+        usual_subsets: may be missing; the splits that are meant where nobody names any, by version. Without it, or for
+            another version: train and val.
+        has_earlier_sweeps: may be missing; True says that `frames` takes `sweeps=N`, for frames with `earlier` sweeps,
+            and that there is `earlier_points(frame)`, a PointCloud of all their points in the LiDAR frame of the
+            frame's own sweep.
     """
 
     @property

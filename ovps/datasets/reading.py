@@ -62,6 +62,8 @@ def read_float32_rows(path: str, columns: int, token: str, again: str) -> NDArra
     if len(raw) % row_bytes:
         if len(raw) % 16 == 0 and is_kitti_scan(np.frombuffer(raw, "<f4")):
             raise refused(f"looks like 4 columns of float32, a KITTI scan; expected {columns}", _other_set(columns))
+        if len(raw) % 20 == 0 and is_nuscenes_sweep(np.frombuffer(raw, "<f4")):
+            raise refused(f"looks like 5 columns of float32, a nuScenes sweep; expected {columns}", _other_set(columns))
         raise refused(f"is cut off: {len(raw)} bytes are not a multiple of {row_bytes}")
     rows = np.frombuffer(raw, "<f4").reshape(-1, columns)
     if not rows[-_ZEROS // row_bytes :].any() and len(raw) >= _ZEROS:
@@ -84,8 +86,31 @@ def is_kitti_scan(values: NDArray[np.float32]) -> bool:
     return bool(sensible) and bool(rows[:, 3].any())
 
 
+def is_nuscenes_sweep(values: NDArray[np.float32]) -> bool:
+    """Do these float32, read in fives, look like x, y, z in metres, an intensity of 0..255 and a ring?"""
+    if values.size % 5:
+        return False
+    rows = values.reshape(-1, 5)
+    sensible = (np.abs(rows[:, :3]) < 1000).all() and ((rows[:, 3] >= 0) & (rows[:, 3] <= 255)).all()
+    return bool(sensible) and bool(((rows[:, 4] % 1 == 0) & (rows[:, 4] >= 0) & (rows[:, 4] < 256)).all())
+
+
 def _other_set(columns: int) -> str:
     return f"Bring the scans into {columns} columns of float32, as this data set has them" + SKIP
+
+
+def read_uint32(path: str, token: str, again: str) -> NDArray[np.uint32]:
+    """A headless binary of one uint32 a point, (N,), N > 0.
+
+    Raises:
+        FrameError: missing, unreadable, something else, empty, or cut off.
+    """
+    raw = read_bytes("label file", path, token, again)
+    found = recognised(raw)
+    if found or len(raw) % 4:
+        reason = f"is {found}" if found else f"is cut off: {len(raw)} bytes are not a multiple of 4"
+        raise FrameError(f"the label file {reason}", path=path, frame=token, remedy=again)
+    return np.frombuffer(raw, "<u4")
 
 
 def read_npz_uint16(path: str, token: str, again: str) -> NDArray[np.uint16]:

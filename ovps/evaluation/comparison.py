@@ -53,7 +53,11 @@ def references_of(cells: Sequence[Scored], main: str) -> Scored:
 
 
 def group_spread(cells: Sequence[Scored], group: str, score: str, row: str = "system") -> Spread | None:
-    """Compute mean and spread of a group's score over seeds: a field of GroupScore, or `recall`, `recall_merged`."""
+    """Compute mean and spread of a group's score over seeds.
+
+    Args:
+        score: a field of GroupScore, or `recall`, `recall_merged`, or `pq_seen`, `pq_unseen`: of a part of the points.
+    """
     return spread(_score(cell.result, group, score, row) for cell in cells)
 
 
@@ -66,5 +70,7 @@ def _score(result: EvalResult, group: str, score: str, row: str) -> float | None
     if score in ("recall", "recall_merged"):
         found = result.mask_recall["queries" if score == "recall" else "merged"].groups.get(group)
         return found.recall if found else None
+    if score in ("pq_seen", "pq_unseen"):
+        row, score = score.removeprefix("pq_"), "pq"
     chosen: Row | None = next((r for r in result.rows if r.name == row), None)
     return chosen.score(group, score) if chosen and group in chosen.panoptic.groups else None

@@ -34,7 +34,7 @@ def _rows(result: EvalResult) -> Table:
     """PQ and mIoU of the run, its variants and the references."""
     groups = [g for g in ("all", "base", "novel", "novel/things", "novel/stuff") if g in result.system.panoptic.groups]
     table = Table("PQ / mIoU", *groups, title="beside it")
-    for row in (result.system, *result.variants, *result.references):
+    for row in result.rows:
         pairs = [(_percent(row.score(g, "pq")), _percent(row.score(g, "miou"))) for g in groups]
         table.add_row(row.name, *(" / ".join(pair) for pair in pairs))
     return table

@@ -1,4 +1,4 @@
-"""How many true segments any mask covers, whatever class it is given: what is not segmented cannot be recognised.
+"""Share of true segments that any mask covers, whatever its class: what is not segmented cannot be recognised.
 
 Asked of the queries' masks before the merge, where masks overlap, and of the merged segments after it.
 """

@@ -1,9 +1,10 @@
-"""Panoptic quality on point labels, by the rules of nuscenes-devkit's `PanopticEval`.
+"""Panoptic quality on point labels, by the rules of nuscenes-devkit's `PanopticEval`, which are SemanticKITTI's.
 
 Equal to the devkit's (tests compare them on random label maps), and written again because importing the devkit's loads
 OpenCV, matplotlib and the whole data set reader, which evaluation does without. The rules, where papers differ:
 
-- A segment is a pair (class, instance), for stuff as for things. Instance 0 is an instance like any other.
+- A segment is a pair (class, instance), for stuff as for things. Instance 0 is an instance like any other. What the
+  instances of true stuff are, the data set says: `ovps.taxonomy.Taxonomy.true_segments`.
 - Points whose *ground truth* is unlabelled are left out before anything is counted. A point *predicted* as
   unlabelled makes no segment, but the segment it is missing from is smaller for it.
 - A predicted and a true segment of one class match where their IoU is above 0.5, whatever their size. `min_points`

@@ -1,4 +1,4 @@
-"""What an evaluation found, as models that become JSON. All scores are fractions in 0..1; tables print percent."""
+"""Results of an evaluation, as models that become JSON. All scores are fractions in 0..1; tables print percent."""
 
 from __future__ import annotations
 
@@ -224,6 +224,8 @@ class EvalResult(_Model):
             and the clusters of the variant), each also over the points with a CLIP feature (`/seen`) and without
             (`/unseen`).
         miou: over the points with a CLIP feature (`seen`), and without (`unseen`), by group.
+        parts: the run on the points with a CLIP feature (`seen`), and without (`unseen`); empty in evaluations of older
+            versions.
         seen_points: share of the labelled points that have a CLIP feature.
         checkpoint_sha256, vocabulary_sha256: of the weights' file, and of the vocabulary
             (`ovps.vocabulary.digest`); None in evaluations of older versions, as is `parameters`.
@@ -247,6 +249,7 @@ class EvalResult(_Model):
     system: Row
     variants: list[Row]
     references: list[Row]
+    parts: list[Row] = []
     mask_recall: dict[str, RecallResult]
     miou: dict[str, dict[str, float | None]]
     seen_points: float
@@ -265,7 +268,7 @@ class EvalResult(_Model):
 
     @property
     def rows(self) -> list[Row]:
-        return [self.system, *self.variants, *self.references]
+        return [self.system, *self.variants, *self.parts, *self.references]
 
 
 def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ovps.cache.frame_data import CachedFrame
 from ovps.evaluation.mask_recall import RecallCounts, best_iou, true_segments
-from ovps.evaluation.panoptic_quality import CLASSES, PanopticCounts, confusion
+from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.reference import SEEDS, clip_argmax, random_class, true_masks
 from ovps.evaluation.results import (
     FrameScore,
@@ -23,13 +23,17 @@ from ovps.evaluation.results import (
     recall_result,
 )
 from ovps.inference.prediction import FramePrediction, PointLabels, class_ids
-from ovps.taxonomy import UNLABELLED, Taxonomy
+from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary
 
 VARIANTS = {
     "unsplit": "without splitting things that fall apart",
     "proposals": "unclaimed points off the ground, clustered without labels, named by their mean F_clip",
     "filled": "points that no segment covers take the class nearest to their reconstructed feature, else to F_clip",
+}
+PARTS = {
+    "seen": "the run, on the points with a CLIP feature: true and predicted segments are cut to these",
+    "unseen": "the run, on the points without one",
 }
 _CHANCE = [f"random_class/{seed}" for seed in range(SEEDS)]
 
@@ -52,9 +56,7 @@ class Tally:
     vocabulary: Vocabulary
     _panoptic: dict[str, PanopticCounts] = field(default_factory=lambda: defaultdict(PanopticCounts.empty))
     _recall: dict[str, RecallCounts] = field(default_factory=lambda: defaultdict(RecallCounts.empty))
-    _parts: dict[str, NDArray[np.int64]] = field(
-        default_factory=lambda: {part: np.zeros((CLASSES, CLASSES), np.int64) for part in ("seen", "unseen")}
-    )
+    _parts: dict[str, PanopticCounts] = field(default_factory=lambda: {part: PanopticCounts.empty() for part in PARTS})
 
     frames: list[FrameScore] = field(default_factory=list)
 
@@ -64,7 +66,7 @@ class Tally:
     def add(self, frame: CachedFrame, prediction: FramePrediction, rng_key: int) -> None:
         """Add one labelled frame; `rng_key` makes the random classes of this frame its own."""
         assert frame.label is not None, frame.token
-        semantic, instance = self.taxonomy.decode(frame.label)
+        semantic, instance = self.taxonomy.true_segments(frame.label)
         self._add(semantic, instance, "system", prediction.labels)
         self._add_frame(frame, semantic, instance, prediction.labels)
         for name, labels in prediction.variants.items():
@@ -72,18 +74,23 @@ class Tally:
 
         argmax = clip_argmax(frame, self.vocabulary)
         self._add(semantic, instance, "clip_argmax", PointLabels(argmax, np.zeros_like(argmax)))
-        self._add(
-            semantic, instance, "true_masks", PointLabels(*true_masks(frame, semantic, instance, self.vocabulary))
-        )
+        objects = self.taxonomy.decode(frame.label)
+        self._add(semantic, instance, "true_masks", PointLabels(*true_masks(frame, *objects, self.vocabulary)))
         for seed, name in enumerate(_CHANCE):
             rng = np.random.default_rng([seed, rng_key])
             drawn = random_class(prediction.labels.entry, prediction.labels.instance, self.vocabulary, rng)
             self._add(semantic, instance, name, PointLabels(*drawn))
 
         seen = frame.views > 0
-        predicted = self._class_of[prediction.labels.entry]
-        self._parts["seen"] += confusion(semantic[seen], predicted[seen])
-        self._parts["unseen"] += confusion(semantic[~seen], predicted[~seen])
+        predicted, number = self._class_of[prediction.labels.entry], prediction.labels.instance
+        for part, points in (("seen", seen), ("unseen", ~seen)):
+            self._parts[part].add(
+                semantic[points],
+                instance[points],
+                predicted[points],
+                number[points],
+                min_points=self.taxonomy.min_points,
+            )
         self._add_recall(semantic, instance, prediction, seen)
 
     def _add(self, semantic: NDArray, instance: NDArray, name: str, labels: PointLabels) -> None:
@@ -117,7 +124,8 @@ class Tally:
         """Compute the measured fields of `EvalResult`."""
         results = {n: panoptic_result(c, self.taxonomy, self.novel) for n, c in self._panoptic.items()}
         chance = mean_result([results[n] for n in _CHANCE])
-        labelled = {part: int(points[UNLABELLED + 1 :].sum()) for part, points in self._parts.items()}
+        points = {part: counts.confusion for part, counts in self._parts.items()}
+        labelled = {part: int(confusion.sum()) for part, confusion in points.items()}
         return {
             "frames": results["system"].frames,
             "system": Row(name="system", description="the run, as configured", panoptic=results["system"]),
@@ -143,7 +151,11 @@ class Tally:
                 ),
             ],
             "mask_recall": {n: recall_result(c, self.taxonomy, self.novel) for n, c in self._recall.items()},
-            "miou": {part: miou_result(points, self.taxonomy, self.novel) for part, points in self._parts.items()},
+            "parts": [
+                Row(name=n, description=text, panoptic=panoptic_result(self._parts[n], self.taxonomy, self.novel))
+                for n, text in PARTS.items()
+            ],
+            "miou": {part: miou_result(found, self.taxonomy, self.novel) for part, found in points.items()},
             "seen_points": labelled["seen"] / max(sum(labelled.values()), 1),
         }
 

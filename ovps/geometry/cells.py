@@ -1,4 +1,4 @@
-"""Where the cells of a dense feature map lie in the image it was made from."""
+"""Positions of the cells of a dense feature map in the image it was made from."""
 
 from __future__ import annotations
 

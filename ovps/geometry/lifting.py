@@ -1,4 +1,4 @@
-"""From feature-map cells to points and voxels, as sparse matrices.
+"""Lifting of feature-map cells to points and voxels, as sparse matrices.
 
 Everything here is linear: a point takes the bilinear mix of four cells in every camera that sees it, views are
 averaged, a voxel averages its seen points. `weights @ cells` is the lifted feature, so cells and weights together
@@ -23,7 +23,7 @@ from ovps.geometry.visibility import Occlusion, unoccluded
 
 @dataclass(frozen=True, eq=False)
 class LiftedPoints:
-    """How N points mix the K cells of all cameras, cameras concatenated, cells of one camera row by row.
+    """Weights with which N points mix the K cells of all cameras, cameras concatenated, cells of one camera row by row.
 
     Attributes:
         weights: (N, K) CSR float32; a row sums to 1, rows of points that no camera sees are empty.

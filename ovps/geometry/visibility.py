@@ -1,4 +1,4 @@
-"""Which LiDAR points a camera really sees.
+"""Visibility of LiDAR points in a camera: those in the image that nothing hides.
 
 The LiDAR looks over cars and walls that stand in a camera's way, so some of the points inside an image are hidden
 there, and would take the feature of what hides them. Our choice, after the screen-space operators of Pintus et al.
@@ -27,7 +27,7 @@ _ROWS_PER_GAP = 4  # rows of the depth buffer per gap between beams
 
 
 class Occlusion(BaseModel):
-    """When a point counts as hidden. The defaults suit the 32 beams of nuScenes; finer LiDARs may use less.
+    """Thresholds of what counts as hidden. The defaults suit the 32 beams of nuScenes; finer LiDARs may use less.
 
     Attributes:
         vertical_deg: how far above and below to look; at least the gap between two beams.

@@ -1,4 +1,4 @@
-"""What a system says about one frame, in points, and how its entries map to the classes of a data set."""
+"""Prediction of a system for one frame, in points, and the mapping of its entries to classes of a data set."""
 
 from __future__ import annotations
 

@@ -68,13 +68,18 @@ def open_session(
     classifier: ClassifierConfig | None = None,
     split: str | None = None,
     device: str | None = None,
+    backend: str | None = None,
 ) -> Session:
     """Load a run, a cache and a vocabulary, and check that they belong together.
 
     Without a run the CLIP features of the cache answer by themselves.
 
+    Args:
+        device: None: a GPU if there is one.
+        backend: see `ovps.training.run.load_run`.
+
     Raises:
-        ConfigError: no such split.
+        ConfigError: no such split or backend.
         CheckpointError: no run, or a damaged one.
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
@@ -82,7 +87,7 @@ def open_session(
     use_own_cores()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     store = Store.open(cache)
-    loaded = clip_alone(store) if run is None else load_run(run, place)
+    loaded = clip_alone(store) if run is None else load_run(run, place, backend)
     loaded.check_cache(store.provenance, cache)
     chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)
@@ -93,7 +98,7 @@ def open_session(
         own_vocabulary=vocabulary is None,
         merge=merge or loaded.config.merge,
         classifier=classifier or loaded.config.classifier,
-        split=load_split(split) if split is not None else loaded.split,
+        split=load_split(split).of(loaded.taxonomy) if split is not None else loaded.split,
         device=place,
     )
 

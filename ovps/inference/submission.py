@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,23 +27,33 @@ from ovps.inference.segments import segments
 from ovps.taxonomy import UNLABELLED, Taxonomy
 
 DIVISOR = 1000
+_HEADER = 10_000  # bytes, at most, of what stands before an array in its file
+# zipfile: RuntimeError and NotImplementedError for what it cannot unpack, encrypted or of another method
+_NO_ARRAY = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 META_FLAGS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
 
 
 def leave_out(
-    semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy
+    semantic: NDArray[np.integer], instance: NDArray[np.integer], taxonomy: Taxonomy, room: int | None = None
 ) -> tuple[NDArray[np.int64], int]:
     """Make instances unlabelled that the format has no room for; return class ids (N,) and how many were left out.
 
-    Of each class of things the 999 instances with most points stay; of equally large ones, those of lower number.
+    Of each class of things the `room` instances with most points stay; of equally large ones, those of lower number.
+
+    Args:
+        room: instances of a class; None: the 999 of nuScenes.
     """
+    room = DIVISOR - 1 if room is None else room
     semantic = np.asarray(semantic, np.int64)
     is_thing = np.isin(semantic, taxonomy.thing_ids)
     keys, row, points = segments(semantic, np.where(is_thing, instance, 0).astype(np.int64))
     order = np.lexsort((-points, keys[:, 0]))  # by class, then from large to small; stable
     rank = np.empty(len(keys), np.int64)
     rank[order] = np.arange(len(keys)) - np.searchsorted(keys[:, 0], keys[:, 0])
-    out = (rank >= DIVISOR - 1) & np.isin(keys[:, 0], taxonomy.thing_ids)
+    out = (rank >= room) & np.isin(keys[:, 0], taxonomy.thing_ids)
     return np.where(out[row], UNLABELLED, semantic), int(out.sum())
 
 
@@ -72,6 +83,7 @@ def encode(
 
 
 def label_path(folder: Path, subset: str, token: str) -> Path:
+    """Path of the labels of a frame in a submission."""
     return folder / "panoptic" / subset / f"{token}_panoptic.npz"
 
 
@@ -113,48 +125,89 @@ def write_meta(folder: Path, subset: str, *, use_camera: bool, use_external: boo
 def check_submission(
     folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy, *, allow_unlabelled: bool = True
 ) -> list[str]:
-    """Read every file of a submission back and list its faults; an empty list means that it is valid.
+    """Read every file of a submission back and list its faults, each with what to do about it; none: it is valid.
 
     Args:
         points: number of points by frame token; exactly these frames must be there.
         allow_unlabelled: whether a point may be 0; if not, every class is 1..16.
     """
     problems = _check_meta(folder / subset / "submission.json")
-    there = {p.name.removesuffix("_panoptic.npz") for p in (folder / "panoptic" / subset).glob("*_panoptic.npz")}
-    problems += [f"{token}: no file" for token in sorted(points.keys() - there)]
-    problems += [f"{token}: not a frame of {subset}" for token in sorted(there - points.keys())]
+    labels = folder / "panoptic" / subset
+    if not labels.is_dir():
+        return [*problems, f"panoptic/{subset}: no such folder: put the {len(points)} files TOKEN_panoptic.npz there"]
+    strays = sorted(p.name for p in labels.iterdir() if not p.name.endswith("_panoptic.npz"))
+    there = {p.name.removesuffix("_panoptic.npz") for p in labels.glob("*_panoptic.npz")}
+    problems += [f"{name}: not called TOKEN_panoptic.npz: rename or delete it" for name in strays]
+    problems += [f"{token}: no file: every frame of {subset} needs one" for token in sorted(points.keys() - there)]
+    problems += [f"{token}: not a frame of {subset}: delete its file" for token in sorted(there - points.keys())]
     for token in sorted(there & points.keys()):
         found = _check_labels(label_path(folder, subset, token), points[token], taxonomy, allow_unlabelled)
         problems += [f"{token}: {p}" for p in found]
     return problems
 
 
+class NuScenesFormat:
+    """`ovps.inference.formats.SubmissionFormat`."""
+
+    instances = DIVISOR - 1
+
+    def write(
+        self,
+        folder: Path,
+        subset: str,
+        token: str,
+        semantic: NDArray[np.integer],
+        instance: NDArray[np.integer],
+        taxonomy: Taxonomy,
+    ) -> int:
+        labels = encode(semantic, instance, taxonomy, frame=token)
+        write_labels(folder, subset, token, labels)
+        return int((labels == UNLABELLED).sum())
+
+    def finish(self, folder: Path, subset: str, *, use_camera: bool, use_external: bool) -> None:
+        write_meta(folder, subset, use_camera=use_camera, use_external=use_external)
+
+    def check(self, folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy) -> list[str]:
+        return check_submission(folder, subset, points, taxonomy)
+
+
+FORMAT = NuScenesFormat()
+
+
 def _check_meta(path: Path) -> list[str]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))["meta"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"submission.json: {type(error).__name__}: {error}"]
-    problems = [f"submission.json: {f} is not a truth value" for f in META_FLAGS if not isinstance(meta.get(f), bool)]
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"submission.json: cannot be read: {error}: write it as `ovps predict` does"]
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(meta, dict):
+        return ["submission.json: holds no object `meta`: write it as `ovps predict` does"]
+    wrong = [flag for flag in META_FLAGS if not isinstance(meta.get(flag), bool)]
+    problems = [f"submission.json: {flag} is not a truth value: write true or false" for flag in wrong]
     if meta.get("task") != "segmentation":
-        problems.append(f"submission.json: task is {meta.get('task')!r}, not 'segmentation'")
+        problems.append(f"submission.json: task is {meta.get('task')!r}: write 'segmentation'")
     return problems
 
 
 def _check_labels(path: Path, points: int, taxonomy: Taxonomy, allow_unlabelled: bool) -> list[str]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo("data.npy").file_size
+            if size > 8 * points + _HEADER:  # no type of labels is so large: a few bytes may unpack to gigabytes
+                return [f"unpacks to {size:,} bytes: write uint16 ({points},), one label a point"]
         with np.load(path, allow_pickle=False) as file:
             labels = file["data"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        return [f"cannot be read: {error}"]
+    except _NO_ARRAY as error:
+        return [f"cannot be read: {error}: write the array `data` again, with numpy.savez_compressed"]
     if labels.dtype != np.uint16 or labels.shape != (points,):
-        return [f"{labels.dtype} {labels.shape}, expected uint16 ({points},)"]
+        return [f"{labels.dtype} {labels.shape}: write uint16 ({points},), one label a point"]
     semantic, instance = labels // DIVISOR, labels % DIVISOR
     unlabelled = labels == UNLABELLED
     known = np.isin(semantic, [c.id for c in taxonomy.classes]) | (unlabelled & allow_unlabelled)
     is_thing, is_stuff = np.isin(semantic, taxonomy.thing_ids), np.isin(semantic, taxonomy.stuff_ids)
     checks = {
-        "points of no class of the challenge": ~known,
-        "points of things without an instance": is_thing & (instance == 0),
-        "points of stuff with an instance": is_stuff & (instance != 0),
+        "points of no class of the challenge (are they general classes? `raw_to_id` of the taxonomy maps them)": ~known,
+        "points of things without an instance: count from 1 to 999": is_thing & (instance == 0),
+        "points of stuff with an instance: it is 1000 * class": is_stuff & (instance != 0),
     }
     return [f"{int(wrong.sum())} {what}" for what, wrong in checks.items() if wrong.any()]

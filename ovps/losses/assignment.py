@@ -1,4 +1,4 @@
-"""Which query answers for which base segment."""
+"""Assignment of queries to base segments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loss consists of, and how much of each."""
+"""Settings of the loss: its terms and their weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the losses compare with: the base segments of one frame, after novel labels have been hidden."""
+"""Targets of the losses: the base segments of one frame, after novel labels have been hidden."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ovps.model.layers import logit
 
 
 class ClassifierConfig(BaseModel):
-    """How masks get their classes at inference.
+    """Settings of how masks get their classes at inference.
 
     Attributes:
         classes: `unified`: by the query's own class embedding, base and novel alike. `ensemble`: FC-CLIP's, see
@@ -34,7 +34,7 @@ class ClassifierConfig(BaseModel):
 
 
 class TextClassifier(nn.Module):
-    """cos / tau + b with two learned scalars: the temperature, and one bias for all classes.
+    """Classifier by text, cos / tau + b with two learned scalars: the temperature, and one bias for all classes.
 
     Args:
         tau: temperature to start from.
@@ -75,5 +75,5 @@ def class_cosines(class_embedding: Tensor, classes: ClassText) -> Tensor:
 
 
 def class_logits(class_embedding: Tensor, classes: ClassText, tau: Tensor | float, bias: Tensor | float) -> Tensor:
-    """cos / tau + b, (..., E); sigmoid makes class probabilities of it. Arguments as in `class_cosines`."""
+    """Compute cos / tau + b, (..., E); sigmoid makes class probabilities of it. Arguments as in `class_cosines`."""
     return class_cosines(class_embedding, classes) / tau + bias

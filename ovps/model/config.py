@@ -1,10 +1,12 @@
-"""What the network looks like. The defaults are the full-scale model; small ones are set in YAML."""
+"""Settings of the network. The defaults are the full-scale model; small ones are set in YAML."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from ovps.model import sparse
 
 Norm = Literal["batch", "layer"]
 
@@ -17,7 +19,7 @@ class EncoderConfig(BaseModel):
         blocks: residual blocks per level, on the way down and on the way up.
         kernel: side of the convolutions inside a level, odd.
         backend: engine of the sparse convolutions, by name: `minkowski` (MinkowskiEngine), or `torch`, which needs no
-            compiler. Weights fit both.
+            compiler. Weights fit both. By default the first where it is installed.
         norm: `batch`, or `layer`, which depends on no other voxel and so on no other frame or process.
     """
 
@@ -27,7 +29,7 @@ class EncoderConfig(BaseModel):
     blocks: int = Field(2, ge=1)
     kernel: int = Field(3, ge=1)
     norm: Norm = "batch"
-    backend: str = "minkowski"
+    backend: str = Field(default_factory=sparse.default)
 
     @model_validator(mode="after")
     def _check(self) -> EncoderConfig:

@@ -25,7 +25,7 @@ class Decoder(nn.Module):
         self.heads = Heads(config, clip_dim)
 
     def forward(self, queries: Tensor, voxels: list[Tensor], position: list[Tensor]) -> list[LayerOutput]:
-        """queries (B, Q, D); voxels and position: B tensors (V_b, D), the second without the first's content."""
+        """Decode queries (B, Q, D); voxels and position: B tensors (V_b, D), the second without the first's content."""
         outputs = [self.heads(queries, voxels, position)]
         for layer in self.layers:
             queries = layer(queries, voxels, [attend_where(logits) for logits in outputs[-1].mask_logits])
@@ -48,7 +48,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, queries: Tensor, voxels: list[Tensor], allowed: list[Tensor]) -> Tensor:
-        """queries (B, Q, D), voxels B x (V_b, D), allowed B x (Q, V_b) bool -> (B, Q, D)."""
+        """Update queries (B, Q, D) from voxels B x (V_b, D), where allowed, B x (Q, V_b) bool: (B, Q, D)."""
         # Frames differ in length: one by one costs less than padding.
         seen = torch.cat(
             [self.cross(q[None], v[None], a[None]) for q, v, a in zip(queries, voxels, allowed, strict=True)]
@@ -80,7 +80,7 @@ class Heads(nn.Module):
                 _shrink(branch)
 
     def forward(self, queries: Tensor, voxels: list[Tensor], position: list[Tensor]) -> LayerOutput:
-        """queries (B, Q, D), voxels and position B x (V_b, D) -> float32 whatever autocast does."""
+        """Read the answer of queries (B, Q, D) on voxels and position, B x (V_b, D): float32 whatever autocast does."""
         queries = self.norm(queries)
         embedding = F.normalize(self.class_embedding(queries).float(), dim=-1)
         logits = [(q @ v.T).float() + self.mask_bias for q, v in zip(self.mask(queries), voxels, strict=True)]

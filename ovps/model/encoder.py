@@ -46,7 +46,7 @@ class SparseUNet(nn.Module):
         self.out = nn.Linear(c[0], width)
 
     def forward(self, coords: Tensor, features: Tensor) -> Tensor:
-        """coords (V, 4) int32 unique, frame number first; features (V, D_in) -> (V, D) float32.
+        """Encode voxels: coords (V, 4) int32 unique, frame number first; features (V, D_in) -> (V, D) float32.
 
         Voxels of different frames never meet.
         """

@@ -19,7 +19,7 @@ class Fusion(nn.Module):
         self.proj = mlp(2 * width + 1, width, width)
 
     def forward(self, lidar: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
-        """lidar (V, D), clip (V, C), valid (V,) bool -> (V, D). Rows of `clip` that are not valid are never read."""
+        """Fuse lidar (V, D), clip (V, C), valid (V,) bool -> (V, D). Rows of `clip` not valid are never read."""
         projected = self.clip(clip[valid])
         # index_put rather than torch.where: what lies in the invalid rows, even NaN, cannot reach a gradient
         filled = self.no_clip.to(projected.dtype).expand(len(lidar), -1).index_put((valid.nonzero()[:, 0],), projected)
@@ -34,5 +34,5 @@ class LidarOnly(nn.Module):
         self.proj = mlp(width, width, width)
 
     def forward(self, lidar: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
-        """lidar (V, D) -> (V, D); the other two are ignored."""
+        """Project lidar (V, D) to (V, D); the other two are ignored."""
         return self.proj(lidar)

@@ -1,4 +1,4 @@
-"""What the network takes and gives: plain tensors, frames of a batch concatenated."""
+"""Inputs and outputs of the network: plain tensors, frames of a batch concatenated."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def logit(probability: float) -> float:
+    """Compute the logit of a probability in 0..1, both ends excluded."""
     return math.log(probability / (1 - probability))
 
 
@@ -29,7 +30,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, memory: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """queries (B, Q, D), memory (B, V, D), allowed (B, Q, V) bool with at least one True a row -> (B, Q, D)."""
+        """Attend from queries (B, Q, D) to memory (B, V, D); allowed (B, Q, V) bool, a True a row -> (B, Q, D)."""
         q, k, v = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, x in ((self.query, queries), (self.key, memory), (self.value, memory))

@@ -32,6 +32,6 @@ class MixedPosition(nn.Module):
 
 
 def fourier(x: Tensor, bands: int) -> Tensor:
-    """x (V, K) to sin and cos of pi * 2^b * x, b < bands: (V, 2 K bands). Wavelengths 2, 1, 1/2, ... of x's unit."""
+    """Map x (V, K) to sin, cos of pi * 2^b * x, b < bands: (V, 2 K bands). Wavelengths 2, 1, 1/2, ... of x's unit."""
     angle = (x[..., None] * (math.pi * 2.0 ** torch.arange(bands, device=x.device))).flatten(1)
     return torch.cat([angle.sin(), angle.cos()], dim=1)

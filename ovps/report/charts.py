@@ -59,7 +59,7 @@ def svg(width: int, height: int, about: str, drawn: str) -> Markup:
 
 
 def percent(value: Score) -> str:
-    """In percent, `14.6`; a dash where there is nothing."""
+    """Format a fraction in percent, `14.6`; a dash where there is nothing."""
     mean = value.mean if isinstance(value, Spread) else value
     return NOTHING if mean is None else f"{100 * mean:.1f}"
 
@@ -70,7 +70,7 @@ def deviation(value: Score) -> str:
 
 
 def text(value: Score) -> str:
-    """In percent, `14.6 ± 0.4`; a dash where there is nothing."""
+    """Format in percent with the spread, `14.6 ± 0.4`; a dash where there is nothing."""
     return percent(value) + deviation(value)
 
 

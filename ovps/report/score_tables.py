@@ -11,6 +11,7 @@ from ovps.report.charts import Score
 from ovps.report.page import spaced
 from ovps.taxonomy import Taxonomy
 
+PART_NAMES = {"seen": "points with a CLIP feature", "unseen": "points without one"}
 TILES = ("all", "base", "novel", "novel/things", "novel/stuff")
 
 
@@ -132,6 +133,7 @@ def score_table(result: EvalResult) -> GroupTable:
         "RQ": field("rq"),
         "PQ†": field("pq_dagger"),
         "mIoU": field("miou"),
+        **{f"PQ, {PART_NAMES[row.name]}": {g: row.score(g, "pq") for g in groups} for row in result.parts},
         "mIoU, points with a CLIP feature": result.miou["seen"],
         "mIoU, points without one": result.miou["unseen"],
         "mask recall, any query": recall["queries"],

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, main_system, references_of, spread
-from ovps.evaluation.results import EvalResult
+from ovps.evaluation.results import EvalResult, GroupScore
 from ovps.report.charts import NOTHING, Figure, bar_chart
 from ovps.report.curves import curves
 from ovps.report.gallery import Gallery
@@ -34,6 +34,8 @@ SCORES = {  # and their titles
     "miou": "mIoU",
     "rq": "RQ",
     "sq": "SQ",
+    "pq_seen": "PQ on the points with a CLIP feature",
+    "pq_unseen": "PQ on the points without one",
     "recall": "mask recall, any query's mask",
     "recall_merged": "mask recall, after the merge",
 }
@@ -85,7 +87,7 @@ class ComparisonContent:
 
     @cached_property
     def systems(self) -> list[str]:
-        """Those that are scored, in the order of the table."""
+        """List the systems that are scored, in the order of the table."""
         there = {c.system for c in self.cells}
         return [s for s in self.descriptions if s in there]
 
@@ -106,7 +108,7 @@ class ComparisonContent:
 
     @property
     def extent(self) -> list[str]:
-        """How many systems, splits and seeds."""
+        """Count systems, splits and seeds, in words."""
         seeds = {c.seed for c in self.cells}
         counts = {"system": len(self.systems), "split": len(self.splits), "seed": len(seeds)}
         return [counted(number, what) for what, number in counts.items()]
@@ -227,11 +229,12 @@ class Compared:
     def _table(self, score: str) -> GroupTable:
         """Systems x groups, the main system's variants below it, reference rows set apart at the end.
 
-        What each line is stands in the table of PQ alone, and recall has no variants and references.
+        What each line is stands in the table of PQ alone; recall and parts of the points have no variants and
+        references.
         """
         content, result = self.content, self.result
         groups = groups_of(result.system.panoptic)
-        whole, described = not score.startswith("recall"), score == "pq"
+        whole, described = score in GroupScore.model_fields, score == "pq"
         lines = []
         for system in self.systems:
             cells, is_main = self.cells(system), system == content.main

@@ -1,4 +1,4 @@
-"""What a system is: what is trained, how it answers, what of its answer is tuned.
+"""The contract of a system: what is trained, how it answers, what of its answer is tuned.
 
 The built-in ones are `queries` (the method, and the paper's baseline), `closed_set`, `voxels`, and `clip`, which learns
 nothing; another package adds one by an entry point in the group `ovps.systems` that leads to an object like these. A

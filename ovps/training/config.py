@@ -87,6 +87,9 @@ def configs() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
+_LIKE = "Write YAML like that of ovps/configs/train"
+
+
 def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """A shipped config by name, or a YAML file, with overrides like `optimiser.lr=4e-4` on top.
 
@@ -96,7 +99,7 @@ def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig
     values = _read(name_or_file)
     for override in overrides:
         _set(values, override)
-    return validate_config(values, source=name_or_file)
+    return validate_config(values, source=name_or_file, overrides=overrides)
 
 
 def default_config(overrides: Sequence[str] = ()) -> TrainConfig:
@@ -120,16 +123,24 @@ def stated_settings(name_or_file: str) -> dict[str, Any]:
     return _flatten(_read(name_or_file))
 
 
-def validate_config(values: Mapping[str, Any], *, source: str) -> TrainConfig:
-    """Nested settings as a TrainConfig, or a ConfigError that names the keys at fault."""
+def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Nested settings as a TrainConfig, or a ConfigError that names the keys at fault.
+
+    Args:
+        overrides: `key.sub=value` that are among the values and do not come from the source.
+    """
     unknown = list(_unknown(values, TrainConfig, ""))
     if unknown:
         raise ConfigError(f"unknown setting {', '.join(unknown)}", path=source, remedy=_suggest(unknown[0]))
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("; ".join(problems), path=source, remedy="Mend the value, or leave it out") from error
+        keys = [".".join(map(str, e["loc"])) for e in error.errors()]
+        problems = "; ".join(f"{key or 'config'}: {e['msg']}" for key, e in zip(keys, error.errors(), strict=True))
+        given = [o for o in overrides if any(_below(key, o.partition("=")[0]) for key in keys)]
+        if given and all(any(_below(key, o.partition("=")[0]) for o in given) for key in keys):
+            raise ConfigError(problems, remedy=f"Mend {', '.join(given)}, or leave it out") from error
+        raise ConfigError(problems, path=source, remedy="Mend the value, or leave it out") from error
 
 
 def known_keys() -> tuple[str, ...]:
@@ -159,9 +170,9 @@ def _read(name_or_file: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not YAML: {error}", path=str(source)) from error
+        raise ConfigError(f"not YAML: {error}", path=str(source), remedy=_LIKE) from error
     if not isinstance(values, dict):
-        raise ConfigError("a config is a mapping of settings", path=str(source))
+        raise ConfigError("a config is a mapping of settings", path=str(source), remedy=_LIKE)
     return values
 
 
@@ -173,7 +184,9 @@ def _set(values: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value of {override!r}: {error}") from error
+        raise ConfigError(
+            f"cannot read the value of {override!r}: {error}", remedy="Write a YAML value: --set key.sub=value"
+        ) from error
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -182,6 +195,10 @@ def _set(values: dict[str, Any], override: str) -> None:
     other = {"epochs": "steps", "steps": "epochs"}.get(key)
     if other and value is not None:
         values.pop(other, None)
+
+
+def _below(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
 
 
 def _suggest(key: str) -> str:

@@ -29,7 +29,7 @@ TIMEOUT = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that train the network; by default there is no other.
+    """Processes that train the network together, seen from this one; by default there is no other.
 
     Attributes:
         device: its own.
@@ -43,7 +43,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files and shows progress."""
+        """Tell whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
     def mean(self, value: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Processes:
         return (total / self.count).to(value.device)
 
     def any(self, answer: bool) -> bool:
-        """Whether any process answers yes.
+        """Tell whether any process answers yes.
 
         Raises:
             TrainingError: another process has gone.
@@ -94,7 +94,7 @@ class Processes:
 
 
 def first_process() -> bool:
-    """Whether this process speaks for the run: the first that torchrun started, or one that it did not start."""
+    """Tell whether this process speaks for the run: the first of torchrun's, or one that it did not start."""
     return not _launched() or os.environ["RANK"] == "0"
 
 
@@ -117,7 +117,7 @@ def own_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Processes]:
-    """This process among those that torchrun started, with `device` (`own_device`) for its own.
+    """Join the processes that torchrun started, with `device` (`own_device`) for its own.
 
     A process group that is there already is used and left as it is.
 

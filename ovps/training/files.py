@@ -8,6 +8,7 @@ from pathlib import Path
 from ovps import files
 from ovps.errors import CheckpointError
 
+LOCK = ".lock"
 _THEN = "then run the same command again: it goes on from the last checkpoint"
 
 
@@ -23,3 +24,13 @@ def write_whole(path: Path, content: bytes) -> None:
         CheckpointError: the disk refuses; what was there is untouched.
     """
     files.write_whole(path, content, _THEN, CheckpointError)
+
+
+def exclusive(run: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a run for writing; it is made if missing.
+
+    Raises:
+        CheckpointError: another process trains or scores it; or the disk refuses.
+    """
+    busy = CheckpointError("another process trains or scores this run", path=run, remedy="Wait until it ends")
+    return files.locked(run / LOCK, busy, _THEN, CheckpointError)

@@ -136,6 +136,7 @@ def _check_finite(losses: dict[str, float], norm: float, step: int, tokens: list
 
 
 def not_finite(what: str, step: int, tokens: Sequence[str]) -> TrainingError:
+    """Make the error of an update that is not finite; `tokens` are of the frames of its batch."""
     return TrainingError(
         f"step {step + 1} gave {what}",
         frame=", ".join(tokens),

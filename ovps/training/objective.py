@@ -1,4 +1,4 @@
-"""What a run minimises on a batch: the loss of its system. Only the network runs in the config's precision."""
+"""Objective of a run on a batch: the loss of its system. Only the network runs in the config's precision."""
 
 from __future__ import annotations
 

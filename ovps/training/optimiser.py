@@ -52,5 +52,6 @@ def learning_rate(config: OptimiserConfig, step: int, total: int) -> float:
 
 
 def set_learning_rate(optimiser: AdamW, rate: float) -> None:
+    """Set the learning rate of every group of parameters."""
     for group in optimiser.param_groups:
         group["lr"] = rate

@@ -28,6 +28,7 @@ from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
+from ovps.model import sparse
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
@@ -64,6 +65,7 @@ class RunInfo(BaseModel):
         frames: trained on.
         unlabelled_frames: of its subsets, left out; a run.json without the number is of none.
         processes: that train it together; a run.json without the number is of one.
+        sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +86,7 @@ class RunInfo(BaseModel):
     total_steps: int
     threads: int
     processes: int = 1
+    sweeps: int = 0
 
     @property
     def classes(self) -> ClassSplit:
@@ -134,7 +137,7 @@ class Run:
         return self.step >= self.info.total_steps
 
     def check_cache(self, provenance: Provenance, path: Path) -> None:
-        """Raise CacheError unless the cache at `path` was made with the CLIP of this run."""
+        """Raise CacheError unless the cache at `path` was made with the CLIP, and with the sweeps, of this run."""
         there, here = ClipSource.of(provenance).model_dump(), self.clip.model_dump()
         differing = [f"{n} {there[n]!r} in the cache, {here[n]!r} in the run" for n in here if there[n] != here[n]]
         if differing:
@@ -142,6 +145,14 @@ class Run:
                 f"the cache has features of another CLIP than run {self.path}: {'; '.join(differing)}",
                 path=path,
                 remedy="Use a cache of the CLIP that the run was trained with, or train on this cache",
+            )
+
+        if provenance.sweeps != self.info.sweeps:
+            raise CacheError(
+                f"the cache has {provenance.sweeps} earlier sweeps, run {self.path} was trained with"
+                f" {self.info.sweeps}",
+                path=path,
+                remedy=f"Precompute a cache with --sweeps {self.info.sweeps}, or train on this cache",
             )
 
     def check_vocabulary(self, vocabulary: Vocabulary, path: Path | None = None) -> None:
@@ -156,20 +167,29 @@ class Run:
             )
 
 
-def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """The network of a run, with the weights of its last checkpoint.
+def load_run(path: Path, device: torch.device | str = "cpu", backend: str | None = None) -> Run:
+    """Load the network of a run, with the weights of its last checkpoint.
+
+    Args:
+        backend: engine of the sparse convolutions (`ovps.model.sparse`); None: the one that the run was trained with,
+            or another where that is not installed, said on stderr.
 
     Raises:
+        ConfigError: no such backend.
         CheckpointError: not a run, damaged, or the checkpoint is of another architecture than the config.
     """
     config, info = load_settings(path)
     checkpoint = load_checkpoint(path / LAST, architecture(config, info))
-    network = make_network(config, info)
+    network = make_network(config, info, backend or sparse.for_weights_of(config.model.encoder.backend))
     restore(checkpoint, network, None, path / LAST)
     try:
         vocabulary = load_vocabulary(path / VOCABULARY)
     except VocabularyError as error:
-        raise CheckpointError(f"the run's own vocabulary: {error.message}", path=path / VOCABULARY) from error
+        raise CheckpointError(
+            f"the run's own vocabulary: {error.message}",
+            path=path / VOCABULARY,
+            remedy="Restore it, or train again with --restart",
+        ) from error
     return Run(path, config, info, network.to(device).eval(), checkpoint.step, vocabulary)
 
 
@@ -204,14 +224,21 @@ def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
     write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
 
 
-def make_network(config: TrainConfig, info: RunInfo) -> nn.Module:
-    """The network of a run, weights drawn from torch's generator.
+def make_network(config: TrainConfig, info: RunInfo, backend: str | None = None) -> nn.Module:
+    """Build the network of a run, weights drawn from torch's generator.
+
+    Args:
+        backend: engine of the sparse convolutions, instead of the config's.
 
     Raises:
-        ConfigError: no such system.
+        ConfigError: no such system or backend.
+        SetupError: the backend is not installed.
     """
     shape = Shape(INPUT_DIM, info.clip.clip_dim, len(info.classes.names), len(info.classes.stuff))
-    return systems.get(config.system).build(config.model, shape)
+    model = config.model
+    if backend is not None:
+        model = model.model_copy(update={"encoder": model.encoder.model_copy(update={"backend": backend})})
+    return systems.get(config.system).build(model, shape)
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:

@@ -6,31 +6,34 @@ Runs in this process, or in one of its own (`pipelines.experiment.queue`). Never
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovps.cache.lock import exclusive
 from ovps.cache.reader import Store
-from ovps.errors import CacheError, CheckpointError, ConfigError
+from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
+from ovps.progress import say
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import load_checkpoint
+from ovps.training.files import exclusive
 from ovps.training.run import LAST, architecture, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
-from pipelines.evaluate import evaluate, file_sha256, load_result
+from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_frame_scores, load_result
 from pipelines.experiment.trainings import Evaluation, Training
 from pipelines.train import check_same, plan, resolve, train
 
 VOCABULARY = "vocabulary.safetensors"
+
+BEGIN_ANEW = "Delete the run's folder to have it trained again, or name another folder under `runs` in the experiment"
 
 Stage = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process is given.
+    """A training with its evaluations, as a worker process is given it.
 
     Attributes:
         threads: of torch and MinkowskiEngine, instead of the config's.
@@ -41,7 +44,7 @@ class Job:
 
     @property
     def as_trained(self) -> Training:
-        """With the threads among its settings."""
+        """The training with the number of threads among its settings."""
         if self.threads is None:
             return self.training
         overrides = (*self.training.overrides, f"threads={self.threads}")
@@ -58,23 +61,15 @@ def do(job: Job, stage: Stage) -> None:
         OvpsError: whatever stops it. Doing it again goes on there.
     """
     training = job.as_trained
-    with ExitStack() as held:
-        try:
-            held.enter_context(exclusive(training.run))
-        except CacheError as error:  # a worker that outlived its experiment may still be writing
-            raise CheckpointError(
-                "another process trains this run", path=training.run, remedy="Wait until it ends"
-            ) from error
-        if not trained(training.run):
-            with stage(training.command):
-                train(training.options)
-        missing = [e for e in training.evaluations if found(training, e) is None]
-        if missing:  # the cache may have been made anew since
-            config = resolve(training.options)
-            check_same(training.run, config, plan(Store.open(training.cache), config)[1])
-        for evaluation in missing:
-            with stage(evaluation_command(training, evaluation)):
-                _evaluate(training, evaluation)
+    if (training.run / LAST).is_file():
+        config = resolve(training.options)
+        check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
+    if not trained(training.run):
+        with stage(training.command):
+            train(training.options)
+    for evaluation in [e for e in training.evaluations if found(training, e) is None]:
+        with exclusive(training.run), stage(evaluation_command(training, evaluation)):
+            _evaluate(training, evaluation)
 
 
 def total_steps(training: Training) -> int:
@@ -83,7 +78,7 @@ def total_steps(training: Training) -> int:
 
 
 def trained(run: Path) -> bool:
-    """Whether a run has reached its last step; raises CheckpointError if what is there is damaged."""
+    """Tell whether a run has reached its last step; raise CheckpointError if what is there is damaged."""
     if not (run / LAST).is_file():
         return False
     config, info = load_settings(run)
@@ -91,9 +86,12 @@ def trained(run: Path) -> bool:
 
 
 def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
-    """The evaluation, if it is there and of these weights, this split, vocabulary, subset and inference."""
+    """The evaluation, if it is there and of these weights, frames, this split, vocabulary and inference."""
     try:
         result = load_result(training.folder(evaluation))
+    except ChangedError as error:
+        say(f"{error.message} (file {error.path}); scored again")
+        return None
     except ConfigError:
         return None  # not evaluated, or by another version
     weights = file_sha256(training.run / LAST)
@@ -101,12 +99,16 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
         return None
     store = Store.open(training.cache)
     split = load_split(evaluation.split)
+    frames = [ref.token for ref in frames_of(store, evaluation.subset)]
+    scored = [frame.token for frame in load_frame_scores(training.folder(evaluation))]
+    if scored and scored != frames:
+        return None
     wanted = {
         "checkpoint_sha256": weights,
         "vocabulary_sha256": digest(vocabulary_of(store, evaluation)),
         "cache": store.provenance,
         "subset": evaluation.subset,
-        "frames": len(frames_of(store, evaluation.subset)),
+        "frames": len(frames),
         "inference": evaluation.merge.model_dump(mode="json") | evaluation.classifier.model_dump(mode="json"),
         "split": split.name,
         "novel": frozenset(split.novel_ids(store.taxonomy)),
@@ -115,7 +117,7 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
 
 
 def vocabulary_of(store: Store, evaluation: Evaluation) -> Vocabulary:
-    """What a system is told the classes are called."""
+    """Choose the vocabulary of an evaluation: the store's own, or the first synonym of each class."""
     return store.vocabulary if evaluation.vocabulary == "own" else first_synonyms(store.vocabulary)
 
 
@@ -138,7 +140,7 @@ def _evaluate(training: Training, evaluation: Evaluation) -> EvalResult:
 
 
 def evaluation_command(training: Training, evaluation: Evaluation) -> str:
-    """What a person types for the same scores. Names the inference settings that differ from the run's own."""
+    """Write the command line for the same scores. Names the inference settings that differ from the run's own."""
     own, _ = load_settings(training.run)
     sets = [
         f" --set {section}.{name}={value}"

@@ -68,7 +68,7 @@ class RunRecord(BaseModel):
 
 
 class Made(BaseModel):
-    """How results came about.
+    """Origin of results: code, machine, versions, commands.
 
     Attributes:
         seconds: of every command that was needed.
@@ -84,7 +84,7 @@ class Made(BaseModel):
 
 
 class Results(Made):
-    """results.json.
+    """Content of results.json.
 
     Attributes:
         missing: cells of the experiment that are not done.
@@ -130,7 +130,7 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
 
 
 def training_minutes(run: Path, steps: int) -> float | None:
-    """From the mean time of the logged steps; None where none is logged."""
+    """Estimate the minutes of a training by the mean time of its logged steps; None where none is logged."""
     seconds = [line["seconds/step"] for line in read_metrics(run) if "seconds/step" in line]
     return fmean(seconds) * steps / 60 if seconds else None
 
@@ -140,6 +140,7 @@ def lines(cells: Sequence[Scored]) -> Iterator[dict[str, Any]]:
     for cell in cells:
         result = cell.result
         kinds = [(result.system, "system"), *((row, "variant") for row in result.variants)]
+        kinds += [(row, "part") for row in result.parts]
         for row, kind in kinds:
             yield from _lines(cell, row, kind)
     for source in sources(cells):
@@ -213,7 +214,7 @@ def write(out: Path, results: Results, table: pa.Table) -> None:
 def _record(collected: Collected, references: bool) -> RunRecord:
     result, training = collected.scored.result, collected.training
     config, _ = load_settings(training.run)
-    rows = result.rows if references else [result.system, *result.variants]
+    rows = result.rows if references else [result.system, *result.variants, *result.parts]
     return RunRecord(
         system=collected.scored.system,
         split=result.split,

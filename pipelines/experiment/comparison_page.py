@@ -68,7 +68,7 @@ def _descriptions(names: Sequence[str]) -> dict[str, str]:
 def choose_frames(
     frames: Sequence[FrameRef], scores: Sequence[FrameScore], main: str, count: int = EVEN
 ) -> tuple[list[FrameRef], str, str | None]:
-    """Which frames are shown, the rule in words, and the token of the worst one, if it is known.
+    """Choose the frames to show; also the rule in words, and the token of the worst one, if it is known.
 
     `count` frames evenly spaced, chosen before anyone has seen what is predicted on them, and the one with the lowest
     PQ of novel classes of the main system; of several, the first.

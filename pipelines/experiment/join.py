@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import main_system
 from ovps.parquet import read_parquet
+from ovps.places import check_free
 from ovps.training.config import flat
 from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, write
 from pipelines.experiment.provenance import command_line
@@ -31,12 +32,13 @@ Cell = tuple[str, str, int]  # system, split, seed
 
 @dataclass(frozen=True)
 class JoinSummary:
-    """What came of it.
+    """Summary of a join.
 
     Attributes:
         results, table: files written.
         done, missing: cells (system, split, seed) that are scored, and that are not.
         same, other: cells of several parts, from equal weights, and from others: of these the first part's is taken.
+        left_out: cells that a part has scored and the first one's experiment does not ask for.
     """
 
     results: Path
@@ -45,11 +47,12 @@ class JoinSummary:
     missing: list[str]
     same: list[str]
     other: list[str]
+    left_out: list[str]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one machine left."""
+    """Results of one machine."""
 
     folder: Path
     results: Results
@@ -83,6 +86,7 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
     Raises:
         ConfigError: a part cannot be read, or its world, cache or settings are not those of the first.
     """
+    check_free(out)
     parts = [read_part(folder) for folder in folders]
     whole = parts[0].results.experiment
     for part in parts[1:]:
@@ -90,12 +94,13 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
     chosen: dict[Cell, tuple[Part, RunRecord]] = {}
     same: list[str] = []
     other: list[str] = []
+    left_out: list[str] = []
     for part in parts:
         for record in part.results.runs:
             cell = _cell(record)
             if cell not in _cells(whole):
-                continue
-            if cell in chosen:
+                left_out.append(_label(cell))
+            elif cell in chosen:
                 equal = chosen[cell][1].checkpoint_sha256 == record.checkpoint_sha256
                 (same if equal else other).append(_label(cell))
             else:
@@ -111,7 +116,9 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         **made(command_line(), {}).model_dump(),
     )
     write(out, results, pa.concat_tables([*(_rows(chosen[cell][0], cell) for cell in order), *_references(chosen)]))
-    return JoinSummary(out / JSON, out / PARQUET, len(order), missing, _distinct(same), _distinct(other))
+    return JoinSummary(
+        out / JSON, out / PARQUET, len(order), missing, *(_distinct(labels) for labels in (same, other, left_out))
+    )
 
 
 def _cells(experiment: Experiment) -> list[Cell]:

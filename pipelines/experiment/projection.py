@@ -1,10 +1,11 @@
-"""How long an experiment will take, from runs that are there, else from a few steps of each kind of training."""
+"""Estimate of an experiment's duration, from runs that are there, else from a few steps of each kind of training."""
 
 from __future__ import annotations
 
 import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -36,10 +37,9 @@ class Estimate:
 
     def __str__(self) -> str:
         work = f"{self.trainings} trainings and {self.evaluations} evaluations to do"
+        source = f" ({self.source})" if self.source else ""
         return (
-            f"{work}, about {duration(self.seconds)} ({self.source})"
-            if self.trainings or self.evaluations
-            else "all is done"
+            f"{work}, about {duration(self.seconds)}{source}" if self.trainings or self.evaluations else "all is done"
         )
 
 
@@ -77,7 +77,7 @@ def estimate(jobs: Sequence[Job], runs: Path, processes: int) -> Estimate:
 
 
 def makespan(seconds: Iterable[float], processes: int) -> float:
-    """When the last of some jobs ends, each taken in order by the process that is free first."""
+    """Compute when the last of some jobs ends, each taken in order by the process that is free first."""
     ends = [0.0] * processes
     for took in seconds:
         heapq.heapreplace(ends, ends[0] + took)
@@ -136,5 +136,8 @@ def _speeds(runs: Path) -> dict[str, float]:
 
 def _evaluation_seconds(runs: Path) -> float | None:
     """Of an evaluation, from those that are there."""
-    folders = [f.parent for run in _runs(runs) for f in run.glob(f"evaluations/*/{METRICS}")]
-    return mean_or_none(load_result(folder).seconds for folder in folders)
+    seconds = []
+    for folder in [f.parent for run in _runs(runs) for f in run.glob(f"evaluations/*/{METRICS}")]:
+        with suppress(ConfigError):  # of another version, or changed: it is scored again
+            seconds.append(load_result(folder).seconds)
+    return mean_or_none(seconds)

@@ -1,4 +1,4 @@
-"""Where results come from: the code, the machine, the versions."""
+"""Provenance of results: the code, the machine, the versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CodeState(BaseModel):
 
 
 def code_state(folder: Path = Path(ovps.__file__).parent) -> CodeState:
-    """Of the checkout that `folder` lies in, if it is tracked there: an installed copy is not."""
+    """Describe the checkout that `folder` lies in, if it is tracked there: an installed copy is not."""
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit or not _git(folder, "ls-files", "."):
         return CodeState(commit=None, dirty=None)
@@ -46,7 +46,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def command_line() -> str:
-    """What was typed, without the folders of this machine."""
+    """Repeat the command line as typed, without the folders of this machine."""
     program = Path(sys.argv[0])
     name = (
         f"python -m {program.parent.parent.name}.{program.parent.name}" if program.stem == "__main__" else program.name
@@ -55,9 +55,10 @@ def command_line() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
+    """List the versions of the packages that the numbers depend on."""
     return {"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def this_machine() -> str:
+    """Name the machine, and its GPU where there is one."""
     return machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.errors import OvpsError
-from ovps.progress import console
+from ovps.machine import check_processes
+from ovps.places import check_free
+from ovps.progress import console, say
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import JSON, PARQUET, collect, save
@@ -18,14 +20,14 @@ from pipelines.experiment.queue import run_all
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, announce
 from pipelines.experiment.stores import prepare
-from pipelines.experiment.trainings import Training, plan
+from pipelines.experiment.trainings import Training, located, plan
 
 ASK_ABOVE_HOURS = 4.0
 
 
 @dataclass(frozen=True)
 class ExperimentSummary:
-    """What came of it.
+    """Summary of an experiment.
 
     Attributes:
         report, results, table: files written.
@@ -54,12 +56,16 @@ def run_experiment(
     Raises:
         OvpsError: whatever stops a stage. Running it again goes on there.
     """
+    check_processes("--jobs", jobs)
+    for place in (experiment.runs, experiment.out, experiment.report):
+        check_free(place)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)
     jobs = min(jobs, len(trainings))
     print_plan(experiment, trainings)
     caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
     prepare(experiment, caches, stages)
+    trainings = _of_now(trainings)
 
     todo = [Job(training, 1 if jobs > 1 else None) for training in trainings]
     expected = estimate(todo, experiment.runs, jobs)
@@ -77,7 +83,7 @@ def _results(
     experiment: Experiment, whole: Experiment | None, stages: Stages, *, report: bool = True
 ) -> ExperimentSummary:
     everything = _together(experiment, whole)
-    cells, missing = collect(plan(everything))
+    cells, missing = collect(located(plan(everything)))
     if cells:
         save(everything, cells, missing, command_line(), stages.seconds)
     if cells and report:
@@ -95,8 +101,20 @@ def _together(part: Experiment, whole: Experiment | None) -> Experiment:
     return part.model_copy(update=joined)
 
 
+def _of_now(trainings: list[Training]) -> list[Training]:
+    """The trainings in the folders that go with the stores; says which runs do not."""
+    current = located(trainings)
+    for before, now in zip(trainings, current, strict=True):
+        if before.run != now.run and not now.run.exists():
+            say(
+                f"{before.run.name} learned from other frames or features than {now.cache} holds now: it stays, and is"
+                f" trained again as {now.run.name}"
+            )
+    return current
+
+
 def print_plan(experiment: Experiment, trainings: list[Training]) -> None:
-    """Which runs, and which systems share them."""
+    """Print the runs of an experiment, and which systems share them."""
     announce(
         f"experiment {experiment.name}: {len(experiment.systems)} systems, {len(experiment.splits)} splits,"
         f" {len(experiment.seeds)} seeds, {len(trainings)} trainings"

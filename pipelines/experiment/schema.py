@@ -24,7 +24,7 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Experiment(_Settings):
-    """Which systems are compared on what, and where everything goes.
+    """Description of an experiment: the systems, what they are compared on, and where everything goes.
 
     Attributes:
         name: of the file.

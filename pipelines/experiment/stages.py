@@ -1,4 +1,4 @@
-"""What is going on, and how long it took, over all runs that were needed."""
+"""Stages of an experiment and their times, over all runs that were needed."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ class Stages:
 
 
 def announce(text: str) -> None:
+    """Print the heading of a stage on stderr."""
     console.print(f"\n== {text}", style="bold", soft_wrap=True, highlight=False)
 
 
 def duration(seconds: float) -> str:
-    """For people: `42 s`, `12 min`, `3.4 h`."""
+    """Format seconds for people: `42 s`, `12 min`, `3.4 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

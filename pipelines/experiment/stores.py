@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from ovps.progress import show_warnings
 from pipelines.experiment.schema import Experiment
-from pipelines.experiment.stages import Stages
+from pipelines.experiment.stages import Stages, announce, duration
 from pipelines.options import BuildWorldOptions, PrecomputeOptions
-from pipelines.precompute import precompute
+from pipelines.precompute import estimate, precompute
 
 
 def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages) -> None:
@@ -31,6 +31,9 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
         clip, cache = experiment.clip_of(name), experiment.cache_of(name)
         assert clip is not None  # given with data
         options = PrecomputeOptions(**data.model_dump(), **clip.model_dump(), out=cache)
+        if world is None:  # real data: hours, perhaps
+            expected = estimate(options)
+            announce(f"{expected.images:,} images to encode, about {duration(3600 * expected.hours)}")
         with stages.stage(options.command_line()):
             summary = precompute(options)
         show_warnings(summary.warnings)

@@ -18,13 +18,17 @@ NAMES = {
     "proposals": "with clusters of what is left",
     "filled": "with every voxel filled",
     "unsplit": "without splitting at gaps",
+    "seen": "on points with a CLIP feature",
+    "unseen": "on points without one",
     "random_class": "chance: the segments above, random classes",
     "clip_argmax": "CLIP feature of each voxel, arg-max (no instances)",
     "true_masks": "true masks, pooled CLIP (ceiling of classification)",
 }
 
 
-def markdown(folder: Path, score: str = "pq", split: str | None = None, variants: bool = False) -> str:
+def markdown(
+    folder: Path, score: str = "pq", split: str | None = None, variants: bool = False, parts: bool = False
+) -> str:
     """Systems x groups in percent, mean ± sample standard deviation over seeds; reference rows at the end.
 
     Args:
@@ -32,6 +36,7 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
         score: one of SCORES.
         split: which one; None: the first.
         variants: the same runs with one setting of inference changed, too.
+        parts: the runs on the points with a CLIP feature, and on those without, too.
 
     Raises:
         ConfigError: no results, no such score or split.
@@ -47,9 +52,10 @@ def markdown(folder: Path, score: str = "pq", split: str | None = None, variants
             remedy=f"Scores: {', '.join(SCORES)}; splits: {', '.join(splits)}",
         )
     random = {record.system for record in part.results.runs if record.cache.weights_random}
+    hidden = {kind for kind, shown in (("variant", variants), ("part", parts)) if not shown}
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in lines:
-        if line["split"] == chosen and (variants or line["kind"] != "variant"):
+        if line["split"] == chosen and line["kind"] not in hidden:
             rows.setdefault((line["system"], line["row"]), []).append(line)
     systems = list(dict.fromkeys(system for system, _ in rows))
     order = sorted(rows, key=lambda key: (rows[key][0]["kind"] == "reference", systems.index(key[0])))
@@ -71,7 +77,8 @@ def tables(folder: Path, score: str = "pq") -> str:
 def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, random: bool, most: int) -> str:
     system, row = key
     kind, seeds = lines[0]["kind"], len(_seeds(lines))
-    name = {"system": f"`{system}`", "variant": f"`{system}` {NAMES.get(row, row)}"}.get(kind, NAMES.get(row, row))
+    changed = f"`{system}` {NAMES.get(row, row)}"
+    name = {"system": f"`{system}`", "variant": changed, "part": changed}.get(kind, NAMES.get(row, row))
     notes = ["**random CLIP weights**"] * random + [_count(seeds)] * (kind != "reference" and seeds < most)
     cells = (_text(spread(line[score] for line in lines if line["group"] == group)) for group in GROUPS)
     return f"| {', '.join([name, *notes])} | {' | '.join(cells)} |"

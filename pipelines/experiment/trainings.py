@@ -1,4 +1,4 @@
-"""What an experiment needs: trainings, each once, and the evaluations that share them."""
+"""Trainings of an experiment, each once, and the evaluations that share them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ovps.cache.reader import Store
+from ovps.cache.writer import is_store
+from ovps.errors import OvpsError
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig, flat
+from ovps.training.run import INFO, load_settings
 from ovps.training.system_files import load_system, overrides_of
 from pipelines.experiment.schema import Experiment
-from pipelines.train import FREE, TrainOptions, resolve
+from pipelines.train import FREE, TrainOptions, content_differences, resolve
+from pipelines.train import plan as plan_training
 
 
 class _Record(BaseModel):
@@ -43,7 +48,7 @@ class Evaluation(_Record):
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Label of the evaluation, for people."""
         return f"{Path(self.system).stem}, {Path(self.split).stem}, seed {self.seed}"
 
 
@@ -82,14 +87,14 @@ class Training(_Record):
 
     @property
     def command(self) -> str:
-        """What a person types for the same run."""
+        """Command line for the same run."""
         system = "" if self.system == "ovps" else f" --system {self.system}"
         sets = "".join(f" --set {o}" for o in self.overrides)
         settings = f"--config {self.config}{system} --split {self.split}{sets}"
         return f"ovps train --cache {self.cache} {settings} --out {self.run}"
 
     def folder(self, evaluation: Evaluation) -> Path:
-        """Of the scores. Its name says what they are of, so that experiments can share it."""
+        """Folder of the scores. Its name says what they are of, so that experiments can share it."""
         system, split = Path(evaluation.system).stem, Path(evaluation.split).stem
         return self.run / "evaluations" / f"{system}-{split}-{evaluation.subset}"
 
@@ -108,6 +113,31 @@ def plan(experiment: Experiment) -> list[Training]:
         evaluations = (*same.evaluations, evaluation)
         found[training.key] = plainest.model_copy(update={"evaluations": evaluations})
     return list(found.values())
+
+
+def located(trainings: Iterable[Training]) -> list[Training]:
+    """The trainings, each in a folder whose run, if there is one, learned from what its store holds now.
+
+    A store that has got other frames, or was made anew, does not go with what was trained on it before: that run stays
+    where it is, and the training has a folder of its own, named after what the store holds.
+    """
+    return [_located(training) for training in trainings]
+
+
+def _located(training: Training) -> Training:
+    if not (training.run / INFO).is_file() or not is_store(training.cache):
+        return training
+    try:
+        _, there = load_settings(training.run)
+        _, now = plan_training(Store.open(training.cache), resolve(training.options))
+    except OvpsError:  # told by whoever trains, or reads the run
+        return training
+    if not content_differences(there, now):
+        return training
+    content = f"{now.clip.model_dump_json()} {now.vocabulary_sha256} {now.frames_sha256}"
+    suffix = f"{training.key[:8]}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    run = run_folder(training.run.parent, training.run.name.removesuffix(f"-{training.key[:8]}"), suffix)
+    return training.model_copy(update={"run": run})
 
 
 def _changes(name: str) -> int:
@@ -133,7 +163,7 @@ def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Tra
     key = training_key(config, cache)
     training = Training(
         key=key,
-        run=run_folder(experiment.runs, f"{system.name}-{Path(trained_on).stem}-s{seed}", key),
+        run=run_folder(experiment.runs, f"{system.name}-{Path(trained_on).stem}-s{seed}", key[:8]),
         cache=cache,
         config=options.config,
         system=name,
@@ -157,7 +187,7 @@ def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Tra
 def training_key(config: TrainConfig, cache: Path, without: Iterable[str] = ()) -> str:
     """SHA-256 of the settings that change what is learned, of the novel classes and of the cache's path.
 
-    Two systems with one key are one training. `pipelines.train` still compares what the cache holds.
+    Two systems with one key are one training. What the cache holds is compared by `located`.
 
     Args:
         without: names of settings to leave out too.
@@ -170,8 +200,7 @@ def training_key(config: TrainConfig, cache: Path, without: Iterable[str] = ()) 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_folder(runs: Path, name: str, key: str) -> Path:
-    """Folder of the training `key`: the one it has already, under whatever name; else one that begins with `name`."""
-    suffix = key[:8]
+def run_folder(runs: Path, name: str, suffix: str) -> Path:
+    """Folder that ends in `suffix`: the one there is, under whatever name; else one that begins with `name`."""
     there = sorted(runs.glob(f"*-{suffix}")) if runs.is_dir() else []
     return there[0] if there else runs / f"{name}-{suffix}"

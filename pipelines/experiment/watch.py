@@ -1,4 +1,4 @@
-"""How far trainings in other processes are: one progress bar over the steps of all of them."""
+"""Progress of trainings in other processes: one progress bar over the steps of all of them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pipelines.precompute.task import Job, one_thread, tools_of
 
 
 def codec_state(job: Job, frames: Sequence[Frame]) -> State:
-    """What the job's codec needs beside a frame; {} where it needs nothing.
+    """Make or read the state that the job's codec needs beside a frame; {} where it needs nothing.
 
     Args:
         frames: to train on: no other frame has a say in how features are rounded.

@@ -37,12 +37,13 @@ _UNIT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What computing a frame takes.
+    """Tools for computing a frame: data set, encoder, codec and settings.
 
     Attributes:
         state: of the codec.
         dataroot: that image paths are stored relative to.
         thumbnails: width in pixels of the images that are stored; None: none are.
+        sweeps: earlier ones, at most, that the frames were made with.
     """
 
     dataset: Dataset
@@ -54,6 +55,7 @@ class Tools:
     dataroot: Path
     thumbnails: int | None
     encoder: Encoder
+    sweeps: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,7 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
     """
     with times.stage("read"):
         cloud = read_cloud(frame, tools)
+        earlier = _earlier_cloud(frame, tools) if tools.sweeps else None
         label = tools.dataset.labels(frame)
         images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
@@ -134,6 +137,8 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             global_from_lidar=frame.global_from_lidar,
             cameras=camera_rows(frame, lifted, tools, thumbnails),
             beyond_range=lifted.beyond_range,
+            earlier_xyz=None if earlier is None else earlier.xyz,
+            earlier_intensity=None if earlier is None else earlier.intensity,
         )
         return encode_frame(cached, features, tools.codec, tools.state, thumbnails)
 
@@ -175,6 +180,19 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
     cloud = tools.dataset.points(frame)
+    _check_cloud(frame, cloud)
+    return cloud
+
+
+def _earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
+    """The points of earlier sweeps; of none where a scene begins."""
+    cloud = tools.dataset.earlier_points(frame)  # type: ignore[attr-defined]  # see `Dataset.has_earlier_sweeps`
+    if len(cloud):
+        _check_cloud(frame, cloud)
+    return cloud
+
+
+def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
     fault = cloud_fault(cloud)
     if fault:
         raise FrameError(
@@ -183,7 +201,6 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
             frame=frame.token,
             remedy="Points are in metres, in the LiDAR's own frame; or leave such frames out with --on-error skip",
         )
-    return cloud
 
 
 def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What is shown while it runs."""
+"""Progress of precompute, as people see it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Display:
 
 @contextmanager
 def display(frames: int) -> Iterator[Display]:
+    """Show progress over a number of frames while the context lasts."""
     with progress("precompute", "frames", frames) as counter:
         yield Display(counter)
 

@@ -1,4 +1,4 @@
-"""What a run would cost, from one frame computed and thrown away."""
+"""Estimate of what a run would cost, from one frame computed and thrown away."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class _Sweep:
     token: str
     points: int
     beyond_range: int
+    global_from_lidar: tuple[float, ...]
     cameras: tuple[CameraRow, ...]
 
 
@@ -109,7 +110,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
 
 
 def sample(frames: Sequence[Frame]) -> list[Frame]:
-    """At most `SAMPLED` frames, evenly spread, and the one whose point file is the smallest: it may be cut off."""
+    """Choose `SAMPLED` frames at most, evenly spread, and that of the smallest point file, which may be cut off."""
     count = min(SAMPLED, len(frames))
     spread = {number * len(frames) // count for number in range(count)}
     smallest = min(range(len(frames)), key=lambda number: _file_bytes(frames[number].points_path))
@@ -140,7 +141,8 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
 def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     cloud = read_cloud(frame, tools)
     lifted = lift_frame(frame, cloud, tools)
-    return _Sweep(frame.token, len(cloud), lifted.beyond_range, camera_rows(frame, lifted, tools))
+    pose = tuple(frame.global_from_lidar.reshape(-1).tolist())
+    return _Sweep(frame.token, len(cloud), lifted.beyond_range, pose, camera_rows(frame, lifted, tools))
 
 
 def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:

@@ -1,4 +1,4 @@
-"""What a store knows of the data set's frames."""
+"""Frames of the data set that a store holds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Held:
     skipped: SkippedRow | None = None
 
     def lacks(self, frame: Frame) -> bool:
-        """Is there more to this frame of the data set: the frame itself, or labels?"""
+        """Tell whether the store lacks something of this frame of the data set: the frame itself, or its labels."""
         return self.row is None or (not self.row.labelled and frame.labels_path is not None)
 
 

@@ -10,7 +10,7 @@ from cache_schemas import MAX_FRAMES
 from ovps import clip, datasets, machine
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
-from pipelines.options import PrecomputeOptions
+from pipelines.options import USUAL, PrecomputeOptions
 
 _GPU_WORKERS = 4
 
@@ -29,23 +29,34 @@ def resolved(options: PrecomputeOptions) -> Resolved:
     """Fill in what depends on data set, encoder and machine.
 
     Raises:
-        ConfigError: no such data set, encoder or grid, or partitions larger than a store allows.
+        ConfigError: no such data set, encoder or grid, partitions larger than a store allows, or earlier sweeps of a
+            data set that has none.
     """
     frames = options.partition_frames or MAX_FRAMES
     if frames > MAX_FRAMES:
         raise ConfigError(
             f"a partition holds {MAX_FRAMES} frames at most, not {frames}", remedy="Give fewer --partition-frames"
         )
+    dataset = datasets.get(options.dataset)
+    if options.sweeps and not getattr(dataset, "has_earlier_sweeps", False):
+        raise ConfigError(
+            f"data set {options.dataset} has no earlier sweeps", remedy="Leave out --sweeps, or say --sweeps 0"
+        )
+    version = options.version or dataset.default_version
+    usual = datasets.usual_subsets(dataset, version)
     root = options.dataroot or datasets.default_root(options.dataset)
     weights = options.weights
     if weights is not None and Path(weights).is_file():
         weights = str(Path(weights).absolute())
+    machine.check_processes("--workers", options.workers or 0)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Resolved.model_validate(
         options.model_dump()
         | {
             "dataroot": root.absolute(),
-            "version": options.version or datasets.get(options.dataset).default_version,
+            "cameras": options.cameras or getattr(dataset, "default_cameras", ()),
+            "version": version,
+            "subsets": usual if options.subsets == (USUAL,) else options.subsets,
             "out": options.out.absolute(),
             "weights": weights,
             "grid": str(Grid.parse(options.grid)),

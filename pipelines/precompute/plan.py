@@ -1,4 +1,4 @@
-"""Which frames are missing, cut into partitions."""
+"""Plan of a run: the frames that are missing, cut into partitions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from ovps.errors import DatasetError
@@ -32,6 +32,23 @@ def limited(frames: Iterable[Frame], limit: int | None) -> list[Frame]:
         if limit is None or seen[frame.subset] <= limit:
             kept.append(frame)
     return kept
+
+
+def with_cameras(frame: Frame, channels: Sequence[str]) -> Frame:
+    """The frame with these of its cameras, in this order; all of them where none is named.
+
+    Raises:
+        DatasetError: it has no such camera.
+    """
+    there = {camera.channel: camera for camera in frame.cameras}
+    missing = [channel for channel in channels if channel not in there]
+    if missing:
+        raise DatasetError(
+            f"no images of camera {missing[0]} in scene {frame.scene}",
+            frame=frame.token,
+            remedy=f"Put them there, or name with --cameras those that are: {', '.join(there) or 'none'}",
+        )
+    return replace(frame, cameras=tuple(there[channel] for channel in channels)) if channels else frame
 
 
 def check_unique(frames: Sequence[Frame]) -> None:
@@ -84,7 +101,7 @@ def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: in
 
 
 def partition_name(first: Frame) -> str:
-    """Of a new partition, after its first frame: for people its scene and index, and a hash of its token.
+    """Name a new partition after its first frame: for people its scene and index, and a hash of its token.
 
     The hash keeps partitions apart whose scenes differ in signs that no file name has, or in upper and lower case
     alone, and those that began at one index when the data set had other frames.

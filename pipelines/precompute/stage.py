@@ -22,6 +22,7 @@ from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.interrupt import kept
+from ovps.places import check_free
 from ovps.vocabulary import entries_of
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.codec_state import codec_state
@@ -30,12 +31,12 @@ from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
 from pipelines.precompute.options import Resolved, resolved
-from pipelines.precompute.plan import Task, check_unique, limited, plan
+from pipelines.precompute.plan import Task, check_unique, limited, plan, with_cameras
 from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder, tools_of
 
 
 class PrecomputeSummary(BaseModel):
-    """What a run has done.
+    """Summary of `ovps precompute`.
 
     Attributes:
         partitions: written in this run, new or with frames added.
@@ -95,6 +96,7 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
 def _precompute(options: Resolved) -> PrecomputeSummary:
     frames = frames_of(options)
     job, provenance = prepare(options, frames)
+    check_free(options.out, but="store")
     with exclusive(options.out):
         _open_store(options, job, provenance)
         if options.scheduler or options.workers:
@@ -152,7 +154,8 @@ def frames_of(options: Resolved) -> list[Frame]:
     Raises:
         DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
     """
-    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets)
+    asked = {"sweeps": options.sweeps} if options.sweeps else {}
+    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets, **asked)
     check_unique(frames)
     if options.only:
         unknown = sorted(set(options.only) - {frame.token for frame in frames})
@@ -164,7 +167,7 @@ def frames_of(options: Resolved) -> list[Frame]:
                 remedy="Check --only and --split",
             )
         frames = [frame for frame in frames if frame.token in options.only]
-    frames = limited(frames, options.limit)
+    frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
     if not frames:
         raise DatasetError(
             f"no frames of {options.version} in {', '.join(options.subsets)}",
@@ -206,7 +209,7 @@ def _check_outcome(
 
 
 def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
-    """What the workers need, and what the store says about itself. Loads CLIP, for the hash of its weights."""
+    """Prepare what the workers need, and what the store says about itself. Loads CLIP, to hash its weights."""
     device, dataset = options.device, datasets.at(options.dataset, options.dataroot)
     encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None
@@ -225,6 +228,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         skip_bad_frames=options.on_error == "skip",
         dataroot=options.dataroot,
         thumbnails=options.thumbnails,
+        sweeps=options.sweeps,
     )
     # val has no say in how the features that are trained on are rounded; it may be all there is
     first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
@@ -243,9 +247,11 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         upscale=options.upscale,
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
+        cameras=options.cameras or None,
         codec=job.codec,
         codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
+        sweeps=options.sweeps,
     )
     return job, provenance
 

@@ -33,7 +33,7 @@ from pipelines.precompute.plan import Task
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of a run have in common; small, and sent with each."""
+    """Settings that all tasks of a run have in common; small, and sent with each."""
 
     out: Path
     dataset: str
@@ -49,11 +49,12 @@ class Job:
     skip_bad_frames: bool
     dataroot: Path
     thumbnails: int | None
+    sweeps: int = 0
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a task has done.
+    """Result of a task.
 
     Attributes:
         frames: computed.
@@ -187,6 +188,7 @@ def tools_of(job: Job) -> Tools:
         state=job.state,
         dataroot=job.dataroot,
         thumbnails=job.thumbnails,
+        sweeps=job.sweeps,
         encoder=encoder,
     )
 

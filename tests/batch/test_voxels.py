@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,3 +86,31 @@ def test_collate_keeps_each_frame_as_it_was(frame, moved):
         assert torch.equal(batch.point_voxel[points] - voxels.start, part.point_voxel)
         for name in ("features", "position", "clip", "clip_valid"):
             assert torch.equal(getattr(batch, name)[voxels], getattr(part, name))
+
+
+@pytest.mark.parametrize("grid", ["cylinder:60x45x8", "cartesian:1.5"])
+def test_earlier_points_tell_more_about_the_voxels_there_are_and_make_none(frame, moved, grid):
+    """Against the obvious: features of each voxel, of its own points and the earlier ones in the same cell."""
+    grid, rng = Grid.parse(grid), np.random.default_rng(3)
+    earlier = (frame.xyz[rng.integers(0, len(frame.xyz), 300)] + rng.normal(0, 2, (300, 3))).astype(np.float32)
+    intensity = rng.random(300, np.float32)
+    plain = frame_batch(frame, grid, moved)
+    batch = frame_batch(replace(frame, earlier_xyz=earlier, earlier_intensity=intensity), grid, moved)
+    for name in ("coords", "clip", "clip_valid", "point_voxel", "point_offsets", "voxel_offsets"):
+        assert torch.equal(getattr(batch, name), getattr(plain, name)), name
+    own, more = transform_points(frame.xyz, moved), transform_points(earlier, moved)
+    cells, cells_of_more = (list(map(tuple, grid.index(xyz).tolist())) for xyz in (own, more))
+    met = set(cells) & set(cells_of_more)
+    assert 0 < len(met) < len(set(cells_of_more))
+    for row, cell in enumerate(sorted(set(cells))):
+        mine = [n for n, c in enumerate(cells) if c == cell]
+        theirs = [n for n, c in enumerate(cells_of_more) if c == cell]
+        xyz = np.concatenate([own[mine], more[theirs]])
+        values = np.concatenate([frame.intensity[mine], intensity[theirs]])
+        assert np.allclose(batch.features[row], slow_features(xyz, values, cell, grid), atol=1e-4)
+
+
+def test_no_earlier_points_are_as_none_at_all(frame):
+    none = replace(frame, earlier_xyz=np.zeros((0, 3), np.float32), earlier_intensity=np.zeros(0, np.float32))
+    for name, value in vars(frame_batch(frame, CACHE_GRID)).items():
+        assert torch.equal(value, getattr(frame_batch(none, CACHE_GRID), name)), name

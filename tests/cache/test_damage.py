@@ -182,7 +182,9 @@ def test_files_that_no_manifest_lists(store):
 
 
 def test_what_an_unfinished_run_left_is_no_problem(store):
-    shutil.copytree(folder(store), partition_path(store, new_folder(PARTITION)))
+    shutil.copytree(folder(store), partition_path(store, new_folder(PARTITION)))  # it was killed before its commit
+    for last in (store / "partitions").glob(f"{PARTITION}-*/voxels/valid/c"):
+        shutil.rmtree(last)
     manifest_path(store, PARTITION).unlink()
     assert verify_store(store) == []
     assert {ref.scene for ref in Store.open(store).frames} == {"synthetic-0001"}
@@ -298,3 +300,20 @@ def test_a_damaged_vocabulary(store):
     with pytest.raises(CorruptStoreError, match="not the vocabulary that was written"):
         _ = Store.open(store).vocabulary
     assert [p.kind for p in verify_store(store)] == ["missing"]
+
+
+def test_a_lost_manifest_is_told(store):
+    manifest = manifest_path(store, PARTITION)
+    content, lost = manifest.read_bytes(), folder(store)
+    manifest.unlink()
+    (problem,) = verify_store(store)
+    assert (problem.kind, problem.path) == ("missing", str(manifest))
+    assert str(lost) in problem.message
+    manifest.write_bytes(content)  # the first remedy; the second is tried where stage 1 runs again
+    assert verify_store(store) == []
+
+
+def test_all_manifests_lost_are_told(store):
+    count = len(list((store / "manifest").iterdir()))
+    shutil.rmtree(store / "manifest")
+    assert [p.kind for p in verify_store(store)] == ["missing"] * count

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from cache_schemas import CameraRow
 from ovps.cache.sweeps import sweep_statistics, sweep_warnings
@@ -19,6 +20,7 @@ class Sweep:
     points: int
     beyond_range: int = 0
     cameras: tuple[CameraRow, ...] = field(default=())
+    global_from_lidar: tuple[float, ...] = tuple(np.eye(4).ravel().tolist())
 
 
 def camera(channel, seen):
@@ -78,3 +80,23 @@ def test_points_beyond_the_range_are_told_when_they_are_many():
     assert sweep_warnings([Sweep("a", 100, 16)]) == (), "as in a recording with returns to 231 m"
     (warning,) = sweep_warnings([Sweep("a", 100, 60)])
     assert warning.startswith("60% of the points")
+
+
+def poses(order, world=np.eye(3)):
+    """A drive round a block on a hill, with quaternions read in some order; `world` says which way is up."""
+    sweeps = []
+    for number, yaw in enumerate(np.linspace(0, 350, 36)):
+        turn = Rotation.from_euler("zy", [yaw, 12 * np.sin(number)], degrees=True)
+        x, y, z, w = turn.as_quat()
+        pose = np.eye(4)
+        read = {"wxyz": (x, y, z, w), "xyzw": (y, z, w, x)}[order]  # scipy has w last
+        pose[:3, :3] = world @ Rotation.from_quat(read).as_matrix()
+        sweeps.append(Sweep(str(number), 100, global_from_lidar=tuple(pose.ravel().tolist())))
+    return sweeps
+
+
+def test_quaternions_in_another_order_tilt_the_lidar():
+    camera_world = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # KITTI's: y is down
+    assert sweep_warnings(poses("wxyz")) == sweep_warnings(poses("wxyz", camera_world)) == ()
+    (warning,) = sweep_warnings(poses("xyzw"))
+    assert "(x, y, z, w) in place of (w, x, y, z)" in warning

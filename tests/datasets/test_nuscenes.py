@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
+from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.geometry_utils import transform_matrix
+from nuscenes.utils.splits import create_splits_scenes
 from pyquaternion import Quaternion
 
 from ovps.datasets.nuscenes import CAMERAS
 from ovps.datasets.nuscenes import DATASET as nuscenes
+from ovps.datasets.nuscenes_tables import official_splits
 from ovps.errors import DatasetError
 from ovps.taxonomy import load_taxonomy
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
@@ -146,14 +151,49 @@ def test_a_scene_in_two_splits_is_loaded_once(tmp_path):
     assert [(f.scene, f.subset) for f in frames] == [("mini-0001", "a"), ("mini-0002", "b")]
 
 
-def test_the_devkit_opens_the_tables_once(mini_nuscenes, monkeypatch):
-    from nuscenes.nuscenes import NuScenes
+def test_frames_are_those_of_the_devkit(tmp_path):
+    """Files, times, sizes and poses, bit by bit."""
+    root = write_mini_nuscenes(tmp_path, scenes=2, frames=3)
+    devkit = NuScenes(VERSION, str(root), verbose=False)
+    samples = {sample["data"]["LIDAR_TOP"]: sample for sample in devkit.sample}
+    frames = nuscenes.frames(root, VERSION, ("train", "val"))
+    assert {frame.token for frame in frames} == samples.keys()
+    for frame in frames:
+        sample = samples[frame.token]
+        assert frame.points_path == devkit.get_sample_data_path(frame.token)
+        assert frame.labels_path == str(root / devkit.get("panoptic", frame.token)["filename"])
+        assert frame.timestamp_us == sample["timestamp"]
+        assert frame.scene == devkit.get("scene", sample["scene_token"])["name"]
+        np.testing.assert_array_equal(frame.global_from_lidar, _placed(devkit, frame.token))
+        for camera in frame.cameras:
+            path, _, intrinsics = devkit.get_sample_data(sample["data"][camera.channel])
+            assert camera.image_path == path
+            np.testing.assert_array_equal(camera.intrinsics, intrinsics)
+            row = devkit.get("sample_data", sample["data"][camera.channel])
+            assert (camera.width, camera.height, camera.timestamp_us) == (row["width"], row["height"], row["timestamp"])
+            expected = np.linalg.inv(_placed(devkit, row["token"])) @ frame.global_from_lidar
+            np.testing.assert_allclose(camera.camera_from_lidar, expected, atol=1e-9)
 
-    opened = []
-    original = NuScenes.__init__
-    monkeypatch.setattr(NuScenes, "__init__", lambda self, *a, **k: (opened.append(k), original(self, *a, **k))[1])
-    nuscenes.frames(mini_nuscenes, VERSION, ("train", "val"))
-    assert len(opened) == 1
+
+def _placed(devkit, token):
+    row = devkit.get("sample_data", token)
+    pose, sensor = (devkit.get(name, row[f"{name}_token"]) for name in ("ego_pose", "calibrated_sensor"))
+    return np.matmul(
+        *(transform_matrix(r["translation"], Quaternion(r["rotation"]), inverse=False) for r in (pose, sensor))
+    )
+
+
+def test_official_splits_are_those_of_the_devkit():
+    assert official_splits() == create_splits_scenes()
+
+
+def test_tables_that_no_frame_needs_are_not_read(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=1, frames=1)
+    for table in ("sample_annotation", "instance", "attribute", "visibility", "log", "map", "lidarseg"):
+        (root / VERSION / f"{table}.json").write_text("not JSON")
+    shutil.rmtree(root / "maps")
+    shutil.rmtree(root / "lidarseg")
+    assert len(nuscenes.frames(root, VERSION, ("train",))) == 1
 
 
 @pytest.mark.parametrize(("version", "subset"), [("v1.0-trainval", "train"), ("v1.0-mini", "mini_train")])

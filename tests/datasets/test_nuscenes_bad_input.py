@@ -66,7 +66,7 @@ def test_wrong_version_names_the_ones_there(root):
     assert VERSION in message
 
 
-@pytest.mark.parametrize("table", ["sample_data", "ego_pose", "sensor", "map", "category"])
+@pytest.mark.parametrize("table", ["sample_data", "ego_pose", "sensor", "scene", "category"])
 def test_missing_table(root, table):
     (root / VERSION / f"{table}.json").unlink()
     assert f"table {table} is missing" in _refused_tables(root, root / VERSION / f"{table}.json")
@@ -127,7 +127,7 @@ def test_senseless_image_size(root, side, value):
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "null", '[{"name": "x"}]', '[{"token": ["a"]}]'])
-@pytest.mark.parametrize("table", ["scene", "visibility", "panoptic"])
+@pytest.mark.parametrize("table", ["scene", "ego_pose", "panoptic"])
 def test_a_table_that_is_not_rows_with_tokens(root, table, text):
     (root / VERSION / f"{table}.json").write_text(text)
     _refused_tables(root, root / VERSION / f"{table}.json")
@@ -135,14 +135,14 @@ def test_a_table_that_is_not_rows_with_tokens(root, table, text):
 
 @pytest.mark.parametrize(
     ("table", "column"),
-    [("scene", "name"), ("sample", "timestamp"), ("sample_data", "filename"), ("map", "log_tokens")],
+    [("scene", "name"), ("sample", "timestamp"), ("sample_data", "filename"), ("calibrated_sensor", "sensor_token")],
 )
 def test_a_table_without_a_column_that_is_read(root, table, column):
     _change(root, table, lambda rows: [*rows[:-1], {k: v for k, v in rows[-1].items() if k != column}])
     assert f"no usable {column}" in _refused_tables(root, root / VERSION / f"{table}.json")
 
 
-@pytest.mark.parametrize("table", ["sample_data", "ego_pose", "scene", "panoptic", "visibility"])
+@pytest.mark.parametrize("table", ["sample_data", "ego_pose", "scene", "panoptic", "sensor"])
 def test_a_token_that_occurs_twice(root, table):
     """As in tables that were joined; the devkit silently takes the last."""
     _change(root, table, lambda rows: [*rows, rows[0] | {"note": "another"}])
@@ -178,13 +178,41 @@ def test_a_table_in_utf_16(root):
     assert "not UTF-8" in _refused_tables(root, path)
 
 
+def test_the_line_of_a_fault_is_named(root):
+    path = root / VERSION / "ego_pose.json"
+    lines = json.dumps(json.loads(path.read_text()), indent=0).split("\n")
+    number = next(n for n, line in enumerate(lines) if n > 60 and ":" in line)
+    lines[number] = lines[number].replace(":", ";")
+    path.write_text("\n".join(lines))
+    assert f"not JSON: Expecting ':' delimiter, line {number + 1}" in _refused_tables(root, path)
+
+
+def test_two_key_frames_of_one_sensor(root):
+    """The devkit silently takes the last."""
+    _change(root, "sample_data", lambda rows: [*rows, rows[0] | {"token": "another"}])
+    assert "two key frames of LIDAR_TOP" in _refused_tables(root, root / VERSION / "sample_data.json")
+
+
+def test_categories_in_another_order(root):
+    """Labels would mean something else."""
+
+    def swap(rows):
+        return [row | {"index": {17: 23, 23: 17}.get(row["index"], row["index"])} for row in rows]
+
+    _change(root, "category", swap)
+    message = _refused_tables(root, root / VERSION / "category.json")
+    assert "category 23 is 'vehicle.car', in nuScenes it is 'vehicle.truck'" in message
+
+
 # splits
 
 
 def test_unknown_split(root):
     message = _refused(DatasetError, root / VERSION / "splits.json", nuscenes.frames, root, VERSION, ("training",))
     assert "'training'" in message
-    assert "mini_train" in message
+    names = message.rpartition(": ")[2].split(", ")
+    assert "mini_train" in names
+    assert len(names) == len(set(names)), "a split of splits.json that is official too is named once"
 
 
 def test_split_without_a_present_scene(root):

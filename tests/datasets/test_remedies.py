@@ -44,8 +44,6 @@ def follow(error: OvpsError, root: Path, archive: Path) -> None:
             shutil.copy(archive / Path(path).relative_to(root.absolute()), path)
     elif found := re.match(r"Unpack (\S+) again from nuScenes-", error.remedy):
         shutil.copytree(archive / found[1], root / found[1], dirs_exist_ok=True)
-    elif error.remedy.startswith("Take the folder maps/ again"):
-        shutil.copytree(archive / "maps", root / "maps", dirs_exist_ok=True)
     elif error.remedy.startswith("Move them elsewhere"):
         shutil.move(Path(error.path) / error.message.rpartition(" ")[2], root.parent)
     elif found := re.match(r"Delete them: (.*)$", error.remedy):
@@ -93,7 +91,7 @@ FAULTS = {
     "a table is missing": remove(f"{VERSION}/ego_pose.json"),
     "a table is cut off": cut(f"{VERSION}/sample_data.json"),
     "the metadata's category.json over that of the labels": edit("category", without("index")),
-    "a category the devkit does not know": edit("category", lambda r: [*r[:-1], r[-1] | {"name": "vehicle.ufo"}]),
+    "a category that nuScenes does not have": edit("category", lambda r: [*r[:-1], r[-1] | {"name": "vehicle.ufo"}]),
     "a table of labels is cut off": cut(f"{VERSION}/panoptic.json"),
     "a row is missing": edit("calibrated_sensor", lambda rows: rows[1:]),
     "a pose is missing": edit("ego_pose", lambda rows: rows[:-1]),
@@ -103,13 +101,9 @@ FAULTS = {
     "a file outside": edit("sample_data", lambda rows: [rows[0] | {"filename": "../x"}, *rows[1:]]),
     "no image size": edit("sample_data", without("width")),
     "a camera is missing": edit("sample_data", lambda rows: [r for r in rows if "CAM_BACK/" not in r["filename"]]),
-    "no map for a log": edit("map", lambda rows: [rows[0] | {"log_tokens": []}]),
-    "no map at all": edit("map", lambda rows: []),
-    "no mask of the map": remove("maps"),
     "a label file is missing": remove("panoptic/*/*.npz"),
     "a stray `._` file of macOS": write(f"panoptic/{VERSION}/._0_panoptic.npz"),
-    "a stray `._` file among lidarseg labels": write(f"lidarseg/{VERSION}/._0_lidarseg.bin"),
-    "a label file too many": write(f"lidarseg/{VERSION}/0_lidarseg.bin"),
+    "a label file too many": write(f"panoptic/{VERSION}/0_panoptic.npz"),
     "the sweep is missing": remove("samples/LIDAR_TOP/*.bin"),
     "the sweep is cut within a row": cut("samples/LIDAR_TOP/*.bin", 0.9501),
     "the sweep is cut between rows": cut("samples/LIDAR_TOP/*.bin", 0.95, rows=20),
@@ -132,20 +126,18 @@ def test_following_the_remedy_mends_it(root, mini_nuscenes, fault):
     read_all(root)
 
 
-@pytest.mark.parametrize("kind", ["panoptic", "lidarseg"])
-def test_labels_whose_folder_was_never_unpacked(root, mini_nuscenes, kind):
-    shutil.rmtree(root / kind)
-    with pytest.raises(DatasetError, match=f"a table {kind} but no folder of its files") as caught:
+def test_labels_whose_folder_was_never_unpacked(root, mini_nuscenes):
+    shutil.rmtree(root / "panoptic")
+    with pytest.raises(DatasetError, match="a table panoptic but no folder of its files") as caught:
         read_all(root)
     follow(caught.value, root, mini_nuscenes)
     read_all(root)
 
-    shutil.rmtree(root / kind)  # the other way out
+    shutil.rmtree(root / "panoptic")  # the other way out
     unpack, _, leave = caught.value.remedy.partition(", or, ")
     follow(DatasetError("", path=caught.value.path, remedy=leave), root, mini_nuscenes)
-    assert f"{kind}/{VERSION}" in unpack
-    frames = nuscenes.frames(root, VERSION, ("train",))
-    assert (frames[0].labels_path is None) == (kind == "panoptic")
+    assert f"panoptic/{VERSION}" in unpack
+    assert nuscenes.frames(root, VERSION, ("train",))[0].labels_path is None
 
 
 def test_a_table_is_taken_alone_because_the_archive_has_another_category_json(root, mini_nuscenes, tmp_path):
@@ -169,7 +161,7 @@ def test_without_labels_any_category_json_will_do(tmp_path):
     root = write_mini_nuscenes(tmp_path, scenes=1, frames=1, labelled=False)
     edit("category", without("index"))(root)
     assert len(nuscenes.frames(root, VERSION, ("train",))) == 1
-    (root / VERSION / "category.json").unlink()
+    (root / VERSION / "sensor.json").unlink()
     with pytest.raises(DatasetError, match=r"again from v1\.0-trainval_meta\.tgz"):
         nuscenes.frames(root, VERSION, ("train",))
 

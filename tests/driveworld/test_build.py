@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,60 @@ def test_a_stopped_run_makes_only_what_is_missing(tiny: WorldSummary, tmp_path: 
     build_world(tmp_path, workers=1, **TINY)
     assert kept.stat().st_mtime_ns == before
     assert _digests(tmp_path) == _digests(tiny.dataroot)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _zeroed(path: Path) -> None:
+    """As a file is of which the disk had written the length only."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("format", "file", "damage"),
+    [
+        ("nuscenes", "samples/LIDAR_TOP/driveworld-0001*.bin", _cut),
+        ("nuscenes", "panoptic/v1.0-trainval/*.npz", _zeroed),
+        ("nuscenes", "v1.0-trainval/ego_pose.json", Path.unlink),
+        ("nuscenes", ".scenes/driveworld-0001.json", _cut),
+        ("semantickitti", "sequences/01/poses.txt", _zeroed),
+    ],
+)
+def test_what_is_damaged_is_built_again(format, file, damage, whole, tmp_path: Path) -> None:
+    settings, source = whole[format]
+    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
+    damage(next(iter(tmp_path.glob(file))))
+    build_world(tmp_path, workers=1, **settings)
+    assert _digests(tmp_path) == _digests(source)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: WorldSummary, tmp_path_factory: pytest.TempPathFactory):
+    kitti = TINY | {"format": "semantickitti"}
+    out = tmp_path_factory.mktemp("kitti")
+    build_world(out, workers=1, **kitti)
+    return {"nuscenes": (TINY, tiny.dataroot), "semantickitti": (kitti, out)}
+
+
+def test_only_the_damaged_scene_is_built_and_it_is_told(tiny: WorldSummary, tmp_path: Path, capsys) -> None:
+    shutil.copytree(tiny.dataroot, tmp_path, dirs_exist_ok=True)
+    next((tmp_path / "samples" / "CAM_BACK").glob("driveworld-0001*")).unlink()
+    kept = next((tmp_path / "samples" / "CAM_BACK").glob("driveworld-0000*"))
+    before = kept.stat().st_mtime_ns
+    build_world(tmp_path, workers=1, **TINY)
+    assert kept.stat().st_mtime_ns == before
+    assert "files of driveworld-0001 are missing or not what was written" in capsys.readouterr().err
+
+
+def test_damaged_settings_of_a_world_are_refused(tiny: WorldSummary, tmp_path: Path) -> None:
+    out = shutil.copytree(tiny.dataroot, tmp_path / "world")
+    (out / ".scenes" / "settings.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"settings of the world are damaged.*Delete"):
+        build_world(out, workers=1, **TINY)
+    shutil.rmtree(out)
+    assert build_world(out, workers=1, **TINY).scenes == 2
 
 
 def test_other_settings_in_the_same_folder_are_refused(tiny: WorldSummary) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nuscenes.eval.panoptic.evaluate import NuScenesPanopticEval
 from nuscenes.nuscenes import NuScenes
@@ -21,7 +23,12 @@ from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
 from ovps.inference.submission import check_submission, encode, label_path, leave_out, write_labels, write_meta
 from ovps.taxonomy import load_taxonomy
+from pipelines.evaluate import evaluate
+from pipelines.precompute import PrecomputeOptions, precompute
+from pipelines.predict import predict
+from pipelines.train import TrainOptions, train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.pipelines.untrained import LOOSE, TINY
 
 TAXONOMY = load_taxonomy("nuscenes")
 
@@ -147,7 +154,7 @@ def test_every_fault_is_found(tmp_path):
             label_path(tmp_path, "val", token).unlink()
     assert check_submission(tmp_path, "val", {"good": 3}, TAXONOMY) == []
     assert check_submission(tmp_path, "val", {"good": 3}, TAXONOMY, allow_unlabelled=False) == [
-        "good: 1 points of no class of the challenge"
+        "good: 1 points of no class of the challenge (are they general classes? `raw_to_id` of the taxonomy maps them)"
     ]
     meta = tmp_path / "val" / "submission.json"
     meta.write_text(json.dumps({"meta": {"task": "tracking", "use_camera": 1}}))
@@ -161,3 +168,70 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path):
     ):
         write_labels(tmp_path, "val", "abc", np.zeros(3, np.uint16))
     assert not list((tmp_path / "panoptic" / "val").iterdir())
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("submitted")
+    write_labels(folder, "val", "abc", np.repeat(np.array([4001, 11000, 0], np.uint16), 50))
+    write_meta(folder, "val", use_camera=True, use_external=True)
+    return folder
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_changed_byte_is_a_fault_or_changes_nothing(submitted, place, change):
+    path = label_path(submitted, "val", "abc")
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[place % len(whole)] ^= change
+    try:
+        path.write_bytes(changed)
+        problems = check_submission(submitted, "val", {"abc": 150}, TAXONOMY)
+        assert problems or (np.load(path)["data"] == np.repeat(np.array([4001, 11000, 0]), 50)).all()
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"meta": []}', "null", "{", "[" * 100_000, '{"meta": {"task": []}}'])
+def test_any_submission_json_is_judged(submitted, content, tmp_path):
+    folder = Path(shutil.copytree(submitted, tmp_path / "sub"))
+    (folder / "val" / "submission.json").write_text(content)
+    problems = check_submission(folder, "val", {"abc": 150}, TAXONOMY)
+    assert problems
+    assert all(problem.startswith("submission.json: ") for problem in problems)
+
+
+def test_what_lies_elsewhere_unpacks_to_a_giant_or_is_called_otherwise(submitted, tmp_path):
+    folder = Path(shutil.copytree(submitted, tmp_path / "sub"))
+    (folder / "panoptic" / "val" / "._abc.npz").touch()
+    with zipfile.ZipFile(label_path(folder, "val", "abc"), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.npy", bytes(20_000_000))
+    problems = check_submission(folder, "val", {"abc": 150}, TAXONOMY)
+    assert [problem.split(":")[0] for problem in problems] == ["._abc.npz", "abc"]
+    assert "unpacks to 20,000,000 bytes" in problems[1]
+    shutil.move(folder / "panoptic" / "val", folder / "val" / "panoptic")
+    (problem,) = check_submission(folder, "val", {"abc": 150}, TAXONOMY)
+    assert problem.startswith("panoptic/val: no such folder")
+
+
+def test_the_devkit_scores_a_run_on_the_drive_world_as_we_do(tmp_path):
+    """From precompute to the files of a trained network, and `ovps eval` of the same."""
+    root = tmp_path / "data"
+    build_world(root, scenes=2, frames=1, seed=3, image_size=(160, 90), azimuth_steps=360, val_fraction=0.5, workers=1)
+    cache, run = tmp_path / "zarr", tmp_path / "run"
+    precompute(PrecomputeOptions(dataroot=root, out=cache, encoder="demo", grid="cylinder:60x45x8", workers=0))
+    train(TrainOptions(cache=cache, out=run, overrides=(*TINY, "steps=15", "optimiser.lr=5e-3")))
+    assert predict(run, cache, tmp_path / "sub", merge=LOOSE).problems == []
+    ours = evaluate(run, cache, merge=LOOSE)
+
+    nusc = NuScenes("v1.0-trainval", str(root), verbose=False)
+    scenes = json.loads((root / "v1.0-trainval" / "splits.json").read_text())["val"]
+    theirs = devkit_scores(nusc, tmp_path / "sub", "val", scenes, tmp_path)
+    group = ours.system.panoptic.groups["all"]
+    mine = {"PQ": group.pq, "SQ": group.sq, "RQ": group.rq, "mIoU": group.miou, "PQ_dagger": group.pq_dagger}
+    assert mine == pytest.approx(theirs["all"], abs=1e-6)
+    assert group.miou > 0
+    for score in ours.system.panoptic.classes:
+        expected = theirs[score.name]
+        assert {"PQ": score.pq, "SQ": score.sq, "RQ": score.rq, "IoU": score.iou} == pytest.approx(expected, abs=1e-6)

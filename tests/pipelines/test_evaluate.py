@@ -25,6 +25,7 @@ from ovps.inference.session import inference_settings, open_session, predictions
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
+from pipelines.report import report
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 
@@ -202,3 +203,40 @@ def test_the_terminal_says_when_weights_are_random(result, tmp_path):
     assert "Random CLIP weights" in shown(random)
     save_result(random, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["weights_random"] is True
+
+
+def better(text: str) -> str:
+    record = json.loads(text)
+    record["system"]["panoptic"]["groups"]["all"]["pq"] += 0.1
+    return json.dumps(record)
+
+
+PARQUETS = ("frames.parquet", "classes.parquet")
+CHANGES = [("metrics.json", "changed"), *((name, how) for name in PARQUETS for how in ("changed", "lost"))]
+
+
+@pytest.mark.parametrize(("name", "how"), CHANGES)
+def test_scores_that_were_changed_are_never_taken_for_measured_ones(made, result, tmp_path, name, how):
+    folder = tmp_path / "eval"
+    shutil.copytree(made[0] / "eval", folder)
+    assert load_result(folder) == result
+    if how == "lost":
+        (folder / name).unlink()
+    elif name == "metrics.json":
+        (folder / name).write_text(better((folder / name).read_text()))
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(ConfigError, match=f"{name} changed after the evaluation") as caught:
+        load_result(folder)
+    assert "ovps eval" in caught.value.remedy
+    with pytest.raises(ConfigError, match="changed after"):
+        report(made[0], made[1], evaluation=folder)
+    evaluate(*made, merge=LOOSE, out=folder)  # the remedy
+    assert load_result(folder).system == result.system
+
+
+def test_scores_of_before_digests_are_still_read(made, result, tmp_path):
+    record = json.loads((made[0] / "eval" / "metrics.json").read_text())
+    del record["written"]
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    assert load_result(tmp_path) == result

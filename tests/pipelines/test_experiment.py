@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ovps import progress
+from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.results import FrameScore
@@ -44,7 +45,7 @@ from pipelines.experiment.runner import run_experiment
 from pipelines.experiment.schema import experiments, load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
 from pipelines.experiment.table import markdown
-from pipelines.experiment.trainings import plan
+from pipelines.experiment.trainings import located, plan
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
@@ -167,7 +168,7 @@ def test_the_same_again_does_nothing(made, spies):
 def test_a_part_does_nothing_and_shows_the_whole(made, spies):
     _, folder, _ = made
     lines = table(folder)
-    assert run(str(folder / "tiny.yaml"), systems="ovps", seeds="1").done == 6
+    assert run(str(folder / "tiny.yaml"), systems=("ovps",), seeds=(1,)).done == 6
     assert spies == {"train": [], "evaluate": []}
     assert table(folder) == lines
 
@@ -270,19 +271,69 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_scores(made, st
     assert scores(folder) == scores(tmp_path)
 
 
-def test_a_cache_that_was_made_anew_is_noticed(store, tmp_path):
+def test_a_store_with_other_frames_is_trained_on_and_what_was_trained_before_stays(store, tmp_path, spies, capsys):
     cache = shutil.copytree(store, tmp_path / "zarr")
-    path = write_experiment(tmp_path, cache, seeds=[0], systems=["ovps"])
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["minus_head", "ovps"])
     run(str(path))
+    (before,) = spies["train"]
+    kept = products(tmp_path / "runs")
     shutil.rmtree(cache)
     write_synthetic_store(cache, frames=3)
-    with pytest.raises(ConfigError, match="frames_sha256"):
+    for calls in spies.values():
+        calls.clear()
+    trainings = located(plan(load_experiment(str(path))))
+    expected = estimate([Job(t) for t in trainings], tmp_path / "runs", 1)
+    assert (expected.trainings, expected.evaluations) == (1, 2)
+
+    assert run(str(path)).done == 2
+    (after,) = spies["train"]
+    assert after.startswith(f"{before}-")
+    assert f"{before} learned from other frames" in capsys.readouterr().err
+    assert len(spies["evaluate"]) == 2
+    assert kept.items() <= products(tmp_path / "runs").items()
+    records = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert {Path(r["run"]).name for r in records} == {after}
+    assert json.loads((tmp_path / "runs" / after / "run.json").read_text())["frames"] == 3
+
+    for calls in spies.values():
+        calls.clear()
+    run(str(path))
+    assert spies == {"train": [], "evaluate": []}
+
+
+def test_scores_of_other_frames_are_not_taken_although_they_are_as_many(store, tmp_path):
+    cache = shutil.copytree(store, tmp_path / "zarr")
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["pfc"])
+    run(str(path))
+    (training,) = plan(load_experiment(str(path)))
+    assert one.found(training, training.evaluations[0]) is not None
+    for file in manifest_files(cache):
+        row = read_manifest(file)
+        frames = tuple(f.model_copy(update={"token": f"{f.token}-x"}) if f.subset == "val" else f for f in row.frames)
+        write_manifest(cache, row.model_copy(update={"frames": frames}))
+    assert one.found(training, training.evaluations[0]) is None
+
+
+def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["pfc"])
+    run(str(path))
+    (training,) = plan(load_experiment(str(path)))
+    info = json.loads((training.run / "run.json").read_text())
+    (training.run / "run.json").write_text(json.dumps(info | {"processes": 2}))
+    with pytest.raises(ConfigError, match=r"processes: 2 there, 1 now") as caught:
         run(str(path))
+    assert "--restart" not in str(caught.value)
+    assert "Delete the run's folder" in str(caught.value)
+    shutil.rmtree(training.run)
+    assert run(str(path)).done == 1
 
 
-def test_another_process_at_the_same_run_is_noticed(made, tmp_path):
+@pytest.mark.parametrize("undone", ["checkpoints/last.pt", "evaluations"])
+def test_another_process_at_the_same_run_is_noticed(made, tmp_path, undone):
     experiment, _, _ = made
-    training = plan(experiment)[0]
+    training = plan(experiment)[0].model_copy(update={"run": tmp_path / "run"})
+    shutil.copytree(plan(experiment)[0].run, training.run)
+    shutil.move(training.run / undone, tmp_path)
     with one.exclusive(training.run), pytest.raises(CheckpointError, match="another process"):
         one.do(Job(training), Stages(tmp_path / "s.json").stage)
 
@@ -659,7 +710,7 @@ def test_shipped_experiments_open_with_their_command_and_can_be_planned(name):
     experiment = load_experiment(name)
     text = (resources.files("ovps") / "configs" / "experiments" / f"{name}.yaml").read_text()
     assert text.startswith(f"# ovps experiment run {name} ")
-    assert (experiment.world is None) == (name == "nuscenes")
+    assert (experiment.world is None) == name.startswith("nuscenes")
     cells = [e for t in plan(experiment) for e in t.evaluations]
     assert len(cells) == len(experiment.systems) * len(experiment.splits) * len(experiment.seeds)
 
@@ -695,7 +746,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, change, message):
 
 
 def test_files_that_are_no_experiment(tmp_path):
-    with pytest.raises(ConfigError, match="ablation, driveworld, nuscenes, table1"):
+    with pytest.raises(ConfigError, match="ablation, driveworld, driveworld-kitti, nuscenes, nuscenes-mini, table1"):
         load_experiment("nothing")
     path = tmp_path / "bad.yaml"
     for text in ("- 1", "a: ["):
@@ -704,14 +755,12 @@ def test_files_that_are_no_experiment(tmp_path):
             load_experiment(str(path))
 
 
-def test_lists_on_the_command_line(tmp_path, store):
+def test_systems_that_are_asked_for(tmp_path, store):
     path = str(write_experiment(tmp_path, store))
-    with pytest.raises(ConfigError, match="seeds 'x' are not numbers"):
-        run(path, seeds="x")
     with pytest.raises(ConfigError, match="no system 'nothing'"):
-        run(path, systems="ovps,nothing")
+        run(path, systems=("ovps", "nothing"))
     with pytest.raises(ConfigError, match="at least one"):
-        run(path, systems=",")
+        run(path, systems=())
 
 
 def test_what_all_share_gives_way_to_what_makes_a_system(tmp_path, store):
@@ -728,3 +777,19 @@ def test_without_a_cache_the_remedy_is_named(tmp_path):
     experiment = load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr")))
     with pytest.raises(CacheError, match=r"no cache here.*ovps precompute"):
         run_experiment(experiment)
+
+
+def test_an_evaluation_that_was_edited_is_told_and_done_again(made, spies, capsys):
+    experiment, _, _ = made
+    training = plan(experiment)[0]
+    evaluation = training.evaluations[0]
+    file = training.folder(evaluation) / "metrics.json"
+    record = json.loads(file.read_text())
+    record["system"]["panoptic"]["groups"]["all"]["pq"] = 0.99
+    file.write_text(json.dumps(record))
+    one.do(Job(training), Stages(experiment.out / "s.json").stage)
+    assert spies == {"train": [], "evaluate": [training.folder(evaluation).name]}
+    assert f"metrics.json changed after the evaluation: these are not the scores that were measured (file {file})" in (
+        capsys.readouterr().err
+    )
+    assert one.found(training, evaluation) is not None

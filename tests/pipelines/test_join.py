@@ -65,7 +65,7 @@ def test_parts_are_the_whole(made, tmp_path):
     second, first = part(made, tmp_path / "b", (1,)), part(made, tmp_path / "a", (0,))
     assert len(records(first)["missing"]) == 3
     summary = join([second, first], tmp_path / "joined")
-    assert (summary.done, summary.missing, summary.same, summary.other) == (6, [], [], [])
+    assert (summary.done, summary.missing, summary.same, summary.other, summary.left_out) == (6, [], [], [], [])
     whole = rows(made / "out")
     assert by_cell(rows(tmp_path / "joined")) == by_cell(whole)
     assert [r["seed"] for r in rows(tmp_path / "joined") if r["kind"] == "reference"] == [0] * sum(
@@ -87,10 +87,12 @@ def test_a_join_can_be_a_part_and_its_own_place(made, tmp_path):
     assert [p["command"][-4:] for p in records(first)["parts"]] == ["(0,)", "(1,)"], "each once"
 
 
-def test_what_the_first_part_does_not_ask_for_is_left_out(made, tmp_path):
+def test_what_the_first_part_does_not_ask_for_is_left_out_and_named(made, tmp_path):
     first = part(made, tmp_path / "a", (0,), systems=["pfc"], seeds=[0])
     summary = join([first, made / "out"], tmp_path / "joined")
     assert (summary.done, summary.same) == (1, ["pfc, b12n4, seed 0"])
+    others = {(name, seed) for name in SYSTEMS for seed in SEEDS} - {("pfc", 0)}
+    assert set(summary.left_out) == {f"{name}, b12n4, seed {seed}" for name, seed in others}
     assert {(r["system"], r["seed"]) for r in rows(tmp_path / "joined") if r["kind"] == "system"} == {("pfc", 0)}
 
 

@@ -300,3 +300,16 @@ def test_a_rig_of_two_kinds_of_cameras(tmp_path):
     assert len(sizes) == 5
     assert set(sizes.values()) == {(128, 72)}
     assert store_info(tmp_path / "zarr").image_sizes == {"128x72": 5, "192x108": 1}
+
+
+def test_a_partition_whose_manifest_was_lost_is_told_and_made_anew(root, whole, tmp_path):
+    shutil.copytree(whole / "zarr", tmp_path / "zarr")
+    manifests = manifest_files(tmp_path / "zarr")
+    for manifest in manifests:
+        manifest.unlink()
+    problem, *others = verify_store(tmp_path / "zarr")
+    assert len(others) == len(manifests) - 1
+    assert "ovps precompute" in problem.remedy
+    assert precompute(one_scene(root, tmp_path / "zarr")).frames == 3
+    assert verify_store(tmp_path / "zarr") == []
+    assert same_frames(tmp_path / "zarr", whole / "zarr")

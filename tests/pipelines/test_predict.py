@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 import pipelines.predict
 from ovps.cache.reader import Store
 from ovps.cli import app
-from ovps.errors import StorageError, VocabularyError
+from ovps.errors import CheckpointError, ConfigError, StorageError, VocabularyError
 from ovps.inference.prediction import PointLabels
 from ovps.inference.submission import check_submission
 from ovps.taxonomy import load_taxonomy
@@ -218,6 +219,89 @@ def test_about_says_which_clip_and_names_no_place_on_this_machine(made, tmp_path
     assert (about["encoder"], about["weights_sha256"], about["weights_random"]) == ("synthetic", "0" * 64, True)
     assert about["run"] == "run"
     assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("setting", ["merge.score=nan", "classifier.classes=foo"])
+def test_a_value_of_the_command_line_is_not_blamed_on_the_run(made, tmp_path, setting):
+    run, cache = map(str, made)
+    arguments = ["predict", "--run", run, "--cache", cache, "--out", str(tmp_path / "out"), "--set", setting]
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, ConfigError)
+    assert error.path is None
+    assert error.remedy == f"Mend {setting}, or leave it out"
+
+
+def test_a_run_without_its_vocabulary_says_what_to_do(made, tmp_path):
+    run = shutil.copytree(made[0], tmp_path / "run")
+    (run / "vocabulary.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"vocabulary.*train again with --restart"):
+        predict(run, made[1], tmp_path / "out")
+
+
+def vocabulary_of(cache, names, path):
+    own = Store.open(cache).vocabulary
+    entries = tuple(Entry(n, "thing", (n,)) for n in names)
+    rows = own.embeddings[[own.names.index(n) for n in names]]
+    save_vocabulary(Vocabulary(entries, rows, np.arange(len(names)), own.encoder, own.weights_sha256), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        ({"vocabulary": ["car", "bus"]}, {"vocabulary": ["bus", "car"], "subset": "train"}, "other entries"),
+        ({"vocabulary": ["car", "bus"]}, {"vocabulary": ["bus", "car"]}, "other entries"),
+        ({"vocabulary": ["car"]}, {}, "format arrays there, submission now"),
+        ({}, {"vocabulary": ["car"]}, "format submission there, arrays now"),
+        ({}, {"subset": "train"}, "subset val there, train now"),
+        ({}, {"merge": LOOSE}, "other merge"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_holds_one_set_of_predictions(made, tmp_path, monkeypatch, first, second, named, finished):
+    """What the labels mean stands in about.json, once: others beside or over them would be taken for the same."""
+
+    def again(settings):
+        names = settings.get("vocabulary")
+        file = vocabulary_of(made[1], names, tmp_path / f"{'-'.join(names)}.safetensors") if names else None
+        return predict(*made, tmp_path / "out", **(settings | {"vocabulary": file}))
+
+    def stopped(*args):
+        yield next(iter(whole(*args)))
+        raise KeyboardInterrupt
+
+    whole = pipelines.predict.predictions
+    with monkeypatch.context() as patch:
+        if not finished:
+            patch.setattr(pipelines.predict, "predictions", stopped)
+        with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+            again(first)
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match=named) as caught:
+        again(second)
+    assert "delete the folder" in str(caught.value)
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+    again(first)  # the same goes on, or is written over
+    assert not (tmp_path / "out" / "unfinished.json").exists()
+    shutil.rmtree(tmp_path / "out")
+    assert again(second).frames == 2
+
+
+def test_an_about_json_of_something_else_stays(made, tmp_path):
+    (tmp_path / "about.json").write_text("mine")
+    with pytest.raises(ConfigError, match="not what `ovps predict` writes"):
+        predict(*made, tmp_path)
+    assert (tmp_path / "about.json").read_text() == "mine"
+
+
+def test_predictions_are_not_written_into_what_they_are_made_of(made, tmp_path, mini_nuscenes):
+    run, cache = made
+    for place in (mini_nuscenes, mini_nuscenes / "panoptic", cache, cache / "new", run, run / "checkpoints" / "x"):
+        with pytest.raises(ConfigError, match="among the files of the"):
+            predict(run, cache, place)
+    assert not (run / "checkpoints" / "x").exists()
+    assert not (cache / "new").exists()
+    assert predict(run, cache, run / "predictions").frames == 2
 
 
 def test_a_folder_that_cannot_be_written_is_named(made, tmp_path):

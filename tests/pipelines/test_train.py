@@ -76,6 +76,24 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(store, tmp_path, monkeypa
     assert same_bits(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(store, tmp_path, monkeypatch):
+    from pipelines import train as module
+
+    whole = module.train_steps
+
+    def beside_another(*args, **kwargs):
+        for report in whole(*args, **kwargs):
+            yield report
+            for more in ({}, {"restart": True}):
+                with pytest.raises(CheckpointError, match=r"another process.*Wait until it ends"):
+                    small_run(store, tmp_path / "run", "steps=3", **more)
+
+    monkeypatch.setattr(module, "train_steps", beside_another)
+    assert small_run(store, tmp_path / "run", "steps=3").step == 3
+    monkeypatch.undo()
+    assert small_run(store, tmp_path / "run", "steps=3").resumed_from == 3  # the lock ended with the training
+
+
 def test_workers_do_not_change_the_weights(store, tmp_path):
     small_run(store, tmp_path / "none", "steps=3")
     small_run(store, tmp_path / "one", "steps=3", "data.workers=1")
@@ -227,7 +245,7 @@ def test_resuming_with_other_settings_names_them(store, tmp_path):
         with pytest.raises(ConfigError, match=named):
             small_run(store, tmp_path, "steps=3", setting)
     other = write_synthetic_store(tmp_path / "other", frames=3)
-    with pytest.raises(ConfigError, match="frames_sha256"):
+    with pytest.raises(ConfigError, match=r"frames to train on: \d+ there, \d+ (others )?in the store now"):
         small_run(other, tmp_path, "steps=3")
     assert small_run(store, tmp_path, "steps=3", "log_interval=2", "merge.score=0.2").step == 3
     assert load_run(tmp_path).config.merge.score == 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+
+from ovps.errors import OvpsError
 
 RESULTS = "results.jsonl"
 LOG = "log.txt"
@@ -51,10 +54,11 @@ class Recorder:
         out: folder of the file.
         stage: letter of the stage.
         terminal: file descriptor to tell each line to as well.
+        work: scratch, which another version of ovps may have left; None: nothing is said of it.
     """
 
-    def __init__(self, out: Path, stage: str, terminal: int | None = None) -> None:
-        self._path, self._stage, self._terminal = out / RESULTS, stage, terminal
+    def __init__(self, out: Path, stage: str, terminal: int | None = None, work: Path | None = None) -> None:
+        self._path, self._stage, self._terminal, self._work = out / RESULTS, stage, terminal, work
         self._begin = time.monotonic()
 
     def add(
@@ -93,7 +97,16 @@ class Recorder:
             yield
         except Exception as error:
             traceback.print_exc()
-            self.add(name, ok=False, note=f"{type(error).__name__}: {str(error).strip()[:300]}")
+            self.failed(name, error)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """Write a line about an error: of ours all of it, for it ends with the remedy."""
+        text = str(error).strip()
+        if not isinstance(error, OvpsError):
+            text = text[:300]
+        elif self._work and error.path and Path(error.path).is_relative_to(self._work):
+            text += f". If another version of ovps left it there: rm -r {shlex.quote(str(self._work))}"
+        self.add(name, ok=False, note=f"{type(error).__name__}: {text}")
 
 
 def append(path: Path, line: Line) -> None:

@@ -85,13 +85,12 @@ def _in_process(setting: Setting, name: str, module: str) -> None:
     print(f"== stage {name}", flush=True)
     importlib.invalidate_caches()
     os.chdir(setting.work)
+    recorder = Recorder(setting.out, name, terminal, setting.work)
     try:
-        importlib.import_module(module).run(setting, Recorder(setting.out, name, terminal))
+        importlib.import_module(module).run(setting, recorder)
     except BaseException as error:
         traceback.print_exc()
-        Recorder(setting.out, name, terminal).add(
-            "error", ok=False, note=f"{type(error).__name__}: {str(error).strip()[:300]}"
-        )
+        recorder.failed("error", error)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)

@@ -87,7 +87,7 @@ def run(setting: Setting, recorder: Recorder) -> None:
             run_all(jobs, side_by_side, setting.out / "logs", stages)
             return
         except OvpsError as error:
-            recorder.add("a training", ok=False, note=str(error)[:300])
+            recorder.failed("a training", error)
             undone = [job for job in jobs if not done(job)]
             # what waited goes on, and what was begun, the failed one among it, comes after
             jobs = sorted(undone, key=lambda job: job.training.run.is_dir())

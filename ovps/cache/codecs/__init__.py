@@ -1,4 +1,4 @@
-"""How voxel features are stored: one object each, found by name."""
+"""Codecs, the ways to store voxel features: one object each, found by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a codec is: how the CLIP features of voxels become arrays of a store, and come back.
+"""The contract of a codec: how the CLIP features of voxels become arrays of a store, and come back.
 
 The built-in ones are `cells` and `dense`; another package adds one by an entry point in the group `ovps.codecs` that
 leads to an object like these.
@@ -37,7 +37,7 @@ class VoxelFeatures:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Whether each voxel has a feature, (V,) bool."""
+        """Tell of each voxel whether it has a feature, (V,) bool."""
         return np.diff(self.weights.indptr) > 0
 
     def dense(self) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ class Codec(Protocol):
 
 
 class CodecError(NamedTuple):
-    """|stored - computed| over the float32 voxel features of a frame."""
+    """Absolute error, |stored - computed|, over the float32 voxel features of a frame."""
 
     largest: float
     mean: float

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ovps import plugins
+from ovps.extras import installed
 from ovps.model.sparse.protocol import SparseBackend
+from ovps.progress import say
 
 GROUP = "ovps.sparse_backends"
 BUILT_IN = {
@@ -13,7 +17,7 @@ BUILT_IN = {
 
 
 def get(name: str) -> SparseBackend:
-    """A backend by name.
+    """Load a backend by name.
 
     Raises:
         ConfigError: none of that name; the remedy lists those there are.
@@ -25,3 +29,22 @@ def get(name: str) -> SparseBackend:
 def names() -> tuple[str, ...]:
     """List the names of all backends: the built-in ones, and those of other installed packages."""
     return plugins.names(GROUP, BUILT_IN)
+
+
+def default() -> str:
+    """Name the backend of trainings that ask for none: `minkowski` where MinkowskiEngine is installed, else `torch`."""
+    return "minkowski" if installed("MinkowskiEngine") else "torch"
+
+
+def for_weights_of(trained: str) -> str:
+    """Name the backend to use weights with: that which trained them, or the default where that is not installed."""
+    there = trained in names() and (trained != "minkowski" or default() == trained)
+    if not there:
+        tell(trained, default())
+    return trained if there else default()
+
+
+@cache  # once in a process
+def tell(missing: str, used: str) -> None:
+    """Say on stderr that another backend stands in for one that is not installed."""
+    say(f"sparse backend {missing} is not installed: {used} is used, with the same results to rounding")

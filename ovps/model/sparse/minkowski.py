@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import MinkowskiEngine as ME
 from torch import Tensor, nn
+
+from ovps.extras import extra
+
+with extra("minkowski", "Run: make setup, which builds it, or do without: --set model.encoder.backend=torch"):
+    import MinkowskiEngine as ME
 
 
 class Minkowski:
-    """float32 or float64 only. Unique coordinates keep their order (a test says so)."""
+    """MinkowskiEngine, float32 or float64 only. Unique coordinates keep their order (a test says so)."""
 
     name = "minkowski"
 

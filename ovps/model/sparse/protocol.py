@@ -1,4 +1,4 @@
-"""What the LiDAR encoder needs of an engine for sparse convolutions.
+"""The contract of a backend: what the LiDAR encoder needs of an engine for sparse convolutions.
 
 A backend's own tensor is opaque to the encoder: voxels with features, at some level of resolution. Weights are stored
 alike by every backend, so that a run can be trained on one and used on another: a module that convolves has one

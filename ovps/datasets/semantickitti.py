@@ -1,0 +1,331 @@
+"""SemanticKITTI, and whatever else is laid out as KITTI's odometry benchmark.
+
+    ROOT/sequences/NN/velodyne/NNNNNN.bin    rows of 4 float32: x, y, z in metres, intensity 0..1
+                      image_2/NNNNNN.png     left colour camera, P2; image_3: right, P3
+                      labels/NNNNNN.label    uint32 a point: class in the lower 16 bits, instance in the upper
+                      calib.txt              P0..P3 and Tr
+                      poses.txt, times.txt   one line a scan; both may be missing
+    ROOT/splits.json                         {"train": ["00", ...], ...}; without it the official sequences
+
+Sweeps are compensated for the car's motion, to the time at which the cameras fire: one rigid transform a sequence.
+LiDAR frame: x forward, y left, z up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovps.datasets.kitti_calibration import Calibration, read_calibration, read_lines, read_poses
+from ovps.datasets.reading import SKIP, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
+from ovps.errors import DatasetError, FrameError
+from ovps.frame import Camera, Frame, PointCloud
+from ovps.geometry.visibility import Occlusion
+from ovps.taxonomy import Taxonomy, load_taxonomy
+
+OFFICIAL = {
+    "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
+    "val": ("08",),
+    "test": tuple(str(number) for number in range(11, 22)),
+}
+CAMERAS = {"image_2": 2, "image_3": 3}
+SPLITS = "splits.json"
+_VERSION = "v1.0"
+_COLUMNS = 4
+_PERIOD_US = 100_000  # ten sweeps a second
+_IMAGES = (".png", ".jpg", ".jpeg")
+_AGAIN = {
+    "velodyne": "Take the file again from data_odometry_velodyne.zip (a drive world is built again)" + SKIP,
+    "image": "Take the file again from data_odometry_color.zip (a drive world is built again)" + SKIP,
+    "labels": "Take the file again from data_odometry_labels.zip (a drive world is built again)" + SKIP,
+}
+_ROWS = "A row is x, y, z in metres and an intensity of 0 to 1, each a float32"
+
+
+class SemanticKitti:
+    """SemanticKITTI as `ovps.datasets.protocol.Dataset`.
+
+    Attributes:
+        default_cameras: what `--cameras` is where nobody says: the left colour camera.
+    """
+
+    name = "semantickitti"
+    # 64 beams, 0.3 to 0.5 degrees apart, a pulse each 0.1 to 0.2 degrees, in the drive world each 0.35
+    occlusion = Occlusion(vertical_deg=0.6, horizontal_deg=0.4)
+    default_version = _VERSION
+    default_cameras = ("image_2",)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        return load_taxonomy(self.name)
+
+    def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
+        """The scans of some splits, sequence after sequence, each in order of its numbers.
+
+        Sequences of a split that the folder does not hold are left out. A frame has the cameras whose folders there
+        are. A folder `labels` says that every scan of its sequence has labels.
+
+        Args:
+            root: holds `sequences/`.
+            version: there is but v1.0.
+            subsets: `train`, `val`, `test`, or those of splits.json; a sequence in two of them belongs to the first.
+
+        Raises:
+            DatasetError: no such folder, version or split, none of its sequences, or a calibration that cannot be used.
+        """
+        root = Path(root)
+        if version != _VERSION:
+            raise DatasetError(
+                f"SemanticKITTI has no version {version!r}",
+                path=root,
+                remedy=f"Leave out --version, or give {_VERSION}",
+            )
+        folder = _sequences_folder(root)
+        splits = _splits(root)
+        subset_of: dict[str, str] = {}
+        for subset in subsets:
+            if subset not in splits:
+                raise DatasetError(
+                    f"no split {subset!r}", path=root, remedy=f"Give --split some of: {', '.join(splits)}"
+                )
+            for name in splits[subset]:
+                subset_of.setdefault(name, subset)
+        found = [name for name in sorted(subset_of) if (folder / name).is_dir()]
+        if not found:
+            there = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in subset_of)
+            raise DatasetError(
+                f"none of the sequences of {', '.join(subsets)} is there: {', '.join(sorted(subset_of))}",
+                path=folder,
+                remedy=f"Download them, or give --split of those there are ({', '.join(there) or 'none'}), or name them"
+                f' in {root / SPLITS}, for example {{"val": ["00"]}}',
+            )
+        return [frame for name in found for frame in _frames(folder / name, subset_of[name])]
+
+    def points(self, frame: Frame) -> PointCloud:
+        """The sweep of a frame.
+
+        Raises:
+            FrameError: missing, cut off or empty file, NaN or infinity in it, or rows that are not those of KITTI.
+        """
+        rows = read_float32_rows(frame.points_path, _COLUMNS, frame.token, _AGAIN["velodyne"])
+        intensity = rows[:, 3]
+        if not ((intensity >= 0) & (intensity <= 1)).all():
+            fault = f"intensities are {intensity.min():g} to {intensity.max():g}, expected 0 to 1"
+            if is_nuscenes_sweep(rows.reshape(-1)):
+                fault = "the point file looks like 5 columns of float32, a nuScenes sweep, expected 4"
+            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
+        return PointCloud(np.ascontiguousarray(rows[:, :3]), np.ascontiguousarray(intensity))
+
+    def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
+        """Raw labels (N,) uint32, one per point; None where the sequence has none.
+
+        Raises:
+            FrameError: a missing or damaged file, another number of labels than points, a class that there is not.
+        """
+        if frame.labels_path is None:
+            return None
+        labels = read_uint32(frame.labels_path, frame.token, _AGAIN["labels"])
+        points = len(read_float32_rows(frame.points_path, _COLUMNS, frame.token, _AGAIN["velodyne"]))
+        if len(labels) != points:
+            raise FrameError(
+                f"{len(labels)} labels for {points} points of {frame.points_path}",
+                path=frame.labels_path,
+                frame=frame.token,
+                remedy=f"One of the two is cut off or of another download. Points: {_AGAIN['velodyne']}."
+                f" Labels: {_AGAIN['labels']}",
+            )
+        classes = np.unique(self.taxonomy.raw_class(labels))
+        unknown = sorted(set(classes.tolist()) - set(self.taxonomy.raw_to_id))
+        if unknown:
+            raise FrameError(
+                f"labels of the classes {', '.join(map(str, unknown[:8]))}, which SemanticKITTI does not have",
+                path=frame.labels_path,
+                frame=frame.token,
+                remedy="Labels are raw ones, class in the lower 16 bits: 10 is a car, 40 road, 0 unlabelled; those that"
+                f" were brought to 0..19 are taken back with learning_map_inv. {_AGAIN['labels']}",
+            )
+        return labels
+
+    def image(self, camera: Camera) -> NDArray[np.uint8]:
+        """The image as RGB (height, width, 3) uint8.
+
+        Raises:
+            FrameError: missing or cut off, of another size than the first of its sequence, or with pixels that have no
+                one reading as 8-bit RGB.
+        """
+        return read_rgb(camera, _AGAIN["image"])
+
+
+DATASET = SemanticKitti()
+
+
+@dataclass(frozen=True, eq=False)
+class _Rig:
+    """A camera of a sequence: folder, ending and size of its images, calibration."""
+
+    folder: Path
+    suffix: str
+    width: int
+    height: int
+    intrinsics: NDArray[np.float64]
+    camera_from_lidar: NDArray[np.float64]
+
+    def camera(self, stem: str, timestamp_us: int) -> Camera:
+        return Camera(
+            channel=self.folder.name,
+            image_path=str(self.folder / f"{stem}{self.suffix}"),
+            width=self.width,
+            height=self.height,
+            intrinsics=self.intrinsics,
+            camera_from_lidar=self.camera_from_lidar,
+            timestamp_us=timestamp_us,
+        )
+
+
+def _sequences_folder(root: Path) -> Path:
+    folder = root / "sequences"
+    if folder.is_dir():
+        return folder
+    inside = root / "dataset" / "sequences"
+    if inside.is_dir():
+        raise DatasetError("no folder sequences here", path=root, remedy=f"Pass --dataroot '{inside.parent}'")
+    if root.name == "sequences" and root.is_dir():
+        raise DatasetError("no folder sequences here", path=root, remedy=f"Pass --dataroot '{root.parent}'")
+    raise DatasetError(
+        "no folder sequences here",
+        path=folder,
+        remedy="Pass --dataroot, or set OVPS_SEMANTICKITTI, to the folder that holds sequences/00/velodyne and so on",
+    )
+
+
+def _splits(root: Path) -> dict[str, tuple[str, ...]]:
+    """Sequences by split: those of splits.json where there is one, else the official ones."""
+    path = root / SPLITS
+    if not path.exists():
+        return OFFICIAL
+    remedy = 'Write for example {"train": ["00", "01"], "val": ["08"]}, or remove it for the official splits'
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot be read: {error}", path=path, remedy=remedy) from error
+    names = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(split, list) and all(_is_folder_name(name) for name in split) for split in names):
+        raise DatasetError("not lists of sequences by split", path=path, remedy=remedy)
+    return {name: tuple(split) for name, split in found.items()}
+
+
+def _is_folder_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
+
+
+def _frames(sequence: Path, subset: str) -> Iterator[Frame]:
+    """The scans of a sequence, in order."""
+    scans = _scans(sequence / "velodyne")
+    calibration = read_calibration(sequence / "calib.txt")
+    rigs = [rig for name, number in CAMERAS.items() if (rig := _rig(sequence, name, number, calibration))]
+    last = int(scans[-1].stem)
+    times, poses = _times(sequence / "times.txt", last), _poses(sequence / "poses.txt", last, calibration)
+    labels = sequence / "labels"
+    for scan in scans:
+        number = int(scan.stem)
+        yield Frame(
+            dataset=DATASET.name,
+            version=_VERSION,
+            subset=subset,
+            scene=sequence.name,
+            token=f"{sequence.name}_{scan.stem}",
+            index=number,
+            timestamp_us=times[number],
+            points_path=str(scan),
+            labels_path=str(labels / f"{scan.stem}.label") if labels.is_dir() else None,
+            cameras=tuple(rig.camera(scan.stem, times[number]) for rig in rigs),
+            global_from_lidar=poses[number],
+        )
+
+
+def _scans(folder: Path) -> list[Path]:
+    """Point files, in order of their numbers; files that begin with a dot are none."""
+    if not folder.is_dir():
+        raise DatasetError("the sequence has no folder velodyne", path=folder, remedy=_AGAIN["velodyne"])
+    scans = [path.absolute() for path in folder.glob("*.bin") if not path.name.startswith(".")]
+    if not scans:
+        raise DatasetError("no scans (*.bin)", path=folder, remedy=_AGAIN["velodyne"])
+    astray = sorted(path.name for path in scans if not (path.stem.isascii() and path.stem.isdigit()))
+    if astray:
+        raise DatasetError(
+            f"{astray[0]} is not the number of a scan", path=folder, remedy="Name scans 000000.bin and so on, in order"
+        )
+    scans.sort(key=lambda path: (int(path.stem), path.name))
+    for one, other in pairwise(scans):
+        if int(one.stem) == int(other.stem):
+            raise DatasetError(
+                f"{one.name} and {other.name} are one number", path=folder, remedy="Give every scan a number of its own"
+            )
+    return scans
+
+
+def _rig(sequence: Path, name: str, number: int, calibration: Calibration) -> _Rig | None:
+    """A camera of a sequence, None if there are no images of it; the first image says how large they are."""
+    folder = (sequence / name).absolute()
+    images = sorted(path for path in folder.glob("*") if path.suffix in _IMAGES and not path.name.startswith("."))
+    if not images:
+        return None
+    if number not in calibration.cameras:
+        raise DatasetError(
+            f"there are images in {name}, but the calibration has no P{number}",
+            path=sequence / "calib.txt",
+            remedy=f"Take calib.txt again from data_odometry_calib.zip, or remove {folder}",
+        )
+    width, height = _size_of_first(images)
+    camera = calibration.cameras[number]
+    return _Rig(folder, images[0].suffix, width, height, camera.intrinsics, camera.camera_from_lidar)
+
+
+def _size_of_first(images: list[Path]) -> tuple[int, int]:
+    """Width and height of the first image that is one: what is wrong with another is told when its frame is read."""
+    for path in images:
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+    raise DatasetError("no file here is an image", path=images[0].parent, remedy=_AGAIN["image"])
+
+
+def _times(path: Path, last: int) -> dict[int, int]:
+    """Microseconds by scan; ten scans a second where times.txt is missing or ends before the last scan."""
+    again = "Take times.txt again from data_odometry_calib.zip, or remove it"
+    lines = read_lines(path, again) if path.exists() else []
+    try:
+        times = [round(float(line) * 1e6) for line in lines]
+    except (ValueError, OverflowError) as error:
+        raise DatasetError("a line is no number of seconds", path=path, remedy=again) from error
+    if len(times) <= last:
+        return {number: number * _PERIOD_US for number in range(last + 1)}
+    return dict(enumerate(times))
+
+
+def _poses(path: Path, last: int, calibration: Calibration) -> dict[int, NDArray[np.float64]]:
+    """Poses of the LiDAR by scan, in the frame of the first; all alike where poses.txt is missing or ends early."""
+    poses = read_poses(path) if path.exists() else []
+    if len(poses) <= last:
+        return dict.fromkeys(range(last + 1), np.eye(4))
+    lidar_from_camera0 = np.linalg.inv(calibration.camera0_from_lidar)
+    return {
+        number: _rounded(lidar_from_camera0 @ pose @ calibration.camera0_from_lidar)
+        for number, pose in enumerate(poses[: last + 1])
+    }
+
+
+def _rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The last row exactly, whatever inversion left of it."""
+    matrix[3] = (0, 0, 0, 1)
+    return matrix

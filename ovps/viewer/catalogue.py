@@ -1,0 +1,149 @@
+"""The frames of a store to look at: read, answered by the run and kept for a while, for any number of visitors."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.cache.frame_data import FrameRef
+from ovps.cache.layout import INFO
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, ConfigError, OvpsError
+from ovps.frame import Camera
+from ovps.geometry.visibility import Occlusion
+from ovps.inference.session import Session
+from ovps.viewer.answers import answer_of
+from ovps.viewer.pictures import Seen, look
+from ovps.viewer.view import View, available
+from ovps.vocabulary import Vocabulary
+
+KEPT = 6  # frames: to and fro, and what was read ahead
+
+T = TypeVar("T")
+ReadImages = Callable[[FrameRef], list[tuple[Camera, NDArray[np.uint8]]]]
+
+
+@dataclass(eq=False)
+class Catalogue:
+    """A store, perhaps with a run.
+
+    Attributes:
+        store: which has frames.
+        frames: of it, to look at.
+        vocabulary: names to choose from.
+        session: the run; None without one.
+        novel: ids of the classes that were not labelled in training.
+        read_images: the images of a frame with their cameras, none where there are none.
+    """
+
+    store: Store
+    frames: tuple[FrameRef, ...]
+    vocabulary: Vocabulary
+    session: Session | None
+    novel: frozenset[int]
+    read_images: ReadImages
+    _views: OrderedDict[str, View] = field(default_factory=OrderedDict)
+    _pictures: OrderedDict[str, list[Seen]] = field(default_factory=OrderedDict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def scenes(self) -> dict[str, list[FrameRef]]:
+        """Frames by scene, in order of time."""
+        found: dict[str, list[FrameRef]] = {}
+        for ref in self.frames:
+            found.setdefault(ref.scene, []).append(ref)
+        return found
+
+    @property
+    def colourings(self) -> list[str]:
+        """Titles of the colourings that there are."""
+        labelled = any(ref.labelled for ref in self.frames)
+        return available(labelled, self.session is not None, bool(self.novel))
+
+    def view(self, ref: FrameRef) -> View:
+        """One frame as it is shown; one at a time, so that a network is not run twice on a frame.
+
+        Raises:
+            CacheError: the store does not hold it any more, or is damaged.
+        """
+        with self._lock:
+            return _kept(self._views, ref.token, lambda: self._view(ref))
+
+    def pictures(self, ref: FrameRef) -> list[Seen]:
+        """The images of a frame with the points that they see.
+
+        Raises:
+            CacheError, DatasetError: they cannot be read.
+        """
+        xyz = self.view(ref).frame.xyz
+        with self._lock:
+            return _kept(self._pictures, ref.token, lambda: self._look(ref, xyz))
+
+    def has(self, ref: FrameRef) -> bool:
+        """Whether a frame is there without waiting."""
+        return ref.token in self._views
+
+    def _view(self, ref: FrameRef) -> View:
+        session = self.session
+        try:
+            frame = self.store.read(ref)
+        except (OvpsError, OSError) as error:
+            if isinstance(error, OvpsError) and (self.store.path / INFO).is_file():
+                raise
+            raise CacheError(
+                "the store has gone, or cannot be read any more",
+                path=self.store.path,
+                frame=ref.token,
+                remedy="Put it back and choose the frame again, or start anew with another store",
+            ) from error
+        answer = answer_of(session, frame) if session else None
+        return View(frame, self.store.taxonomy, self.vocabulary, self.novel, answer)
+
+    def _look(self, ref: FrameRef, xyz: NDArray[np.float32]) -> list[Seen]:
+        settings = self.store.provenance.occlusion
+        occlusion = Occlusion.model_validate(settings) if settings else None
+        return [look(xyz, camera, image, occlusion) for camera, image in self.read_images(ref)]
+
+
+def _kept(cache: OrderedDict[str, T], token: str, make: Callable[[], T]) -> T:
+    if token not in cache:
+        cache[token] = make()
+    cache.move_to_end(token)
+    while len(cache) > KEPT:
+        cache.popitem(last=False)
+    return cache[token]
+
+
+def chosen_frames(store: Store, subset: str | None, wanted: tuple[str, ...] = ()) -> tuple[FrameRef, ...]:
+    """The frames of a store that were asked for, in its order.
+
+    Args:
+        subset: the data set's own split; None: all.
+        wanted: tokens, or positions from 0 among those; none: all.
+
+    Raises:
+        ConfigError: there are none, or no such frame.
+    """
+    frames = tuple(ref for ref in store.frames if subset in (None, ref.subset))
+    if not frames:
+        present = ", ".join(sorted({ref.subset for ref in store.frames}))
+        raise ConfigError(
+            f"the store has no frames of {subset}" if subset and present else "the store holds no frame yet",
+            path=store.path,
+            remedy=f"Name one of: {present}" if present else "Run `ovps precompute` first",
+        )
+    by_name = {str(position): ref for position, ref in enumerate(frames)} | {ref.token: ref for ref in frames}
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        raise ConfigError(
+            f"no frame {', '.join(unknown)}",
+            path=store.path,
+            remedy=f"Give tokens, or positions from 0 to {len(frames) - 1}; the first token is {frames[0].token}",
+        )
+    return tuple(by_name[name] for name in wanted) if wanted else frames

@@ -1,0 +1,66 @@
+"""Points with classes, instances and colours as files for other programs.
+
+ovps export --cache ./zarr --run runs/driveworld --frames 0,4 --ply --out exported
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps.errors import ConfigError
+from ovps.files import write_whole
+from ovps.progress import progress
+from ovps.viewer.export import WRITERS, columns
+from pipelines.look import open_catalogue
+from pipelines.options import ExportOptions
+
+NAMES = "names.json"
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was written: OUT/TOKEN.KIND of every frame, and OUT/names.json: what the numbers of classes mean."""
+
+    out: Path
+    frames: int
+    points: int
+    kinds: list[str]
+    bytes: int
+    seconds: float
+
+
+def export(options: ExportOptions) -> ExportSummary:
+    """Write frames.
+
+    Raises:
+        ConfigError: no kind of file was named, or no such frames.
+        CacheError, CheckpointError, VocabularyError: see `pipelines.look.open_catalogue`.
+        SetupError: the package that writes them is not installed.
+        StorageError: the disk refuses.
+    """
+    kinds = [kind for kind in WRITERS if getattr(options, kind)]
+    if not kinds:
+        raise ConfigError("no kind of file", remedy="Give --ply, --las or --npz, or several")
+    begin = time.perf_counter()
+    catalogue = open_catalogue(options)
+    points = size = 0
+    with progress("export", "frames", len(catalogue.frames)) as counter:
+        for ref in catalogue.frames:
+            view = catalogue.view(ref)
+            found = columns(view, options.to_global)
+            for kind in kinds:
+                content = WRITERS[kind](found)
+                write_whole(options.out / f"{ref.token}.{kind}", content)
+                size += len(content)
+            points += len(view.frame.xyz)
+            counter.advance()
+    names = {
+        "classes": {str(c.id): c.name for c in catalogue.store.taxonomy.classes},
+        "entries": list(catalogue.vocabulary.names) if catalogue.session else [],
+        "frame": "global" if options.to_global else "LiDAR",
+    }
+    write_whole(options.out / NAMES, (json.dumps(names, indent=2) + "\n").encode())
+    return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin)

@@ -1,0 +1,169 @@
+"""What `ovps view`, `query` and `export` share: frames of a store, a run, images, and the store's CLIP for words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovps import datasets
+from ovps.cache.cameras import resized
+from ovps.cache.frame_data import FrameRef
+from ovps.cache.reader import Store
+from ovps.clip.protocol import Encoder
+from ovps.clip.text import build_vocabulary, prompt_warnings
+from ovps.entries import Entry
+from ovps.errors import ConfigError, DatasetError, VocabularyError
+from ovps.frame import Camera
+from ovps.inference.session import Session, inference_settings, open_session
+from ovps.taxonomy import Split
+from ovps.viewer.catalogue import Catalogue, ReadImages, chosen_frames
+from ovps.vocabulary import Vocabulary, load_vocabulary
+from pipelines.options import LookOptions
+from pipelines.vocabulary import encoder_of
+
+WIDEST = 800  # pixels of an image of the data set, as it is shown
+
+
+@dataclass(frozen=True, eq=False)
+class StoreText:
+    """`ovps.viewer.words.TextTower` of an encoder: names through its prompt templates, as vocabularies are made."""
+
+    encoder: Encoder
+
+    @cached_property
+    def temperature(self) -> float:
+        return self.encoder.temperature
+
+    def embed(self, names: Sequence[str]) -> NDArray[np.float32]:
+        return build_vocabulary(self.encoder, [_entry(name) for name in names]).embeddings
+
+    def warnings(self, name: str) -> list[str]:
+        return prompt_warnings(self.encoder, [_entry(name)])
+
+
+def _entry(name: str) -> Entry:
+    return Entry(name, "thing", (name,))
+
+
+def text_of(cache: Path, weights: str | None) -> StoreText:
+    """Load the text tower of the CLIP that a store was made with.
+
+    Raises:
+        ConfigError, WeightsError: it is not here.
+    """
+    return StoreText(encoder_of(cache, weights))
+
+
+def open_catalogue(options: LookOptions, dataset_root: Path | None = None, run: Path | None = None) -> Catalogue:
+    """A store with the frames that were asked for, and the run.
+
+    Args:
+        options: as they were asked for.
+        dataset_root: for images; None: the store's thumbnails.
+        run: instead of the options' own.
+
+    Raises:
+        ConfigError: no such frames, or settings that are not of inference.
+        CacheError: no store, or one of another CLIP than the run's.
+        CheckpointError: no run, or a damaged one.
+        VocabularyError: of another CLIP, or no vocabulary.
+        DatasetError: no such data root.
+    """
+    store = Store.open(options.cache)
+    frames = chosen_frames(store, options.subset, options.frames)
+    session = open_run(options, run or options.run)
+    if session is None and options.settings:
+        raise ConfigError("settings of inference without a run", remedy="Give --run, or leave out --set")
+    return Catalogue(
+        store=store,
+        frames=frames,
+        vocabulary=session.vocabulary if session else _vocabulary(store, options.vocabulary),
+        session=session,
+        novel=novel_of(session.split, session) if session else frozenset(),
+        read_images=image_reader(store, dataset_root),
+    )
+
+
+def open_run(options: LookOptions, run: Path | None) -> Session | None:
+    """The run of the options, ready to answer; None where there is none."""
+    if run is None:
+        return None
+    merge, classifier = inference_settings(run, options.settings)
+    return open_session(
+        run,
+        options.cache,
+        vocabulary=options.vocabulary,
+        merge=merge,
+        classifier=classifier,
+        device=options.device,
+        backend=options.backend,
+    )
+
+
+def novel_of(split: Split, session: Session) -> frozenset[int]:
+    """Ids of the classes that a run was not trained on."""
+    return frozenset(split.novel_ids(session.run.taxonomy))
+
+
+def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:
+    """What reads the images of a frame: of the data set where its root is given, else the store's thumbnails.
+
+    Raises:
+        DatasetError: no such folder.
+        ConfigError: the data set is of a package that is not installed.
+    """
+    if dataset_root is None:
+        return store.pictures
+    root = dataset_root.expanduser().resolve()
+    if not root.is_dir():
+        raise DatasetError("no such data root", path=dataset_root, remedy="Give the folder that precompute read from")
+    data = datasets.get(store.provenance.dataset)
+
+    def read(ref: FrameRef) -> list[tuple[Camera, NDArray[np.uint8]]]:
+        cameras = store.cameras(ref, root)
+        return [_small(camera, data.image(inside(root, camera))) for camera in cameras]
+
+    return read
+
+
+def inside(root: Path, camera: Camera) -> Camera:
+    """The camera, whose image lies below a root, wherever a store says that it is.
+
+    Raises:
+        DatasetError: it lies elsewhere.
+    """
+    if not Path(camera.image_path).resolve().is_relative_to(root):
+        raise DatasetError(
+            "the store names an image outside the data root",
+            path=camera.image_path,
+            remedy="Precompute the store again",
+        )
+    return camera
+
+
+def _small(camera: Camera, image: NDArray[np.uint8]) -> tuple[Camera, NDArray[np.uint8]]:
+    height, width = image.shape[:2]
+    if width > WIDEST:
+        size = (WIDEST, round(height * WIDEST / width))
+        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    return resized(camera, image.shape[1], image.shape[0]), image
+
+
+def _vocabulary(store: Store, path: Path | None) -> Vocabulary:
+    if path is None:
+        return store.vocabulary
+    vocabulary, known = load_vocabulary(path), store.provenance
+    if (vocabulary.encoder, vocabulary.weights_sha256) != (known.encoder, known.weights_sha256):
+        raise VocabularyError(
+            f"a vocabulary of {vocabulary.encoder} {vocabulary.weights_sha256[:12]}…,"
+            f" the store is of {known.encoder} {known.weights_sha256[:12]}…",
+            path=path,
+            remedy="Build one for this store: ovps vocab build --cache STORE",
+        )
+    return vocabulary

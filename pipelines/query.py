@@ -1,0 +1,336 @@
+"""Search a whole store: words, an example in it or a picture, to a contact sheet and a list.
+
+ovps query --cache ./zarr "fire hydrant" --top 50
+ovps query --cache ./zarr --like a6b3b69233f295338ffe2eed66955c61:12
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ovps.cache.files import hash_file
+from ovps.cache.frame_data import FrameRef
+from ovps.cache.manifest import manifest_files
+from ovps.clip.pictures import embed_pictures
+from ovps.errors import ConfigError, StorageError, VocabularyError
+from ovps.files import write_whole
+from ovps.progress import progress
+from ovps.viewer.catalogue import Catalogue
+from ovps.viewer.contact_sheet import FrameHit, Hit, Sheet, distance_of, pictures_of, render_sheet
+from ovps.viewer.index import (
+    FrameObjects,
+    ObjectIndex,
+    best_frames,
+    collect,
+    load_index,
+    save_index,
+    search,
+)
+from ovps.viewer.labelling import Labelling
+from ovps.viewer.pooling import label_free, pooled_clip
+from ovps.viewer.view import Question, View
+from ovps.viewer.words import Words
+from ovps.vocabulary import digest
+from pipelines.look import open_catalogue, text_of
+from pipelines.options import QueryOptions
+from pipelines.vocabulary import encoder_of
+
+Of = Literal["objects", "segments", "clusters"]
+_RELEVANT = 0.5
+_WORDS = (
+    "The score is how much nearer an object's CLIP feature is to the query than to the nearest of the negatives, 0..1;"
+    " 0.5 is as near."
+)
+_EXAMPLE = "The score is the cosine between the CLIP feature of an object and that of the example."
+
+
+@dataclass(frozen=True)
+class QuerySummary:
+    """What was found.
+
+    Attributes:
+        query: the words, or the example.
+        of: what was ranked.
+        objects, frames: how many were searched; what no camera saw, or has too few points, is not among them.
+        index_seconds: to make the index, or to open it.
+        search_seconds: to compare.
+        best: the first of the list, for people.
+        html, table: what was written: the contact sheet, and the list.
+        warnings: nothing relevant, words that CLIP does not see.
+    """
+
+    query: str
+    of: str
+    objects: int
+    frames: int
+    index_seconds: float
+    search_seconds: float
+    best: list[str]
+    html: Path
+    table: Path | None
+    warnings: list[str]
+
+
+def query(options: QueryOptions) -> QuerySummary:
+    """Rank the objects and frames of a store, and write what was found.
+
+    Raises:
+        ConfigError: neither words nor an example, or more than one of them; no such segment.
+        VocabularyError: words that CLIP cannot read, or a file that is no picture.
+        CacheError, CheckpointError, WeightsError, DatasetError: see `pipelines.look`.
+        StorageError: the disk refuses.
+    """
+    text = options.text
+    if sum(given is not None for given in (text, options.like, options.image)) != 1:
+        raise ConfigError(
+            "ask for one thing: words, --like or --image",
+            remedy='For example: ovps query --cache ./zarr "fire hydrant"',
+        )
+    if options.table and options.table.suffix not in (".json", ".parquet"):
+        raise ConfigError("a list of an unknown kind", path=options.table, remedy="Name it .json or .parquet")
+    catalogue = open_catalogue(options, options.dataset_root)
+    of = options.of or _default(catalogue)
+    _check(catalogue, of)
+    begin = time.perf_counter()
+    index, warnings = _index(options, catalogue, of)
+    opened = time.perf_counter() - begin
+    question, notes = _question(options, index)
+    begin = time.perf_counter()
+    least = catalogue.store.taxonomy.min_points if options.min_points is None else options.min_points
+    large = index.points >= least
+    ranking = search(index.vectors, question.queries, question.negatives, options.top + 1, large)
+    took = time.perf_counter() - begin
+    score = _score(question, bool(options.like or options.image))
+    refs = {ref.token: ref for ref in catalogue.frames}
+    rows = [row for row in ranking.best.tolist() if f"{index.frame[row]}:{index.segment[row]}" != options.like]
+    hits = _hits(index, rows[: options.top], score(ranking.margins), refs)
+    frames = [
+        FrameHit(token, refs[token].scene, refs[token].index, float(score(np.array([best], np.float32))[0]))
+        for token, best in best_frames(index, ranking, options.top)
+    ]
+    warnings += notes + _nothing(question, hits, text)
+    hits = _with_pictures(catalogue, of, hits, refs)
+    sheet = Sheet(
+        title=question.text,
+        lead=f"{int(large.sum()):,} {of} of at least {least} points in {len(refs):,} frames of"
+        f" {options.cache.resolve().name}, the nearest {len(hits)}",
+        score_means=_WORDS if text is not None else _EXAMPLE,
+        warnings=warnings,
+        hits=hits,
+        frames=frames,
+    )
+    write_whole(options.html, render_sheet(sheet).encode())
+    if options.table:
+        _write_list(options.table, hits)
+    return QuerySummary(
+        query=question.text,
+        of=of,
+        objects=int(large.sum()),
+        frames=len(refs),
+        index_seconds=opened,
+        search_seconds=took,
+        best=[f"{h.score:.3f} {h.name} {h.frame}:{h.segment}" for h in hits[:5]],
+        html=options.html,
+        table=options.table,
+        warnings=warnings,
+    )
+
+
+def _default(catalogue: Catalogue) -> Of:
+    if catalogue.session is not None:
+        return "segments"
+    return "objects" if any(ref.labelled for ref in catalogue.frames) else "clusters"
+
+
+def _check(catalogue: Catalogue, of: Of) -> None:
+    if of == "segments" and catalogue.session is None:
+        raise ConfigError("segments are those of a run", remedy="Give --run, or choose --of objects or clusters")
+    if of == "objects" and not any(ref.labelled for ref in catalogue.frames):
+        raise ConfigError(
+            "these frames have no labels", path=catalogue.store.path, remedy="Choose --of clusters, or give --run"
+        )
+
+
+# ---- the index
+
+
+def _index(options: QueryOptions, catalogue: Catalogue, of: Of) -> tuple[ObjectIndex, list[str]]:
+    """The index of the frames, from its folder if it was made of them."""
+    cache, session = options.cache, catalogue.session
+    folder = options.index or (
+        session.run.path / "query" if session and of == "segments" else cache.with_name(f"{cache.resolve().name}.query")
+    )
+    made_of = _made_of(catalogue, of)
+    index = load_index(folder, made_of)
+    if index is not None:
+        return index, []
+    with progress("index", "frames", len(catalogue.frames)) as counter:
+
+        def objects(ref: FrameRef) -> FrameObjects:
+            found = _objects(catalogue, of, ref)
+            counter.advance()
+            return found
+
+        index = collect(catalogue.frames, objects, catalogue.store.provenance.clip_dim)
+    try:
+        save_index(index, folder, made_of)
+    except StorageError as error:
+        return index, [f"the index could not be kept and will be made again: {error}"]
+    return index, []
+
+
+def _made_of(catalogue: Catalogue, of: Of) -> dict[str, Any]:
+    """Everything that decides an index."""
+    store, session = catalogue.store, catalogue.session
+    made_of: dict[str, Any] = {
+        "of": of,
+        "store": {file.name: hash_file(file) for file in manifest_files(store.path)},
+        "frames": [ref.token for ref in catalogue.frames],
+    }
+    if of == "segments" and session is not None:
+        made_of |= {
+            "run": session.run.info.model_dump(mode="json"),
+            "step": session.run.step,
+            "vocabulary": digest(session.vocabulary),
+            "merge": session.merge.model_dump(mode="json"),
+            "classifier": session.classifier.model_dump(mode="json"),
+        }
+    return made_of
+
+
+def _objects(catalogue: Catalogue, of: Of, ref: FrameRef) -> FrameObjects:
+    if of == "objects":
+        found, by_id = catalogue.store.objects(ref), catalogue.store.taxonomy.by_id
+        names = [by_id[int(c)].name for c in found.classes]
+        return FrameObjects(found.embedding, found.seen_points > 0, names, found.points)
+    view = catalogue.view(ref)
+    labels = _labels(view, of)
+    features, seen = pooled_clip(view.frame, labels)
+    names = [labels.palette.name(int(e)) if e >= 0 else "" for e in labels.segment_entry]
+    return FrameObjects(features, seen, names, labels.size)
+
+
+def _labels(view: View, of: Of) -> Labelling:
+    """The segments of a frame that `of` speaks of, in the order in which they are numbered."""
+    labels = {"objects": view.truth, "segments": view.predicted, "clusters": None}[of]
+    return labels if labels is not None else label_free(view.frame)
+
+
+# ---- the question
+
+
+def _question(options: QueryOptions, index: ObjectIndex) -> tuple[Question, list[str]]:
+    """What is compared, and what of it CLIP does not see."""
+    if options.text is not None:
+        negatives = tuple(word for word in options.negatives if word.strip())
+        return Words(lambda: text_of(options.cache, options.weights)).ask(options.text, negatives)
+    if options.image is not None:
+        encoder = encoder_of(options.cache, options.weights)
+        vector = embed_pictures(encoder, [_read(options.image)])
+        return _example(f"picture {options.image.name}", vector), []
+    assert options.like is not None
+    return _example(f"like {options.like}", _vector(options.like, index)), []
+
+
+def _example(text: str, vector: NDArray[np.floating]) -> Question:
+    vector = vector.astype(np.float32)
+    unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return Question(text, unit[None], np.zeros((0, len(unit)), np.float32), 1.0)
+
+
+def _vector(like: str, index: ObjectIndex) -> NDArray[np.float16]:
+    frame, _, number = like.rpartition(":")
+    if not frame or not number.isdecimal():
+        raise ConfigError(f"{like!r} names no segment", remedy="Write FRAME:SEGMENT, as viewer and contact sheet do")
+    row = index.row_of(frame, int(number))
+    if row is None:
+        known = index.segment[index.frame == frame]
+        remedy = (
+            f"The frame has {', '.join(map(str, known[:20]))}"
+            if len(known)
+            else "Give the token of a frame that is searched; one that no camera sees cannot be compared"
+        )
+        raise ConfigError(f"no segment {like} that a camera sees", remedy=remedy)
+    return np.asarray(index.vectors[row])
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VocabularyError(f"not a picture: {error}", path=path, remedy="Give a PNG or JPEG file") from error
+
+
+def _score(question: Question, example: bool) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Margins as scores: a cosine of an example, else relevance."""
+    if example:
+        return lambda margins: margins
+    return lambda margins: 1 / (1 + np.exp(-np.clip(margins / question.temperature, -80, 80)))
+
+
+# ---- what was found
+
+
+def _hits(index: ObjectIndex, rows: list[int], scores: NDArray[np.float32], refs: dict[str, FrameRef]) -> list[Hit]:
+    return [
+        Hit(
+            frame=str(index.frame[row]),
+            scene=refs[index.frame[row]].scene,
+            index=refs[index.frame[row]].index,
+            segment=int(index.segment[row]),
+            name=str(index.name[row]) or "unnamed",
+            score=float(scores[row]),
+            points=int(index.points[row]),
+            distance=0.0,
+        )
+        for row in rows
+    ]
+
+
+def _with_pictures(catalogue: Catalogue, of: Of, hits: list[Hit], refs: dict[str, FrameRef]) -> list[Hit]:
+    """Hits with crops and bird's-eye views; each frame is read once."""
+    drawn = dict[int, Hit]()
+    with progress("pictures", "objects", len(hits)) as counter:
+        for token in dict.fromkeys(hit.frame for hit in hits):
+            view, seen = catalogue.view(refs[token]), catalogue.pictures(refs[token])
+            labels = _labels(view, of)
+            for number, hit in enumerate(hits):
+                if hit.frame == token:
+                    away = distance_of(view, labels, hit.segment)
+                    pictures = pictures_of(view, labels, hit.segment, seen)
+                    drawn[number] = replace(hit, distance=away, pictures=pictures)
+                    counter.advance()
+    return [drawn[number] for number in range(len(hits))]
+
+
+def _nothing(question: Question, hits: list[Hit], text: str | None) -> list[str]:
+    if not hits:
+        return ["nothing to search: no camera sees any object that is large enough"]
+    if text is not None and len(question.negatives) and hits[0].score < _RELEVANT:
+        return [f"nothing is nearer to “{question.text}” than to the negatives: these are only the least far"]
+    return []
+
+
+def _write_list(path: Path, hits: list[Hit]) -> None:
+    records = [{k: v for k, v in asdict(hit).items() if k != "pictures"} for hit in hits]
+    if path.suffix == ".json":
+        write_whole(path, (json.dumps(records, indent=2) + "\n").encode())
+        return
+    fields = [("frame", pa.string()), ("scene", pa.string()), ("index", pa.int64()), ("segment", pa.int64())]
+    fields += [("name", pa.string()), ("score", pa.float64()), ("points", pa.int64()), ("distance", pa.float64())]
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records, schema=pa.schema(fields)), content)
+    write_whole(path, content.getvalue())

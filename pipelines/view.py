@@ -1,0 +1,100 @@
+"""Look at a store, and at what a run says about it: live in the browser, or as one file to send to somebody.
+
+ovps view --cache ./zarr --run runs/driveworld --dataset-root data/driveworld
+ovps view --cache ./zarr --run runs/driveworld --html street.html --frames 0,4 --query bus --query "traffic cone"
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps.errors import ConfigError
+from ovps.files import write_whole
+from ovps.progress import progress, say
+from ovps.viewer.offline import Shown, render_offline
+from ovps.viewer.words import Words, split_words
+from pipelines.look import open_catalogue, text_of
+from pipelines.options import ViewOptions
+
+SHOWN = 4  # frames of a file where none were named
+
+
+@dataclass(frozen=True)
+class ViewSummary:
+    """What was written.
+
+    Attributes:
+        bytes_per_frame: of the file.
+        warnings: what of the queries CLIP does not see.
+    """
+
+    html: Path
+    frames: int
+    bytes_per_frame: int
+    seconds: float
+    warnings: list[str]
+
+
+def serve(options: ViewOptions) -> None:
+    """Serve the viewer until Ctrl-C.
+
+    Raises:
+        ConfigError: the port is taken, or there is nothing to look at.
+        CacheError, CheckpointError, VocabularyError, DatasetError: see `pipelines.look.open_catalogue`.
+        SetupError: viser is not installed.
+    """
+    from ovps.viewer.server import start_viewer
+
+    if options.beside or options.queries:
+        raise ConfigError("--beside and --query are for a file", remedy="Give --html FILE too, or type in the page")
+    catalogue = open_catalogue(options, options.dataset_root)
+    words = Words(lambda: text_of(options.cache, options.weights))
+    title = f"ovps: {options.cache.resolve().name}"
+    viewer = start_viewer(catalogue, words, host=options.host, port=options.port, title=title)
+    say(f"look at {viewer.url} (Ctrl-C ends it)")
+    try:
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    finally:
+        viewer.stop()
+    say("the viewer has ended")
+
+
+def write_html(options: ViewOptions, html: Path) -> ViewSummary:
+    """Write frames, evenly spaced unless some were named, as one file that needs neither server nor network.
+
+    Raises:
+        ConfigError: no such frames, too many queries, or a second run without a first.
+        CacheError, CheckpointError, VocabularyError, DatasetError, WeightsError: see `pipelines.look`.
+        StorageError: the disk refuses.
+    """
+    if options.beside and not options.run:
+        raise ConfigError("--beside without --run", remedy="Name the first run by --run")
+    begin = time.perf_counter()
+    catalogue = open_catalogue(options, options.dataset_root)
+    other = open_catalogue(options, options.dataset_root, options.beside) if options.beside else None
+    refs = catalogue.frames
+    if not options.frames:
+        refs = refs[:: max(1, len(refs) // SHOWN)][:SHOWN]
+    questions, warnings = [], []
+    if options.queries:
+        words = Words(lambda: text_of(options.cache, options.weights))
+        for text in options.queries:
+            question, notes = words.ask(text, split_words(",".join(options.negatives)))
+            questions.append(question)
+            warnings += notes
+    shown = []
+    with progress("view", "frames", len(refs)) as counter:
+        for ref in refs:
+            views = [catalogue.view(ref), *([other.view(ref)] if other else [])]
+            shown.append(Shown(views, catalogue.pictures(ref)))
+            counter.advance()
+    runs = [path.resolve().name for path in (options.run, options.beside) if path]
+    title = f"{options.cache.resolve().name}: {' beside '.join(runs)}" if runs else options.cache.resolve().name
+    page = render_offline(title, runs, shown, questions).encode()
+    write_whole(html, page)
+    return ViewSummary(html, len(shown), len(page) // len(shown), time.perf_counter() - begin, warnings)

@@ -1,0 +1,100 @@
+"""Exported points, read back by the libraries of their formats."""
+
+from __future__ import annotations
+
+import json
+
+import laspy
+import numpy as np
+import pytest
+from plyfile import PlyData
+
+from ovps.cache.reader import Store
+from ovps.errors import ConfigError
+from pipelines.export import export
+from pipelines.options import ExportOptions
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.untrained import LOOSE, untrained
+
+SETTINGS = tuple(f"merge.{k}={getattr(LOOSE, k)}" for k in ("score", "overlap", "mask"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def written(made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    options = ExportOptions(
+        cache=made[1], run=made[0], settings=SETTINGS, frames=("1",), out=out, ply=True, las=True, npz=True
+    )
+    summary = export(options)
+    store = Store.open(made[1])
+    return summary, store.read(store.frames[1]), out
+
+
+def test_arrays_are_those_of_the_frame(written, made):
+    summary, frame, out = written
+    assert (summary.frames, summary.points, summary.kinds) == (1, 600, ["ply", "las", "npz"])
+    found = np.load(out / f"{frame.token}.npz")
+    np.testing.assert_array_equal(np.column_stack([found[a] for a in "xyz"]), frame.xyz.astype(np.float64))
+    taxonomy = Store.open(made[1]).taxonomy
+    assert (found["true_class"] == taxonomy.decode(frame.label)[0]).all()
+    assert (found["cameras"] == frame.views).all()
+    things = np.isin(found["true_class"], taxonomy.thing_ids)
+    assert ((found["true_instance"] > 0) == things).all()
+    assert ((found["score"] >= 0) == (found["segment"] >= 0)).all()
+    names = json.loads((out / "names.json").read_text())
+    assert names["classes"]["3"] == "bus"
+    rows = found["entry"] >= 0
+    of_entries = [
+        next(int(i) for i, n in names["classes"].items() if n == names["entries"][e]) for e in found["entry"][rows]
+    ]
+    assert found["class"][rows].tolist() == of_entries
+
+
+def test_ply_says_the_same(written):
+    _, frame, out = written
+    arrays, vertices = np.load(out / f"{frame.token}.npz"), PlyData.read(out / f"{frame.token}.ply")["vertex"]
+    assert set(vertices.data.dtype.names) == set(arrays.files)
+    for name in arrays.files:
+        np.testing.assert_array_equal(vertices[name], arrays[name], err_msg=name)
+
+
+def test_las_says_the_same_to_a_millimetre(written):
+    _, frame, out = written
+    arrays, las = np.load(out / f"{frame.token}.npz"), laspy.read(out / f"{frame.token}.las")
+    place = np.column_stack([las.x, las.y, las.z])
+    np.testing.assert_allclose(place, np.column_stack([arrays[a] for a in "xyz"]), atol=5.1e-4)
+    assert (np.asarray(las.classification) == arrays["class"]).all()
+    assert (np.asarray(las.red) // 257 == arrays["red"]).all()
+    np.testing.assert_allclose(np.asarray(las.intensity) / 65535, arrays["intensity"], atol=1e-5)
+    for name in ("entry", "instance", "segment", "score", "cameras", "true_class", "true_instance"):
+        np.testing.assert_array_equal(las[name], arrays[name], err_msg=name)
+
+
+def test_in_the_global_frame_points_lie_where_the_pose_puts_them(made, tmp_path):
+    export(ExportOptions(cache=made[1], frames=("1",), out=tmp_path, npz=True, to_global=True))
+    store = Store.open(made[1])
+    frame = store.read(store.frames[1])
+    found = np.load(tmp_path / f"{frame.token}.npz")
+    assert frame.global_from_lidar[1, 3] == 2.5
+    np.testing.assert_allclose(found["y"], frame.xyz[:, 1] + 2.5, atol=1e-6)
+    assert (found["class"] == found["true_class"]).all()  # of the labels, without a run
+
+
+def test_a_store_without_labels_and_without_a_run_gives_clusters(tmp_path):
+    plain = write_synthetic_store(tmp_path / "zarr", frames=1, labelled=False)
+    export(ExportOptions(cache=plain, out=tmp_path / "out", npz=True, ply=True, las=True))
+    found = np.load(next((tmp_path / "out").glob("*.npz")))
+    assert "true_class" not in found.files
+    assert found["segment"].max() >= 1
+    assert (found["class"] == 0).all()
+    assert (found["score"] == -1).all()
+
+
+def test_no_kind_of_file_is_an_error(made, tmp_path):
+    with pytest.raises(ConfigError, match="--ply"):
+        export(ExportOptions.asked(cache=made[1], out=tmp_path))

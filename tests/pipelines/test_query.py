@@ -1,0 +1,168 @@
+"""Search of a whole store, from the options to what is written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import pipelines.query
+from ovps.cache.reader import Store
+from ovps.cli import app
+from ovps.errors import ConfigError, VocabularyError
+from pipelines.options import QueryOptions
+from pipelines.query import query
+from tests.helpers.fake_text import FakeText
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.test_report import pictures
+from tests.pipelines.untrained import LOOSE, untrained
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("query"))
+
+
+@pytest.fixture
+def ask(made, tmp_path, monkeypatch):
+    """Query the store with words of its vocabulary; the index is the test's own."""
+    text = FakeText(Store.open(made[1]).vocabulary)
+    monkeypatch.setattr(pipelines.query, "text_of", lambda cache, weights: text)
+
+    def run(words=None, **options):
+        given = {"text": words, "cache": made[1], "html": tmp_path / "q.html", "index": tmp_path / "index"} | options
+        return query(QueryOptions.asked(**given))
+
+    return run
+
+
+def test_what_is_asked_for_comes_first(ask, tmp_path):
+    found = ask("bus", top=4, table=tmp_path / "q.json")
+    listed = json.loads((tmp_path / "q.json").read_text())
+    assert (found.of, len(listed)) == ("objects", 4)
+    assert [hit["name"] for hit in listed[:4]] == ["bus"] * 4  # one in each of four frames
+    assert [hit["score"] for hit in listed] == sorted((h["score"] for h in listed), reverse=True)
+    assert listed[0]["score"] > 0.9
+    assert listed[0]["distance"] > 5
+    assert found.warnings == []
+
+
+def test_the_contact_sheet_needs_nothing_else_and_shows_each_object(ask, tmp_path):
+    found = ask("traffic cone & <script>", top=3)
+    page = (tmp_path / "q.html").read_text()
+    assert len(pictures(page)) == 3  # from above; the store has no images
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert found.warnings == [
+        f"nothing is nearer to “{found.query}” than to the negatives: these are only the least far"
+    ]
+
+
+def test_the_list_as_parquet_has_the_columns_of_the_json(ask, tmp_path):
+    ask("car", top=5, table=tmp_path / "q.json")
+    ask("car", top=5, table=tmp_path / "q.parquet")
+    listed = json.loads((tmp_path / "q.json").read_text())
+    assert pq.read_table(tmp_path / "q.parquet").to_pylist() == listed
+
+
+def test_the_index_is_made_once_and_again_when_the_store_has_changed(ask, tmp_path, monkeypatch):
+    calls = []
+    collect = pipelines.query.collect
+    monkeypatch.setattr(pipelines.query, "collect", lambda *a: calls.append(1) or collect(*a))
+    store = write_synthetic_store(tmp_path / "zarr", frames=2)
+    first = ask("bus", cache=store)
+    assert ask("bus", cache=store).best == first.best
+    assert len(calls) == 1
+    write_synthetic_store(tmp_path / "other", frames=2, seed=5)
+    ask("bus", cache=tmp_path / "other")
+    assert len(calls) == 2
+    ask("bus", cache=store, subset="val")
+    assert len(calls) == 3
+
+
+def test_an_index_that_cannot_be_kept_is_no_error(ask, tmp_path):
+    (tmp_path / "file").write_text("")
+    found = ask("bus", index=tmp_path / "file" / "index")
+    assert found.best
+    assert "could not be kept" in found.warnings[0]
+
+
+def test_an_example_finds_its_like_but_not_itself(ask, made, tmp_path):
+    store = Store.open(made[1])
+    token = store.frames[0].token
+    frame = store.read(store.frames[0])
+    bus = store.taxonomy.by_name["bus"].id
+    row = int(np.flatnonzero((frame.object_class == bus) & (frame.object_seen_points > 0))[0])
+    found = ask(like=f"{token}:{row}", top=3)
+    assert [line.split()[1] for line in found.best] == ["bus"] * 3
+    assert not any(line.endswith(f"{token}:{row}") for line in found.best)
+
+
+def test_a_picture_is_an_example(ask, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(tmp_path / "p.png")
+    text = pipelines.query.text_of(None, None)
+    vector = text.embed(["bus"])
+
+    class Encoder:
+        def embed_images(self, images):
+            assert images[0].shape == (8, 8, 3)
+            return vector
+
+    monkeypatch.setattr(pipelines.query, "encoder_of", lambda cache, weights: Encoder())
+    assert [line.split()[1] for line in ask(image=tmp_path / "p.png", top=4).best] == ["bus"] * 4
+    with pytest.raises(VocabularyError, match="picture"):
+        ask(image=tmp_path / "nowhere.png")
+
+
+def test_a_run_is_asked_about_its_own_segments_and_others_about_clusters(ask, made, tmp_path):
+    loose = tuple(f"merge.{k}={getattr(LOOSE, k)}" for k in ("score", "overlap", "mask"))
+    assert ask("bus", run=made[0], settings=loose, subset="val").of == "segments"
+    plain = write_synthetic_store(tmp_path / "plain", frames=2, labelled=False)
+    found = ask("bus", cache=plain, top=3)
+    assert found.of == "clusters"
+    assert found.objects > 0
+    assert "unnamed" in found.best[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        (None, {}, "ask for one thing"),
+        ("bus", {"like": "a:1"}, "ask for one thing"),
+        ("bus", {"table": "q.csv"}, "unknown kind"),
+        (None, {"like": "here"}, "FRAME:SEGMENT"),
+        (None, {"like": "here:99"}, "no segment here:99"),
+        ("bus", {"of": "segments"}, "--run"),
+        ("bus", {"frames": ("nothing",)}, "no frame nothing"),
+        ("bus", {"subset": "test"}, "train, val"),
+        ("bus", {"settings": ("merge.score=0.1",)}, "without a run"),
+    ],
+)
+def test_what_cannot_be_asked_says_why(ask, words, options, message):
+    with pytest.raises(ConfigError, match=message):
+        ask(words, **options)
+
+
+@pytest.mark.parametrize("words", ["", "   ", "x" * 1001, "автобус"])
+def test_words_that_cannot_be_read_say_so(ask, words):
+    with pytest.raises(VocabularyError):
+        ask(words)
+
+
+def test_objects_of_a_store_without_labels_are_refused(ask, tmp_path):
+    plain = write_synthetic_store(tmp_path / "plain", frames=1, labelled=False)
+    with pytest.raises(ConfigError, match="no labels"):
+        ask("bus", cache=plain, of="objects")
+
+
+def test_the_command_line_takes_words_after_options(made, tmp_path, monkeypatch):
+    text = FakeText(Store.open(made[1]).vocabulary)
+    monkeypatch.setattr(pipelines.query, "text_of", lambda cache, weights: text)
+    command = ["query", "--cache", str(made[1]), "--html", str(tmp_path / "q.html"), "--top", "2", "bus", "--json"]
+    result = CliRunner().invoke(app, [*command, "--index", str(tmp_path / "index")])
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["best"]) == 2

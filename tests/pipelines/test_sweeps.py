@@ -1,0 +1,115 @@
+"""nuScenes from tables to submission with earlier sweeps as input; and the same for a version without labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.datasets.nuscenes import DATASET as nuscenes
+from ovps.datasets.nuscenes_tables import official_splits
+from ovps.errors import CacheError, ConfigError, ProvenanceError
+from ovps.inference.submission import check_submission
+from ovps.taxonomy import load_taxonomy
+from pipelines.evaluate import evaluate
+from pipelines.precompute import PrecomputeOptions, precompute
+from pipelines.precompute.options import resolved
+from pipelines.predict import predict
+from pipelines.train import TrainOptions, train
+from tests.helpers.earlier_sweeps import VERSION, add_earlier_sweeps
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.pipelines.untrained import LOOSE, TINY
+
+USUAL = {"encoder": "demo", "grid": "cylinder:60x45x8", "workers": 0}
+
+
+def options(root: Path, out: Path, **changes) -> PrecomputeOptions:
+    return PrecomputeOptions(dataroot=root, out=out, **USUAL | changes)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Dataroot, store without and store with earlier sweeps, and a run on the latter."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    root = add_earlier_sweeps(write_mini_nuscenes(folder / "data", scenes=2, frames=1))
+    plain, joined = folder / "plain", folder / "joined"
+    precompute(options(root, plain))
+    precompute(options(root, joined, sweeps=2))
+    train(TrainOptions(cache=joined, out=folder / "run", overrides=TINY))
+    return root, plain, joined, folder / "run"
+
+
+def test_the_store_has_them_beside_the_frame_and_nothing_else_changes(made):
+    root, *stores, _ = made
+    plain, joined = map(Store.open, stores)
+    assert (plain.provenance.sweeps, joined.provenance.sweeps) == (0, 2)
+    assert verify_store(joined.path) == []
+    frames = {frame.token: frame for frame in nuscenes.frames(root, VERSION, ("train", "val"), sweeps=2)}
+    for ref in joined.frames:
+        without, frame = plain.read(ref), joined.read(next(r for r in joined.frames if r.token == ref.token))
+        earlier = nuscenes.earlier_points(frames[ref.token])
+        np.testing.assert_array_equal(frame.earlier_xyz, earlier.xyz)
+        np.testing.assert_array_equal(frame.earlier_intensity, earlier.intensity)
+        assert without.earlier_xyz is None
+        for field in fields(frame):
+            if not field.name.startswith("earlier"):
+                np.testing.assert_array_equal(getattr(frame, field.name), getattr(without, field.name))
+
+
+def test_predictions_and_scores_are_of_the_frames_own_points(made, tmp_path):
+    _, plain, joined, run = made
+    summary = predict(run, joined, tmp_path, merge=LOOSE)
+    assert (summary.points, summary.problems) == (400, [])
+    assert evaluate(run, joined, merge=LOOSE).frames == 1
+    with pytest.raises(CacheError, match=r"the cache has 0 earlier sweeps, run .* was trained with 2") as caught:
+        predict(run, plain, tmp_path / "other")
+    assert "--sweeps 2" in caught.value.remedy
+
+
+def test_stores_with_and_without_do_not_mix(made):
+    root, plain, *_ = made
+    with pytest.raises(ProvenanceError, match="sweeps 0 there, 1 now"):
+        precompute(options(root, plain, sweeps=1))
+
+
+def test_a_data_set_without_earlier_sweeps_says_so(monkeypatch):
+    monkeypatch.setattr(type(nuscenes), "has_earlier_sweeps", False)
+    with pytest.raises(ConfigError, match="data set nuscenes has no earlier sweeps"):
+        resolved(PrecomputeOptions(sweeps=1))
+
+
+@pytest.mark.parametrize(
+    ("version", "subsets"),
+    [("v1.0-mini", ("mini_train", "mini_val")), ("v1.0-test", ("test",)), (VERSION, ("train", "val"))],
+)
+def test_a_version_brings_its_own_splits(version, subsets):
+    assert resolved(PrecomputeOptions(version=version)).subsets == subsets
+    assert resolved(PrecomputeOptions(version=version, subsets=("train",))).subsets == ("train",)
+
+
+def test_the_test_set_has_no_labels_and_ends_in_a_submission(made, tmp_path):
+    """As v1.0-test comes: no panoptic labels, no boxes, and the category.json of the metadata."""
+    run = made[3]
+    root = write_mini_nuscenes(tmp_path / "data", scenes=1, frames=2, labelled=False)
+    add_earlier_sweeps(root)
+    folder = Path(shutil.move(root / VERSION, root / "v1.0-test"))
+    (folder / "splits.json").unlink()
+    for table in ("sample_annotation", "instance"):
+        (folder / f"{table}.json").write_text("[]")
+    (scene,) = json.loads((folder / "scene.json").read_text())
+    (folder / "scene.json").write_text(json.dumps([scene | {"name": official_splits()["test"][0]}]))
+
+    summary = precompute(options(root, tmp_path / "zarr", version="v1.0-test", sweeps=2))
+    assert (summary.frames, summary.unlabelled) == (2, 2)
+    done = predict(run, tmp_path / "zarr", tmp_path / "out", subset="test", merge=LOOSE)
+    assert (done.format, done.frames, done.points, done.problems) == ("submission", 2, 800, [])
+    points = {frame.token: 400 for frame in nuscenes.frames(root, "v1.0-test", ("test",))}
+    assert check_submission(tmp_path / "out", "test", points, load_taxonomy("nuscenes")) == []
+    with pytest.raises(ConfigError, match="2 of 2 frames of test have no labels"):
+        evaluate(run, tmp_path / "zarr", subset="test")

@@ -1,0 +1,70 @@
+"""Where the command line begins: libraries that cannot be loaded are one sentence, with the exit code of set-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def begin(*arguments: str, stand_ins: Path, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Call the command line where some modules are others."""
+
+    def limited() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", "ovps", *arguments],
+        env=os.environ | {"PYTHONPATH": f"{stand_ins}:{ROOT}"},
+        cwd=stand_ins,
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"), [("typer", ["--version"]), ("torch", ["eval", "--run", "r", "--cache", "c"])]
+)
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("ImportError('libx.so: failed to map segment')", "cannot be loaded: libx.so: failed to map segment"),
+        ("OSError('libx.so: failed to map segment from shared object')", "cannot be loaded: libx.so"),
+        ("MemoryError()", "not enough memory"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_is_a_fault_of_the_installation(tmp_path, module, arguments, raised, told):
+    (tmp_path / f"{module}.py").write_text(f"raise {raised}\n")
+    ended = begin(*arguments, stand_ins=tmp_path)
+    assert ended.returncode == 8, ended.stderr
+    assert ended.stderr.startswith(f"setup error: {told}")
+    assert ended.stderr.count("\n") == 1
+    ended = begin(*arguments, "--json", stand_ins=tmp_path)
+    assert ended.returncode == 8
+    assert json.loads(ended.stdout)["error"] == "setup"
+
+
+def test_a_limit_of_the_address_space_is_named(tmp_path):
+    """torch's libraries do not fit into it; all that comes before does."""
+    ended = begin("eval", "--run", "r", "--cache", "c", stand_ins=tmp_path, limit=500 << 20)
+    assert ended.returncode == 8, ended.stderr
+    assert "setup error: not enough memory" in ended.stderr
+    assert "limited to 500 MB: raise the limit (ulimit -v unlimited)" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_other_errors_are_not_taken_for_it(tmp_path):
+    (tmp_path / "typer.py").write_text("raise OSError(5, 'Input/output error')\n")
+    ended = begin("--version", stand_ins=tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr

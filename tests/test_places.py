@@ -1,0 +1,105 @@
+"""What is written goes beside data sets, stores and runs, not into their midst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from driveworld import build_world
+from ovps.errors import ConfigError, StorageError
+from ovps.files import locked, write_whole
+from ovps.places import check_free, what_is
+from pipelines.evaluate import evaluate
+from pipelines.options import PrecomputeOptions, VocabularyOptions
+from pipelines.precompute import precompute
+from pipelines.train import TrainOptions, train
+from pipelines.vocabulary import build
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, Path]:
+    """Roots of a store, a run, a data set in each layout, by name."""
+    files = {
+        "store": "store.json",
+        "run": "run.json",
+        "nuscenes": "v1.0-mini/sample.json",
+        "kitti": "sequences/00/velodyne/000000.bin",
+    }
+    for name, file in files.items():
+        (tmp_path / name / file).parent.mkdir(parents=True)
+        (tmp_path / name / file).write_text("{}")
+    return {name: tmp_path / name for name in files}
+
+
+def test_what_a_folder_is_is_told_by_its_files(places, tmp_path):
+    assert {name: what_is(root) for name, root in places.items()} == {
+        "store": "store",
+        "run": "run",
+        "nuscenes": "data set",
+        "kitti": "data set",
+    }
+    assert what_is(tmp_path) is None
+    assert what_is(tmp_path / "not there") is None
+
+
+@pytest.mark.parametrize(
+    ("place", "free"),
+    [
+        *(("store", False), ("store/new/deep", False), ("store/vocabulary.safetensors", False), ("storey", True)),
+        *(("run", False), ("run/checkpoints/x", False), ("run/vocabulary.safetensors", False), ("run/eval", True)),
+        *(("nuscenes", False), ("nuscenes/panoptic/mine", False), ("nuscenes/v1.0-mini", False)),
+        *(("nuscenes/predictions", True), ("kitti/sequences/00", False), ("kitti", False), (".", True)),
+    ],
+)
+def test_only_what_lies_beside_is_free(places, tmp_path, monkeypatch, place, free):
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(place), tmp_path / place):
+        if free:
+            check_free(path)
+        else:
+            with pytest.raises(ConfigError, match="another folder"):
+                check_free(path)
+
+
+def test_every_command_that_writes_refuses(places, store, mini_nuscenes):
+    """Before anything is written: a run in a store's folder would take its vocabulary away."""
+    before = sorted(p for root in (*places.values(), store) for p in root.rglob("*"))
+    data = {
+        "dataset": "nuscenes",
+        "dataroot": mini_nuscenes,
+        "version": "v1.0-trainval",
+        "encoder": "demo",
+        "workers": 0,
+    }
+    for write in (
+        lambda: train(TrainOptions(cache=store, out=store)),
+        lambda: train(TrainOptions(cache=store, out=places["nuscenes"])),
+        lambda: evaluate(places["run"], store, out=store),
+        lambda: build(VocabularyOptions(names="car", encoder="demo", out=store / "vocabulary.safetensors")),
+        lambda: build(VocabularyOptions(names="car", encoder="demo", out=places["run"] / "vocabulary.safetensors")),
+        lambda: precompute(PrecomputeOptions(**data, out=places["run"])),
+        lambda: build_world(places["store"], scenes=1, frames=1, seed=1),
+        lambda: build_world(places["run"], scenes=1, frames=1, seed=1),
+    ):
+        with pytest.raises(ConfigError):
+            write()
+    assert sorted(p for root in (*places.values(), store) for p in root.rglob("*")) == before
+
+
+def test_what_is_in_the_way_is_named_as_its_user_knows_it(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="A folder of that name is there: give another name") as caught:
+        write_whole(tmp_path / "folder", b"")
+    assert caught.value.path == str(tmp_path / "folder")
+    busy = StorageError("busy")
+    for below in ("x", "x/y"):
+        with pytest.raises(StorageError, match="A file stands where a folder is to be") as caught:
+            write_whole(tmp_path / "file" / below, b"")
+        assert caught.value.path == str(tmp_path / "file")
+        with pytest.raises(StorageError, match="A file stands") as caught, locked(tmp_path / "file" / below, busy):
+            pass
+        assert caught.value.path == str(tmp_path / "file")
+    with pytest.raises(StorageError, match="Give a shorter name"):
+        write_whole(tmp_path / ("x" * 300) / "y", b"")

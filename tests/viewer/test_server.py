@@ -1,0 +1,161 @@
+"""The server without a browser: what it listens at, and what it gives to whom."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+
+import pytest
+
+from ovps.cache.reader import Store
+from ovps.errors import CacheError, ConfigError, DatasetError, SetupError, VocabularyError
+from ovps.extras import extra
+from ovps.viewer.catalogue import Catalogue, chosen_frames
+from ovps.viewer.server import same_site, start_viewer
+from ovps.vocabulary import save_vocabulary
+from pipelines.look import image_reader, inside, open_catalogue
+from pipelines.options import LookOptions, ViewOptions
+from pipelines.view import serve, write_html
+from tests.helpers.synthetic_store import vocabulary, write_synthetic_store
+from tests.pipelines.untrained import untrained
+
+
+@pytest.fixture(scope="module")
+def viewer(store):
+    opened = Store.open(store)
+    catalogue = Catalogue(opened, opened.frames, opened.vocabulary, None, frozenset(), opened.pictures)
+    started = start_viewer(catalogue, None, host="127.0.0.1", port=0, title="test")
+    yield started
+    started.stop()
+
+
+def get(viewer, path):
+    connection = http.client.HTTPConnection(viewer.url.removeprefix("http://"), timeout=20)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../../../../../etc/passwd",
+        "/..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/..\\..\\..\\..\\etc\\passwd",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/store.json",
+        "/index.html/../../../_viser.py",
+    ],
+)
+def test_no_file_but_the_page_is_served(viewer, path):
+    status, content = get(viewer, path)
+    assert status == 404
+    assert b"root:" not in content
+
+
+def test_the_page_is_served_and_the_server_listens_at_loopback_alone(viewer):
+    assert get(viewer, "/")[0] == 200
+    assert viewer.url.startswith("http://127.0.0.1:")
+    assert viewer.server._websock_server._host == "127.0.0.1"
+
+
+def test_nobody_can_have_it_shared_through_another_host(viewer):
+    assert viewer.server.request_share_url() is None
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "answer"),
+    [
+        ("127.0.0.1", {"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:8080"}, True),
+        ("127.0.0.1", {"Host": "localhost:8080", "Origin": "http://localhost:8080"}, True),
+        ("127.0.0.1", {"Host": "127.0.0.1:8080"}, True),  # no browser
+        ("127.0.0.1", {"Host": "127.0.0.1:8080", "Origin": "https://evil.example"}, False),
+        ("127.0.0.1", {"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:9000"}, False),
+        ("127.0.0.1", {"Host": "evil.example:8080", "Origin": "http://evil.example:8080"}, False),  # rebound DNS
+        ("0.0.0.0", {"Host": "gpu7:8080", "Origin": "http://gpu7:8080"}, True),
+        ("0.0.0.0", {"Host": "gpu7:8080", "Origin": "http://evil.example"}, False),
+    ],
+)
+def test_pages_of_other_sites_are_shown_nothing(host, headers, answer):
+    assert same_site(headers, host) is answer
+
+
+def test_a_port_that_is_taken_is_an_error_with_a_way_out(store):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"{port}.*in use") as error:
+            serve(ViewOptions(cache=store, port=port))
+    assert "--port" in str(error.value)
+
+
+def test_a_host_that_is_none_is_an_error(store):
+    with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid"):
+        serve(ViewOptions(cache=store, host="no.such.host.invalid"))
+
+
+def test_frames_are_found_by_token_and_by_position(store):
+    opened = Store.open(store)
+    first, second, *_ = [ref for ref in opened.frames if ref.subset == "val"]
+    assert chosen_frames(opened, "val", ("1", first.token)) == (second, first)
+    assert len(chosen_frames(opened, None)) == len(opened.frames)
+    with pytest.raises(ConfigError, match="no frame 99"):
+        chosen_frames(opened, None, ("99",))
+    with pytest.raises(ConfigError, match="train, val"):
+        chosen_frames(opened, "test")
+
+
+def test_an_empty_store_says_so(tmp_path):
+    empty = write_synthetic_store(tmp_path / "zarr", frames=0)
+    with pytest.raises(ConfigError, match=r"holds no frame yet.*ovps precompute"):
+        open_catalogue(LookOptions(cache=empty))
+
+
+def test_a_run_and_a_vocabulary_of_another_clip_are_refused(tmp_path):
+    run, _ = untrained(tmp_path)
+    other = write_synthetic_store(tmp_path / "other", frames=1, clip_dim=8)
+    with pytest.raises(CacheError):
+        open_catalogue(LookOptions(cache=other, run=run))
+    save_vocabulary(vocabulary(clip_dim=16), tmp_path / "v.safetensors")
+    catalogue = open_catalogue(LookOptions(cache=other, vocabulary=tmp_path / "v.safetensors"))
+    assert catalogue.vocabulary.names
+    changed = vocabulary(clip_dim=16)
+    object.__setattr__(changed, "weights_sha256", "1" * 64)
+    save_vocabulary(changed, tmp_path / "w.safetensors")
+    with pytest.raises(VocabularyError, match="vocab build"):
+        open_catalogue(LookOptions(cache=other, vocabulary=tmp_path / "w.safetensors"))
+
+
+def test_images_outside_the_data_root_are_not_read(store, tmp_path):
+    opened = Store.open(store)
+    (camera, *_) = opened.cameras(opened.frames[0], tmp_path)
+    assert inside(tmp_path, camera) is camera
+    for path in ("../secret.jpg", "/etc/passwd", "samples/../../secret.jpg"):
+        outside = type(camera)(**{**vars(camera), "image_path": str(tmp_path / path)})
+        with pytest.raises(DatasetError, match="outside the data root"):
+            inside(tmp_path, outside)
+    (tmp_path / "link.jpg").symlink_to("/etc/passwd")
+    with pytest.raises(DatasetError):
+        inside(tmp_path, type(camera)(**{**vars(camera), "image_path": str(tmp_path / "link.jpg")}))
+    with pytest.raises(DatasetError, match="no such data root"):
+        image_reader(opened, tmp_path / "nowhere")
+
+
+def test_a_file_of_frames_is_small_and_says_where_things_lie(store, tmp_path):
+    summary = write_html(ViewOptions(cache=store, frames=("0", "2")), tmp_path / "v.html")
+    assert summary.frames == 2
+    assert summary.bytes_per_frame < 200_000
+    page = Path(tmp_path / "v.html").read_text(encoding="utf-8")
+    assert "http://" not in page
+    assert "https://" not in page
+    with pytest.raises(ConfigError, match="--beside"):
+        write_html(ViewOptions(cache=store, beside=tmp_path), tmp_path / "v.html")
+
+
+def test_without_the_extra_the_error_says_how_to_get_it():
+    with pytest.raises(SetupError, match=r"ovps\[viewer\]"), extra("viewer"):
+        raise ModuleNotFoundError("no viser", name="viser")
