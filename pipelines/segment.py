@@ -47,7 +47,7 @@ _MOST_M = 60.0  # that the view from above shows to every side
 
 @dataclass(frozen=True)
 class SegmentSummary:
-    """What was made.
+    """Facts of what was made.
 
     Attributes:
         page: HTML, with its pictures beside it.
