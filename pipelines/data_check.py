@@ -42,7 +42,7 @@ _STEPS_US = (1_000, 10_000_000)  # between sweeps
 
 
 class DataCheck(BaseModel):
-    """What was found.
+    """Findings on a recording.
 
     Attributes:
         frames, labelled: of the whole recording.

@@ -6,6 +6,7 @@ ovps segment recordings/monday --run runs/nuscenes
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.errors import DatasetError
-from ovps.files import write_whole
+from ovps.files import refusals, write_whole
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.projection import project
@@ -34,7 +35,7 @@ from ovps.training.run import RunInfo, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute import precompute
-from pipelines.predict import PredictSummary, predict
+from pipelines.predict import ABOUT, BEGUN, PredictSummary, predict
 from pipelines.vocabulary import build
 
 PAGE = "segments.html"
@@ -46,7 +47,7 @@ _MOST_M = 60.0  # that the view from above shows to every side
 
 @dataclass(frozen=True)
 class SegmentSummary:
-    """What was made.
+    """Facts of what was made.
 
     Attributes:
         page: HTML, with its pictures beside it.
@@ -98,7 +99,7 @@ class SegmentPage:
 def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     """Write the labels of a recording's points, and a page that shows them.
 
-    Running it again with other names computes no feature again.
+    Running it again with other names computes no feature again; its own predictions of before are replaced.
 
     Args:
         path: of a recording, or of one of its point files, of which alone labels are then made.
@@ -147,8 +148,16 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     found = {}
     for subset in present:
         folder = out / ("predictions" if len(present) == 1 else f"predictions-{subset}")
+        _forget(folder)
         found[subset] = predict(options.run, store, folder, vocabulary=vocabulary, subset=subset, device=options.device)
     return _drawn(out, root, opened, found, vocabulary, warnings)
+
+
+def _forget(predictions: Path) -> None:
+    """Remove predictions that this command made before: they may be of other words, and are a minute's work."""
+    if any((predictions / name).exists() for name in (ABOUT, BEGUN)):
+        with refusals(predictions):
+            shutil.rmtree(predictions)
 
 
 def _drawn(

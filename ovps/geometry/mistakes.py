@@ -1,4 +1,4 @@
-"""What is likely wrong with a calibration under which a camera sees next to nothing, or lies on its side.
+"""Likely mistakes of a calibration under which a camera sees next to nothing, or lies on its side.
 
 Each common mistake has a transform that would be right if it had been made. One that makes the camera stand upright and
 see clearly more of the points is named. That is a guess for people to check, never a correction.
@@ -37,7 +37,7 @@ def seen_share(xyz: NDArray[np.floating], camera: Camera) -> float:
 
 
 def stands_upright(camera: Camera) -> bool:
-    """Whether the camera's down is the LiDAR's, as that of a camera on a vehicle is."""
+    """Tell whether the camera's down is the LiDAR's, as that of a camera on a vehicle is."""
     return bool(-camera.camera_from_lidar[1, 2] > _UPRIGHT)
 
 

@@ -1,4 +1,4 @@
-"""What stands in for a run where nothing was trained: the CLIP features of a store, and their nearest texts."""
+"""Stand-in for a run where nothing was trained: the CLIP features of a store, and their nearest texts."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What was written.
+    """Facts of what was written.
 
     Attributes:
         sweeps: of the topic `points`; left_out: how many were not written, by the reason.

@@ -1,4 +1,4 @@
-"""What a bag holds, and which of its topics are the points and the cameras."""
+"""Contents of a bag, and which of its topics are the points and the cameras."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CameraTopic:
 
     @property
     def rectified(self) -> bool:
-        """Whether its images have no distortion any more, as the name of the topic says."""
+        """Tell whether its images have no distortion any more, as the name of the topic says."""
         return "rect" in self.images.rsplit("/", 2)[-1] or "image_rect" in self.images
 
 

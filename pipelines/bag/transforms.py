@@ -15,7 +15,7 @@ _STILL = 1e-6
 
 @dataclass
 class Link:
-    """How a frame stands in its parent: `parent_from_child` (4, 4) at some times, in nanoseconds."""
+    """Place of a frame in its parent: `parent_from_child` (4, 4) at some times, in nanoseconds."""
 
     parent: str
     times: list[int] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Link:
 
     @property
     def still(self) -> bool:
-        """Whether it never changes."""
+        """Tell whether it never changes."""
         return all(np.allclose(matrix, self.matrices[0], rtol=0, atol=_STILL) for matrix in self.matrices)
 
     def at(self, time: int) -> NDArray[np.float64] | None:

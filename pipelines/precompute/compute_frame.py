@@ -265,7 +265,7 @@ def smallest_codec(frame: Frame, tools: Tools) -> str:
 
 
 def cloud_fault(cloud: PointCloud) -> str | None:
-    """What a sweep cannot be; None if nothing is wrong with it."""
+    """Say what a sweep cannot be; None if nothing is wrong with it."""
     if len(cloud) == 0:
         return "the sweep has no points"
     if not (np.isfinite(cloud.xyz).all() and np.isfinite(cloud.intensity).all()):

@@ -39,7 +39,7 @@ class _Model(BaseModel):
 
 
 class PointFiles(_Model):
-    """How point files are read.
+    """Rules by which point files are read.
 
     Attributes:
         frame: whose axes the files are in.
@@ -155,7 +155,7 @@ class CameraModel(_Model):
 
     @property
     def distorted(self) -> bool:
-        """Whether straight lines are bent in its images."""
+        """Tell whether straight lines are bent in its images."""
         return self.model == "fisheye" or any(self.distortion)
 
 

@@ -77,7 +77,7 @@ class Folder:
 
     @cached_property
     def occlusion(self) -> Occlusion:
-        """When a point counts as hidden, by the calibration of the recording, or of its first scene.
+        """Rules by which a point counts as hidden, by the calibration of the recording, or of its first scene.
 
         Raises:
             DatasetError: no such file, or not a calibration.

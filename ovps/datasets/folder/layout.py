@@ -1,4 +1,4 @@
-"""Where the files of a recording lie: scenes, sweeps, and the image, label and pose that belong to each.
+"""Places of the files of a recording: scenes, sweeps, and the image, label and pose that belong to each.
 
     RECORDING/calibration.yaml  taxonomy.yaml
     RECORDING/[SCENE/]points/NAME.*  images/CAMERA/NAME.*  labels/NAME.*  readings.csv  calibration.yaml
