@@ -47,7 +47,7 @@ def test_scores_are_written_and_read_back(made, result):
     assert result.cache == Store.open(cache).provenance
     assert tuple(result.system.panoptic.groups) == GROUPS
     assert [row.name for row in result.rows] == [
-        *("system", "unsplit", "proposals", "filled"),
+        *("system", "unsplit", "proposals", "filled", "seen", "unseen"),
         *("random_class", "clip_argmax", "true_masks"),
     ]
     by_name = {row.name: row.panoptic.groups for row in result.rows}
@@ -58,7 +58,7 @@ def test_scores_are_written_and_read_back(made, result):
     }
 
     table = pq.read_table(run / "eval" / "classes.parquet").to_pylist()
-    assert len(table) == 7 * 16
+    assert len(table) == 9 * 16
     assert [c["name"] for c in table if c["row"] == "system" and c["novel"]] == [
         *("bus", "motorcycle", "pedestrian", "vegetation"),
     ]

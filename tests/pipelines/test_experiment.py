@@ -349,7 +349,7 @@ def test_the_table_holds_the_evaluations(made):
     for training in plan(experiment):
         for evaluation in training.evaluations:
             metrics = json.loads((training.folder(evaluation) / "metrics.json").read_text())
-            rows = [metrics["system"], *metrics["variants"]]
+            rows = [metrics["system"], *metrics["variants"], *metrics["parts"]]
             # references once per split: from the first seed of ovps
             rows += metrics["references"] if (evaluation.system, evaluation.seed) == ("ovps", 0) else []
             for row in rows:
