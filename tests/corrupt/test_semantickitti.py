@@ -11,6 +11,7 @@ from PIL import Image
 
 from ovps.datasets.semantickitti import DATASET as semantickitti
 from ovps.errors import DatasetError, FrameError
+from ovps.geometry.calibration import check_calibration
 
 SEQUENCE = Path("sequences/01")
 CALIB, POSES, TIMES = SEQUENCE / "calib.txt", SEQUENCE / "poses.txt", SEQUENCE / "times.txt"
@@ -23,8 +24,9 @@ def root(kitti_world, tmp_path) -> Path:
 
 
 def read_all(root, version="v1.0", subsets=("val",)):
-    """All that precompute reads of a data set."""
+    """All that precompute reads of a data set, and looks at before it computes."""
     for frame in semantickitti.frames(root, version, subsets):
+        check_calibration(frame)
         semantickitti.points(frame)
         semantickitti.labels(frame)
         for camera in frame.cameras:
@@ -114,6 +116,10 @@ CASES = [
     (CALIB, numbers_of("P2", "0 " * 12), DatasetError, "cannot be inverted"),
     (CALIB, numbers_of("P2", "1e3 0 0 0 0 1e3 0 0 0 0 1"), DatasetError, "11 numbers"),
     (CALIB, lambda path: path.write_text(2 * path.read_text()), DatasetError, "a second P0"),
+    (CALIB, numbers_of("P2", IDENTITY), FrameError, "identity matrix"),
+    (CALIB, numbers_of("P2", "0.58 0 0.49 0 0 1.92 0.46 0 0 0 1 0"), FrameError, "normalised"),
+    (CALIB, numbers_of("P2", "372 0 314 0 0 372 88 0 0 0 1 0"), FrameError, "of another resolution"),
+    (CALIB, numbers_of("Tr", "0 -1 0 1e5 0 0 -1 0 1 0 0 0"), FrameError, "m from the LiDAR"),
     # poses.txt, times.txt
     (POSES, content(b"1 2 3\n"), DatasetError, "3 numbers"),
     (POSES, content(b"x " * 12), DatasetError, "no number"),
