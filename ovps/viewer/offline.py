@@ -182,7 +182,7 @@ class _Block:
         self._size = 0
 
     def add(self, values: NDArray[Any]) -> dict[str, Any]:
-        """Where an array lies, as the page's script reads it."""
+        """Take an array in, and say where it lies, as the page's script reads it."""
         padding = -self._size % values.itemsize
         content = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes()
         self._parts += [b"\0" * padding, content]

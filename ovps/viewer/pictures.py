@@ -99,7 +99,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 @dataclass(frozen=True)
 class Frustum:
-    """Where a camera stands and what it sees, in the LiDAR frame; x right, y down, z forward as in `ovps.frame`.
+    """Place and view of a camera in the LiDAR frame; x right, y down, z forward as in `ovps.frame`.
 
     Attributes:
         wxyz: rotation from the camera to the LiDAR frame, a unit quaternion.

@@ -132,7 +132,7 @@ def _is_foreign(server: viser.ViserServer, client: viser.ClientHandle, host: str
 
 
 def same_site(headers: Any, host: str) -> bool:
-    """Whether a request comes from the viewer's own page, or from no browser.
+    """Say whether a request comes from the viewer's own page, or from no browser.
 
     Args:
         headers: of the request.
