@@ -1,4 +1,4 @@
-"""The common part of `ovps view`, `query` and `export`: frames of a store, a run, images, and the store's CLIP for words."""
+"""The common part of `ovps view`, `query` and `export`: frames, a run, images, and the store's CLIP for words."""
 
 from __future__ import annotations
 
