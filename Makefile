@@ -67,4 +67,4 @@ gpu-wheels: setup  ## wheels for a GPU machine without a network, in build/wheel
 	$(BIN)/python -m tools.gpu_wheels --python-version $(PYTHON_VERSION) $(if $(MINKOWSKI),--minkowski $(MINKOWSKI))
 
 clean:  ## remove what was made here: .venv, data, caches, runs
-	rm -rf .venv data zarr runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv data zarr zarr.query query.html runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

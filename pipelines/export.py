@@ -22,7 +22,7 @@ NAMES = "names.json"
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was written: OUT/TOKEN.KIND of every frame, and OUT/names.json: what the numbers of classes mean."""
+    """Files that were written: OUT/TOKEN.KIND of every frame, and OUT/names.json: what the numbers of classes mean."""
 
     out: Path
     frames: int

@@ -1,4 +1,4 @@
-"""What `ovps view`, `query` and `export` share: frames of a store, a run, images, and the store's CLIP for words."""
+"""The common part of `ovps view`, `query` and `export`: frames, a run, images, and the store's CLIP for words."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def novel_of(split: Split, session: Session) -> frozenset[int]:
 
 
 def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:
-    """What reads the images of a frame: of the data set where its root is given, else the store's thumbnails.
+    """Make a reader of the images of a frame: of the data set where its root is given, else the store's thumbnails.
 
     Raises:
         DatasetError: no such folder.

@@ -58,7 +58,7 @@ _EXAMPLE = "The score is the cosine between the CLIP feature of an object and th
 
 @dataclass(frozen=True)
 class QuerySummary:
-    """What was found.
+    """Objects and frames that were found.
 
     Attributes:
         query: the words, or the example.

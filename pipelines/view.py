@@ -25,7 +25,7 @@ SHOWN = 4  # frames of a file where none were named
 
 @dataclass(frozen=True)
 class ViewSummary:
-    """What was written.
+    """File that was written.
 
     Attributes:
         bytes_per_frame: of the file.

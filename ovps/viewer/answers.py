@@ -1,4 +1,4 @@
-"""What a run says about one frame, segment by segment: its class, how sure it is, and what else it might be called."""
+"""The answer of a run on one frame, segment by segment: its class, how sure it is, and its other names."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Catalogue:
             return _kept(self._pictures, ref.token, lambda: self._look(ref, xyz))
 
     def has(self, ref: FrameRef) -> bool:
-        """Whether a frame is there without waiting."""
+        """Say whether a frame is there without waiting."""
         return ref.token in self._views
 
     def _view(self, ref: FrameRef) -> View:

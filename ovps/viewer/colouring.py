@@ -1,4 +1,4 @@
-"""What colours a cloud: pure functions from arrays to (N, 3) uint8, for a dark ground and for colour-blind eyes."""
+"""Colours of a cloud: pure functions from arrays to (N, 3) uint8, for a dark ground and for colour-blind eyes."""
 
 from __future__ import annotations
 

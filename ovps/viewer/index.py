@@ -78,7 +78,7 @@ class ObjectIndex:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
         margins: (M,) float32 of all objects, see `ovps.viewer.relevance.margin`; in float16 but for `best`.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ovps.inference.prediction import NO_ENTRY, named_classes
 from ovps.inference.segments import segments
-from ovps.report.colours import UNLABELLED_COLOUR, visible
+from ovps.report.colours import DIM, visible
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ def taxonomy_palette(taxonomy: Taxonomy) -> Palette:
     colours = [visible(c.color) for c in taxonomy.classes]
     return Palette(
         tuple(c.name for c in taxonomy.classes),
-        np.array([*colours, UNLABELLED_COLOUR], np.uint8),
+        np.array([*colours, DIM], np.uint8),
         np.array([*(c.id for c in taxonomy.classes), 0]),
     )
 
@@ -88,7 +88,7 @@ def vocabulary_palette(vocabulary: Vocabulary, taxonomy: Taxonomy) -> Palette:
     colours = [visible(c.color) if c else hue(i) for i, c in enumerate(classes)]
     return Palette(
         vocabulary.names,
-        np.array([*colours, UNLABELLED_COLOUR], np.uint8),
+        np.array([*colours, DIM], np.uint8),
         np.array([*(c.id if c else 0 for c in classes), 0]),
     )
 
@@ -145,7 +145,7 @@ def true_labelling(label: NDArray[np.uint32], taxonomy: Taxonomy) -> Labelling:
 
 def cluster_labelling(cluster: NDArray[np.integer]) -> Labelling:
     """Clusters of points (N,), -1 for none, as segments without a name."""
-    palette = Palette((), np.array([UNLABELLED_COLOUR], np.uint8), np.zeros(1, np.int64))
+    palette = Palette((), np.array([DIM], np.uint8), np.zeros(1, np.int64))
     count = int(cluster.max(initial=-1)) + 1
     return Labelling(
         palette,

@@ -17,13 +17,14 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovps.cache.cameras import camera_of
 from ovps.errors import ConfigError
 from ovps.report.colours import DIM
 from ovps.report.page import render
 from ovps.report.pictures import data_url
 from ovps.viewer import colouring
 from ovps.viewer.labelling import Labelling, hue
-from ovps.viewer.pictures import Seen, jpeg, with_points
+from ovps.viewer.pictures import Seen, heading, jpeg, with_points
 from ovps.viewer.view import Question, View
 
 MOST_QUERIES = 20
@@ -103,6 +104,7 @@ def _frame(shown: Shown, questions: Sequence[Question]) -> dict[str, Any]:
         "scene": frame.scene,
         "index": frame.index,
         "points": len(frame.xyz),
+        "heading": heading([camera_of(row) for row in frame.cameras]),
         "xyz": [block.add(axis) for axis in place.T],  # axis by axis deflates better
         "views": block.add(frame.views),
         "truth": _labels(block, view.truth) if view.truth is not None else None,
@@ -182,7 +184,7 @@ class _Block:
         self._size = 0
 
     def add(self, values: NDArray[Any]) -> dict[str, Any]:
-        """Where an array lies, as the page's script reads it."""
+        """Take an array in, and say where it lies, as the page's script reads it."""
         padding = -self._size % values.itemsize
         content = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes()
         self._parts += [b"\0" * padding, content]

@@ -31,7 +31,7 @@ def said(text: str) -> str:
 
 
 def problem(text: str) -> str:
-    """What went wrong, set off from the rest."""
+    """Text of what went wrong, set off from the rest."""
     box = Markup('<div role="alert" style="border-left:3px solid #e67814;padding-left:0.6em">{}</div>')
     return str(_SMALL.format(box.format(text)))
 
@@ -89,7 +89,7 @@ def segment_html(view: View, segment: int, crops: Sequence[tuple[str, NDArray[np
 def answer_html(
     view: View, question: Question, relevance: NDArray[np.float32], threshold: float, warnings: Sequence[str]
 ) -> str:
-    """What of a frame answers a query: how many points, and the segments that do so best.
+    """Answer of a frame to a query: how many points, and the segments that answer best.
 
     Args:
         relevance: of the points (N,).

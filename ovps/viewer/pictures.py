@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from ovps.frame import Camera
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
+from ovps.report.colours import DIM
 
 CROP_PX = 220  # longer side of a crop
 _LEAST_PX = 24  # of a crop's side in the image, around the smallest of segments
@@ -46,15 +48,19 @@ def look(xyz: NDArray[np.float32], camera: Camera, image: NDArray[np.uint8], occ
 
 
 def with_points(seen: Seen, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image, darkened, with its points over it, nearer ones on top; colours (N, 3) of all points of the frame."""
+    """The image, darkened, with its points over it, nearer ones on top; colours (N, 3) of all points of the frame.
+
+    Points that are dim are left out: they would hide the image.
+    """
     picture = (seen.image * 0.65).astype(np.uint8)
     height, width = picture.shape[:2]
     radius = max(0, round(width / 450))
-    column, row = np.round(seen.uv).astype(int).T
+    lit = (colours[seen.rows] != np.array(DIM)).any(axis=1)
+    rows, (column, row) = seen.rows[lit], np.round(seen.uv[lit]).astype(int).T
     for dy in range(-radius, radius + 1):
         for dx in range(-radius, radius + 1):
             y, x = np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)
-            picture[y, x] = colours[seen.rows]
+            picture[y, x] = colours[rows]
     return picture
 
 
@@ -99,7 +105,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 @dataclass(frozen=True)
 class Frustum:
-    """Where a camera stands and what it sees, in the LiDAR frame; x right, y down, z forward as in `ovps.frame`.
+    """Place and view of a camera in the LiDAR frame; x right, y down, z forward as in `ovps.frame`.
 
     Attributes:
         wxyz: rotation from the camera to the LiDAR frame, a unit quaternion.
@@ -125,6 +131,14 @@ def frustum(camera: Camera) -> Frustum:
         float(2 * np.arctan(half)),
         float(camera.width / 2 / camera.intrinsics[0, 0] / half),
     )
+
+
+def heading(cameras: Sequence[Camera]) -> float:
+    """Azimuth in the LiDAR frame, radians, that the first camera looks to; along y where there is none."""
+    if not cameras:
+        return np.pi / 2
+    x, y, _ = cameras[0].camera_from_lidar[2, :3]  # its axis z
+    return float(np.arctan2(y, x))
 
 
 def plan(

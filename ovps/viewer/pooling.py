@@ -22,7 +22,7 @@ def pooled_clip(frame: CachedFrame, labels: Labelling) -> tuple[NDArray[np.float
 
 
 def label_free(frame: CachedFrame, config: ClusterConfig | None = None) -> Labelling:
-    """What stands on the ground of a frame, cluster by cluster, without any label and without a run."""
+    """Cluster what stands on the ground of a frame, without any label and without a run."""
     count = np.bincount(frame.point_voxel, minlength=len(frame.coords))
     position = (
         np.stack([np.bincount(frame.point_voxel, axis, minlength=len(frame.coords)) for axis in frame.xyz.T], axis=1)

@@ -1,4 +1,4 @@
-"""How well features answer a query, in 0..1: against negatives, since a lone query lights up everything.
+"""Relevance of features to a query, in 0..1: against negatives, since a lone query lights up everything.
 
 The relevancy of LERF [Kerr et al. 2023]: softmax of the query against each negative in turn, the least of them counts.
 That is the sigmoid of the margin to the best negative, divided by CLIP's temperature: 0.5 where the query is as near as

@@ -24,7 +24,7 @@ from ovps.extras import extra
 from ovps.progress import say
 from ovps.viewer import colouring, panel
 from ovps.viewer.catalogue import Catalogue
-from ovps.viewer.pictures import frustum, most_seen, pick, with_points
+from ovps.viewer.pictures import frustum, heading, most_seen, pick, with_points
 from ovps.viewer.relevance import NEGATIVES
 from ovps.viewer.view import QUERY, Question, View, legend, paint
 from ovps.viewer.words import Words, split_words
@@ -88,8 +88,10 @@ def start_viewer(catalogue: Catalogue, words: Words | None, *, host: str, port: 
     with contextlib.redirect_stdout(io.StringIO()):
         server = _Server(host=host, port=port, label=title, verbose=False)
     server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="large")
-    server.initial_camera.position = (0.0, -26.0, 19.0)
-    server.initial_camera.look_at = (0.0, 5.0, 0.0)
+    ahead = heading(catalogue.store.cameras(catalogue.frames[0]))
+    x, y = float(np.cos(ahead)), float(np.sin(ahead))
+    server.initial_camera.position = (-26 * x, -26 * y, 19.0)
+    server.initial_camera.look_at = (5 * x, 5 * y, 0.0)
     server.initial_camera.up = (0.0, 0.0, 1.0)
     viewer = Viewer(server, f"http://{host}:{server.get_port()}", {})
 
@@ -132,7 +134,7 @@ def _is_foreign(server: viser.ViserServer, client: viser.ClientHandle, host: str
 
 
 def same_site(headers: Any, host: str) -> bool:
-    """Whether a request comes from the viewer's own page, or from no browser.
+    """Say whether a request comes from the viewer's own page, or from no browser.
 
     Args:
         headers: of the request.

@@ -77,7 +77,7 @@ class View:
 
     @property
     def source(self) -> str:
-        """Where `segments` come from: `segments`, `objects` or `clusters`, as `ovps query --of` calls them."""
+        """Origin of `segments`: `segments`, `objects` or `clusters`, as `ovps query --of` calls them."""
         return "segments" if self.predicted else "objects" if self.truth else "clusters"
 
     @cached_property
@@ -253,7 +253,7 @@ def paint(view: View, title: str) -> NDArray[np.uint8]:
 
 
 def legend(view: View, title: str) -> list[tuple[str, RGB]]:
-    """What the colours of a colouring mean on a frame."""
+    """List what the colours of a colouring mean on a frame."""
     return next(c for c in COLOURINGS if c.title == title).legend(view)
 
 

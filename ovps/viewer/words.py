@@ -18,7 +18,7 @@ LONGEST = 1000  # characters of a query; what CLIP reads is shorter by far
 
 
 class TextTower(Protocol):
-    """What embeds words: the text tower of the store's CLIP.
+    """The text tower of the store's CLIP, which embeds words.
 
     Attributes:
         temperature: that its cosines are divided by.
@@ -36,7 +36,7 @@ class TextTower(Protocol):
         ...
 
     def warnings(self, name: str) -> list[str]:
-        """What of a name the tower does not get to see."""
+        """Tell what of a name the tower does not get to see."""
         ...
 
 
@@ -65,7 +65,7 @@ class Words:
 
     @property
     def ready(self) -> bool:
-        """Whether the tower is there, so that a question takes no longer than its words."""
+        """Say whether the tower is there, so that a question takes no longer than its words."""
         return self._tower is not None and self._tower.done() and self._tower.exception() is None
 
     def ask(self, text: str, negatives: Sequence[str]) -> tuple[Question, list[str]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovps.report.colours import DIM, UNLABELLED_COLOUR
+from ovps.report.colours import DIM
 from ovps.taxonomy import load_taxonomy
 from ovps.viewer import colouring
 from ovps.viewer.labelling import cluster_labelling, labelling, taxonomy_palette
@@ -26,7 +26,7 @@ def test_classes_have_their_colours_and_the_rest_that_of_nothing():
     labels = labelling(PALETTE, np.array([CAR, -1, ROAD]), np.array([1, 0, 0]))
     colours = colouring.by_class(labels)
     assert colours.dtype == np.uint8
-    assert colours.tolist() == [PALETTE.colours[CAR].tolist(), list(UNLABELLED_COLOUR), PALETTE.colours[ROAD].tolist()]
+    assert colours.tolist() == [PALETTE.colours[CAR].tolist(), list(DIM), PALETTE.colours[ROAD].tolist()]
 
 
 def test_each_thing_has_one_hue_and_stuff_is_dim():

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from ovps.cache.cameras import camera_of
 from ovps.frame import Camera
 from ovps.geometry.projection import project
-from ovps.viewer.pictures import CROP_PX, crop, frustum, jpeg, look, most_seen, pick, plan, png, with_points
+from ovps.report.colours import DIM
+from ovps.viewer.pictures import CROP_PX, crop, frustum, heading, jpeg, look, most_seen, pick, plan, png, with_points
 from tests.helpers.synthetic_store import camera_row
 
 
@@ -51,6 +52,7 @@ def test_nearer_points_are_drawn_over_farther_ones():
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     picture = with_points(seen, colours)
     assert picture[24, 32].tolist() == [255, 0, 0]
+    assert (with_points(seen, np.full((3, 3), DIM, np.uint8)) == 130).all()  # what is dim hides nothing
     assert picture[0, 0].tolist() == [130, 130, 130]  # darkened, for points to show
     assert (seen.image == 200).all()  # what is kept is not drawn on
 
@@ -76,6 +78,11 @@ def test_the_image_formats_can_be_read():
     image = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
     assert np.asarray(Image.open(io.BytesIO(png(image)))).tolist() == image.tolist()
     assert Image.open(io.BytesIO(jpeg(image))).size == (64, 48)
+
+
+def test_the_first_camera_tells_where_ahead_is():
+    assert heading([]) == np.pi / 2
+    assert heading([camera_of(camera_row("FRONT", 64, 48, seen=0))]) == 0  # it looks along x
 
 
 def test_a_plan_has_x_to_the_right_and_y_up():
