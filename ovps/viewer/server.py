@@ -458,4 +458,4 @@ class Visitor:
 
     @property
     def _key(self) -> str:
-        return f"ovps {self.catalogue.store.path.resolve()}"
+        return f"ovps {self.catalogue.store.path}"
