@@ -1,4 +1,4 @@
-"""What was read from a bucket, kept on this machine's disk: bounded, shared by all processes, oldest use goes first.
+"""Pieces of files read from a bucket, kept on this machine's disk: bounded, shared by all processes, LRU.
 
 Pieces are named after the hash of the file that they are of, so none is ever stale, whichever store it came from.
 """
@@ -77,10 +77,10 @@ class ReadThrough:
             _warn(self.folder, str(error.strerror))
 
     def _evict(self) -> None:
-        """Delete what was used least recently, unless another process is at it."""
+        """Delete what was used least recently, one process after another: who adds waits for who deletes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / _LOCK, "a") as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(self.folder / _LOCK, "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             self._shrink()
 
     def _shrink(self) -> None:

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 class Storage(Protocol):
-    """What holds the files of one store. Safe to pickle, and to use in several threads.
+    """Holder of the files of one store. Safe to pickle, and to use in several threads.
 
     Reading raises FileNotFoundError where nothing is, and an OSError or StorageError where it cannot be read; writing
     raises StorageError.
@@ -41,7 +41,7 @@ class Storage(Protocol):
         ...
 
     def at(self, key: str = "") -> str:
-        """Where a file is, for people."""
+        """Path or URL of a file, for people."""
         ...
 
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
@@ -49,7 +49,7 @@ class Storage(Protocol):
         ...
 
     def each(self, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-        """What `ask` finds for each of some things, in their order; several at once where asking is mostly waiting."""
+        """Results of `ask` for each of some things, in their order; several at once where it is mostly waiting."""
         ...
 
     def sha256(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""From what a person types to the storage of a store."""
+"""Storage of a store, found by the folder or URL that a person types."""
 
 from __future__ import annotations
 
