@@ -9,6 +9,7 @@ import torch
 from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
+from ovps.cache.where import Where
 from ovps.errors import CacheError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
@@ -22,8 +23,8 @@ from ovps.training.run import Run
 from ovps.vocabulary import Vocabulary, load_vocabulary
 
 
-def open_store(path: str | Path) -> Store:
-    """Open a store that `ovps precompute` wrote.
+def open_store(path: Where) -> Store:
+    """Open a store that `ovps precompute` wrote: a folder, or a URL such as `s3://bucket/name`.
 
     Its `frames` say what there is, in order of scene and time; `store.read(store.frames[0])` gives a frame as arrays
     (`ovps.cache.frame_data.CachedFrame`: points in metres, labels, voxels, CLIP features). No data set and
@@ -32,7 +33,7 @@ def open_store(path: str | Path) -> Store:
     Raises:
         CacheError: no store there, one of another version, or a damaged one.
     """
-    return Store.open(Path(path))
+    return Store.open(path)
 
 
 def load_run(path: str | Path, device: str | None = None, backend: str | None = None) -> Run:

@@ -101,7 +101,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command(epilog=example("ovps doctor", "ovps doctor --cache /data/zarr --json"))
 def doctor(
-    cache: Annotated[Path, typer.Option(help="The folder that precompute would write to.")] = Path("zarr"),
+    cache: Annotated[str, typer.Option(help="The folder or URL that precompute would write to.")] = "zarr",
     as_json: Json = False,
 ) -> None:
     """Say what is installed, what is missing, and what to do about it. Exit code 1 if something needed is missing."""
@@ -216,7 +216,9 @@ def precompute(
 
 
 @cache_app.command("info", epilog=example("ovps cache info ./zarr", "ovps cache info ./zarr --json"))
-def cache_info(path: Annotated[Path, typer.Argument(help="A store.")], as_json: Json = False) -> None:
+def cache_info(
+    path: Annotated[str, typer.Argument(help="A store: a folder, or a URL.")], as_json: Json = False
+) -> None:
     """Frames, voxels, bytes by array, codec errors and provenance, from the manifests alone."""
     from ovps.cache.info import store_info
 
@@ -224,15 +226,19 @@ def cache_info(path: Annotated[Path, typer.Argument(help="A store.")], as_json: 
 
 
 @cache_app.command("verify", epilog=example("ovps cache verify ./zarr"))
-def cache_verify(path: Annotated[Path, typer.Argument(help="A store.")], as_json: Json = False) -> None:
+def cache_verify(
+    path: Annotated[str, typer.Argument(help="A store: a folder, or a URL.")], as_json: Json = False
+) -> None:
     """Read every file and compare it with the manifest. Exit code 4 if anything is wrong."""
-    from ovps.cache.manifest import manifest_files
+    from ovps.cache.manifest import partitions
     from ovps.cache.verify import verify_store
+    from ovps.cache.where import storage_of
     from ovps.errors import CorruptStoreError
     from ovps.progress import progress
 
-    with progress("verify", "partitions", len(manifest_files(path))) as counter:
-        problems = verify_store(path, counter.advance)
+    storage = storage_of(path)
+    with progress("verify", "partitions", len(partitions(storage))) as counter:
+        problems = verify_store(storage, counter.advance)
     if as_json:
         print(strict_json.dumps([p.model_dump() for p in problems], indent=2))
     else:

@@ -20,6 +20,7 @@ from packaging.version import Version
 from pydantic import BaseModel
 
 from ovps import machine
+from ovps.errors import OvpsError
 from ovps.extras import installed
 
 Status = Literal["ok", "warning", "problem"]
@@ -29,6 +30,7 @@ EXTRAS = {  # of pyproject, and what for
     "driveworld": "the drive world",
     "folder": "PCD and PLY files and lenses of recordings",
     "ros": "ovps data import",
+    "remote": "stores in a bucket",
 }
 
 
@@ -51,9 +53,9 @@ class Report(BaseModel):
         return all(c.status != "problem" for c in self.checks)
 
 
-def examine(cache: Path) -> Report:
-    """Run every check. Args: cache: the folder that `ovps precompute` would write to."""
-    checks = [_python(), *_packages(), _imports(), _minkowski(), _gpu(), *_clip_weights(), _writable(cache), _machine()]
+def examine(cache: str) -> Report:
+    """Run every check. Args: cache: the folder or URL that `ovps precompute` would write to."""
+    checks = [_python(), *_packages(), _imports(), _minkowski(), _gpu(), *_clip_weights(), _place(cache), _machine()]
     return Report(checks=checks)
 
 
@@ -93,7 +95,7 @@ def _package(requirement: Requirement, extra: str = "") -> Check:
 
 def _imports() -> Check:
     """Versions may fit while the builds do not: torch and torchvision of different origins, pyarrow beside numpy 1."""
-    optional = [module for module in ("nuscenes", "embreex") if installed(module)]
+    optional = [module for module in ("nuscenes", "embreex", "obstore") if installed(module)]
     for module in ("torch", "torchvision", "open_clip", "zarr", "distributed", "pyarrow", *optional):
         failure = _failure(partial(importlib.import_module, module))
         if failure:
@@ -154,6 +156,21 @@ def _clip_weights() -> list[Check]:
     status: Status = "ok" if found else "warning"
     checks.append(Check(name="CLIP weights", status=status, found=", ".join(found) or "none", remedy=remedy))
     return checks
+
+
+def _place(cache: str) -> Check:
+    """Of the store: a folder, or a bucket that answers."""
+    from ovps.cache.disk import LocalStorage  # after `_imports`
+    from ovps.cache.where import storage_of
+
+    try:
+        storage = storage_of(cache)
+        if isinstance(storage, LocalStorage):
+            return _writable(storage.root)
+        storage.children()
+    except OvpsError as error:
+        return Check(name="cache", status="problem", found=error.message, remedy=error.remedy or "")
+    return Check(name="cache", status="ok", found=f"{storage.at()} answers")
 
 
 def _writable(folder: Path) -> Check:

@@ -90,7 +90,7 @@ class CorruptStoreError(CacheError):
 
 
 class StorageError(CacheError):
-    """The disk refused to take what was written: full, read-only, over a limit."""
+    """A disk that refuses to take what is written (full, read-only), or a bucket whose server refuses or is silent."""
 
     kind = "storage"
 

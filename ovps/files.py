@@ -14,6 +14,7 @@ from ovps.errors import OvpsError, StorageError
 
 TEMPORARY = ".tmp-"  # what files are called until they are whole
 CHOOSE = "or choose another folder"
+AGAIN = "and run the same command again: what is committed is kept, only the rest is done"
 
 _MENDS = {
     errno.ENOSPC: "Free some space",

@@ -11,13 +11,22 @@ import pyarrow.parquet as pq
 def read_parquet(path: Path) -> pa.Table:
     """The whole file as one table.
 
-    pyarrow would start threads of its own, and a process that ends soon after, as one with an error does, then aborts
-    in every third run (`terminate called without an active exception`) instead of ending with its exit code.
-
     Raises:
         OSError: no such file, or it cannot be read.
         pyarrow.ArrowException: not a Parquet file.
     """
     # read as bytes: given a path, pyarrow takes folder names of the form key=value for extra columns
-    with pq.ParquetFile(pa.BufferReader(path.read_bytes()), pre_buffer=False) as file:
+    return parse_parquet(path.read_bytes())
+
+
+def parse_parquet(content: bytes) -> pa.Table:
+    """The content of a Parquet file as one table.
+
+    pyarrow would start threads of its own, and a process that ends soon after, as one with an error does, then aborts
+    in every third run (`terminate called without an active exception`) instead of ending with its exit code.
+
+    Raises:
+        pyarrow.ArrowException: not a Parquet file.
+    """
+    with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
         return file.read(use_threads=False)

@@ -12,13 +12,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from ovps.entries import Entry
 from ovps.errors import VocabularyError
@@ -104,13 +105,18 @@ def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     Raises:
         StorageError: the disk does not take it.
     """
+    write_whole(path, vocabulary_bytes(vocabulary))
+
+
+def vocabulary_bytes(vocabulary: Vocabulary) -> bytes:
+    """The file of a vocabulary."""
     about: dict[str, Any] = {
         "entries": [{"name": e.name, "kind": e.kind, "synonyms": e.synonyms} for e in vocabulary.entries],
         "encoder": vocabulary.encoder,
         "weights_sha256": vocabulary.weights_sha256,
     }
     about["sha256"] = _content_sha256(about, vocabulary)
-    content = save(
+    return save(
         # safetensors writes the memory as it lies, whatever the strides say
         {
             "embeddings": np.ascontiguousarray(vocabulary.embeddings),
@@ -118,7 +124,6 @@ def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
         },
         metadata={_FORMAT: json.dumps(about)},
     )
-    write_whole(path, content)
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
@@ -131,16 +136,29 @@ def load_vocabulary(path: Path) -> Vocabulary:
         raise VocabularyError(
             "no such vocabulary", path=path, remedy='Make one: ovps vocab build --names "car, bus" --out FILE'
         )
+    return parse_vocabulary(path.read_bytes(), path)
+
+
+def parse_vocabulary(content: bytes, path: str | PathLike[str]) -> Vocabulary:
+    """Read the content of a vocabulary file.
+
+    Args:
+        path: of the file, for an error to name.
+
+    Raises:
+        VocabularyError: not a vocabulary, or a damaged one.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})[_FORMAT])
-            vocabulary = Vocabulary(
-                tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
-                file.get_tensor("embeddings"),
-                file.get_tensor("class_index"),
-                about["encoder"],
-                about["weights_sha256"],
-            )
+        tensors = load(content)
+        # safetensors reads metadata from files alone: a length of 8 bytes and JSON is how each begins
+        about = json.loads(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"][_FORMAT])
+        vocabulary = Vocabulary(
+            tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
+            tensors["embeddings"],
+            tensors["class_index"],
+            about["encoder"],
+            about["weights_sha256"],
+        )
         if about.pop("sha256") != _content_sha256(about, vocabulary):
             raise VocabularyError("its content is not what was written")
         return vocabulary

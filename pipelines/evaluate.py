@@ -20,6 +20,7 @@ import torch
 import ovps
 from cache_schemas import content_sha256
 from ovps import strict_json
+from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
@@ -42,7 +43,7 @@ WRITTEN = "written"  # in metrics.json: what the files were when the evaluation 
 
 def evaluate(
     run: Path,
-    cache: Path,
+    cache: Where,
     *,
     subset: str = "val",
     vocabulary: Path | None = None,

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ovps import datasets
 from ovps.cache.late_labels import with_labels
-from ovps.cache.lock import exclusive
-from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.manifest import read_manifests, unless_replaced
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
+from ovps.cache.where import Where
 from ovps.cache.writer import EncodedFrame, remove_leftovers, write_labels
 from ovps.datasets import Dataset
 from ovps.frame import Frame
@@ -34,14 +34,14 @@ class LabelsSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: Path
+    path: str
     frames: int
     added: int
     renewed: int
     unlabelled: int
 
 
-def add_labels(path: Path, dataroot: Path | None = None) -> LabelsSummary:
+def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
     """Bring labels and object embeddings of a store up to what the data set says now; features stay as they are.
 
     Labels that the data set does not have any more stay.
@@ -56,6 +56,7 @@ def add_labels(path: Path, dataroot: Path | None = None) -> LabelsSummary:
         StorageError: the disk refuses; each partition is as it was, or done.
     """
     store = Store.open(path)
+    storage = store.storage
     about = store.provenance
     dataset = datasets.get(about.dataset)
     subsets = tuple(dict.fromkeys(ref.subset for ref in store.frames))
@@ -63,24 +64,28 @@ def add_labels(path: Path, dataroot: Path | None = None) -> LabelsSummary:
     listed = dataset.frames(root.absolute(), about.dataset_version, subsets)
     frames = {frame.token: frame for frame in listed}
     added, renewed, unlabelled = 0, 0, 0
-    with exclusive(path):
-        remove_leftovers(path)
-        for before in map(read_manifest, manifest_files(path)):
+    with storage.exclusive():
+        remove_leftovers(storage)
+        for before in read_manifests(storage):
             if not before.frames:
                 continue
-            partition = Partition.open(path, before, about)
-            encoded = [
-                _frame(partition, row.token, frames.get(row.token), dataset, store.taxonomy) for row in before.frames
-            ]
-            changed = {frame.row.token for frame, is_new in encoded if is_new}
-            if changed:
-                skipped = [record for record in before.skipped if record.token not in changed]
-                write_labels(path, before, [frame for frame, _ in encoded], skipped)
+            with unless_replaced(storage, before.partition, before):
+                partition = Partition.open(storage, before, about)
+                encoded = [
+                    _frame(partition, row.token, frames.get(row.token), dataset, store.taxonomy)
+                    for row in before.frames
+                ]
+                changed = {frame.row.token for frame, is_new in encoded if is_new}
+                if changed:
+                    skipped = [record for record in before.skipped if record.token not in changed]
+                    write_labels(storage, before, [frame for frame, _ in encoded], skipped)
             had = {row.token for row in before.frames if row.labelled}
             added += len(changed - had)
             renewed += len(changed & had)
             unlabelled += len(before.frames) - len(had | changed)
-    return LabelsSummary(path=path, frames=len(store.frames), added=added, renewed=renewed, unlabelled=unlabelled)
+    return LabelsSummary(
+        path=storage.at(), frames=len(store.frames), added=added, renewed=renewed, unlabelled=unlabelled
+    )
 
 
 def _frame(

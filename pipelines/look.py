@@ -15,6 +15,7 @@ from ovps import datasets
 from ovps.cache.cameras import resized
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
+from ovps.cache.where import Where
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import Entry
@@ -51,7 +52,7 @@ def _entry(name: str) -> Entry:
     return Entry(name, "thing", (name,))
 
 
-def text_of(cache: Path, weights: str | None) -> StoreText:
+def text_of(cache: Where, weights: str | None) -> StoreText:
     """Load the text tower of the CLIP that a store was made with.
 
     Raises:

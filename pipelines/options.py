@@ -6,15 +6,18 @@ passes them. Nothing heavy is imported here, so that `--help` is quick.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ovps import defaults
 from ovps.options import Flag, Options
 
 USUAL = "usual"  # splits
+_TEXT = BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
+Place = Annotated[str, _TEXT]  # of a store, as `ovps.cache.where.storage_of` takes it
 
 
 class WorldOptions(Options):
@@ -82,7 +85,9 @@ class PrecomputeOptions(ClipOptions, DataOptions):
 
     command: ClassVar[str] = "precompute"
 
-    out: Path = Field(defaults.STORE, description="The store to write or to complete.")
+    out: Place = Field(
+        defaults.STORE, description="The store to write or to complete: a folder, or a URL such as s3://BUCKET/NAME."
+    )
     codec: str | None = Field(
         None,
         description="`cells`, `dense`, both exact, or one of another package. Default: the store's, or the smaller of"
@@ -115,7 +120,7 @@ class VocabularyOptions(Options):
         (), description="`NAME[:thing|stuff]=FOLDER`: a class as pictures of it, again and again."
     )
     out: Path = Field(description="The vocabulary file to write.")
-    cache: Path | None = Field(
+    cache: Annotated[str | None, _TEXT] = Field(
         None, description="A store: its encoder is used, and its weights are checked. Default: ./zarr if there is one."
     )
     encoder: str | None = Field(
@@ -129,7 +134,7 @@ class TrainOptions(Options):
 
     command: ClassVar[str] = "train"
 
-    cache: Path = Field(defaults.STORE, description="A store written by precompute.")
+    cache: Place = Field(defaults.STORE, description="A store written by precompute: a folder, or a URL.")
     config: str = Field("driveworld", description="Name of a config in ovps/configs/train, or a YAML file.")
     system: str = Field(
         "ovps", description="What is trained: a name in ovps/configs/systems, or a YAML file of changes."
@@ -155,7 +160,7 @@ class TrainOptions(Options):
 class CachedOptions(Options):
     """Frames of a store that something is asked about."""
 
-    cache: Path = Field(defaults.STORE, description="A store of the same CLIP.")
+    cache: Place = Field(defaults.STORE, description="A store of the same CLIP: a folder, or a URL.")
     subset: str = Field("val", description="The data set's own split.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
     backend: str | None = Field(
@@ -228,7 +233,7 @@ class LabelsOptions(Options):
 
     command: ClassVar[str] = "cache labels"
 
-    path: Annotated[Path, Flag(positional=True)] = Field(description="A store.")
+    path: Annotated[str, _TEXT, Flag(positional=True)] = Field(description="A store: a folder, or a URL.")
     dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
 
 
@@ -287,7 +292,7 @@ NEGATIVES = ("object", "things", "stuff", "texture")
 class LookOptions(Options):
     """A store, perhaps with a run, and frames of it to look at."""
 
-    cache: Path = Field(defaults.STORE, description="A store written by precompute.")
+    cache: Place = Field(defaults.STORE, description="A store written by precompute: a folder, or a URL.")
     run: Path | None = Field(None, description="Folder of a training run of the same CLIP; none: labels and CLIP only.")
     subset: str | None = Field(None, description="The data set's own split. Default: all frames.")
     frames: Annotated[tuple[str, ...], Flag("--frames", commas=True)] = Field(

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
+from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
 from ovps.inference.formats import format_of
@@ -70,7 +71,7 @@ class PredictSummary:
 
 def predict(
     run: Path | None,
-    cache: Path,
+    cache: Where,
     out: Path,
     *,
     vocabulary: Path | None = None,
@@ -155,7 +156,7 @@ def predict(
     )
 
 
-def check(cache: Path, out: Path, *, subset: str = "val") -> list[str]:
+def check(cache: Where, out: Path, *, subset: str = "val") -> list[str]:
     """List the faults of a submission: its files are read, and compared with the frames of a subset of the cache.
 
     Raises:
@@ -164,7 +165,7 @@ def check(cache: Path, out: Path, *, subset: str = "val") -> list[str]:
     """
     store = Store.open(cache)
     frames_of(store, subset)  # says so if there are none
-    rows = (row for file in manifest_files(cache) for row in read_manifest(file).frames)
+    rows = (row for partition in read_manifests(store.storage) for row in partition.frames)
     points = {row.token: row.points for row in rows if row.subset == subset}
     return format_of(store.taxonomy).check(out, subset, points, store.taxonomy)
 

@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ovps.cache.files import hash_file
+from ovps.cache.disk import LocalStorage
 from ovps.cache.frame_data import FrameRef
-from ovps.cache.manifest import manifest_files
+from ovps.cache.layout import manifest_key
+from ovps.cache.manifest import partitions
+from ovps.cache.storage import Storage
 from ovps.clip.pictures import embed_pictures
 from ovps.errors import ConfigError, StorageError, VocabularyError
 from ovps.files import write_whole
@@ -125,7 +127,7 @@ def query(options: QueryOptions) -> QuerySummary:
     sheet = Sheet(
         title=question.text,
         lead=f"{int(large.sum()):,} {of} of at least {least} points in {len(refs):,} frames of"
-        f" {options.cache.resolve().name}, the nearest {len(hits)}",
+        f" {catalogue.store.storage.name}, the nearest {len(hits)}",
         score_means=_WORDS if text is not None else _EXAMPLE,
         warnings=warnings,
         hits=hits,
@@ -168,9 +170,9 @@ def _check(catalogue: Catalogue, of: Of) -> None:
 
 def _index(options: QueryOptions, catalogue: Catalogue, of: Of) -> tuple[ObjectIndex, list[str]]:
     """The index of the frames, from its folder if it was made of them."""
-    cache, session = options.cache, catalogue.session
+    session = catalogue.session
     folder = options.index or (
-        session.run.path / "query" if session and of == "segments" else cache.with_name(f"{cache.resolve().name}.query")
+        session.run.path / "query" if session and of == "segments" else _beside(catalogue.store.storage)
     )
     made_of = _made_of(catalogue, of)
     index = load_index(folder, made_of)
@@ -191,12 +193,18 @@ def _index(options: QueryOptions, catalogue: Catalogue, of: Of) -> tuple[ObjectI
     return index, []
 
 
+def _beside(storage: Storage) -> Path:
+    """The folder of an index beside its store; here, if that is in a bucket."""
+    folder = storage.root.parent if isinstance(storage, LocalStorage) else Path()
+    return folder / f"{storage.name}.query"
+
+
 def _made_of(catalogue: Catalogue, of: Of) -> dict[str, Any]:
     """Everything that decides an index."""
     store, session = catalogue.store, catalogue.session
     made_of: dict[str, Any] = {
         "of": of,
-        "store": {file.name: hash_file(file) for file in manifest_files(store.path)},
+        "store": {f"{name}.parquet": store.storage.sha256(manifest_key(name)) for name in partitions(store.storage)},
         "frames": [ref.token for ref in catalogue.frames],
     }
     if of == "segments" and session is not None:

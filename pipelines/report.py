@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cache_schemas import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
+from ovps.cache.where import Where
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of
 from ovps.files import write_whole
 from ovps.frame import Camera, Frame
@@ -30,7 +31,7 @@ ReadImage = Callable[[Camera], NDArray[np.uint8]]
 
 def report(
     run: Path,
-    cache: Path,
+    cache: Where,
     *,
     out: Path | None = None,
     evaluation: Path | None = None,

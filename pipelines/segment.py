@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ovps import datasets, defaults
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store, read_info
+from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
@@ -204,7 +205,7 @@ def _drawn(
     summary = SegmentSummary(
         page=out / PAGE,
         predictions=tuple(one.out for one in found.values()),
-        cache=store.path,
+        cache=Path(store.path),
         frames=len(refs),
         points=points,
         seen_share=seen / max(points, 1),
@@ -293,8 +294,9 @@ def _grid(options: SegmentOptions, store: Path, info: RunInfo | None, data: Fold
     """What was asked for; else the store's, the run's, or one that fits the points of some frames."""
     if options.grid is not None:
         return options.grid
-    if is_store(store):
-        return read_info(store).provenance.grid
+    storage = storage_of(store)
+    if is_store(storage):
+        return read_info(storage).provenance.grid
     if info is not None:
         return info.grid
     some = [frames[round(place)] for place in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]

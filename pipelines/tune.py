@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ovps.batch.voxels import frame_batch
+from ovps.cache.where import Where
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
 from ovps.inference.prediction import class_ids
@@ -50,7 +51,7 @@ class TuneSummary:
 
 def tune(
     run: Path,
-    cache: Path,
+    cache: Where,
     *,
     split: str | None = None,
     subset: str = "val",

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
 from ovps.files import write_whole
 from ovps.progress import progress, say
@@ -53,7 +54,7 @@ def serve(options: ViewOptions) -> None:
         raise ConfigError("--beside and --query are for a file", remedy="Give --html FILE too, or type in the page")
     catalogue = open_catalogue(options, options.dataset_root)
     words = Words(lambda: text_of(options.cache, options.weights))
-    title = f"ovps: {options.cache.resolve().name}"
+    title = f"ovps: {storage_of(options.cache).name}"
     viewer = start_viewer(catalogue, words, host=options.host, port=options.port, title=title)
     say(f"look at {viewer.url} (Ctrl-C ends it)")
     try:
@@ -94,7 +95,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
             shown.append(Shown(views, catalogue.pictures(ref)))
             counter.advance()
     runs = [path.resolve().name for path in (options.run, options.beside) if path]
-    title = f"{options.cache.resolve().name}: {' beside '.join(runs)}" if runs else options.cache.resolve().name
+    title = f"{storage_of(options.cache).name}: {' beside '.join(runs)}" if runs else storage_of(options.cache).name
     page = render_offline(title, runs, shown, questions).encode()
     write_whole(html, page)
     return ViewSummary(html, len(shown), len(page) // len(shown), time.perf_counter() - begin, warnings)

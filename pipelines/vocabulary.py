@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovps import clip, defaults
 from ovps.cache.reader import read_info
+from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.pictures import add_pictures, parse_pictures
 from ovps.clip.protocol import RANDOM, Encoder
@@ -79,25 +80,27 @@ def build(options: VocabularyOptions) -> VocabularySummary:
 def _encoder(options: VocabularyOptions) -> Encoder:
     """The one that was asked for; else that of the cache, with its weights; else the default one."""
     cache = options.cache
-    if options.encoder is not None or (cache is None and not is_store(defaults.STORE)):
+    store = storage_of(cache or defaults.STORE)
+    if options.encoder is not None or (cache is None and not is_store(store)):
         return clip.load(options.encoder or defaults.ENCODER, options.weights)
-    return encoder_of(cache or defaults.STORE, options.weights)
+    return encoder_of(store, options.weights)
 
 
-def encoder_of(store: Path, weights: str | None = None) -> Encoder:
+def encoder_of(where: Where, weights: str | None = None) -> Encoder:
     """The encoder that a store was made with, its weights checked.
 
     Raises:
         CacheError: no store there.
         ConfigError, WeightsError: no such encoder here, or with other weights.
     """
+    store = storage_of(where)
     known = read_info(store).provenance
     encoder = clip.load(known.encoder, weights or (RANDOM if known.weights_random else None))
     if encoder.weights.sha256 != known.weights_sha256:
         raise WeightsError(
             f"{known.encoder} has weights {encoder.weights.sha256[:12]}… here,"
             f" the cache was made with {known.weights_sha256[:12]}…",
-            path=weights or store,
+            path=weights or store.at(),
             remedy="Give the weights of the cache (--weights FILE), or name another encoder (--encoder NAME)",
         )
     return encoder

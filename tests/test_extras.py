@@ -14,7 +14,7 @@ WITHOUT = """
 import sys
 EXTRAS = {
     *("nuscenes", "pyquaternion", "trimesh", "embreex", "MinkowskiEngine"),
-    *("pypcd4", "plyfile", "cv2", "rosbags", "viser", "laspy"),
+    *("pypcd4", "plyfile", "cv2", "rosbags", "viser", "laspy", "obstore"),
 }
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -35,7 +35,7 @@ def test_every_module_of_the_core_is_imported_without_the_extras():
         "import importlib, pkgutil, ovps, pipelines, cache_schemas\n"
         "packages = (ovps, pipelines, cache_schemas)\n"
         "names = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.')]\n"
-        "extras = {'ovps.model.sparse.minkowski'}\n"
+        "extras = {'ovps.model.sparse.minkowski', 'ovps.cache.remote'}\n"
         "names = [n for n in names if not n.endswith('__main__') and n not in extras]\n"
         "assert len(names) > 120\n"
         "for name in names: importlib.import_module(name)\n"
@@ -72,7 +72,11 @@ def test_nuscenes_is_read_without_its_devkit(mini_nuscenes):
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [(["world", "build", "--out", "never"], "driveworld"), (["data", "import", "drive.bag", "--list"], "ros")],
+    [
+        (["cache", "info", "s3://bucket/store"], "remote"),
+        (["world", "build", "--out", "never"], "driveworld"),
+        (["data", "import", "drive.bag", "--list"], "ros"),
+    ],
 )
 def test_a_command_that_needs_an_extra_names_it(command, extra):
     done = _run("from ovps.cli import main; main()", *command)

@@ -14,7 +14,9 @@ from pydantic import BaseModel
 
 from ovps import cli, strict_json
 from ovps.cache.info import store_info
-from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.layout import manifest_key
+from ovps.cache.manifest import partitions, read_manifest
+from ovps.cache.where import storage_of
 from ovps.errors import CorruptStoreError
 from ovps.training.metrics import METRICS, MetricsLog, read_metrics
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -68,7 +70,8 @@ def test_curves_of_a_training(tmp_path):
 def test_a_manifest_holds_none(tmp_path, value):
     """Nor is one of before read: where the codec's error is NaN, features are."""
     store = write_synthetic_store(tmp_path / "store", frames=1, points=60, subsets=("train",))
-    (path,) = manifest_files(store)
+    (partition,) = partitions(storage_of(store))
+    path = store / manifest_key(partition)
     table = pq.read_table(pa.BufferReader(path.read_bytes()))
 
     def spoil(record):
@@ -77,7 +80,7 @@ def test_a_manifest_holds_none(tmp_path, value):
         return [spoil(r) for r in record] if isinstance(record, list) else record
 
     pq.write_table(pa.Table.from_pylist(spoil(table.to_pylist()), schema=table.schema), path)
-    for read in (read_manifest, lambda _: store_info(store)):
+    for read in (lambda: read_manifest(storage_of(store), partition), lambda: store_info(store)):
         with pytest.raises(CorruptStoreError, match=r"codec_max_error(.|\n)*finite(.|\n)*ovps precompute") as caught:
-            read(path)
+            read()
         assert caught.value.path == str(path)

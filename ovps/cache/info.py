@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
-from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
+from ovps.cache.where import Where, storage_of
 
 FLOAT16_BYTES = 2
 
@@ -59,15 +59,16 @@ class StoreSummary(BaseModel):
     warnings: tuple[str, ...]
 
 
-def store_info(path: Path) -> StoreSummary:
+def store_info(path: Where) -> StoreSummary:
     """Summarise a store.
 
     Raises:
         CacheError: no store, or one of another schema version.
         CorruptStoreError: a manifest that cannot be read.
     """
-    info = read_info(path)
-    rows = [read_manifest(file) for file in manifest_files(path)]
+    storage = storage_of(path)
+    info = read_info(storage)
+    rows = list(read_manifests(storage))
     frames = [frame for row in rows for frame in row.frames]
     by_array = Counter[str]()
     for row in rows:
@@ -75,7 +76,7 @@ def store_info(path: Path) -> StoreSummary:
             by_array[_array_of(file.path)] += file.bytes
     valid_voxels = _sum(frames, "valid_voxels")
     return StoreSummary(
-        path=str(path),
+        path=storage.at(),
         schema_version=info.schema_version,
         provenance=info.provenance,
         partitions=len(rows),

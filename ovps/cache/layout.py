@@ -1,8 +1,7 @@
-"""Paths of the files and folders of a store."""
+"""Keys of the files and folders of a store."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import uuid4
 
 INFO = "store.json"
@@ -13,14 +12,14 @@ MANIFESTS = "manifest"
 PARTITIONS = "partitions"
 
 
-def manifest_path(store: Path, partition: str) -> Path:
-    """Path of the manifest of a partition."""
-    return store / MANIFESTS / f"{partition}.parquet"
+def manifest_key(partition: str) -> str:
+    """Key of the manifest of a partition."""
+    return f"{MANIFESTS}/{partition}.parquet"
 
 
-def partition_path(store: Path, folder: str) -> Path:
-    """Path of the arrays of a part of a partition, given the folder that its manifest names."""
-    return store / PARTITIONS / folder
+def partition_key(folder: str) -> str:
+    """Key of the arrays of a part of a partition, given the folder that its manifest names."""
+    return f"{PARTITIONS}/{folder}"
 
 
 def new_folder(partition: str) -> str:

@@ -2,38 +2,127 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cache_schemas import MANIFEST, SCHEMA_VERSION, PartitionRow
-from ovps.cache.files import write_whole
-from ovps.cache.layout import MANIFESTS, manifest_path
-from ovps.errors import CorruptStoreError
+from ovps.cache.layout import MANIFESTS, manifest_key
+from ovps.cache.storage import Storage
+from ovps.errors import CacheError, CorruptStoreError
 from ovps.files import TEMPORARY
-from ovps.parquet import read_parquet
+from ovps.parquet import parse_parquet
+
+_SUFFIX = ".parquet"
 
 
-def write_manifest(store: Path, row: PartitionRow) -> None:
-    """Commit a partition."""
+def write_manifest(storage: Storage, row: PartitionRow, before: PartitionRow | None) -> None:
+    """Commit a partition.
+
+    Args:
+        before: what is there now, as it was read when the work on `row` began; None if nothing was.
+
+    Raises:
+        StorageError: the disk refuses.
+        CacheError: another run has committed the partition meanwhile, which stays as that run wrote it.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([row.model_dump()], schema=MANIFEST), sink)
-    write_whole(manifest_path(store, row.partition), sink.getvalue().to_pybytes())
+    key = manifest_key(row.partition)
+
+    def as_before(content: bytes | None) -> bool:
+        return (None if content is None else _parse(storage, row.partition, content)) == before
+
+    if not storage.replace(key, sink.getvalue().to_pybytes(), as_before):
+        raise _conflict(storage, row.partition)
 
 
-def read_manifest(path: Path) -> PartitionRow:
+@contextmanager
+def unless_replaced(storage: Storage, partition: str, before: PartitionRow | None) -> Iterator[None]:
+    """Around work on a partition as it was: what another run has replaced meanwhile is told as that, not as damage.
+
+    Raises:
+        CacheError: another run has committed the partition meanwhile.
+    """
+    try:
+        yield
+    except CorruptStoreError as error:
+        if find_manifest(storage, partition) != before:
+            raise _conflict(storage, partition) from error
+        raise
+
+
+def find_manifest(storage: Storage, partition: str) -> PartitionRow | None:
+    """The manifest of a partition; None where there is none.
+
+    Raises:
+        CorruptStoreError: as `read_manifest`.
+    """
+    try:
+        content = storage.get(manifest_key(partition))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(storage, partition, error) from error
+    return _parse(storage, partition, content)
+
+
+def read_manifest(storage: Storage, partition: str) -> PartitionRow:
     """Read and check one manifest.
 
     Raises:
         CorruptStoreError: unreadable, of another schema, or naming files outside its partition.
     """
-    remedy = again(path)
     try:
-        table = read_parquet(path)
+        return _parse(storage, partition, storage.get(manifest_key(partition)))
+    except OSError as error:
+        raise _unreadable(storage, partition, error) from error
+
+
+def read_manifests(storage: Storage) -> Iterator[PartitionRow]:
+    """Every manifest of a store, by name.
+
+    Raises:
+        CorruptStoreError: as `read_manifest`.
+    """
+    names = partitions(storage)
+    contents = storage.each(storage.get, map(manifest_key, names))
+    for name in names:
+        try:
+            yield _parse(storage, name, next(contents))
+        except OSError as error:
+            raise _unreadable(storage, name, error) from error
+
+
+def partitions(storage: Storage) -> list[str]:
+    """Names of the partitions of a store."""
+    names = storage.children(MANIFESTS)
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and not name.startswith(TEMPORARY)]
+
+
+def again(storage: Storage, partition: str) -> str:
+    """The remedy for a damaged partition."""
+    manifest = storage.at(manifest_key(partition))
+    return f"Delete {manifest} and run the same `ovps precompute` again: it makes this partition anew"
+
+
+def _conflict(storage: Storage, partition: str) -> CacheError:
+    return CacheError(
+        f"another run has committed partition {partition} meanwhile",
+        path=storage.at(manifest_key(partition)),
+        remedy="Let it finish, or stop it; then run the same command again: what is committed is kept",
+    )
+
+
+def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
+    path, remedy = storage.at(manifest_key(partition)), again(storage, partition)
+    try:
+        table = parse_parquet(content)
     except (pa.ArrowException, OSError) as error:
-        raise CorruptStoreError(f"unreadable manifest: {error}", path=path, remedy=remedy) from error
+        raise _unreadable(storage, partition, error) from error
     if not table.schema.equals(MANIFEST) or table.num_rows != 1:
         raise CorruptStoreError(
             f"not a manifest of schema version {SCHEMA_VERSION}: {table.num_rows} rows of columns {table.column_names}",
@@ -44,17 +133,14 @@ def read_manifest(path: Path) -> PartitionRow:
         row = PartitionRow.model_validate(table.to_pylist()[0])
     except ValidationError as error:
         raise CorruptStoreError(f"senseless manifest: {error}", path=path, remedy=remedy) from error
-    if row.partition != path.stem:
+    if row.partition != partition:
         raise CorruptStoreError(f"a manifest of partition {row.partition!r}, by its content", path=path, remedy=remedy)
     return row
 
 
-def manifest_files(store: Path) -> list[Path]:
-    """The manifests of a store, by name."""
-    folder = store / MANIFESTS
-    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith(TEMPORARY))
-
-
-def again(manifest: Path) -> str:
-    """The remedy for a damaged partition."""
-    return f"Delete {manifest} and run the same `ovps precompute` again: it makes this partition anew"
+def _unreadable(storage: Storage, partition: str, error: Exception) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"unreadable manifest: {error}",
+        path=storage.at(manifest_key(partition)),
+        remedy=again(storage, partition),
+    )

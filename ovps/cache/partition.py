@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
@@ -14,9 +13,9 @@ from ovps.cache.codecs.state import read_state
 from ovps.cache.folder import Folder, is_whole
 from ovps.cache.frame_arrays import arrays_of, frame_of
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.layout import manifest_path, partition_path
 from ovps.cache.manifest import again
 from ovps.cache.object_embeddings import Objects, no_objects
+from ovps.cache.storage import Storage
 from ovps.errors import CorruptStoreError
 
 
@@ -24,14 +23,14 @@ from ovps.errors import CorruptStoreError
 class Partition:
     """One partition as one manifest names it, its folders open."""
 
-    store: Path
+    storage: Storage
     row: PartitionRow
     provenance: Provenance
     codec: Codec
     parts: Mapping[Part, Folder]
 
     @classmethod
-    def open(cls, store: Path, row: PartitionRow, provenance: Provenance) -> Partition:
+    def open(cls, storage: Storage, row: PartitionRow, provenance: Provenance) -> Partition:
         """Open the folders that a manifest names.
 
         Raises:
@@ -39,18 +38,12 @@ class Partition:
             ConfigError: the store's codec is of a package that is not installed.
         """
         codec = codecs.get(provenance.codec)
-        remedy = again(manifest_path(store, row.partition))
+        remedy = again(storage, row.partition)
         parts = {
-            part: Folder.open(
-                partition_path(store, folder.folder),
-                folder,
-                arrays_of(part, codec, provenance),
-                provenance.clip_dim,
-                remedy,
-            )
+            part: Folder.open(storage, folder, arrays_of(part, codec, provenance), provenance.clip_dim, remedy)
             for part, folder in row.parts.items()
         }
-        return cls(store, row, provenance, codec, parts)
+        return cls(storage, row, provenance, codec, parts)
 
     @cached_property
     def state(self) -> State:
@@ -59,7 +52,7 @@ class Partition:
         Raises:
             CorruptStoreError: not the bytes that were written.
         """
-        return read_state(self.store, self.provenance)
+        return read_state(self.storage, self.provenance)
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -121,13 +114,15 @@ class Partition:
         position = self.positions[token]
         labelled = self.row.frames[position].labelled
         try:
-            return {
-                name: folder.read(name, position)
+            wanted = [
+                (name, folder)
                 for part, folder in self.parts.items()
                 if labelled or part != "labels"
                 for name in folder.arrays
                 if name in names
-            }
+            ]
+            read = self.storage.each(lambda one: one[1].read(one[0], position), wanted)
+            return {name: array for (name, _), array in zip(wanted, read, strict=True)}
         except CorruptStoreError as error:
             raise CorruptStoreError(error.message, path=error.path, frame=token, remedy=error.remedy) from error
 
@@ -136,7 +131,7 @@ _THUMBNAILS = "thumbnails/bytes"
 _NOT_OF_A_FRAME = (_THUMBNAILS,)  # most readers have no use for them
 
 
-def is_complete(folder: Path, provenance: Provenance) -> bool:
+def is_complete(storage: Storage, folder: str, provenance: Provenance) -> bool:
     """Tell features that were written to their end from what a run that was killed has left."""
     specs = arrays_of("features", codecs.get(provenance.codec), provenance)
-    return is_whole(folder, (spec.name for spec in specs))
+    return is_whole(storage, folder, (spec.name for spec in specs))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,30 +17,31 @@ from pydantic import ValidationError
 
 from cache_schemas import SCHEMA_VERSION, PartitionRow, Provenance, StoreInfo
 from ovps.cache.cameras import camera_of, decode_thumbnail, resized
-from ovps.cache.files import LOST, hash_file
 from ovps.cache.frame_data import CachedFrame, FrameRef
-from ovps.cache.layout import INFO, VOCABULARY, manifest_path
-from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.layout import INFO, VOCABULARY
+from ovps.cache.manifest import read_manifest, read_manifests
 from ovps.cache.object_embeddings import Objects
 from ovps.cache.partition import Partition
+from ovps.cache.storage import LOST, Storage
+from ovps.cache.where import Where, storage_of
 from ovps.errors import CacheError, CorruptStoreError
 from ovps.frame import Camera
 from ovps.taxonomy import Taxonomy
-from ovps.vocabulary import Vocabulary, load_vocabulary
+from ovps.vocabulary import Vocabulary, parse_vocabulary
 
 T = TypeVar("T")
 
 
-def read_info(path: Path) -> StoreInfo:
+def read_info(storage: Storage) -> StoreInfo:
     """`store.json` of a store.
 
     Raises:
         CacheError: no store there, or one of another schema version.
         CorruptStoreError: unreadable.
     """
-    file = path / INFO
+    file = storage.at(INFO)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(storage.get(INFO).decode())
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
             raise CacheError(
@@ -48,7 +51,7 @@ def read_info(path: Path) -> StoreInfo:
             )
         return StoreInfo.model_validate(content)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CacheError("no cache here", path=path, remedy="Make one: ovps precompute") from error
+        raise CacheError("no cache here", path=storage.at(), remedy="Make one: ovps precompute") from error
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST) from error
 
@@ -58,12 +61,12 @@ class Store:
     """A store and its committed frames.
 
     Attributes:
-        path: folder.
+        storage: where it lies.
         info: version and provenance.
         frames: sorted by scene, then index.
     """
 
-    path: Path
+    storage: Storage
     info: StoreInfo
     frames: tuple[FrameRef, ...]
 
@@ -71,23 +74,29 @@ class Store:
         self._open: dict[str, Partition] = {}
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Read the manifests; no array is touched.
+    def open(cls, path: Where) -> Store:
+        """Read the manifests of a folder or URL; no array is touched.
 
         Raises:
             CacheError: no store, or of another version.
             CorruptStoreError: a manifest that cannot be read.
         """
-        info = read_info(path)
-        refs = [ref for file in manifest_files(path) for ref in _refs(read_manifest(file))]
-        return cls(path, info, tuple(sorted(refs, key=lambda ref: (ref.scene, ref.index))))
+        storage = storage_of(path)
+        info = read_info(storage)
+        refs = [ref for row in read_manifests(storage) for ref in _refs(row)]
+        return cls(storage, info, tuple(sorted(refs, key=lambda ref: (ref.scene, ref.index))))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "info": self.info, "frames": self.frames}
+        return {"storage": self.storage, "info": self.info, "frames": self.frames}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open = {}
+
+    @property
+    def path(self) -> str:
+        """Folder or URL."""
+        return self.storage.at()
 
     @property
     def provenance(self) -> Provenance:
@@ -103,7 +112,7 @@ class Store:
         try:
             return Taxonomy.model_validate(self.info.taxonomy)
         except ValidationError as error:
-            raise CorruptStoreError(f"not a taxonomy: {error}", path=self.path / INFO, remedy=LOST) from error
+            raise CorruptStoreError(f"not a taxonomy: {error}", path=self.storage.at(INFO), remedy=LOST) from error
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -112,10 +121,13 @@ class Store:
         Raises:
             CorruptStoreError: not the bytes that were written.
         """
-        file = self.path / VOCABULARY
-        if not file.is_file() or hash_file(file) != self.info.vocabulary_sha256:
+        file = self.storage.at(VOCABULARY)
+        content = None
+        with suppress(OSError):
+            content = self.storage.get(VOCABULARY)
+        if content is None or hashlib.sha256(content).hexdigest() != self.info.vocabulary_sha256:
             raise CorruptStoreError("not the vocabulary that was written", path=file, remedy=LOST)
-        return load_vocabulary(file)
+        return parse_vocabulary(content, file)
 
     def read(self, ref: FrameRef) -> CachedFrame:
         """Read one frame, also if its partition has been replaced since the store was opened.
@@ -159,13 +171,12 @@ class Store:
 
     def _of(self, ref: FrameRef, look: Callable[[Partition], T]) -> T:
         """What `look` finds in the partition of a frame, as it is now if it has been replaced."""
-        manifest = manifest_path(self.path, ref.partition)
         opened = self._open.get(ref.partition)
-        row = opened.row if opened else read_manifest(manifest)
+        row = opened.row if opened else read_manifest(self.storage, ref.partition)
         while True:
             try:
                 if opened is None:
-                    opened = self._open[ref.partition] = Partition.open(self.path, row, self.provenance)
+                    opened = self._open[ref.partition] = Partition.open(self.storage, row, self.provenance)
                 if ref.token not in opened.positions:
                     raise CacheError(
                         f"partition {ref.partition} does not hold the frame any more",
@@ -175,7 +186,7 @@ class Store:
                     )
                 return look(opened)
             except CorruptStoreError:
-                now = read_manifest(manifest)
+                now = read_manifest(self.storage, ref.partition)
                 if now.parts == row.parts:
                     raise
                 opened, row = None, now  # it was replaced meanwhile: what is lost was of the folder before

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas import PartitionRow, StoreInfo
-from ovps.cache.files import LOST, files_below, hash_file
+from cache_schemas import FileRow, PartitionRow, StoreInfo
 from ovps.cache.layout import (
     CODEC_STATE,
     INFO,
@@ -18,13 +17,15 @@ from ovps.cache.layout import (
     MANIFESTS,
     PARTITIONS,
     VOCABULARY,
-    manifest_path,
+    manifest_key,
+    partition_key,
     partition_of,
-    partition_path,
 )
-from ovps.cache.manifest import again, manifest_files, read_manifest
+from ovps.cache.manifest import again, partitions, read_manifest
 from ovps.cache.partition import Partition, is_complete
 from ovps.cache.reader import read_info
+from ovps.cache.storage import LOST, Entry, Storage
+from ovps.cache.where import Where, storage_of
 from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
 
@@ -45,7 +46,7 @@ class Problem(BaseModel):
         return f"{self.path}: {self.message}. {self.remedy}"
 
 
-def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) -> list[Problem]:
+def verify_store(path: Where, on_partition: Callable[[str], None] | None = None) -> list[Problem]:
     """Check every file of a store against its manifest: presence, size, hash, and nothing besides.
 
     A folder that no manifest names, left by a run that did not finish, is no problem: nobody reads it. But if it is
@@ -57,14 +58,16 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
     Raises:
         CacheError: no store, or one of another schema version.
     """
-    info = read_info(path)
-    problems = _check_root(path, info) + _lost_manifests(path, info)
+    storage = storage_of(path)
+    info = read_info(storage)
+    problems = _check_root(storage, info) + _lost_manifests(storage, info)
     tokens: Counter[str] = Counter()
-    for file in manifest_files(path):
+    for name in partitions(storage):
         try:
-            row, found = _check_manifest(path, file, info)
+            row, found = _check_manifest(storage, name, info)
         except CorruptStoreError as error:
-            problems.append(Problem(kind="manifest", path=str(file), message=error.message, remedy=error.remedy or ""))
+            file = storage.at(manifest_key(name))
+            problems.append(Problem(kind="manifest", path=file, message=error.message, remedy=error.remedy or ""))
             continue
         tokens.update(frame.token for frame in row.frames)
         problems += found
@@ -75,7 +78,7 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
         problems.append(
             Problem(
                 kind="duplicate",
-                path=str(path / MANIFESTS),
+                path=storage.at(MANIFESTS),
                 message=f"{len(twice)} frames are in two partitions, the first is {twice[0]}",
                 remedy="Delete one of the manifests that name it and run the same `ovps precompute` again",
             )
@@ -83,78 +86,89 @@ def verify_store(path: Path, on_partition: Callable[[str], None] | None = None) 
     return problems
 
 
-def _check_root(path: Path, info: StoreInfo) -> list[Problem]:
+def _check_root(storage: Storage, info: StoreInfo) -> list[Problem]:
     problems = []
     hashes = {VOCABULARY: info.vocabulary_sha256, CODEC_STATE: info.provenance.codec_state_sha256}
-    known = {path / name for name in (INFO, LOCK, MANIFESTS, PARTITIONS)}
+    inside = storage.children()
     for name, sha256 in hashes.items():
         if sha256 is None:
             continue
-        file = path / name
-        known.add(file)
-        if not file.is_file():
-            problems.append(Problem(kind="missing", path=str(file), message="missing file", remedy=LOST))
-        elif hash_file(file) != sha256:
+        if name not in inside:
+            problems.append(Problem(kind="missing", path=storage.at(name), message="missing file", remedy=LOST))
+        elif storage.sha256(name) != sha256:
             message = "not the bytes that were written"
-            problems.append(Problem(kind="content", path=str(file), message=message, remedy=LOST))
-    inside = [*path.iterdir(), *(p for p in (path / MANIFESTS).glob("*") if p.suffix != ".parquet")]
-    problems += [_extra(p) for p in sorted(inside) if p not in known and not p.name.startswith(TEMPORARY)]
-    return problems
+            problems.append(Problem(kind="content", path=storage.at(name), message=message, remedy=LOST))
+    known = {INFO, LOCK, MANIFESTS, PARTITIONS, *(name for name, sha256 in hashes.items() if sha256 is not None)}
+    extra = [name for name in inside if name not in known]
+    extra += [f"{MANIFESTS}/{name}" for name in storage.children(MANIFESTS) if not name.endswith(".parquet")]
+    return problems + [_extra(storage, key) for key in sorted(extra) if TEMPORARY not in key]
 
 
-def _lost_manifests(store: Path, info: StoreInfo) -> list[Problem]:
+def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
     found = []
-    for folder in sorted((store / PARTITIONS).glob("*.zarr")):
-        partition = partition_of(folder.name)
-        if manifest_path(store, partition).exists() or not is_complete(folder, info.provenance):
+    for folder in storage.children(PARTITIONS):
+        partition = partition_of(folder)
+        if partition in partitions(storage) or not is_complete(storage, folder, info.provenance):
             continue
-        manifest = manifest_path(store, partition)
-        if not manifest.exists():  # nor has a run that writes meanwhile committed it
-            message = f"lost: {folder} holds its frames, but without a manifest nobody reads them"
+        if partition not in partitions(storage):  # nor has a run that writes meanwhile committed it
+            where = storage.at(partition_key(folder))
+            message = f"lost: {where} holds its frames, but without a manifest nobody reads them"
             remedy = "Restore it, or run the same `ovps precompute` again: it makes this partition anew"
-            found.append(Problem(kind="missing", path=str(manifest), message=message, remedy=remedy))
+            manifest = storage.at(manifest_key(partition))
+            found.append(Problem(kind="missing", path=manifest, message=message, remedy=remedy))
     return found
 
 
-def _check_manifest(store: Path, file: Path, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:
-    row = read_manifest(file)
-    problems = _check_partition(store, row, info)
-    if problems and read_manifest(file).parts != row.parts:  # replaced by a run that writes meanwhile
-        return _check_manifest(store, file, info)
+def _check_manifest(storage: Storage, name: str, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:
+    row = read_manifest(storage, name)
+    problems = _check_partition(storage, row, info)
+    if problems and read_manifest(storage, name).parts != row.parts:  # replaced by a run that writes meanwhile
+        return _check_manifest(storage, name, info)
     return row, problems
 
 
-def _check_partition(store: Path, row: PartitionRow, info: StoreInfo) -> list[Problem]:
-    remedy = again(manifest_path(store, row.partition))
+def _check_partition(storage: Storage, row: PartitionRow, info: StoreInfo) -> list[Problem]:
+    remedy = again(storage, row.partition)
     problems = []
 
-    def add(kind: ProblemKind, file: Path | str, message: str) -> None:
-        problems.append(Problem(kind=kind, path=str(file), message=message, remedy=remedy))
+    def add(kind: ProblemKind, file: str, message: str) -> None:
+        problems.append(Problem(kind=kind, path=file, message=message, remedy=remedy))
 
     for part in row.parts.values():
-        folder = partition_path(store, part.folder)
-        for entry in part.files:
-            file = folder / entry.path
-            try:
-                size = file.stat().st_size
-                if size != entry.bytes:
-                    add("size", file, f"{size} bytes, expected {entry.bytes}")
-                elif hash_file(file) != entry.sha256:
-                    add("content", file, "not the bytes that were written")
-            except FileNotFoundError:
-                add("missing", file, "missing file")
-            except OSError as error:
-                add("missing", file, f"cannot be read: {error.strerror}")
-        listed = {folder / entry.path for entry in part.files}
-        problems += [_extra(file) for file in files_below(folder) if file not in listed]
+        folder = partition_key(part.folder)
+        there = storage.entries(folder)
+        found = storage.each(partial(_wrong_with, storage, folder, there), part.files)
+        for entry, wrong in zip(part.files, found, strict=True):
+            if wrong:
+                add(wrong[0], storage.at(f"{folder}/{entry.path}"), wrong[1])
+        listed = {entry.path for entry in part.files}
+        problems += [_extra(storage, f"{folder}/{name}") for name in sorted(there) if name not in listed]
     if row.frames and not problems:
         try:
-            Partition.open(store, row, info.provenance)
+            Partition.open(storage, row, info.provenance)
         except CorruptStoreError as error:
-            add("schema", error.path or store, error.message)
+            add("schema", error.path or storage.at(), error.message)
     return problems
 
 
-def _extra(file: Path) -> Problem:
+def _wrong_with(
+    storage: Storage, folder: str, there: Mapping[str, Entry], file: FileRow
+) -> tuple[ProblemKind, str] | None:
+    """What is wrong with a file of a folder, if anything is; reads it."""
+    if file.path not in there:
+        return "missing", "missing file"
+    size = there[file.path].bytes
+    if size != file.bytes:
+        return "size", f"{size} bytes, expected {file.bytes}"
+    try:
+        same = storage.sha256(f"{folder}/{file.path}") == file.sha256
+    except FileNotFoundError:
+        return "missing", "missing file"
+    except OSError as error:
+        return "missing", f"cannot be read: {error.strerror}"
+    return None if same else ("content", "not the bytes that were written")
+
+
+def _extra(storage: Storage, key: str) -> Problem:
     remedy = "Delete it, or move it elsewhere: it is not part of the store"
-    return Problem(kind="extra", path=str(file), message="a file that no manifest lists", remedy=remedy)
+    return Problem(kind="extra", path=storage.at(key), message="a file that no manifest lists", remedy=remedy)

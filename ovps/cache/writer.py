@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from hashlib import sha256
+from time import time
 from types import MappingProxyType
-from uuid import uuid4
 
 import numpy as np
 
@@ -28,7 +27,6 @@ from cache_schemas import (
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures, codec_error
 from ovps.cache.codecs.state import state_bytes
-from ovps.cache.files import hash_file, storage_errors, write_whole
 from ovps.cache.folder import write_folder
 from ovps.cache.frame_arrays import arrays_of, arrays_of_frame, row_of
 from ovps.cache.frame_data import CachedFrame
@@ -39,19 +37,20 @@ from ovps.cache.layout import (
     MANIFESTS,
     PARTITIONS,
     VOCABULARY,
-    manifest_path,
     new_folder,
-    partition_path,
+    partition_key,
 )
-from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.cache.manifest import find_manifest, read_manifests, write_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
-from ovps.errors import CacheError, CorruptStoreError, ProvenanceError
+from ovps.cache.storage import Storage
+from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.files import TEMPORARY
 from ovps.taxonomy import Taxonomy
-from ovps.vocabulary import Vocabulary, save_vocabulary
+from ovps.vocabulary import Vocabulary, vocabulary_bytes
 
 NO_STATE: State = MappingProxyType({})
+LEFT_SECONDS = 24 * 3600  # after which what was not committed is of a run that has ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +62,9 @@ class EncodedFrame:
 
 
 def create_store(
-    path: Path, provenance: Provenance, taxonomy: Taxonomy, vocabulary: Vocabulary, state: State = NO_STATE
+    storage: Storage, provenance: Provenance, taxonomy: Taxonomy, vocabulary: Vocabulary, state: State = NO_STATE
 ) -> StoreInfo:
-    """Make an empty store, or check that the one at `path` may be added to.
+    """Make an empty store, or check that the one that is there may be added to.
 
     Args:
         provenance: names the others by their hashes.
@@ -77,62 +76,71 @@ def create_store(
         CacheError: the store is of another schema version.
         StorageError: the disk refuses.
     """
-    if is_store(path):
-        return check_provenance(path, provenance)
-    with storage_errors(path):
-        _check_ours(path)
-        (path / MANIFESTS).mkdir(parents=True, exist_ok=True)
-        (path / PARTITIONS).mkdir(parents=True, exist_ok=True)
-        temporary = path / f"{TEMPORARY}{uuid4().hex}"
-        save_vocabulary(vocabulary, temporary)
-        write_whole(path / VOCABULARY, temporary.read_bytes())
-        temporary.unlink()
+    if is_store(storage):
+        return check_provenance(storage, provenance)
+    _check_ours(storage)
+    names = vocabulary_bytes(vocabulary)
     content = state_bytes(state)
+    _put_first(storage, VOCABULARY, names)
     if content is not None:
-        write_whole(path / CODEC_STATE, content)
+        _put_first(storage, CODEC_STATE, content)
     info = StoreInfo(
         schema_version=SCHEMA_VERSION,
         provenance=provenance,
         taxonomy=taxonomy.model_dump(mode="json"),
-        vocabulary_sha256=hash_file(path / VOCABULARY),
+        vocabulary_sha256=sha256(names).hexdigest(),
     )
-    write_whole(path / INFO, (info.model_dump_json(indent=2) + "\n").encode())
+    if not storage.replace(INFO, (info.model_dump_json(indent=2) + "\n").encode(), lambda there: there is None):
+        return check_provenance(storage, provenance)  # another run has just made it
     return info
 
 
-def is_store(path: Path) -> bool:
+def _put_first(storage: Storage, key: str, content: bytes) -> None:
+    """Put what belongs to a store that is not there yet.
+
+    Raises:
+        CacheError: another run that is making one here has put something else.
+    """
+    if not storage.replace(key, content, lambda there: there in (None, content)):
+        raise CacheError(
+            "another run with other settings is making a store here, or was stopped while it did",
+            path=storage.at(key),
+            remedy="Let it finish; if there is none, delete this file and run the same command again",
+        )
+
+
+def is_store(storage: Storage) -> bool:
     """Tell whether a store has been made here, complete or not."""
-    return (path / INFO).exists()
+    return INFO in storage.children()
 
 
-def check_provenance(path: Path, provenance: Provenance) -> StoreInfo:
+def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
     """Check that a store may be added to.
 
     Raises:
         ProvenanceError: it was made with other settings; names both values of each.
         CacheError: it is of another schema version.
     """
-    info = read_info(path)
+    info = read_info(storage)
     pairs = {name: (value, getattr(provenance, name)) for name, value in info.provenance}
     differing = [f"{name} {there!r} there, {now!r} now" for name, (there, now) in pairs.items() if there != now]
     if differing:
         raise ProvenanceError(
             f"the store was made with other settings: {'; '.join(differing)}",
-            path=path,
+            path=storage.at(),
             remedy="Give another --out, or the settings of the store",
         )
     return info
 
 
-def _check_ours(path: Path) -> None:
+def _check_ours(storage: Storage) -> None:
     """A folder that holds anything else is none to make a store in."""
     ours = {VOCABULARY, CODEC_STATE, LOCK, MANIFESTS, PARTITIONS}
-    inside = sorted(p.name for p in path.iterdir()) if path.exists() else []
-    others = [name for name in inside if name not in ours and not name.startswith(TEMPORARY)]
+    others = [name for name in storage.children() if name not in ours and not name.startswith(TEMPORARY)]
     if others:
         raise CacheError(
             f"the folder is no store and holds other things: {', '.join(others[:3])}",
-            path=path,
+            path=storage.at(),
             remedy="Give a new or empty folder",
         )
 
@@ -158,7 +166,7 @@ def encode_frame(
     return EncodedFrame(row, arrays_of_frame(frame) | {"thumbnails/bytes": pictures} | clip)
 
 
-def stored_frames(path: Path, row: PartitionRow, tokens: Container[str]) -> list[EncodedFrame]:
+def stored_frames(storage: Storage, row: PartitionRow, tokens: Container[str]) -> list[EncodedFrame]:
     """Some frames of a partition in the form they are stored in, to be written again.
 
     Raises:
@@ -167,30 +175,37 @@ def stored_frames(path: Path, row: PartitionRow, tokens: Container[str]) -> list
     frames = [frame for frame in row.frames if frame.token in tokens]
     if not frames:
         return []
-    partition = Partition.open(path, row, read_info(path).provenance)
+    partition = Partition.open(storage, row, read_info(storage).provenance)
     return [EncodedFrame(frame, partition.encoded(frame.token)) for frame in frames]
 
 
 def write_partition(
-    path: Path, name: str, scene: str, frames: Sequence[EncodedFrame], skipped: Sequence[SkippedRow] = ()
+    storage: Storage,
+    name: str,
+    scene: str,
+    frames: Sequence[EncodedFrame],
+    skipped: Sequence[SkippedRow] = (),
+    *,
+    before: PartitionRow | None = None,
 ) -> PartitionRow:
     """Write and commit one partition, in place of one of that name. Until it is committed nobody sees it.
 
     Args:
-        path: of the store.
         name: of the partition.
         frames: at least one frame, or none if all are in `skipped`.
+        before: the partition as it is, and as it was when `frames` were computed; None: there is none.
 
     Raises:
         StorageError: the disk refuses; the store is as it was, unless it refused when the commit was done.
         CorruptStoreError: a partition of that name has a manifest that cannot be read.
+        CacheError: another run has committed the partition meanwhile; the store is as that run left it.
     """
-    provenance = read_info(path).provenance
-    before = _folders_of(path, name)
+    provenance = read_info(storage).provenance
+    old = _folders_of(storage, name)
     labelled = any(frame.row.labelled for frame in frames)
     folders = {part: new_folder(name) for part in (*(("labels",) if labelled else ()), "features")}
     try:
-        written = {part: _write_part(path, folder, part, frames, provenance) for part, folder in folders.items()}
+        written = {part: _write_part(storage, folder, part, frames, provenance) for part, folder in folders.items()}
         row = PartitionRow(
             partition=name,
             scene=scene,
@@ -199,29 +214,29 @@ def write_partition(
             frames=tuple(f.row for f in frames),
             skipped=tuple(skipped),
         )
-        write_manifest(path, row)
+        write_manifest(storage, row, before)
     finally:
-        _remove_unnamed(path, name, {*before, *folders.values()})
+        _remove_unnamed(storage, name, {*old, *folders.values()})
     return row
 
 
 def write_labels(
-    path: Path, before: PartitionRow, frames: Sequence[EncodedFrame], skipped: Sequence[SkippedRow]
+    storage: Storage, before: PartitionRow, frames: Sequence[EncodedFrame], skipped: Sequence[SkippedRow]
 ) -> PartitionRow:
     """Commit other labels of a partition; its features stay where they are.
 
     Args:
-        path: of the store.
         before: the partition as it is.
         frames: all of its frames, in their order, some of them labelled.
 
     Raises:
         StorageError: the disk refuses; the store is as it was, unless it refused when the commit was done.
+        CacheError: another run has committed the partition meanwhile; the store is as that run left it.
     """
     folder = new_folder(before.partition)
-    old = _folders_of(path, before.partition)
+    old = _folders_of(storage, before.partition)
     try:
-        labels = _write_part(path, folder, "labels", frames, read_info(path).provenance)
+        labels = _write_part(storage, folder, "labels", frames, read_info(storage).provenance)
         row = PartitionRow(
             partition=before.partition,
             scene=before.scene,
@@ -230,36 +245,36 @@ def write_labels(
             frames=tuple(frame.row for frame in frames),
             skipped=tuple(skipped),
         )
-        write_manifest(path, row)
+        write_manifest(storage, row, before)
     finally:
-        _remove_unnamed(path, before.partition, {*old, folder})
+        _remove_unnamed(storage, before.partition, {*old, folder})
     return row
 
 
-def _remove_unnamed(path: Path, partition: str, folders: set[str]) -> None:
+def _remove_unnamed(storage: Storage, partition: str, folders: set[str]) -> None:
     """Of these folders of a partition, delete those that its manifest does not name now.
 
     What it names decides, not how far the writer came: a disk may refuse after the commit. Folders that stay because
     the disk does not let go of them are leftovers.
     """
-    with suppress(CorruptStoreError, OSError):
-        for folder in folders - _folders_of(path, partition):
-            shutil.rmtree(partition_path(path, folder), ignore_errors=True)
+    with suppress(CorruptStoreError, StorageError, OSError):
+        for folder in folders - _folders_of(storage, partition):
+            storage.delete(partition_key(folder))
 
 
-def _folders_of(path: Path, partition: str) -> set[str]:
+def _folders_of(storage: Storage, partition: str) -> set[str]:
     """The folders that the manifest of a partition names; none where there is no manifest."""
-    manifest = manifest_path(path, partition)
-    return {part.folder for part in read_manifest(manifest).parts.values()} if manifest.exists() else set()
+    row = find_manifest(storage, partition)
+    return {part.folder for part in row.parts.values()} if row else set()
 
 
 def _write_part(
-    path: Path, folder: str, part: Part, frames: Sequence[EncodedFrame], provenance: Provenance
+    storage: Storage, folder: str, part: Part, frames: Sequence[EncodedFrame], provenance: Provenance
 ) -> FolderRow:
     specs = arrays_of(part, codecs.get(provenance.codec), provenance)
     arrays = _joined(frames, specs, provenance.clip_dim) if frames else {}
     attributes = {"ovps_schema_version": SCHEMA_VERSION, "part": part, "codec": provenance.codec}
-    return write_folder(partition_path(path, folder), arrays, attributes)
+    return write_folder(storage, folder, arrays, attributes)
 
 
 def _joined(frames: Sequence[EncodedFrame], specs: Sequence[Array], clip_dim: int) -> Arrays:
@@ -291,18 +306,26 @@ def _array_of(frame: EncodedFrame, spec: Array, length: int, clip_dim: int) -> n
     return frame.arrays[spec.name]
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_leftovers(storage: Storage) -> None:
     """Delete what no manifest names: of runs that did not finish, and of partitions that were replaced.
 
-    Only for the holder of the store's lock: what another run is writing looks the same.
+    Only for who has the store to itself: what another run is writing looks the same. Where nothing locks a store, only
+    what is older than any partition takes to compute.
 
     Raises:
         CorruptStoreError: a manifest that cannot be read; nothing was deleted.
     """
-    named = {part.folder for file in manifest_files(path) for part in read_manifest(file).parts.values()}
-    for folder in (path / PARTITIONS).glob("*.zarr"):
-        if folder.name not in named:
-            shutil.rmtree(folder, ignore_errors=True)
-    for leftover in (*path.glob(f"{TEMPORARY}*"), *(path / MANIFESTS).glob(f"{TEMPORARY}*")):
-        with suppress(OSError):
-            leftover.unlink()
+    named = {part.folder for row in read_manifests(storage) for part in row.parts.values()}
+    folders = [name for name in storage.children(PARTITIONS) if name.endswith(".zarr") and name not in named]
+    with suppress(OSError):
+        for key in map(partition_key, folders):
+            if storage.local or _newest(storage, key) < time() - LEFT_SECONDS:
+                storage.delete(key)
+        for folder in ("", f"{MANIFESTS}/"):
+            for name in storage.children(folder.rstrip("/")):
+                if name.startswith(TEMPORARY):
+                    storage.delete(folder + name)
+
+
+def _newest(storage: Storage, key: str) -> float:
+    return max((entry.modified for entry in storage.entries(key).values()), default=0.0)

@@ -12,6 +12,7 @@ import torch
 from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
+from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.inference.clip_alone import clip_alone
 from ovps.inference.predict_frame import predict_frame
@@ -61,7 +62,7 @@ class Session:
 
 def open_session(
     run: Path | None,
-    cache: Path,
+    cache: Where,
     *,
     vocabulary: Path | None = None,
     merge: MergeConfig | None = None,
@@ -88,7 +89,7 @@ def open_session(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     store = Store.open(cache)
     loaded = clip_alone(store) if run is None else load_run(run, place, backend)
-    loaded.check_cache(store.provenance, cache)
+    loaded.check_cache(store.provenance, store.path)
     chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
     loaded.check_vocabulary(chosen, vocabulary)
     return Session(

@@ -136,7 +136,7 @@ class Run:
     def finished(self) -> bool:
         return self.step >= self.info.total_steps
 
-    def check_cache(self, provenance: Provenance, path: Path) -> None:
+    def check_cache(self, provenance: Provenance, path: str) -> None:
         """Raise CacheError unless the cache at `path` was made with the CLIP, and with the sweeps, of this run."""
         there, here = ClipSource.of(provenance).model_dump(), self.clip.model_dump()
         differing = [f"{n} {there[n]!r} in the cache, {here[n]!r} in the run" for n in here if there[n] != here[n]]

@@ -94,7 +94,7 @@ class Catalogue:
         try:
             frame = self.store.read(ref)
         except (OvpsError, OSError) as error:
-            if isinstance(error, OvpsError) and (self.store.path / INFO).is_file():
+            if isinstance(error, OvpsError) and INFO in self.store.storage.children():
                 raise
             raise CacheError(
                 "the store has gone, or cannot be read any more",

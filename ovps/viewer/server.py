@@ -460,4 +460,4 @@ class Visitor:
 
     @property
     def _key(self) -> str:
-        return f"ovps {self.catalogue.store.path.resolve()}"
+        return f"ovps {self.catalogue.store.path}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.cache.reader import Store
+from ovps.cache.where import storage_of
+from ovps.cache.writer import is_store
 from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
@@ -95,7 +97,7 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
     except ConfigError:
         return None  # not evaluated, or by another version
     weights = file_sha256(training.run / LAST)
-    if weights is None or not (training.cache).is_dir():
+    if weights is None or not is_store(storage_of(training.cache)):
         return None
     store = Store.open(training.cache)
     split = load_split(evaluation.split)

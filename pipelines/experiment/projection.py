@@ -109,7 +109,7 @@ def measure(job: Job) -> float:
 
 def _kind(config: TrainConfig) -> str:
     """The same for trainings that are equally fast, whatever the cache, the seed and the split."""
-    return f"{training_key(config, Path(), without=('seed', 'split'))}/{config.threads}"
+    return f"{training_key(config, '', without=('seed', 'split'))}/{config.threads}"
 
 
 def _steps_to_go(training: Training) -> int:

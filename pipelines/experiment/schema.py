@@ -13,7 +13,7 @@ from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
 from ovps.taxonomy import load_split
 from ovps.training.system_files import IDENTITY, load_system
-from pipelines.options import ClipOptions, DataOptions, WorldOptions
+from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
 
 
 class _Settings(BaseModel):
@@ -50,7 +50,7 @@ class Experiment(_Settings):
     world: WorldOptions | None = None
     data: DataOptions | None = None
     clip: ClipOptions | None = None
-    cache: Path
+    cache: Place
     caches: dict[str, dict[str, Any]] = {}
     runs: Path
     out: Path
@@ -84,7 +84,7 @@ class Experiment(_Settings):
             raise ValueError(f"tuned: {', '.join(learned)} is no setting of inference; make a system of its own")
         return self
 
-    def cache_of(self, name: str | None) -> Path:
+    def cache_of(self, name: str | None) -> str:
         """The store that a system's `cache` means.
 
         Raises:
@@ -97,7 +97,7 @@ class Experiment(_Settings):
                 f"experiment {self.name} has no cache named {name!r}",
                 remedy=f"Add `caches: {{{name}: {{...}}}}` with the clip settings that differ, or leave the system out",
             )
-        return self.cache.with_name(f"{self.cache.name}-{name}")
+        return f"{self.cache.rstrip('/')}-{name}"
 
     def clip_of(self, name: str | None) -> ClipOptions | None:
         """The clip settings of a cache."""

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ovps.cache.reader import Store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.errors import OvpsError
 from ovps.model.classify import ClassifierConfig
@@ -66,7 +67,7 @@ class Training(_Record):
 
     key: str
     run: Path
-    cache: Path
+    cache: str
     config: str
     system: str
     split: str
@@ -125,7 +126,7 @@ def located(trainings: Iterable[Training]) -> list[Training]:
 
 
 def _located(training: Training) -> Training:
-    if not (training.run / INFO).is_file() or not is_store(training.cache):
+    if not (training.run / INFO).is_file() or not is_store(storage_of(training.cache)):
         return training
     try:
         _, there = load_settings(training.run)
@@ -184,7 +185,7 @@ def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Tra
     return training, evaluation
 
 
-def training_key(config: TrainConfig, cache: Path, without: Iterable[str] = ()) -> str:
+def training_key(config: TrainConfig, cache: str, without: Iterable[str] = ()) -> str:
     """SHA-256 of the settings that change what is learned, of the novel classes and of the cache's path.
 
     Two systems with one key are one training. What the cache holds is compared by `located`.

@@ -10,7 +10,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from cache_schemas import CameraRow
+from ovps.cache.disk import LocalStorage
+from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
+from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError
@@ -33,7 +36,7 @@ class PrecomputeEstimate(BaseModel):
         frames: to compute, quarantined ones and those with new labels too.
         frames_before: of those asked for, in the store already.
         bytes: before compression, which takes off some 10 to 30 %.
-        free_bytes: on the disk of the store.
+        free_bytes: on the disk of the store; None in a bucket.
         hours: as `workers` that do not slow each other down would need.
         stage_seconds: of the one frame, on one thread.
         sweeps: of some frames all over the data set, and of the one with the smallest file; None if none is missing.
@@ -42,13 +45,13 @@ class PrecomputeEstimate(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    out: Path
+    out: str
     partitions: int
     frames: int
     frames_before: int
     images: int
     bytes: int
-    free_bytes: int
+    free_bytes: int | None
     hours: float
     workers: int
     stage_seconds: dict[str, float]
@@ -78,8 +81,9 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
 
 def _estimate(options: Resolved) -> PrecomputeEstimate:
     frames = frames_of(options)
-    held = held_in(options.out) if is_store(options.out) else {}
-    check_scenes(frames, held, options.out)
+    storage = storage_of(options.out)
+    held = held_in(storage) if is_store(storage) else {}
+    check_scenes(frames, held, storage)
     tasks = plan(frames, held, options.partition_frames)
     missing = [frame for task in tasks for frame in task.frames]
     workers = options.workers or 1
@@ -94,13 +98,13 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         sweeps = _sweeps(job, sample(missing))
         forget_encoder()
     return PrecomputeEstimate(
-        out=options.out,
+        out=storage.at(),
         partitions=len(tasks),
         frames=len(missing),
         frames_before=len(frames) - len(missing),
         images=sum(len(frame.cameras) for frame in missing),
         bytes=size * len(missing),
-        free_bytes=shutil.disk_usage(_existing(options.out)).free,
+        free_bytes=_free_bytes(storage),
         hours=seconds * len(missing) / workers / 3600,
         workers=workers,
         stage_seconds=times.seconds,
@@ -159,6 +163,9 @@ def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFram
     raise ValueError("no frames")
 
 
-def _existing(path: Path) -> Path:
-    """The folder itself, or the nearest above it that exists."""
-    return next(p for p in (path, *path.parents) if p.exists())
+def _free_bytes(storage: Storage) -> int | None:
+    """On the disk of a folder, or of the nearest above it that exists."""
+    if not isinstance(storage, LocalStorage):
+        return None
+    existing = next(path for path in (storage.root, *storage.root.parents) if path.exists())
+    return shutil.disk_usage(existing).free

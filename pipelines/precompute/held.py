@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cache_schemas import FrameRow, SkippedRow
-from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.cache.manifest import read_manifests, write_manifest
+from ovps.cache.storage import Storage
 from ovps.errors import DatasetError
 from ovps.frame import Frame
 
@@ -31,14 +31,14 @@ class Held:
         return self.row is None or (not self.row.labelled and frame.labels_path is not None)
 
 
-def held_in(store: Path) -> dict[str, Held]:
+def held_in(storage: Storage) -> dict[str, Held]:
     """Every frame of a store by token.
 
     Raises:
         CorruptStoreError: a manifest that cannot be read.
     """
     held: dict[str, Held] = {}
-    for row in map(read_manifest, manifest_files(store)):
+    for row in read_manifests(storage):
         skipped = {record.token: record for record in row.skipped}
         for token, record in skipped.items():
             held.setdefault(token, Held(row.partition, row.scene, None, record))
@@ -47,7 +47,7 @@ def held_in(store: Path) -> dict[str, Held]:
     return held
 
 
-def check_scenes(frames: Sequence[Frame], held: dict[str, Held], store: Path) -> None:
+def check_scenes(frames: Sequence[Frame], held: dict[str, Held], storage: Storage) -> None:
     """The same token in another drive is another frame.
 
     Raises:
@@ -57,26 +57,27 @@ def check_scenes(frames: Sequence[Frame], held: dict[str, Held], store: Path) ->
         there = held[frame.token].scene if frame.token in held else frame.scene
         if there != frame.scene:
             raise DatasetError(
-                f"the data set has the frame in scene {frame.scene!r}, the store {store} in {there!r}",
+                f"the data set has the frame in scene {frame.scene!r}, the store {storage.at()} in {there!r}",
                 frame=frame.token,
                 remedy="Tokens must differ between scenes; if the scene was renamed, precompute into a new folder",
             )
 
 
-def move(frames: Sequence[Frame], store: Path) -> int:
+def move(frames: Sequence[Frame], storage: Storage) -> int:
     """Bring subset and place in the scene of the store's frames up to what the data set says now.
 
     Nothing is computed, only manifests are written. Returns the number of frames that were moved.
 
     Raises:
         StorageError: the disk refuses; each partition is as it was, or done.
+        CacheError: another run is writing.
     """
     now = {frame.token: {"subset": frame.subset, "index": frame.index} for frame in frames}
     moved = 0
-    for row in map(read_manifest, manifest_files(store)):
+    for row in read_manifests(storage):
         placed = [frame.model_copy(update=now.get(frame.token, {})) for frame in row.frames]
         count = sum(a != b for a, b in zip(row.frames, placed, strict=True))
         if count:
-            write_manifest(store, row.model_copy(update={"frames": tuple(placed)}))
+            write_manifest(storage, row.model_copy(update={"frames": tuple(placed)}), row)
             moved += count
     return moved

@@ -8,6 +8,7 @@ import torch
 
 from cache_schemas import MAX_FRAMES
 from ovps import clip, datasets, machine
+from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from pipelines.options import USUAL, PrecomputeOptions
@@ -57,7 +58,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
             "cameras": options.cameras or getattr(dataset, "default_cameras", ()),
             "version": version,
             "subsets": usual if options.subsets == (USUAL,) else options.subsets,
-            "out": options.out.absolute(),
+            "out": storage_of(options.out).at(),
             "weights": weights,
             "grid": str(Grid.parse(options.grid)),
             "workers": default_workers(options.encoder, device) if options.workers is None else options.workers,

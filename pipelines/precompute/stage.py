@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 
 from pydantic import BaseModel, ConfigDict
@@ -14,9 +13,11 @@ import ovps
 from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.codecs.state import state_sha256
-from ovps.cache.lock import exclusive
+from ovps.cache.disk import LocalStorage
 from ovps.cache.reader import read_info
+from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
+from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
 from ovps.clip.text import build_vocabulary
 from ovps.errors import DatasetError, FrameError
@@ -58,7 +59,7 @@ class PrecomputeSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    out: Path
+    out: str
     partitions: int
     frames: int
     frames_before: int
@@ -96,25 +97,27 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
 def _precompute(options: Resolved) -> PrecomputeSummary:
     frames = frames_of(options)
     job, provenance = prepare(options, frames)
-    check_free(options.out, but="store")
-    with exclusive(options.out):
-        _open_store(options, job, provenance)
+    storage = job.out
+    if isinstance(storage, LocalStorage):
+        check_free(storage.root, but="store")
+    with storage.exclusive():
+        _open_store(job, provenance)
         if options.scheduler or options.workers:
             forget_encoder()  # the workers have their own
-        remove_leftovers(options.out)
-        before = held_in(options.out)
-        check_scenes(frames, before, options.out)
-        moved = move(frames, options.out)
+        remove_leftovers(storage)
+        before = held_in(storage)
+        check_scenes(frames, before, storage)
+        moved = move(frames, storage)
         tasks = plan(frames, before, options.partition_frames)
         start = perf_counter()
         results: list[Done] = []
         todo = sum(len(task.frames) for task in tasks)
-        with kept(lambda: _kept(options.out, before, todo)), display(todo) as shown:
+        with kept(lambda: _kept(storage, before, todo)), display(todo) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
                 results.append(done)
         seconds = perf_counter() - start
-        after = held_in(options.out)
+        after = held_in(storage)
 
     tried = [frame for task in tasks for frame in task.frames]
     _check_outcome(frames, tried, before, after)
@@ -125,7 +128,7 @@ def _precompute(options: Resolved) -> PrecomputeSummary:
     computed = sum(done.frames for done in results)
     rows = [held.row for held in asked if held.row is not None]
     return PrecomputeSummary(
-        out=options.out,
+        out=storage.at(),
         partitions=sum(done.frames > 0 for done in results),
         frames=computed,
         frames_before=len(frames) - len(tried),
@@ -214,7 +217,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None
     job = Job(
-        out=options.out,
+        out=storage_of(options.out),
         dataset=options.dataset,
         encoder=options.encoder,
         weights=options.weights,
@@ -269,19 +272,19 @@ def _choose_codec(job: Job, frames: list[Frame]) -> str:
     return job.codec
 
 
-def _open_store(options: Resolved, job: Job, provenance: Provenance) -> None:
+def _open_store(job: Job, provenance: Provenance) -> None:
     """Make the store with the vocabulary of the data set's own classes, or check that it may be added to."""
-    if is_store(options.out):
-        check_provenance(options.out, provenance)
+    if is_store(job.out):
+        check_provenance(job.out, provenance)
         return
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
     taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
-    create_store(options.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
+    create_store(job.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 
-def _kept(store: Path, before: dict[str, Held], todo: int) -> str:
-    new = sum(held.row is not None and before.get(token) != held for token, held in held_in(store).items())
-    return f"{new} of {todo} frames are committed in {store} and stay"
+def _kept(storage: Storage, before: dict[str, Held], todo: int) -> str:
+    new = sum(held.row is not None and before.get(token) != held for token, held in held_in(storage).items())
+    return f"{new} of {todo} frames are committed in {storage.at()} and stay"
 
 
 def _run(job: Job, tasks: list[Task], options: Resolved, shown: Display) -> Iterator[Done]:

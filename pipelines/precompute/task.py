@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +17,10 @@ from ovps import clip, datasets
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import State
 from ovps.cache.late_labels import with_labels
-from ovps.cache.layout import manifest_path
-from ovps.cache.manifest import read_manifest, write_manifest
+from ovps.cache.manifest import find_manifest, unless_replaced, write_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
+from ovps.cache.storage import Storage
 from ovps.cache.writer import EncodedFrame, stored_frames, write_labels, write_partition
 from ovps.clip.protocol import Encoder
 from ovps.errors import FrameError, WeightsError
@@ -35,7 +35,7 @@ from pipelines.precompute.plan import Task
 class Job:
     """Settings that all tasks of a run have in common; small, and sent with each."""
 
-    out: Path
+    out: Storage
     dataset: str
     encoder: str
     weights: str | None
@@ -87,9 +87,11 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     frames: list[EncodedFrame] = []
     skipped: list[SkippedRow] = []
     images = 0
-    there = _partition(job, task)
-    with one_thread():
-        for frame in task.frames:
+    before = find_manifest(job.out, task.name)
+    todo = _lacking(before, task.frames)  # dask, or another run, may have done some since they were planned
+    with one_thread(), unless_replaced(job.out, task.name, before):
+        there = _partition(job, before)
+        for frame in todo:
             late = there is not None and frame.token in there.positions  # it lacks nothing but labels
             try:
                 frames.append(_labelled(frame, there, tools) if there and late else compute(frame, tools, times))
@@ -99,8 +101,8 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
                     raise
                 skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
             on_frame(len(frame.cameras))
-    with times.stage("write"):
-        written = _commit(job.out, task, frames, skipped)
+        with times.stage("write"):
+            written = _commit(job.out, task, before, todo, frames, skipped) if todo else 0
     return Done(
         partition=task.name,
         frames=len(frames),
@@ -111,13 +113,17 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     )
 
 
-def _partition(job: Job, task: Task) -> Partition | None:
+def _lacking(row: PartitionRow | None, frames: Sequence[Frame]) -> list[Frame]:
+    """Those of a task's frames to which there is more than its partition holds."""
+    known = {frame.token: frame for frame in row.frames} if row else {}
+    return [f for f in frames if f.token not in known or (f.labels_path is not None and not known[f.token].labelled)]
+
+
+def _partition(job: Job, row: PartitionRow | None) -> Partition | None:
     """The task's partition, if it is there and labels can be added to it without CLIP."""
-    manifest = manifest_path(job.out, task.name)
-    if not (manifest.exists() and codecs.get(job.codec).keeps_cells):
+    if row is None or not row.frames or not codecs.get(job.codec).keeps_cells:
         return None
-    row = read_manifest(manifest)
-    return Partition.open(job.out, row, read_info(job.out).provenance) if row.frames else None
+    return Partition.open(job.out, row, read_info(job.out).provenance)
 
 
 def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame:
@@ -126,29 +132,34 @@ def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame:
     return with_labels(there, frame.token, label, tools.taxonomy, frame.labels_path)
 
 
-def _commit(out: Path, task: Task, frames: list[EncodedFrame], skipped: list[SkippedRow]) -> int:
-    """Put a task's frames into its partition, which keeps what else it holds; return the bytes of the files written.
+def _commit(
+    out: Storage,
+    task: Task,
+    before: PartitionRow | None,
+    tried: Sequence[Frame],
+    frames: list[EncodedFrame],
+    skipped: list[SkippedRow],
+) -> int:
+    """Put frames into a partition, which keeps what else it held `before`; return the bytes of the files written.
 
     A frame that is in the store without labels stays so if its labels cannot be read; that it is `skipped` is noted.
     """
-    manifest = manifest_path(out, task.name)
-    if not manifest.exists():
+    if before is None:
         row = write_partition(out, task.name, task.scene, frames, skipped)
         return bytes_of(row)
-    before = read_manifest(manifest)
-    tried = {frame.token for frame in task.frames}
-    skipped = [record for record in before.skipped if record.token not in tried] + skipped
+    tokens = {frame.token for frame in tried}
+    skipped = [record for record in before.skipped if record.token not in tokens] + skipped
     if not frames:
         if tuple(skipped) != before.skipped:
-            write_manifest(out, before.model_copy(update={"skipped": tuple(skipped)}))
+            write_manifest(out, before.model_copy(update={"skipped": tuple(skipped)}), before)
         return 0
     known = {frame.token for frame in before.frames}
     others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
     together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
-    if codecs.get(read_info(out).provenance.codec).keeps_cells and tried <= known:  # labels alone have come
+    if codecs.get(read_info(out).provenance.codec).keeps_cells and tokens <= known:  # labels alone have come
         row = write_labels(out, before, together, skipped)
         return sum(file.bytes for file in row.labels.files) if row.labels else 0
-    row = write_partition(out, task.name, task.scene, together, skipped)
+    row = write_partition(out, task.name, task.scene, together, skipped, before=before)
     return bytes_of(row)
 
 

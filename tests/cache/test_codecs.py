@@ -13,6 +13,7 @@ from ovps.cache import codecs
 from ovps.cache.codecs.state import state_sha256
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.errors import ConfigError, CorruptStoreError, ProvenanceError
 from ovps.taxonomy import load_taxonomy
@@ -36,9 +37,9 @@ def fitted(frames):
 
 def stored(path, frames, state):
     about = provenance(clip_dim=CLIP_DIM, codec="projected", codec_state_sha256=state_sha256(state))
-    create_store(path, about, TAXONOMY, vocabulary(clip_dim=CLIP_DIM), state)
+    create_store(storage_of(path), about, TAXONOMY, vocabulary(clip_dim=CLIP_DIM), state)
     encoded = [encode_frame(*frame, toy_codec.CODEC, state) for frame in frames]
-    write_partition(path, "scene.000000", "scene", encoded)
+    write_partition(storage_of(path), "scene.000000", "scene", encoded)
     return Store.open(path)
 
 
@@ -60,7 +61,7 @@ def test_the_state_is_checked_and_part_of_the_provenance(installed, tmp_path):
     other = fitted([ragged_frame(9, 0, 30, 12, 2, 0.8, True)])
     about = store.provenance.model_copy(update={"codec_state_sha256": state_sha256(other)})
     with pytest.raises(ProvenanceError, match="codec_state_sha256"):
-        create_store(path, about, TAXONOMY, vocabulary(clip_dim=CLIP_DIM), other)
+        create_store(storage_of(path), about, TAXONOMY, vocabulary(clip_dim=CLIP_DIM), other)
 
     file = path / "codec.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
@@ -88,7 +89,7 @@ def test_a_codec_that_is_not_installed(tmp_path, monkeypatch):
 
 def test_arrays_of_one_dimension_are_of_one_length(tmp_path):
     frame = encode_frame(*ragged_frame(0, 0, 30, 12, 2, 0.8, True), codecs.get("cells"))
-    create_store(tmp_path / "s", provenance(clip_dim=CLIP_DIM), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
+    create_store(storage_of(tmp_path / "s"), provenance(clip_dim=CLIP_DIM), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
     frame.arrays["clip/indices"] = frame.arrays["clip/indices"][:-1]
     with pytest.raises(ValueError, match=r"clip/weights of frame token-0 is not as long"):
-        write_partition(tmp_path / "s", "scene.000000", "scene", [frame])
+        write_partition(storage_of(tmp_path / "s"), "scene.000000", "scene", [frame])

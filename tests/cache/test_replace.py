@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from cache_schemas import PartitionRow
-from ovps.cache import verify, writer
-from ovps.cache.files import files_below, hash_file
+from ovps.cache import writer
+from ovps.cache.disk import LocalStorage
 from ovps.cache.folder import Folder
-from ovps.cache.layout import PARTITIONS, manifest_path, partition_path
+from ovps.cache.layout import PARTITIONS, manifest_key, partition_key
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, remove_leftovers, stored_frames, write_partition
 from ovps.errors import CacheError, CorruptStoreError, StorageError
 from tests.helpers.stores import contents
@@ -80,8 +81,8 @@ CALLS = Calls()
 
 def changed(store, factor: float) -> list[EncodedFrame]:
     """The frames of PARTITION, but for their intensity."""
-    row = read_manifest(manifest_path(store, PARTITION))
-    frames = stored_frames(store, row, {frame.token for frame in row.frames})
+    row = read_manifest(storage_of(store), PARTITION)
+    frames = stored_frames(storage_of(store), row, {frame.token for frame in row.frames})
     return [with_intensity(frame, factor * frame.arrays["points/intensity"]) for frame in frames]
 
 
@@ -96,7 +97,7 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
     states = [changed(path, 1), changed(path, 2)]
     now = 1
     with CALLS.watch(never):
-        write_partition(path, PARTITION, SCENE, states[now])
+        write_partition(storage_of(path), PARTITION, SCENE, states[now])
     commit = next(n for n in range(len(CALLS.seen)) if after_commit(0)(CALLS.seen[: n + 1]))
     kinds = set()
     # the files of arrays are written alike, and deleted alike: some of them, and every call around the commit
@@ -106,7 +107,7 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
         told = None
         try:
             with CALLS.watch(failing):
-                write_partition(path, PARTITION, SCENE, states[1 - now])
+                write_partition(storage_of(path), PARTITION, SCENE, states[1 - now])
         except StorageError as error:
             told = str(error)
         assert told is None or "the disk gave up" in told
@@ -118,12 +119,12 @@ def test_whatever_call_fails_the_partition_is_as_before_or_as_after(tmp_path, mo
         now = done
     # it fails before the commit, after it (the name is there, but perhaps not yet on disk), and while it tidies up
     assert kinds == {(True, False), (True, True), (False, True)}
-    remove_leftovers(path)
+    remove_leftovers(storage_of(path))
     assert len(list((path / PARTITIONS).iterdir())) == 2, "one of features, one of labels"
 
 
 def test_a_replaced_partition_leaves_nothing_behind(store):
-    write_partition(store, PARTITION, SCENE, changed(store, 2))
+    write_partition(storage_of(store), PARTITION, SCENE, changed(store, 2))
     assert verify_store(store) == []
     assert len(list((store / PARTITIONS).iterdir())) == 4
 
@@ -133,26 +134,26 @@ def test_a_task_that_runs_twice_at_once(store, monkeypatch):
     twice = changed(store, 2)
     real = writer.write_manifest
 
-    def other_first(path, row):
+    def other_first(storage, row, before):
         monkeypatch.setattr(writer, "write_manifest", real)
-        write_partition(path, PARTITION, SCENE, changed(store, 1))
-        real(path, row)
+        write_partition(storage, PARTITION, SCENE, changed(store, 1))
+        real(storage, row, before)
 
     monkeypatch.setattr(writer, "write_manifest", other_first)
-    row = write_partition(store, PARTITION, SCENE, twice)
+    row = write_partition(storage_of(store), PARTITION, SCENE, twice)
     assert verify_store(store) == []
-    assert read_manifest(manifest_path(store, PARTITION)) == row
-    remove_leftovers(store)
+    assert read_manifest(storage_of(store), PARTITION) == row
+    remove_leftovers(storage_of(store))
     assert verify_store(store) == []
     assert len(list((store / PARTITIONS).iterdir())) == 4
 
 
 def test_leftovers_stay_where_a_manifest_cannot_be_read(store):
-    file = manifest_path(store, PARTITION)
+    file = store / manifest_key(PARTITION)
     file.write_bytes(file.read_bytes()[:100])
     before = contents(store)
     with pytest.raises(CorruptStoreError, match=r"unreadable manifest.*Delete"):
-        remove_leftovers(store)
+        remove_leftovers(storage_of(store))
     assert contents(store) == before
 
 
@@ -162,7 +163,7 @@ def test_who_has_a_store_open_reads_on_after_a_partition_was_replaced(store):
     frames = changed(store, 2)
     # in another order, and with one frame more in front: positions are others
     first = EncodedFrame(frames[0].row.model_copy(update={"token": "new", "index": -1}), frames[0].arrays)
-    write_partition(store, PARTITION, SCENE, [first, *reversed(frames)])
+    write_partition(storage_of(store), PARTITION, SCENE, [first, *reversed(frames)])
     for opened in (fresh, used):
         for ref, intensity in zip(opened.frames, before, strict=True):
             frame = opened.read(ref)
@@ -182,10 +183,10 @@ def test_a_partition_replaced_while_it_is_read(store, monkeypatch):
             nonlocal calls
             calls += 1
             if calls == moment:
-                write_partition(store, PARTITION, SCENE, states[1])
+                write_partition(storage_of(store), PARTITION, SCENE, states[1])
             return original(self, name, position)
 
-        write_partition(store, PARTITION, SCENE, states[0])
+        write_partition(storage_of(store), PARTITION, SCENE, states[0])
         opened = Store.open(store)
         with monkeypatch.context() as patch:
             patch.setattr(Folder, "read", part)
@@ -197,20 +198,22 @@ def test_a_partition_replaced_while_it_is_read(store, monkeypatch):
 def test_a_partition_replaced_while_it_is_verified(store, monkeypatch):
     frames = changed(store, 2)
 
-    def replaced_first(path):
-        if path.is_relative_to(store / PARTITIONS):
-            monkeypatch.setattr(verify, "hash_file", hash_file)
-            write_partition(store, PARTITION, SCENE, frames)
-        return hash_file(path)
+    real = LocalStorage.sha256
 
-    monkeypatch.setattr(verify, "hash_file", replaced_first)
+    def replaced_first(storage, key):
+        if key.startswith(PARTITIONS):
+            monkeypatch.setattr(LocalStorage, "sha256", real)
+            write_partition(storage, PARTITION, SCENE, frames)
+        return real(storage, key)
+
+    monkeypatch.setattr(LocalStorage, "sha256", replaced_first)
     assert verify_store(store) == []
-    assert verify.hash_file is hash_file, "it was replaced"
+    assert LocalStorage.sha256 is real, "it was replaced"
 
 
 def test_a_frame_that_is_gone_from_the_store(store):
     opened = Store.open(store)
-    write_partition(store, PARTITION, SCENE, changed(store, 2)[:1])
+    write_partition(storage_of(store), PARTITION, SCENE, changed(store, 2)[:1])
     assert opened.read(opened.frames[0]).token == opened.frames[0].token
     with pytest.raises(CacheError, match=r"does not hold the frame any more.*Start the command again") as caught:
         opened.read(opened.frames[1])
@@ -222,8 +225,8 @@ def test_a_frame_that_is_gone_from_the_store(store):
 def test_a_manifest_written_anew_moves_no_array(store):
     opened = Store.open(store)
     opened.read(opened.frames[0])
-    row = read_manifest(manifest_path(store, PARTITION))
-    write_manifest(store, PartitionRow.model_validate(row.model_dump() | {"frames": row.frames[1:]}))
-    files = {str(path) for path in files_below(partition_path(store, row.features.folder))}
+    row = read_manifest(storage_of(store), PARTITION)
+    write_manifest(storage_of(store), PartitionRow.model_validate(row.model_dump() | {"frames": row.frames[1:]}), row)
+    files = contents(store / partition_key(row.features.folder))
     assert Store.open(store).frames[0].token == opened.frames[1].token
-    assert {str(path) for path in files_below(partition_path(store, row.features.folder))} == files
+    assert contents(store / partition_key(row.features.folder)) == files

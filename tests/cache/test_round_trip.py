@@ -19,6 +19,7 @@ from ovps.cache.codecs.protocol import VoxelFeatures, codec_error
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.taxonomy import load_taxonomy
 from tests.helpers.stores import written
@@ -78,9 +79,11 @@ def test_write_then_read(shapes, codec, seed):
     frames = [ragged_frame(seed + i, i, *shape) for i, shape in enumerate(shapes)]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "store"
-        create_store(path, provenance(clip_dim=CLIP_DIM, codec=codec), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
+        create_store(
+            storage_of(path), provenance(clip_dim=CLIP_DIM, codec=codec), TAXONOMY, vocabulary(clip_dim=CLIP_DIM)
+        )
         row = write_partition(
-            path, "scene.000000", "scene", [encode_frame(*frame, codecs.get(codec)) for frame in frames]
+            storage_of(path), "scene.000000", "scene", [encode_frame(*frame, codecs.get(codec)) for frame in frames]
         )
         store = Store.open(path)
         assert [ref.token for ref in store.frames] == [frame.token for frame, _ in frames]
@@ -162,8 +165,10 @@ def test_frames_are_sorted_by_scene_then_index(store):
 def test_labelled_and_unlabelled_frames_in_one_partition(tmp_path):
     frames = [ragged_frame(i, i, 20, 8, 2, 1.0, labelled) for i, labelled in enumerate((True, False))]
     path = tmp_path / "store"
-    create_store(path, provenance(clip_dim=CLIP_DIM), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
-    write_partition(path, "scene.000000", "scene", [encode_frame(*frame, codecs.get("cells")) for frame in frames])
+    create_store(storage_of(path), provenance(clip_dim=CLIP_DIM), TAXONOMY, vocabulary(clip_dim=CLIP_DIM))
+    write_partition(
+        storage_of(path), "scene.000000", "scene", [encode_frame(*frame, codecs.get("cells")) for frame in frames]
+    )
     store = Store.open(path)
     assert store.read(store.frames[0]).label is not None
     assert store.read(store.frames[1]).label is None
@@ -171,7 +176,9 @@ def test_labelled_and_unlabelled_frames_in_one_partition(tmp_path):
 
 def test_a_partition_of_nothing_but_quarantined_frames(tmp_path):
     path = tmp_path / "store"
-    create_store(path, provenance(), TAXONOMY, vocabulary())
-    write_partition(path, "scene.000000", "scene", [], [SkippedRow(token="t", kind="frame", reason="cut off")])
+    create_store(storage_of(path), provenance(), TAXONOMY, vocabulary())
+    write_partition(
+        storage_of(path), "scene.000000", "scene", [], [SkippedRow(token="t", kind="frame", reason="cut off")]
+    )
     assert Store.open(path).frames == ()
     assert verify_store(path) == []

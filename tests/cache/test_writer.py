@@ -13,6 +13,7 @@ from ovps.cache.layout import new_folder
 from ovps.cache.lock import exclusive
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import create_store, remove_leftovers, write_partition
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.taxonomy import Taxonomy, load_taxonomy
@@ -27,7 +28,7 @@ TAXONOMY = load_taxonomy("nuscenes")
 def test_two_encoders_do_not_mix(store):
     before = contents(store)
     with pytest.raises(ProvenanceError) as caught:
-        create_store(store, provenance(encoder="RN50", weights_sha256="1" * 64), TAXONOMY, vocabulary())
+        create_store(storage_of(store), provenance(encoder="RN50", weights_sha256="1" * 64), TAXONOMY, vocabulary())
     for value in ("'synthetic'", "'RN50'", "0" * 64, "1" * 64):
         assert value in str(caught.value)
     assert contents(store) == before
@@ -35,14 +36,14 @@ def test_two_encoders_do_not_mix(store):
 
 def test_creating_a_store_again_keeps_it(store):
     before = contents(store)
-    create_store(store, Store.open(store).provenance, TAXONOMY, vocabulary(seed=1))
+    create_store(storage_of(store), Store.open(store).provenance, TAXONOMY, vocabulary(seed=1))
     assert contents(store) == before
 
 
 def test_a_folder_of_other_things_is_not_made_a_store(tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(CacheError, match=r"thesis\.tex"):
-        create_store(tmp_path, provenance(), TAXONOMY, vocabulary())
+        create_store(storage_of(tmp_path), provenance(), TAXONOMY, vocabulary())
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -60,13 +61,13 @@ def test_leftovers_go(store):
     for place in (f"{unnamed}/points/xyz", "manifest/.tmp-2", ".tmp-3"):
         (store / place).parent.mkdir(parents=True, exist_ok=True)
         (store / place).write_text("half")
-    remove_leftovers(store)
+    remove_leftovers(storage_of(store))
     assert contents(store) == before
 
 
 def test_a_partition_replaces_one_of_its_name(store):
     kept = len(Store.open(store).frames)
-    write_partition(store, "synthetic-0000.000000", "synthetic-0000", [])
+    write_partition(storage_of(store), "synthetic-0000.000000", "synthetic-0000", [])
     assert verify_store(store) == []
     assert len(Store.open(store).frames) == kept - 2
 
@@ -103,7 +104,7 @@ except StorageError as error:
 def test_a_disk_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError) as caught:
-        create_store(tmp_path / "file" / "store", provenance(), TAXONOMY, vocabulary())
+        create_store(storage_of(tmp_path / "file" / "store"), provenance(), TAXONOMY, vocabulary())
     assert "file" in str(caught.value.path)
 
 

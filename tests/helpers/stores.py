@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.layout import MANIFESTS, PARTITIONS, partition_path
-from ovps.cache.manifest import manifest_files, read_manifest
+from ovps.cache.layout import LOCK, MANIFESTS, PARTITIONS, partition_key
+from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -19,15 +20,14 @@ def contents(store: Path) -> dict[str, bytes]:
 
 
 def written(store: Path) -> dict[str, object]:
-    """Everything that a store holds but the names of its folders, which are drawn anew at each writing."""
+    """Everything that a store holds but its lock and the names of its folders, which are drawn anew at each writing."""
     found: dict[str, object] = {
-        name: content for name, content in contents(store).items() if not name.startswith((MANIFESTS, PARTITIONS))
+        name: content for name, content in contents(store).items() if not name.startswith((MANIFESTS, PARTITIONS, LOCK))
     }
-    for manifest in manifest_files(store):
-        row = read_manifest(manifest)
+    for row in read_manifests(storage_of(store)):
         found[row.partition] = row.model_dump(exclude={"features": {"folder"}, "labels": {"folder"}})
         for part, folder in row.parts.items():
-            for name, content in contents(partition_path(store, folder.folder)).items():
+            for name, content in contents(store / partition_key(folder.folder)).items():
                 found[f"{row.partition}/{part}/{name}"] = content
     return found
 

@@ -17,6 +17,7 @@ from ovps.cache import codecs
 from ovps.cache.codecs.protocol import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
+from ovps.cache.where import storage_of
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.taxonomy import Taxonomy, load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary
@@ -65,7 +66,9 @@ def write_synthetic_store(
     """
     taxonomy = load_taxonomy("nuscenes")
     vectors = class_vectors(taxonomy, clip_dim)
-    create_store(path, provenance(clip_dim=clip_dim, grid=grid, codec=codec), taxonomy, vocabulary(clip_dim=clip_dim))
+    storage = storage_of(path)
+    about = provenance(clip_dim=clip_dim, grid=grid, codec=codec)
+    create_store(storage, about, taxonomy, vocabulary(clip_dim=clip_dim))
     for s, subset in enumerate(subsets):
         scene = f"synthetic-{s:04d}"
         for start in range(0, frames, partition_frames):
@@ -85,7 +88,7 @@ def write_synthetic_store(
                 for f in range(start, min(start + partition_frames, frames))
             ]
             encoded = [encode_frame(frame, of_dense(frame.clip, frame.valid), codecs.get(codec)) for frame in made]
-            write_partition(path, f"{scene}.{start:06d}", scene, encoded)
+            write_partition(storage, f"{scene}.{start:06d}", scene, encoded)
     return path
 
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ovps import progress
-from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.cache.manifest import read_manifests, write_manifest
+from ovps.cache.where import storage_of
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.results import FrameScore
@@ -307,10 +308,10 @@ def test_scores_of_other_frames_are_not_taken_although_they_are_as_many(store, t
     run(str(path))
     (training,) = plan(load_experiment(str(path)))
     assert one.found(training, training.evaluations[0]) is not None
-    for file in manifest_files(cache):
-        row = read_manifest(file)
+    storage = storage_of(cache)
+    for row in read_manifests(storage):
         frames = tuple(f.model_copy(update={"token": f"{f.token}-x"}) if f.subset == "val" else f for f in row.frames)
-        write_manifest(cache, row.model_copy(update={"frames": frames}))
+        write_manifest(storage, row.model_copy(update={"frames": frames}), row)
     assert one.found(training, training.evaluations[0]) is None
 
 

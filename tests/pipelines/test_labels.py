@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from cache_schemas import PartitionRow
-from ovps.cache.layout import partition_path
-from ovps.cache.manifest import manifest_files, read_manifest, write_manifest
+from ovps.cache.layout import partition_key
+from ovps.cache.manifest import partitions, read_manifest, read_manifests, write_manifest
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.errors import CacheError
 from pipelines.labels import add_labels
 from pipelines.precompute import precompute
@@ -53,7 +54,7 @@ def folder(made, tmp_path):
 
 def features(store: Path) -> dict[str, bytes]:
     """Every file of every folder of features, by its name on the disk."""
-    folders = [partition_path(store, read_manifest(file).features.folder) for file in manifest_files(store)]
+    folders = [store / partition_key(row.features.folder) for row in read_manifests(storage_of(store))]
     return {f"{f.name}/{name}": content for f in folders for name, content in contents(f).items()}
 
 
@@ -106,7 +107,7 @@ def test_a_codec_without_cells_refuses_and_its_remedy_works(folder):
         add_labels(folder / "dense", folder / "world")
     lock = {".lock": b""}
     assert contents(folder / "dense") | lock == before | lock
-    for manifest in manifest_files(folder / "dense"):
+    for manifest in (folder / "dense/manifest").iterdir():
         manifest.unlink()
     precompute(one_scene(folder / "world", folder / "dense", codec="dense"))
     assert all(frame.label is not None for frame in read_all(folder / "dense").values())
@@ -114,11 +115,12 @@ def test_a_codec_without_cells_refuses_and_its_remedy_works(folder):
 
 def test_points_that_fall_on_other_cells_are_refused(folder):
     """As on a machine that rounds otherwise: objects would be made of cells that the store does not mean."""
-    file = manifest_files(folder / "bare")[0]
-    row = read_manifest(file).model_dump()
+    storage = storage_of(folder / "bare")
+    before = read_manifest(storage, partitions(storage)[0])
+    row = before.model_dump()
     for camera in row["frames"][0]["cameras"]:
         camera["cell_stride"] *= 1.5
-    write_manifest(folder / "bare", PartitionRow.model_validate(row))
+    write_manifest(storage, PartitionRow.model_validate(row), before)
     with pytest.raises(CacheError, match="points fall on other cells here"):
         add_labels(folder / "bare", folder / "world")
     assert verify_store(folder / "bare") == []

@@ -381,7 +381,7 @@ def test_defaults_are_a_whole_command(monkeypatch, dataroot):
     monkeypatch.setenv("OVPS_NUSCENES", str(dataroot))
     options = resolved(PrecomputeOptions())
     assert (options.dataroot, options.version) == (dataroot, "v1.0-trainval")
-    assert options.out == Path("zarr").absolute()
+    assert options.out == str(Path("zarr").absolute())
     assert options.workers >= 1
     assert options.grid == "cylinder:480x360x32:rho=0..50,z=-5..3"
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ovps.cache import codecs
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, create_store, encode_frame
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame
@@ -111,15 +112,15 @@ def no_clip():
             run_module,
             "prepare",
             lambda options, frames: (
-                replace(JOB, out=options.out, skip_bad_frames=options.on_error == "skip"),
+                replace(JOB, out=storage_of(options.out), skip_bad_frames=options.on_error == "skip"),
                 provenance(clip_dim=CLIP_DIM, codec="dense"),
             ),
         )
         patch.setattr(
             run_module,
             "_open_store",
-            lambda options, job, provenance: create_store(
-                options.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)
+            lambda job, provenance: create_store(
+                job.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)
             ),
         )
         yield

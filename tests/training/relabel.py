@@ -15,6 +15,7 @@ from ovps.cache import codecs
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects
 from ovps.cache.reader import Store
+from ovps.cache.where import storage_of
 from ovps.cache.writer import create_store, encode_frame, write_partition
 from ovps.taxonomy import load_taxonomy
 from tests.helpers.synthetic_store import of_dense
@@ -29,12 +30,12 @@ def relabelled_store(source: Path, out: Path, relabel: Relabel, seed: int = 0) -
     A store relabelled twice needs two seeds, or the second change draws what the first drew.
     """
     store = Store.open(source)
-    create_store(out, store.provenance, store.taxonomy, store.vocabulary)
+    create_store(storage_of(out), store.provenance, store.taxonomy, store.vocabulary)
     codec = codecs.get(store.provenance.codec)
     for partition, refs in groupby(store.frames, key=lambda ref: ref.partition):
         frames = [_relabelled(store.read(ref), relabel, seed) for ref in refs]
         encoded = [encode_frame(f, of_dense(f.clip, f.valid), codec) for f in frames]
-        write_partition(out, partition, frames[0].scene, encoded)
+        write_partition(storage_of(out), partition, frames[0].scene, encoded)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
@@ -11,8 +10,8 @@ from safetensors.numpy import load, save
 
 from cache_schemas import Provenance
 from ovps.cache.codecs.protocol import State
-from ovps.cache.files import LOST
 from ovps.cache.layout import CODEC_STATE
+from ovps.cache.storage import LOST, Storage
 from ovps.errors import CorruptStoreError
 
 
@@ -28,7 +27,7 @@ def state_sha256(state: State) -> str | None:
     return hashlib.sha256(content).hexdigest() if content is not None else None
 
 
-def read_state(store: Path, provenance: Provenance) -> State:
+def read_state(storage: Storage, provenance: Provenance) -> State:
     """The state of a store's codec; {} where it has none.
 
     Raises:
@@ -36,11 +35,10 @@ def read_state(store: Path, provenance: Provenance) -> State:
     """
     if provenance.codec_state_sha256 is None:
         return {}
-    file = store / CODEC_STATE
     try:
-        content = file.read_bytes()
+        content = storage.get(CODEC_STATE)
         if hashlib.sha256(content).hexdigest() == provenance.codec_state_sha256:
             return load(content)
     except (OSError, SafetensorError) as error:
-        raise CorruptStoreError(f"cannot be read: {error}", path=file, remedy=LOST) from error
-    raise CorruptStoreError("not the state of the codec that was written", path=file, remedy=LOST)
+        raise CorruptStoreError(f"cannot be read: {error}", path=storage.at(CODEC_STATE), remedy=LOST) from error
+    raise CorruptStoreError("not the state of the codec that was written", path=storage.at(CODEC_STATE), remedy=LOST)

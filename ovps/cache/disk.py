@@ -1,0 +1,95 @@
+"""A store in a folder of a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovps import files
+from ovps.cache.lock import exclusive
+from ovps.cache.storage import Entry, R, T
+from ovps.files import AGAIN, sync_folder
+
+
+@dataclass(frozen=True)
+class LocalStorage:
+    """A folder of a disk, written as `ovps.files` does."""
+
+    root: Path
+    local = True
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    def at(self, key: str = "") -> str:
+        return str(self.root / key)
+
+    def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
+        if span is None:
+            return (self.root / key).read_bytes()
+        with open(self.root / key, "rb") as file:
+            file.seek(span[0])
+            return file.read(span[1] - span[0])
+
+    def each(self, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+        return map(ask, things)
+
+    def sha256(self, key: str) -> str:
+        with open(self.root / key, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def children(self, key: str = "") -> list[str]:
+        folder = self.root / key
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+    def entries(self, key: str) -> dict[str, Entry]:
+        folder = self.root / key
+        found = {}
+        for inner, _, names in os.walk(folder):
+            for path in (Path(inner, name) for name in names):
+                state = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+                found[path.relative_to(folder).as_posix()] = Entry(state.st_size, state.st_mtime)
+        return found
+
+    def write(self, key: str, content: bytes) -> None:
+        path = self.root / key
+        with files.refusals(path, AGAIN):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def settle(self, key: str) -> None:
+        folder = self.root / key
+        with files.refusals(folder, AGAIN):
+            folder.mkdir(parents=True, exist_ok=True)
+            for inner, _, names in os.walk(folder):
+                for path in (Path(inner, name) for name in names):
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+                sync_folder(Path(inner))
+            sync_folder(folder.parent)
+
+    def put(self, key: str, content: bytes) -> None:
+        files.write_whole(self.root / key, content, AGAIN)
+
+    def replace(self, key: str, content: bytes, expected: Callable[[bytes | None], bool]) -> bool:
+        self.put(key, content)
+        return True
+
+    def delete(self, key: str) -> None:
+        path = self.root / key
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return exclusive(self.root)

@@ -1,0 +1,209 @@
+"""Stores in buckets: S3 and what speaks its language, Google's, Azure's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ovps.cache.storage import Entry, R, T
+from ovps.errors import StorageError
+from ovps.extras import extra
+from ovps.files import AGAIN
+
+with extra("remote"):
+    import obstore
+    from obstore.exceptions import (
+        AlreadyExistsError,
+        BaseError,
+        PermissionDeniedError,
+        PreconditionError,
+        UnauthenticatedError,
+    )
+    from obstore.store import from_url
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+CONNECT = timedelta(seconds=5)
+TIMEOUT = timedelta(seconds=60)  # of one request; a large file is several
+RETRIES = 6
+RETRY = timedelta(seconds=90)  # all tries of one request together
+_AT_ONCE = 16  # requests
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
+_CREDENTIALS = {
+    "s3": "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or AWS_SKIP_SIGNATURE=true for a public bucket;"
+    ' those of a profile: eval "$(aws configure export-credentials --format env)"',
+    "gs": "Set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account",
+    "az": "Set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY",
+}
+_KINDS = {"s3a": "s3", "abfs": "az", "abfss": "az"}  # by scheme, where it is another
+# what servers call a bucket that is not there, and the address that is asked where no credentials are set
+_NO_BUCKET = ("NoSuchBucket", "The specified bucket does not exist", "ContainerNotFound")
+_NO_CREDENTIALS = ("169.254.169.254", "metadata.google.internal", "Account must be specified", "MissingCredentials")
+
+
+@dataclass(frozen=True)
+class RemoteStorage:
+    """A prefix of a bucket. Credentials and endpoint are those of the environment, where it is used.
+
+    There is no lock: folders have names that nobody else has, and a commit is a conditional put.
+    """
+
+    url: str
+    local = False
+
+    @classmethod
+    def of(cls, url: str) -> RemoteStorage:
+        """The storage of a URL."""
+        return cls(url.rstrip("/"))
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def at(self, key: str = "") -> str:
+        return f"{self.url}/{key}" if key else self.url
+
+    def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
+        with self._told(key):
+            if span is None:
+                return bytes(obstore.get(self._client, key).bytes())
+            if span[0] == span[1]:
+                return b""
+            return bytes(obstore.get_range(self._client, key, start=span[0], end=span[1]))
+
+    def each(self, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(ask, things)
+
+    def sha256(self, key: str) -> str:
+        found = hashlib.sha256()
+        with self._told(key):
+            for part in obstore.get(self._client, key):
+                found.update(part)
+        return found.hexdigest()
+
+    def children(self, key: str = "") -> list[str]:
+        with self._told(key):
+            found = obstore.list_with_delimiter(self._client, prefix=key or None)
+        paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
+        return sorted(path.rpartition("/")[2] for path in paths)
+
+    def entries(self, key: str) -> dict[str, Entry]:
+        with self._told(key):
+            found = obstore.list(self._client, prefix=key).collect()
+        return {f["path"].removeprefix(f"{key}/"): Entry(f["size"], f["last_modified"].timestamp()) for f in found}
+
+    def write(self, key: str, content: bytes) -> None:
+        self.put(key, content)
+
+    def settle(self, key: str) -> None:
+        """Nothing is left to do: what the server has taken is durable."""
+
+    def put(self, key: str, content: bytes) -> None:
+        with self._written(key):
+            obstore.put(self._client, key, content)
+
+    def replace(self, key: str, content: bytes, expected: Callable[[bytes | None], bool]) -> bool:
+        there, mode = self._versioned(key)
+        if there == content:
+            return True
+        if not expected(there):
+            return False
+        with self._written(key):
+            try:
+                obstore.put(self._client, key, content, mode=mode)
+            except (AlreadyExistsError, PreconditionError):
+                # also where an answer was lost and the same put was tried again: then it was ours
+                return self._versioned(key)[0] == content
+        return True
+
+    def delete(self, key: str) -> None:
+        keys = [f"{key}/{name}" for name in self.entries(key)]
+        if keys:
+            with self._told(key):
+                obstore.delete(self._client, keys)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @property
+    def _client(self) -> ObjectStore:
+        return _client(self.url)
+
+    def _versioned(self, key: str) -> tuple[bytes | None, Any]:
+        """The content of a file (None: there is none), and the condition that it is still that."""
+        try:
+            with self._told(key):
+                found = obstore.get(self._client, key)
+                version = {name: found.meta[name] for name in ("e_tag", "version") if found.meta[name] is not None}
+                return bytes(found.bytes()), version
+        except FileNotFoundError:
+            return None, "create"
+
+    @contextmanager
+    def _written(self, key: str) -> Iterator[None]:
+        """As `_told`; who writes finds no file missing."""
+        try:
+            with self._told(key):
+                yield
+        except FileNotFoundError as error:
+            raise self._typed(error, key) from error
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Turn what the server says into an error that names the file; FileNotFoundError stays."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if any(sign in str(error) for sign in _NO_BUCKET):
+                raise self._typed(error, key) from error
+            raise
+        except BaseError as error:
+            raise self._typed(error, key) from error
+
+    def _typed(self, error: Exception, key: str) -> StorageError:
+        text = str(error)
+        said = text.partition("\n\nDebug source")[0].replace("\n", " ").strip()
+        scheme = self.url.partition("://")[0]
+        if any(sign in text for sign in _NO_BUCKET):
+            remedy = "Create the bucket, or check its name and the endpoint (AWS_ENDPOINT_URL)"
+            return StorageError("no such bucket", path=self.url, remedy=remedy)
+        refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        if refused or any(sign in text for sign in _NO_CREDENTIALS):
+            message = f"the server refuses: {said}" if refused else f"no credentials: {said}"
+            return StorageError(message, path=self.at(key), remedy=_CREDENTIALS[_KINDS.get(scheme, scheme)])
+        return StorageError(
+            f"no answer that helps from the server: {said}",
+            path=self.at(key),
+            remedy=f"Check network and endpoint, {AGAIN}",
+        )
+
+
+@cache
+def _client(url: str) -> ObjectStore:
+    """One per process and store: it holds the connections.
+
+    Raises:
+        StorageError: settings of the environment that cannot be used.
+    """
+    plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+    try:
+        return from_url(
+            url,
+            client_options={"timeout": TIMEOUT, "connect_timeout": CONNECT, "allow_http": plain},
+            retry_config={"max_retries": RETRIES, "retry_timeout": RETRY},
+        )
+    except BaseError as error:
+        raise RemoteStorage(url)._typed(error, "") from error

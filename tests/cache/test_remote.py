@@ -1,0 +1,282 @@
+"""A store in a bucket: the same bytes as on a disk, and a server that refuses, fails or is slow never damages it."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+import pytest
+
+from cache_schemas import PartitionRow
+from ovps.cache import remote, writer
+from ovps.cache.info import store_info
+from ovps.cache.layout import PARTITIONS, VOCABULARY, manifest_key, new_folder, partition_key
+from ovps.cache.manifest import read_manifest, write_manifest
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
+from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, stored_frames, write_partition
+from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
+from ovps.taxonomy import load_taxonomy
+from tests.helpers.s3 import BUCKET, Rude, copy_of, served, used
+from tests.helpers.stores import written
+from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store
+
+PARTITION, SCENE = "synthetic-0000.000000", "synthetic-0000"
+SIZE = {"frames": 1, "points": 40, "clip_dim": 4, "subsets": ("train",)}
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with served() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(autouse=True)
+def _server(endpoint, tmp_path):
+    with used(endpoint, tmp_path / "reads"):
+        yield
+
+
+@pytest.fixture
+def url():
+    url = f"s3://{BUCKET}/{uuid4().hex}/store"
+    write_synthetic_store(url, **SIZE)
+    return url
+
+
+@pytest.fixture
+def rude(endpoint):
+    rude = Rude(endpoint)
+    yield rude
+    rude.close()
+
+
+@contextmanager
+def through(rude, folder, *, retries: int = 0):
+    """Ask the rude server, and try again so often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "RETRIES", retries)
+        with used(rude.endpoint, folder):
+            yield
+
+
+def changed(url: str, factor: float) -> list[EncodedFrame]:
+    """The frames of PARTITION, but for their intensity."""
+    storage = storage_of(url)
+    row = read_manifest(storage, PARTITION)
+    frames = stored_frames(storage, row, {frame.token for frame in row.frames})
+    return [EncodedFrame(f.row, f.arrays | {"points/intensity": factor * f.arrays["points/intensity"]}) for f in frames]
+
+
+def replace(url: str, frames: list[EncodedFrame]) -> PartitionRow:
+    storage = storage_of(url)
+    return write_partition(storage, PARTITION, SCENE, frames, before=read_manifest(storage, PARTITION))
+
+
+def intensity(url: str) -> bytes:
+    store = Store.open(url)
+    return store.read(store.frames[0]).intensity.tobytes()
+
+
+def test_the_same_bytes_as_on_a_disk(url, tmp_path):
+    disk = write_synthetic_store(tmp_path / "disk", **SIZE)
+    assert verify_store(url) == []
+    assert written(copy_of(url, tmp_path / "copy")) == written(disk)
+    assert intensity(url) == intensity(disk)
+    alike = {"path": None, "bytes": None}
+    assert store_info(url).model_copy(update=alike) == store_info(disk).model_copy(update=alike)
+
+
+def test_who_commits_later_is_told_and_changes_nothing(url, monkeypatch):
+    storage = storage_of(url)
+    mine, theirs = changed(url, 2), changed(url, 3)
+    before = read_manifest(storage, PARTITION)
+    other = []
+
+    def other_first(storage, row, expected):
+        monkeypatch.setattr(writer, "write_manifest", write_manifest)
+        other.append(write_partition(storage, PARTITION, SCENE, theirs, before=before))
+        write_manifest(storage, row, expected)
+
+    monkeypatch.setattr(writer, "write_manifest", other_first)
+    with pytest.raises(CacheError, match=r"another run has committed partition synthetic-0000.000000.*same command"):
+        write_partition(storage, PARTITION, SCENE, mine, before=before)
+    assert read_manifest(storage, PARTITION) == other[0]
+    assert verify_store(url) == []
+    assert len(storage.children(PARTITIONS)) == 2, "what the loser wrote is gone"
+    write_partition(storage, PARTITION, SCENE, mine, before=other[0])
+    assert verify_store(url) == []
+
+
+def test_two_that_make_a_store_at_once(monkeypatch):
+    taxonomy = load_taxonomy("nuscenes")
+    storage = storage_of(f"s3://{BUCKET}/{uuid4().hex}")
+    monkeypatch.setattr(writer, "is_store", lambda storage: False)  # each looked before the other wrote
+    create_store(storage, provenance(), taxonomy, vocabulary())
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_check_ours", lambda storage: None)
+        create_store(storage, provenance(), taxonomy, vocabulary())  # of the same settings
+        with pytest.raises(ProvenanceError):
+            create_store(storage, provenance(encoder="RN50"), taxonomy, vocabulary())
+        with pytest.raises(CacheError, match="another run with other settings is making a store") as caught:
+            create_store(storage, provenance(encoder="RN50"), taxonomy, vocabulary(seed=1))
+    assert caught.value.path == storage.at(VOCABULARY)
+    assert verify_store(storage) == []
+
+
+def test_whatever_request_fails_the_partition_is_as_before_or_as_after(url, rude, tmp_path):
+    """From some request on the server answers nothing but errors."""
+    states = [changed(url, 1), changed(url, 2)]
+    whole = [frame[0].arrays["points/intensity"].tobytes() for frame in states]
+    with through(rude, tmp_path / "reads"):
+        replace(url, states[1])
+    writes = [n for n, (method, _) in enumerate(rude.asked) if method == "PUT"]
+    now, seen = 1, set()
+    for fails in (writes[0], writes[len(writes) // 2], writes[-1], writes[-1] + 1):
+        rude.asked.clear()
+        rude.answer = lambda method, path, fails=fails: 503 if len(rude.asked) > fails else None
+        told = ""
+        with through(rude, tmp_path / "reads"):
+            try:
+                replace(url, states[1 - now])
+            except StorageError as error:
+                told = str(error)
+        assert verify_store(url) == []
+        found = whole.index(intensity(url))
+        assert not told or ("503" in told and "run the same command again" in told)
+        seen.add((bool(told), found != now))
+        now = found
+    assert seen == {(True, False), (False, True)}
+
+
+def test_a_server_that_fails_now_and_then(url, rude, tmp_path):
+    """Requests are tried again: every seventh fails."""
+    rude.answer = lambda method, path: 500 if len(rude.asked) % 7 == 0 else None
+    with through(rude, tmp_path / "reads", retries=4):
+        replace(url, changed(url, 2))
+        assert verify_store(url) == []
+
+
+def test_a_commit_whose_answer_is_lost_is_no_conflict(url, rude, tmp_path):
+    lost = []
+
+    def once(method, path):
+        if method == "PUT" and "/manifest/" in path and not lost:
+            lost.append(path)
+            return 500
+        return None
+
+    rude.lost = once
+    frames = changed(url, 2)
+    with through(rude, tmp_path / "reads", retries=3):
+        row = replace(url, frames)
+    assert lost
+    assert read_manifest(storage_of(url), PARTITION) == row
+    assert verify_store(url) == []
+
+
+def test_no_such_bucket():
+    for use in (Store.open, verify_store, lambda url: write_synthetic_store(url, **SIZE)):
+        with pytest.raises(StorageError, match=r"no such bucket.*AWS_ENDPOINT_URL"):
+            use("s3://nowhere/store")
+
+
+def test_a_bucket_without_a_store():
+    with pytest.raises(CacheError, match="no cache here"):
+        Store.open(f"s3://{BUCKET}/nothing")
+
+
+def test_credentials_that_the_server_refuses(url, rude, tmp_path):
+    rude.answer = lambda method, path: 403
+    with through(rude, tmp_path / "reads"), pytest.raises(StorageError, match=r"refuses.*AWS_ACCESS_KEY_ID") as caught:
+        Store.open(url)
+    assert caught.value.path.startswith(url)
+
+
+def test_no_credentials(url, rude, tmp_path, monkeypatch):
+    """Nothing in the environment: the address that a cloud's own machines ask is asked, here the rude server."""
+    with through(rude, tmp_path / "reads"):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        text = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 5s, after 6 retries"
+        error = remote.RemoteStorage(url)._typed(Exception(f"{text}\n\nDebug source:\nGeneric"), "store.json")
+    assert "no credentials" in str(error)
+    assert "AWS_ACCESS_KEY_ID" in error.remedy
+    assert "Debug" not in str(error)
+
+
+def test_nobody_there_and_a_server_that_is_too_slow(url, rude, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "TIMEOUT", timedelta(seconds=0.3))
+    rude.answer = lambda method, path: sleep(2)
+    begun = monotonic()
+    with through(rude, tmp_path / "reads", retries=1), pytest.raises(StorageError, match="Check network and endpoint"):
+        Store.open(url)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with used(f"http://127.0.0.1:{port}", tmp_path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "RETRIES", 1)
+        with pytest.raises(StorageError, match="Check network and endpoint"):
+            Store.open(url)
+    assert monotonic() - begun < 20
+
+
+def test_damage_in_a_bucket_is_told(url):
+    storage = storage_of(url)
+    row = read_manifest(storage, PARTITION)
+    name = next(file.path for file in row.features.files if file.path.startswith("points/xyz/c/"))
+    key = f"{partition_key(row.features.folder)}/{name}"
+    content = storage.get(key)
+    for spoilt in (bytes(len(content)), content[: len(content) // 2]):
+        storage.put(key, spoilt)
+        (problem,) = verify_store(url)
+        assert problem.path == storage.at(key)
+        with pytest.raises(CorruptStoreError, match="ovps precompute"):
+            intensity(url)
+    storage.put(key, content)
+    assert intensity(url)
+
+
+def test_leftovers_go_once_nobody_can_be_writing_them(url, monkeypatch):
+    storage = storage_of(url)
+    unnamed = partition_key(new_folder(PARTITION))
+    storage.write(f"{unnamed}/points/xyz", b"half")
+    remove_leftovers(storage)
+    assert storage.entries(unnamed), "another run may be writing it"
+    monkeypatch.setattr(writer, "LEFT_SECONDS", -60)
+    remove_leftovers(storage)
+    assert not storage.entries(unnamed)
+    assert verify_store(url) == []
+
+
+def arrays_asked(rude: Rude) -> int:
+    return sum(method == "GET" and "/partitions/" in path for method, path in rude.asked)
+
+
+def test_what_was_read_is_not_asked_for_again(url, rude, tmp_path, monkeypatch):
+    with through(rude, tmp_path / "reads"):
+        first = intensity(url)
+        assert arrays_asked(rude) > 10
+        rude.asked.clear()
+        assert intensity(url) == first
+        assert arrays_asked(rude) == 0
+        for piece in (p for p in Path(tmp_path / "reads").rglob("*") if p.is_file()):
+            piece.write_bytes(piece.read_bytes()[::-1])
+        assert intensity(url) == first, "what lies there is not believed"
+        assert arrays_asked(rude) > 10
+        rude.asked.clear()
+        monkeypatch.setenv("OVPS_READ_CACHE_GB", "0")
+        assert intensity(url) == first
+        assert arrays_asked(rude) > 10
+
+
+def test_a_store_that_was_made_anew_is_seen(url):
+    """Pieces are named after the content: those of a manifest that is replaced are not taken for the new ones."""
+    before = intensity(url)
+    replace(url, changed(url, 2))
+    assert intensity(url) != before
+    assert storage_of(url).get(manifest_key(PARTITION))

@@ -1,0 +1,139 @@
+"""Both stages on a store in a bucket: precompute with dask workers, killed and resumed, late labels, training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from uuid import uuid4
+
+import pytest
+
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.doctor import examine
+from ovps.errors import CacheError
+from pipelines.evaluate import evaluate
+from pipelines.labels import add_labels
+from pipelines.precompute import estimate, precompute, task
+from pipelines.precompute.plan import plan
+from pipelines.train import TrainOptions, train
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.s3 import BUCKET, copy_of, served, used
+from tests.helpers.stores import same_frames, written
+from tests.pipelines.test_precompute import no_fsync, one_scene  # noqa: F401  a fixture
+from tests.pipelines.test_precompute_again import bring_labels, take_labels
+from tests.pipelines.untrained import LOOSE, TINY
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server(tmp_path_factory):
+    with served() as endpoint, used(endpoint, tmp_path_factory.mktemp("reads")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_mini_nuscenes(tmp_path_factory.mktemp("world"), scenes=1, frames=3, points=300)
+
+
+@pytest.fixture(scope="module")
+def disk(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("disk") / "zarr"
+    precompute(one_scene(root, out))
+    return out
+
+
+@pytest.fixture
+def url():
+    return f"s3://{BUCKET}/{uuid4().hex}/zarr"
+
+
+def test_workers_write_it_and_training_reads_it(root, disk, url, tmp_path):
+    options = one_scene(root, url, workers=2)
+    assert estimate(options).free_bytes is None
+    summary = precompute(options)
+    assert (summary.out, summary.frames) == (url, 3)
+    assert verify_store(url) == []
+    assert written(copy_of(url, tmp_path / "copy")) == written(disk)
+    assert precompute(one_scene(root, url)).frames_before == 3
+    train(TrainOptions(cache=url, out=tmp_path / "run", overrides=(*TINY, "data.workers=1", "data.keep_mb=0")))
+    scores = [evaluate(tmp_path / "run", cache, subset="train", merge=LOOSE, device="cpu") for cache in (url, disk)]
+    assert scores[0].system == scores[1].system
+    (place,) = (check for check in examine(url).checks if check.name == "cache")
+    assert (place.status, place.found) == ("ok", f"{url} answers")
+
+
+def test_labels_that_come_late(url, tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=3, points=300)
+    precompute(one_scene(root, tmp_path / "whole"))
+    take_labels(root, tmp_path)
+    precompute(one_scene(root, url))
+    bring_labels(root, tmp_path)
+    assert add_labels(url, root).added == 3
+    assert verify_store(url) == []
+    assert same_frames(copy_of(url, tmp_path / "copy"), tmp_path / "whole")
+
+
+def test_killed_in_the_middle_then_resumed(root, disk, url, tmp_path):
+    code = """
+import os, signal, sys
+from pathlib import Path
+import ovps.cache.folder as module
+from tests.pipelines.test_precompute import one_scene
+from pipelines.precompute import precompute
+real, calls = module._write_array, 0
+def dying(*args):
+    global calls
+    calls += 1
+    if calls == 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+module._write_array = dying
+precompute(one_scene(Path(sys.argv[1]), sys.argv[2]))
+"""
+    command = [sys.executable, "-c", code, str(root), url]
+    assert subprocess.run(command, check=False, capture_output=True, env=os.environ).returncode == -signal.SIGKILL
+    assert verify_store(url) == []
+    assert len(Store.open(url).frames) == 2
+    assert precompute(one_scene(root, url)).frames == 1
+    assert verify_store(url) == []
+    assert written(copy_of(url, tmp_path / "copy")) == written(disk)
+
+
+def test_two_precomputes_at_once(root, disk, url, tmp_path, monkeypatch):
+    """The one that commits later is told, changes nothing, and has nothing left to do when it is run again."""
+    real = task.compute
+
+    def other_first(*args):
+        monkeypatch.setattr(task, "compute", real)
+        assert precompute(one_scene(root, url)).frames == 3
+        return real(*args)
+
+    monkeypatch.setattr(task, "compute", other_first)
+    with pytest.raises(CacheError, match=r"another run has committed partition .* meanwhile.*same command again"):
+        precompute(one_scene(root, url))
+    assert verify_store(url) == []
+    assert written(copy_of(url, tmp_path / "copy")) == written(disk)
+    assert precompute(one_scene(root, url)).frames == 0
+
+
+def test_a_partition_that_another_run_has_done_meanwhile(root, disk, url, tmp_path, monkeypatch):
+    """It was planned, and when its turn comes nothing is left to do: also where frames have no labels."""
+    monkeypatch.setattr("pipelines.precompute.stage.plan", other_run(root, url, plan))
+    assert precompute(one_scene(root, url)).frames == 0
+    assert written(copy_of(url, tmp_path / "copy")) == written(disk)
+
+
+def other_run(root, url, real):
+    """A plan, made before another run begins and ends."""
+
+    def planned(*args):
+        tasks = real(*args)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipelines.precompute.stage.plan", real)
+            precompute(one_scene(root, url))
+        return tasks
+
+    return planned
