@@ -25,7 +25,7 @@ from ovps.evaluation.mask_recall import COVERED, best_iou, true_segments
 from ovps.inference.session import Session, frames_of, open_session
 from ovps.model.classify import ClassifierConfig, class_cosines
 from ovps.model.masks import MaskForm, mask_probability
-from ovps.systems.pfc import pooled_clip
+from ovps.systems.naming import pooled_clip
 from ovps.systems.queries import SYSTEM, MaskAnswer
 from ovps.taxonomy import Taxonomy
 

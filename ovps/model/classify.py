@@ -18,19 +18,26 @@ class ClassifierConfig(BaseModel):
     """Settings of how masks get their classes at inference.
 
     Attributes:
-        classes: `unified`: by the query's own class embedding, base and novel alike. `ensemble`: FC-CLIP's, see
-            `ovps.systems.pfc`.
-        base_weight, novel_weight: of the ensemble: part of pooled CLIP in the geometric mean, for base and for other
+        classes: `unified`: by the query's own class embedding, base and novel alike. `ensemble`: FC-CLIP's. `per_mask`:
+            by pooled CLIP where that is nearest to a novel entry, else as `unified`. See `ovps.systems.naming`.
+        base_weight, novel_weight: of `ensemble`: part of pooled CLIP in the geometric mean, for base and for other
             entries.
-        clip_tau: of the ensemble: temperature of the softmax over pooled CLIP; CLIP's own logit scale is 100.
+        clip_tau: of `ensemble` and `per_mask`: temperature of the softmax over pooled CLIP; CLIP's own logit scale
+            is 100.
+        margin: of `per_mask`: by how much cosine a novel entry must be nearer than every base entry.
+        certainty: of `ensemble` and `per_mask`: how much CLIP's certainty raises objectness; 0: not at all.
+        base_shift: of `unified` and `per_mask`: subtracted from the head's logits of base entries.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    classes: Literal["unified", "ensemble"] = "unified"
+    classes: Literal["unified", "ensemble", "per_mask"] = "unified"
     base_weight: float = Field(0.4, ge=0, le=1)
     novel_weight: float = Field(0.8, ge=0, le=1)
     clip_tau: float = Field(0.01, gt=0)
+    margin: float = Field(0.0, ge=0, le=2)
+    certainty: float = Field(0.0, ge=0, le=1)
+    base_shift: float = 0.0
 
 
 class TextClassifier(nn.Module):

@@ -93,7 +93,7 @@ class ClosedSet(QuerySystem):
             raise ConfigError(
                 "a closed-set run has no class embeddings to mix with CLIP", remedy="Set classifier.classes=unified"
             )
-        return super().probability(network, output, batch, classes, merge, classifier)
+        return network.class_logits(output.class_embedding[0], classes).sigmoid()
 
 
 def _closed(text: Tensor, is_thing: Tensor) -> ClassText:

@@ -25,7 +25,7 @@ from ovps.model.masks import mask_probability, reconstruct
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered, merge
 from ovps.model.unclaimed import add_proposals
-from ovps.systems.pfc import ensemble_probability, pooled_clip
+from ovps.systems.naming import MaskEvidence, name_masks
 from ovps.systems.protocol import Shape
 from ovps.vocabulary import Vocabulary
 
@@ -71,6 +71,24 @@ class MaskAnswer:
         for feature, usable in ((features, covered), (batch.clip, batch.clip_valid)):
             panoptic = fill_uncovered(panoptic, feature, usable, self.classes, batch.position, config)
         return panoptic
+
+
+def mask_evidence(
+    network: Network, output: LayerOutput, batch: VoxelBatch, classes: ClassText, merge: MergeConfig
+) -> MaskEvidence:
+    """Gather what is known of the masks of one frame, by which they are named."""
+    assert isinstance(network.classifier, TextClassifier)
+    embedding = output.class_embedding[0]
+    return MaskEvidence(
+        logits=network.class_logits(embedding, classes),
+        embedding=embedding,
+        classes=classes,
+        tau=network.classifier.tau,
+        mask_logits=output.mask_logits[0],
+        clip=batch.clip,
+        valid=batch.clip_valid,
+        form=merge.masks,
+    )
 
 
 class QuerySystem:
@@ -140,16 +158,10 @@ class QuerySystem:
         classifier: ClassifierConfig,
     ) -> Tensor:
         """Compute the class probabilities of the queries of one frame, (Q, E)."""
-        embedding = output.class_embedding[0]
-        logits = network.class_logits(embedding, classes)
-        if classifier.classes == "unified":
-            return logits.sigmoid()
-        assert isinstance(network.classifier, TextClassifier)
-        pooled, has_clip = pooled_clip(output.mask_logits[0], batch.clip, batch.clip_valid, merge.masks)
-        return ensemble_probability(logits, embedding, pooled, has_clip, classes, network.classifier.tau, classifier)
+        return name_masks(mask_evidence(network, output, batch, classes, merge), classifier)
 
     def reads_camera(self, config: ModelConfig, classifier: ClassifierConfig, variant: str | None) -> bool:
-        return config.fusion or classifier.classes == "ensemble" or variant in ("filled", "proposals")
+        return config.fusion or classifier.classes != "unified" or variant in ("filled", "proposals")
 
 
 SYSTEM = QuerySystem()
