@@ -3,7 +3,7 @@
 ovps eval --run runs/ovps --cache ./zarr --set classifier.classes=per_mask --out runs/ovps/per_mask
 
 A rule takes what is known of the masks of one frame (`MaskEvidence`) and gives the probability of every entry of the
-vocabulary. `unified` is the paper's head, `ensemble` that of `pfc` (P3Former + FC-CLIP), `per_mask` is ours. No rule has
+vocabulary. `unified` is the paper's head, `ensemble` that of `pfc` (P3Former + FC-CLIP), `per_mask` ours. No rule has
 learned anything, and none knows of a novel entry more than that it was not trained on.
 
 FC-CLIP pools CLIP's map before its projection. The cache holds projected, normalised cells, so here projection comes
