@@ -34,24 +34,19 @@ class MaskEvidence:
         embedding: (Q, C), of the queries.
         classes: E of them, and which were trained on.
         tau: temperature of the unified head.
-        mask_logits: (Q, V).
-        clip: (V, C), valid (V,) bool: the cached features of the voxels, and which have one.
-        form: of the masks.
+        pool: gives `pooled`; called only if a rule asks.
     """
 
     logits: Tensor
     embedding: Tensor
     classes: ClassText
     tau: Tensor | float
-    mask_logits: Tensor
-    clip: Tensor
-    valid: Tensor
-    form: MaskForm
+    pool: Callable[[], tuple[Tensor, Tensor]]
 
     @cached_property
     def pooled(self) -> tuple[Tensor, Tensor]:
-        """CLIP averaged over each mask, (Q, C), and which masks have any, (Q,) bool; made once, when a rule asks."""
-        return pooled_clip(self.mask_logits, self.clip, self.valid, self.form)
+        """CLIP averaged over each mask, (Q, C), and which masks have any, (Q,) bool."""
+        return self.pool()
 
 
 def pooled_clip(mask_logits: Tensor, clip: Tensor, valid: Tensor, form: MaskForm) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from ovps.model.masks import mask_probability, reconstruct
 from ovps.model.network import Network
 from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered, merge
 from ovps.model.unclaimed import add_proposals
-from ovps.systems.naming import MaskEvidence, name_masks
+from ovps.systems.naming import MaskEvidence, name_masks, pooled_clip
 from ovps.systems.protocol import Shape
 from ovps.vocabulary import Vocabulary
 
@@ -84,10 +84,7 @@ def mask_evidence(
         embedding=embedding,
         classes=classes,
         tau=network.classifier.tau,
-        mask_logits=output.mask_logits[0],
-        clip=batch.clip,
-        valid=batch.clip_valid,
-        form=merge.masks,
+        pool=lambda: pooled_clip(output.mask_logits[0], batch.clip, batch.clip_valid, merge.masks),
     )
 
 

@@ -15,8 +15,8 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig, TextClassifier, class_cosines
 from ovps.model.network import Network
 from ovps.model.panoptic import Panoptic
+from ovps.systems.naming import MaskEvidence, ensemble
 from ovps.systems.openscene import VoxelAnswer
-from ovps.systems.pfc import ensemble_probability
 from ovps.systems.queries import MaskAnswer
 from ovps.viewer.labelling import Labelling, labelling, vocabulary_palette
 from ovps.viewer.pooling import pooled_clip
@@ -71,9 +71,9 @@ def _of_masks(
     scores = {"head": logits.sigmoid().cpu().numpy()}
     if isinstance(network.classifier, TextClassifier):
         pooled, seen = (torch.from_numpy(a).to(query.device) for a in pooled_clip(frame, labels))
-        weights = session.classifier.model_copy(update={"classes": "ensemble"})
-        mixed = ensemble_probability(logits, embedding, pooled, seen, session.classes, network.classifier.tau, weights)
-        scores["ensemble"] = mixed.cpu().numpy()
+        tau = network.classifier.tau
+        evidence = MaskEvidence(logits, embedding, session.classes, tau, pool=lambda: (pooled, seen))
+        scores["ensemble"] = ensemble(evidence, session.classifier).cpu().numpy()
     sure = answer.probability[query, entry].cpu().numpy().astype(np.float32)
     named = session.run.system.uses_text
     return RunAnswer(_scored(labels, sure), scores, embedding.float().cpu().numpy() if named else None)

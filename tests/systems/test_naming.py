@@ -62,7 +62,7 @@ def softmax(values):
 
 @dataclass
 class Case:
-    """Masks that are one voxel each, so that pooled CLIP is that voxel's feature; the third has no feature."""
+    """Five masks over a vocabulary of four entries; the third has no CLIP feature."""
 
     text = random(7, CHANNELS, seed=2)
     class_index = (2, 0, 1, 1, 3, 0, 2)  # synonyms, in any order
@@ -79,10 +79,7 @@ class Case:
             embedding=self.embedding,
             classes=tiny.classes(self.text, list(self.class_index), [True] * ENTRIES, list(self.is_base)),
             tau=torch.tensor(self.tau),
-            mask_logits=20 * torch.eye(QUERIES) - 10,
-            clip=self.pooled,
-            valid=torch.tensor(self.has_clip),
-            form="sigmoid",
+            pool=lambda: (self.pooled, torch.tensor(self.has_clip)),
         )
 
     def nearest(self, feature):
@@ -159,9 +156,6 @@ def test_the_weight_says_who_decides(weight, wins):
         embedding=text[:1],
         classes=tiny.classes(text, range(2), [True, True], [True, False]),
         tau=0.1,
-        mask_logits=torch.full((1, 1), 10.0),
-        clip=text[1:],
-        valid=torch.tensor([True]),
-        form="sigmoid",
+        pool=lambda: (text[1:], torch.tensor([True])),
     )
     assert int(name_masks(evidence, config).argmax()) == wins
