@@ -1,4 +1,4 @@
-"""What a mask is called: by its query's class embedding, by CLIP pooled in the mask, or by both.
+"""Names of masks: by the query's class embedding, by CLIP pooled in the mask, or by both.
 
 ovps eval --run runs/ovps --cache ./zarr --set classifier.classes=per_mask --out runs/ovps/per_mask
 
@@ -27,7 +27,7 @@ from ovps.model.masks import MaskForm, mask_probability
 
 @dataclass(frozen=True, eq=False)
 class MaskEvidence:
-    """What is known of the Q masks of one frame when they are named.
+    """Evidence on the Q masks of one frame, by which they are named.
 
     Attributes:
         logits: (Q, E), of the unified head.
@@ -81,7 +81,7 @@ def unified(evidence: MaskEvidence, config: ClassifierConfig) -> Tensor:
 
 
 def ensemble(evidence: MaskEvidence, config: ClassifierConfig) -> Tensor:
-    """Is the query an object at all, times which class it is [FC-CLIP, section 3.3].
+    """Probability that a mask is an object at all, times which class it is [FC-CLIP, section 3.3].
 
     Which class: p_in^(1-w) p_out^w, renormalised, with p_in the softmax over cosines to the class embedding and p_out
     to pooled CLIP; p_in alone for a mask without CLIP. Whether: see `objectness`.
