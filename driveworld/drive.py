@@ -104,7 +104,7 @@ def read_record(spec: DriveSpec) -> dict[str, Any] | None:
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's content, as hex."""
+    """SHA-256 of a file's content, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

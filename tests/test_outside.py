@@ -162,7 +162,7 @@ print((named == frame.label // 1000)[seen].mean())
 def test_an_error_lists_what_is_there(installed, tmp_path):
     run = ovps(installed, tmp_path, "precompute --dataset nothing")
     assert run.returncode == 2
-    assert "nuscenes, shapes" in run.stderr
+    assert "nuscenes, semantickitti, folder, shapes" in run.stderr
 
 
 @pytest.mark.parametrize("page", PAGES.values())

@@ -137,7 +137,7 @@ def own_classes(store):
 def test_a_store_holds_its_taxonomy_whole(store, tmp_path):
     opened = Store.open(own_classes(store))
     nuscenes = load_taxonomy("nuscenes")
-    assert opened.taxonomy == nuscenes.model_copy(update={"name": "mine"})
+    assert opened.taxonomy == nuscenes.model_copy(update={"name": "mine", "raw_names": {}})
     split = tmp_path / "split.yaml"
     split.write_text("name: mine_b\ntaxonomy: mine\nnovel: [bus]\n")
     config = load_config("driveworld", [f"split={split}"])

@@ -736,7 +736,7 @@ def test_the_full_table_and_the_ablation_share_what_they_can():
         ({"splits": ["b99"]}, r"no split named 'b99'.*b12n4"),
         ({"seeds": [-1]}, r"seeds.*tiny\.yaml"),
         ({"world": {"scenes": 1, "frames": 1, "seed": 0}}, r"world.*data"),
-        ({"train": "nowhere"}, r"no config 'nowhere'.*driveworld, nuscenes"),
+        ({"train": "nowhere"}, r"no config 'nowhere'.*driveworld, driveworld-kitti, nuscenes"),
         ({"set": {"optimizer.lr": 1}}, r"optimizer\.lr.*optimiser\.lr"),
         ({"set": {"loss.unlabelled": "ignore"}}, r"loss\.unlabelled makes a system.*tiny\.yaml"),
     ],

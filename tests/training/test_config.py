@@ -77,5 +77,5 @@ def test_a_file_of_the_users_own(tmp_path):
     path.write_text("a: [")
     with pytest.raises(ConfigError, match="not YAML"):
         load_config(str(path))
-    with pytest.raises(ConfigError, match="driveworld, nuscenes"):
+    with pytest.raises(ConfigError, match="driveworld, driveworld-kitti, nuscenes"):
         load_config(str(tmp_path / "missing.yaml"))
