@@ -18,6 +18,7 @@ from tests.helpers.synthetic_store import write_synthetic_store
 
 # a shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts; here Ctrl-C is tested
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup does to SIGHUP
 
 settings.register_profile("ovps", deadline=None)  # a slow machine is no fault
 settings.load_profile("ovps")

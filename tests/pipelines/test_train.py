@@ -125,8 +125,16 @@ def test_the_loss_goes_down(store, tmp_path):
 
 @pytest.mark.parametrize("name", configs())
 def test_every_config_trains_two_steps(store, tmp_path, name):
-    """The full models as they are; only length, workers, threads and the log are the suite's."""
-    settings = ("steps=2", "data.workers=0", "threads=1", "keep_interval=0", "gradient_interval=0")
+    """The full models as they are; only length, workers, threads, the log and the data are the suite's."""
+    settings = (
+        "data.subsets=[train]",
+        "split=b12n4",
+        "steps=2",
+        "data.workers=0",
+        "threads=1",
+        "keep_interval=0",
+        "gradient_interval=0",
+    )
     summary = train(TrainOptions(cache=store, out=tmp_path, config=name, overrides=settings))
     assert summary.step == 2
     assert np.isfinite(summary.losses["total"])
