@@ -113,6 +113,23 @@ def test_who_commits_later_is_told_and_changes_nothing(url, monkeypatch):
     assert verify_store(url) == []
 
 
+def test_who_looked_before_another_put_puts_nothing(url, monkeypatch):
+    """The moment between looking and putting, which only the server can guard."""
+    storage = storage_of(url)
+    key, looked = manifest_key(PARTITION), remote.RemoteStorage._versioned
+
+    def other_meanwhile(self, key):
+        seen = looked(self, key)
+        monkeypatch.setattr(remote.RemoteStorage, "_versioned", looked)
+        storage.put(key, b"theirs")
+        return seen
+
+    for new in (key, "new"):
+        monkeypatch.setattr(remote.RemoteStorage, "_versioned", other_meanwhile)
+        assert not storage.replace(new, b"mine", lambda there: True)
+        assert storage.get(new) == b"theirs"
+
+
 def test_two_that_make_a_store_at_once(monkeypatch):
     taxonomy = load_taxonomy("nuscenes")
     storage = storage_of(f"s3://{BUCKET}/{uuid4().hex}")
