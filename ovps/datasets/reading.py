@@ -66,7 +66,9 @@ def read_float32_rows(path: str, columns: int, token: str, again: str) -> NDArra
             raise refused(f"looks like 5 columns of float32, a nuScenes sweep; expected {columns}", _other_set(columns))
         raise refused(f"is cut off: {len(raw)} bytes are not a multiple of {row_bytes}")
     rows = np.frombuffer(raw, "<f4").reshape(-1, columns)
-    if len(raw) >= _ZEROS and not any(raw[-_ZEROS:]):
+    with np.errstate(invalid="ignore"):  # of a NaN that signals, which is told below
+        unfinished = len(raw) >= _ZEROS and not rows[-_ZEROS // row_bytes :].any()
+    if unfinished:
         raise refused("ends in zeros: it was not copied to its end")
     broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
