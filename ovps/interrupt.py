@@ -108,13 +108,16 @@ def kept(note: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def deaf_children() -> Iterator[None]:
+def deaf_children(*also: signal.Signals) -> Iterator[None]:
     """Processes started in here, and by threads started in here, never see SIGINT or SIGHUP: their parent ends them.
 
     A terminal sends these to all of them, and each would print a traceback, or be gone before its parent has ended.
+
+    Args:
+        also: further signals that they, and every thread of theirs, begin without hearing.
     """
     resource_tracker.ensure_running()  # to be started later, it would listen again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, *also})
     try:
         yield
     finally:

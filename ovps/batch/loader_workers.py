@@ -45,7 +45,8 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
         OvpsError: as a worker raised it.
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
-    with _told(), _deaths_heard(), deaf_children():
+    # SIGTERM from the start: threads of libraries that are there before `_outlive_signals` would hear it
+    with _told(), _deaths_heard(), deaf_children(signal.SIGTERM):
         parcels = iter(
             DataLoader(
                 _Parcels(batches),
@@ -205,9 +206,8 @@ def _spare_files() -> None:
 def _outlive_signals(worker: int) -> None:
     """SIGTERM may be sent to all processes at once, and the training needs its workers for one more step.
 
-    Only its own SIGTERM ends them from now on.
+    They begin with it blocked; only its own SIGTERM ends them from now on.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_when_parent_says, daemon=True).start()
 
 
