@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import multiprocessing
 import os
 import pickle
 import resource
@@ -15,7 +16,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -45,29 +46,49 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
         OvpsError: as a worker raised it.
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
-    # SIGTERM from the start: threads of libraries that are there before `_outlive_signals` would hear it
-    with _told(), _deaths_heard(), deaf_children(signal.SIGTERM):
-        parcels = iter(
-            DataLoader(
-                _Parcels(batches),
-                sampler=numbers,
-                batch_size=None,
-                collate_fn=_as_it_is,
-                num_workers=workers,
-                multiprocessing_context="spawn",
-                worker_init_fn=_outlive_signals,
-                # the loader draws a seed for its workers: from torch's own generator, that would change the dropout of
-                # a resumed run
-                generator=torch.Generator(),
+    with _ended_children() as ending:
+        # SIGTERM from the start: threads of libraries that are there before `_outlive_signals` would hear it
+        with _told(), _deaths_heard(), deaf_children(signal.SIGTERM):
+            parcels: Any = iter(
+                DataLoader(
+                    _Parcels(batches),
+                    sampler=numbers,
+                    batch_size=None,
+                    collate_fn=_as_it_is,
+                    num_workers=workers,
+                    multiprocessing_context="spawn",
+                    worker_init_fn=_outlive_signals,
+                    # the loader draws a seed for its workers: from torch's own generator, that would change the
+                    # dropout of a resumed run
+                    generator=torch.Generator(),
+                )
             )
-        )
-    for _ in numbers:
-        with _told(), _deaths_heard():
-            parcel = next(parcels)
-            found = parcel if isinstance(parcel, OvpsError) else unpack(ForkingPickler.loads(parcel))
-        if isinstance(found, OvpsError):
-            raise found
-        yield found
+        ending.callback(parcels._shutdown_workers)
+        for _ in numbers:
+            with _told(), _deaths_heard():
+                parcel = next(parcels)
+                found = parcel if isinstance(parcel, OvpsError) else unpack(ForkingPickler.loads(parcel))
+            if isinstance(found, OvpsError):
+                raise found
+            yield found
+
+
+@contextmanager
+def _ended_children() -> Iterator[ExitStack]:
+    """Processes started in here have ended when it is left, killed if what was to be called first did not end them.
+
+    One that is still starting is deaf to torch, which gives up on it and takes away what it is about to open: it would
+    print a traceback below the true error.
+    """
+    others = multiprocessing.active_children()
+    try:
+        with ExitStack() as first:
+            yield first
+    finally:
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.kill()
+                child.join()
 
 
 @dataclass(frozen=True)

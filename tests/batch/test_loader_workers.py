@@ -45,6 +45,23 @@ def test_no_room_in_shared_memory(wide, tmp_path):
     assert small_run(wide, tmp_path / "run", "data.workers=0").step == 4  # the remedy; the run goes on
 
 
+def test_a_worker_that_is_still_starting_when_another_has_failed(wide, tmp_path):
+    """It used to print a traceback of its own below the error: what it was about to open had gone."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, sys, time\n"
+        "if any('spawn_main' in word for word in sys.orig_argv):\n"
+        "    try:\n"
+        f"        pathlib.Path({str(tmp_path / 'first')!r}).touch(exist_ok=False)\n"
+        "    except FileExistsError:\n"
+        "        time.sleep(25)\n"
+    )
+    env = ("env", f"PYTHONPATH={os.pathsep.join([str(tmp_path), *sys.path])}")
+    done = run_unshared((*LITTLE_SHARED_MEMORY, *env), *command(wide, tmp_path / "run"))
+    assert done.returncode == TrainingError.exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("training error: loader processes find no room")
+
+
 def test_few_open_files_are_enough(store, tmp_path):
     """A file for each tensor of each batch that waits was too much for this limit, and for usual ones too."""
     limited = ["sh", "-c", 'ulimit -n 64 && exec "$@"', "sh", sys.executable]
