@@ -25,7 +25,7 @@ from ovps.errors import ConfigError, OvpsError, StorageError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.machine import check_processes
-from ovps.places import what_is
+from ovps.places import check_free
 from ovps.progress import progress, say
 from ovps.taxonomy import load_taxonomy
 
@@ -181,6 +181,7 @@ def _check(
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or make sure that it belongs to a world of these settings."""
+    check_free(out, but="data set")
     path = out / ".scenes" / "settings.json"
     if path.exists():
         try:
@@ -200,8 +201,6 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             )
     elif (out / VERSION).exists() or (out / "sequences").exists():
         raise ConfigError("the folder holds a data set that is not drive world", path=out, remedy="Choose another")
-    elif (what := what_is(out)) is not None:
-        raise ConfigError(f"the folder is a {what}", path=out, remedy="Choose another")
     else:
         write_whole(path, json.dumps(settings).encode())
 

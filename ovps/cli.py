@@ -60,6 +60,13 @@ class Commands(TyperGroup):
                 raise
             remedy = "Check what the command names, and the rights to it"
             raise ConfigError(f"cannot be used: {error.strerror}", path=error.filename, remedy=remedy) from error
+        except UnicodeEncodeError as error:
+            if not any(0xD800 <= ord(c) < 0xE000 for c in error.object[error.start : error.end]):
+                raise
+            raise ConfigError(
+                f"a name or word that is no text in UTF-8: {error.object!a}",
+                remedy="Rename the file, or write the word in a terminal of UTF-8 (locale charmap)",
+            ) from error
 
 
 app = typer.Typer(
@@ -399,11 +406,11 @@ def report(options: ReportOptions) -> None:
     from pipelines.report import report as write
 
     known = Store.open(options.cache).provenance
-    data = datasets.get(known.dataset)
     root = options.dataroot
-    frames = data.frames(root, known.dataset_version, (options.subset,)) if root else ()
+    data = datasets.get(known.dataset) if root else None
+    frames = data.frames(root, known.dataset_version, (options.subset,)) if root and data else ()
     settings = options.model_dump(exclude={"subset", "dataroot"})
-    out.print(str(write(**settings, frames=frames, read_image=data.image)))
+    out.print(str(write(**settings, frames=frames, read_image=data.image if data else None)))
 
 
 @app.command(

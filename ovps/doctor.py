@@ -178,7 +178,7 @@ def _writable(folder: Path) -> Check:
     failure = _failure(lambda: tempfile.TemporaryFile(dir=existing).close())
     free = shutil.disk_usage(existing).free / GIB
     if failure:
-        remedy = "Choose another folder: --out, --cache"
+        remedy = "Choose another folder for the store: ovps precompute --out FOLDER"
         return Check(name="cache folder", status="problem", found=f"{folder}: {failure}", remedy=remedy)
     return Check(name="cache folder", status="ok", found=f"{folder}, {free:.0f} GiB free")
 

@@ -58,7 +58,7 @@ def read_entries(names: str) -> tuple[Entry, ...]:
             raise VocabularyError(
                 "a folder, not a file of class names" if folder else "no such file of class names",
                 path=names,
-                remedy="Give the file in it that lists the names, or for pictures --images NAME=FOLDER"
+                remedy="Give the file that lists the names, or for pictures: ovps vocab build --images NAME=FOLDER"
                 if folder
                 else "Mend the path, or give the names",
             )
@@ -111,6 +111,15 @@ def parse_entries(text: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+def no_text(text: str) -> str | None:
+    """Find a character that is none of a text: a control character, or a byte that is not of its encoding.
+
+    >>> no_text("caf\u00e9") is None
+    True
+    """
+    return next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
+
+
 def shown(name: str) -> str:
     """Cut a name that is too long for a message."""
     return name if len(name) <= SHOWN else f"{name[: SHOWN - 3]}..."
@@ -154,8 +163,8 @@ def _word(part: str, item: str) -> str:
         part = _visible(part[1:-1].replace('""', '"'))
     elif found := _SIGN.search(part):
         raise _unreadable(item, f"{found[0]!r} in a name without quotes")
-    if odd := [c for c in part if unicodedata.category(c) in ("Cc", "Cs")]:
-        raise _unreadable(item, f"a character that is no text, {odd[0]!a}")
+    if odd := no_text(part):
+        raise _unreadable(item, f"a character that is no text, {odd!a}")
     return part
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from ovps.errors import ConfigError
+
+Choice = TypeVar("Choice", bound=Sequence[Any] | None)
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,27 @@ class Options(BaseModel):
         """Check options as a person gave them.
 
         Raises:
-            ConfigError: a value that cannot be used; it names the option.
+            ConfigError: a value that cannot be used, or one file as two of them; it names the options.
         """
         try:
-            return cls(**values)
+            options = cls(**values)
         except ValidationError as error:
             problems = [f"{_name_of(cls, e['loc'])}: {e['msg']}" for e in error.errors()]
             raise ConfigError("; ".join(problems), remedy=f"See `ovps {cls.command} --help`") from error
+        options._check_files()
+        return options
+
+    def _check_files(self) -> None:
+        """What is read is not what is written, and of two files that are written none replaces the other."""
+        first: dict[str, tuple[str, bool]] = {}
+        for name, value in self:
+            for item in value if isinstance(value, tuple) else (value,):
+                if not isinstance(item, str | Path) or not _is_file(item):
+                    continue
+                other, is_path = first.setdefault(os.path.realpath(item), (name, isinstance(item, Path)))
+                if other != name and (is_path or isinstance(item, Path)):  # a word may be called like some file
+                    both = " and ".join(_name_of(type(self), (one,)) for one in (other, name))
+                    raise ConfigError(f"{both} name one and the same file", path=item, remedy="Give two files")
 
     def command_line(self) -> str:
         """The command as a shell takes it; what is as it would be anyway is left out."""
@@ -67,6 +85,33 @@ class Options(BaseModel):
             else:
                 words += [flag.name, str(value)]
         return shlex.join(words)
+
+
+def each_once(values: Choice) -> Choice:
+    """Check that of things to choose none is named twice, which would be a mistake or count twice; None passes.
+
+    >>> each_once(("a", "b"))
+    ('a', 'b')
+
+    Raises:
+        ValueError: one is.
+    """
+    seen: set[Hashable] = set()
+    for value in () if values is None else values:
+        if value in seen:
+            raise ValueError(f"{value} is named twice")
+        seen.add(value)
+    return values
+
+
+Once = AfterValidator(each_once)
+
+
+def _is_file(name: str | Path) -> bool:
+    try:
+        return os.path.isfile(name)
+    except ValueError:  # a text with a null byte
+        return False
 
 
 def flag_of(name: str, field: FieldInfo) -> Flag:

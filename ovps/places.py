@@ -1,62 +1,99 @@
-"""Folders that hold something already: what is written into the midst of a data set, a store or a run harms it."""
+"""Folders that hold something already: what is written into the midst of a data set, a recording, a store or a run
+harms it. Whatever writes what a person names asks here first."""
 
 from __future__ import annotations
 
+import os
+import re
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
 from ovps.errors import ConfigError
 
-What = Literal["data set", "store", "run"]
+What = Literal["data set", "recording", "store", "run"]
 
-# The files that are their own. A store tells of any other file in it (`ovps cache verify`); beside those of a data set
-# and of a run there is room for folders of other names.
+# The files that are their own. A store tells of any other file in it (`ovps cache verify`); beside those of the others
+# there is room for folders of other names.
 _PARTS: dict[What, tuple[str, ...]] = {
     "data set": (
-        *("samples", "sweeps", "panoptic", "lidarseg", "maps", "camera_labels", "sequences", "v1.0-*"),
-        ".scenes",
+        *("samples", "sweeps", "panoptic", "lidarseg", "maps", "basemap", "can_bus", "camera_labels", "v1.*"),
+        *("sequences", "poses", ".scenes"),
     ),
+    "recording": ("points", "images", "labels"),
     "store": ("*",),
     "run": (
         *("config.yaml", "run.json", "vocabulary.safetensors", "statistics.safetensors", "metrics.jsonl"),
         *("checkpoints", "tensorboard"),
     ),
 }
+# of which nobody can list the files beside these folders (tables, licences, splits, times): none is added or replaced
+_OWN_FILES: tuple[What, ...] = ("data set", "recording")
+_CALIBRATION = "calibration.[yj]*"
 
 
-def check_free(path: Path, but: What | None = None) -> None:
-    """Check that a file or folder to be written is none of a data set, a store or a run, nor the root of one.
+def check_free(path: Path, but: What | None = None, *, file: bool = False) -> None:
+    """Check that what is to be written lies neither among the files of a data set, recording, store or run, nor is one.
 
     Args:
+        path: the folder that is to be written, or the file.
         but: what may be there: whoever makes it checks it.
+        file: it is a file.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: it does, or it is a URL.
     """
-    target = path.absolute()
-    for root in (target, *target.parents):
-        what = what_is(root)
-        if what is None or what == but:
-            continue
-        inside = target.relative_to(root).parts
-        if not inside or any(fnmatch(inside[0], part) for part in _PARTS[what]):
-            raise ConfigError(
-                f"this would be written among the files of the {what} {root}",
-                path=path,
-                remedy="Give another folder, one of its own",
-            )
+    check_no_url(path)
+    # where a link leads to, and the link itself, which a new file replaces
+    for target in dict.fromkeys((_real(path), _real(path.parent) / path.name)):
+        for root in (target, *target.parents):
+            what = what_is(root)
+            if what is None or (root == target and what == but):
+                continue
+            inside = target.relative_to(root).parts
+            own_file = file and len(inside) == 1 and what in _OWN_FILES
+            if not inside or own_file or any(fnmatch(inside[0], part) for part in _PARTS[what]):
+                raise ConfigError(
+                    f"this would be written among the files of the {what} {root}",
+                    path=path,
+                    remedy="Give another folder, one of its own",
+                )
+
+
+def check_no_url(path: Path) -> None:
+    """Check that a path was not meant to be a URL, which would become a folder of a strange name.
+
+    Raises:
+        ConfigError: it was.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ConfigError("a URL: only a store can be at one", path=path, remedy="Give a folder or a file")
 
 
 def what_is(folder: Path) -> What | None:
-    """Tell what a folder is the root of, by the files that make it one."""
+    """Tell what a folder is the root of, by the files that make it one; a recording's scenes are recordings, too."""
     try:
         if (folder / "store.json").is_file():
             return "store"
         if (folder / "run.json").is_file():
             return "run"
-        if any(folder.glob("v1.0-*/sample.json")) or any(folder.glob("sequences/*/velodyne")):
+        if (folder / ".scenes").is_dir() or any(
+            next(folder.glob(one), None) for one in ("v1.*/sample.json", "sequences/*/velodyne")
+        ):
             return "data set"
+        if _is_recording(folder):
+            return "recording"
     except OSError:  # a folder that one may not look into
         pass
     return None
+
+
+def _is_recording(folder: Path) -> bool:
+    points = (folder / "points").is_dir()
+    if points and any(next(place.glob(_CALIBRATION), None) for place in (folder, folder.parent)):
+        return True
+    return next(folder.glob("*/points"), None) is not None and next(folder.glob(_CALIBRATION), None) is not None
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

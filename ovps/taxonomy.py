@@ -223,7 +223,7 @@ class Split(BaseModel):
         if self.taxonomy not in (None, taxonomy.name):
             raise ConfigError(
                 f"split {self.name} is of taxonomy {self.taxonomy}, the cache of {taxonomy.name}",
-                remedy=f"Name a split of {taxonomy.name} with --split, or write one: docs/splits.md",
+                remedy=f"Name a split of {taxonomy.name}, or write one: docs/splits.md",
             )
         return self.model_copy(update={"taxonomy": taxonomy.name})
 

@@ -19,22 +19,23 @@ from ovps import datasets
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.calibration import load_calibration
 from ovps.errors import DatasetError, FrameError
-from ovps.files import write_whole
 from ovps.frame import Camera, Frame
 from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.mistakes import likely_mistake
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
+from ovps.places import check_free
 from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
-from ovps.report.page import counted, render
+from ovps.report.page import counted, render, write_page
 from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.plan import check_unique
 
 PAGE = "check.html"
 _FAR = 0.02  # of the points beyond the default grid: worth a word
 _GROUND_M = -0.7  # a LiDAR on a vehicle stands higher over the ground
+_FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
 _FAST_M_S = 70.0
 _APART_US = 250_000  # between an image and its sweep
@@ -107,6 +108,7 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     """
     root = path.absolute()
     folder = root.with_name(f"{root.name}-check") if out is None else out
+    check_free(folder)
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)
     frames = data.frames(root, data.default_version, data.subsets(root))
@@ -146,13 +148,15 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
             title = f"{camera.channel}: sees {visible.mean():.1%} of the points"
             pictures.append(write_picture(folder, f"{frame.token}-{camera.channel}", picture, title))
         unseen.append(float((~any_camera).mean()))
+        if frame.cameras and not any_camera.any():
+            problems.append(f"{frame.token}: none of {counted(len(frame.cameras), 'camera')} sees a point of it")
         shown.append(ShownFrame(frame.token, pictures))
     if not clouds:
         raise DatasetError(
             f"none of {counted(len(spread), 'frame')} that were tried can be used. The first: {problems[0]}", path=root
         )
     result = _result(root, frames, clouds, seen, unseen, folder / PAGE, warnings, problems)
-    write_whole(folder / PAGE, render("check_page.html", _page(result, shown)).encode())
+    write_page(folder / PAGE, render("check_page.html", _page(result, shown)))
     return result
 
 
@@ -175,8 +179,8 @@ def _result(
     if beyond > _FAR:
         warnings.append(
             f"{beyond:.0%} of the points lie beyond the default grid ({default}) and would stand in its border cells;"
-            f" {grid.beyond(points).mean():.1%} do with --grid {grid}. `ovps segment` takes that one by itself; a run"
-            " that was trained elsewhere keeps its own"
+            f" {grid.beyond(points).mean():.1%} do with `ovps precompute --grid {grid}`."
+            " `ovps segment` takes that one by itself; a run that was trained elsewhere keeps its own"
         )
     if ground > _GROUND_M:
         warnings.append(
@@ -258,6 +262,8 @@ def _of_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
     origin = calibration.between(calibration.points.frame, calibration.lidar)[:3, 3]
     zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
     found = []
+    if len(xyz) < _FEW:
+        found.append(f"sweep {frame.token} has {counted(len(xyz), 'point')}: is its file cut off?")
     if zeros > _ZEROS:
         found.append(
             f"{zeros:.0%} of the points of a sweep lie at (0, 0, 0), pulses without a return: set `invalid: drop` under"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ovps.errors import ConfigError
 from ovps.files import write_whole
+from ovps.places import check_free
 from ovps.progress import progress
 from ovps.viewer.export import WRITERS, columns
 from pipelines.look import open_catalogue
@@ -44,6 +45,7 @@ def export(options: ExportOptions) -> ExportSummary:
     kinds = [kind for kind in WRITERS if getattr(options, kind)]
     if not kinds:
         raise ConfigError("no kind of file", remedy="Give --ply, --las or --npz, or several")
+    check_free(options.out)
     begin = time.perf_counter()
     catalogue = open_catalogue(options)
     points = size = 0

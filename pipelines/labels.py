@@ -20,6 +20,7 @@ from ovps.cache.writer import EncodedFrame, remove_leftovers, write_labels
 from ovps.datasets import Dataset
 from ovps.frame import Frame
 from ovps.taxonomy import Taxonomy
+from pipelines.precompute.options import data_root
 
 
 class LabelsSummary(BaseModel):
@@ -60,8 +61,8 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
     about = store.provenance
     dataset = datasets.get(about.dataset)
     subsets = tuple(dict.fromkeys(ref.subset for ref in store.frames))
-    root = dataroot or datasets.default_root(about.dataset)
-    listed = dataset.frames(root.absolute(), about.dataset_version, subsets)
+    root = data_root(about.dataset, dataroot)
+    listed = dataset.frames(root, about.dataset_version, subsets)
     frames = {frame.token: frame for frame in listed}
     added, renewed, unlabelled = 0, 0, 0
     with storage.exclusive():

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from ovps import defaults
-from ovps.options import Flag, Options
+from ovps.options import Flag, Once, Options
 
 USUAL = "usual"  # splits
 _TEXT = BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
@@ -48,7 +48,7 @@ class DataOptions(Options):
     dataset: str = Field("nuscenes", description="Its name; other packages may add some.")
     dataroot: Path | None = Field(None, description="Its folder. Default: $OVPS_NAME, else ./data/NAME.")
     version: str | None = Field(None, description="Of the data set. Default: its own.")
-    subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
+    subsets: Annotated[tuple[str, ...], Flag("--split", commas=True), Once] = Field(
         (USUAL,),
         min_length=1,
         description="The data set's own splits, comma-separated; `usual`: train and val, or the version's.",
@@ -56,7 +56,7 @@ class DataOptions(Options):
     sweeps: int = Field(
         0, ge=0, le=20, description="Earlier sweeps whose points join a frame's own as input, ego motion taken out."
     )
-    cameras: Annotated[tuple[str, ...], Flag(commas=True)] = Field(
+    cameras: Annotated[tuple[str, ...], Flag(commas=True), Once] = Field(
         (), description="Cameras to use, comma-separated, for example image_2,image_3. Default: the data set's own."
     )
 
@@ -71,7 +71,10 @@ class ClipOptions(Options):
         None, description="An open_clip tag, a file, or `random`. Default: the encoder's usual weights."
     )
     upscale: float = Field(
-        1.0, gt=0, description="Enlarge images by this factor first, for objects smaller than a feature cell."
+        1.0,
+        ge=1 / 16,
+        le=16,
+        description="Enlarge images by this factor first, for objects smaller than a feature cell.",
     )
     grid: str = Field("cylinder", description="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")
     occlusion: bool = Field(True, description="Leave out cameras from which a point is hidden.")
@@ -94,7 +97,7 @@ class PrecomputeOptions(ClipOptions, DataOptions):
         " the two on the first frame.",
     )
     thumbnails: int | None = Field(
-        None, ge=1, description="Keep images of this width in the store, in pixels, for reports."
+        None, ge=1, le=2**14, description="Keep images of this width in the store, in pixels, for reports."
     )
     scheduler: str | None = Field(
         None, description="A running dask scheduler instead, whose workers see the same paths: tcp://HOST:PORT."
@@ -104,7 +107,7 @@ class PrecomputeOptions(ClipOptions, DataOptions):
         None, ge=1, description="Frames of a partition at most. Default: as many as a store allows."
     )
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
-    only: tuple[str, ...] = Field((), description="Only the frame of this token, again and again.")
+    only: Annotated[tuple[str, ...], Once] = Field((), description="Only the frame of this token, again and again.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 
@@ -116,7 +119,7 @@ class VocabularyOptions(Options):
     names: str | None = Field(
         None, description='Entries `name[:thing|stuff][=synonym|synonym]`, or a file of them; "a, b" may be quoted.'
     )
-    images: tuple[str, ...] = Field(
+    images: Annotated[tuple[str, ...], Once] = Field(
         (), description="`NAME[:thing|stuff]=FOLDER`: a class as pictures of it, again and again."
     )
     out: Path = Field(description="The vocabulary file to write.")
@@ -245,13 +248,13 @@ class ExperimentOptions(Options):
     experiment: Annotated[str, Flag(positional=True)] = Field(
         description="A name in ovps/configs/experiments, or a YAML file."
     )
-    systems: Annotated[tuple[str, ...] | None, Flag(commas=True)] = Field(
+    systems: Annotated[tuple[str, ...] | None, Flag(commas=True), Once] = Field(
         None, description="Instead of the file's, comma-separated."
     )
-    splits: Annotated[tuple[str, ...] | None, Flag(commas=True)] = Field(
+    splits: Annotated[tuple[str, ...] | None, Flag(commas=True), Once] = Field(
         None, description="Instead of the file's, comma-separated."
     )
-    seeds: Annotated[tuple[int, ...] | None, Flag(commas=True)] = Field(
+    seeds: Annotated[tuple[int, ...] | None, Flag(commas=True), Once] = Field(
         None, description="Instead of the file's, comma-separated."
     )
     jobs: int = Field(1, ge=1, description="Trainings at a time, one thread each; 1: the config's.")
@@ -263,7 +266,7 @@ class JoinOptions(Options):
 
     command: ClassVar[str] = "experiment join"
 
-    folders: Annotated[tuple[Path, ...], Flag(positional=True)] = Field(
+    folders: Annotated[tuple[Path, ...], Flag(positional=True), Once] = Field(
         description="Of the parts; the first one's experiment is the whole."
     )
     out: Path = Field(description="Folder of the joined results; may be one of the parts.")
@@ -284,6 +287,7 @@ class TableOptions(Options):
 Negatives = Annotated[
     tuple[str, ...],
     Flag("--against", commas=True),
+    Once,
     Field(description="What words have to be nearer than, comma-separated; an empty text for none."),
 ]
 NEGATIVES = ("object", "things", "stuff", "texture")
@@ -295,7 +299,7 @@ class LookOptions(Options):
     cache: Place = Field(defaults.STORE, description="A store written by precompute: a folder, or a URL.")
     run: Path | None = Field(None, description="Folder of a training run of the same CLIP; none: labels and CLIP only.")
     subset: str | None = Field(None, description="The data set's own split. Default: all frames.")
-    frames: Annotated[tuple[str, ...], Flag("--frames", commas=True)] = Field(
+    frames: Annotated[tuple[str, ...], Flag("--frames", commas=True), Once] = Field(
         (), description="Tokens, or positions from 0, comma-separated. Default: all."
     )
     vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(
@@ -320,7 +324,7 @@ class ViewOptions(LookOptions):
     host: str = Field("127.0.0.1", description="To listen at; 0.0.0.0 lets others in, unencrypted and unasked.")
     port: int = Field(8080, ge=0, le=65535, description="To listen at; 0: a free one.")
     html: Path | None = Field(None, description="Write one file to send to somebody instead; needs no server.")
-    queries: Annotated[tuple[str, ...], Flag("--query")] = Field(
+    queries: Annotated[tuple[str, ...], Flag("--query"), Once] = Field(
         (), description="Words that the file can light up, up to 20, again and again."
     )
     negatives: Negatives = NEGATIVES

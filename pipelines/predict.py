@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,13 +77,14 @@ def predict(
     *,
     vocabulary: Path | None = None,
     subset: str = "val",
+    only: Collection[str] | None = None,
     fill: bool = False,
     merge: MergeConfig | None = None,
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
     backend: str | None = None,
 ) -> PredictSummary:
-    """Write point labels of every frame of a subset, then OUT/about.json: a folder without it is not finished.
+    """Write point labels of the frames of a subset, then OUT/about.json: a folder without it is not finished.
 
     A folder holds one set of predictions. The same again are written over those that are there.
 
@@ -93,6 +95,7 @@ def predict(
         out: folder, made if missing.
         vocabulary: None: the data set's own classes, in the submission format that its taxonomy names, if it names one
             and is the one that the run was trained on; else plain arrays.
+        only: tokens of the frames that are meant; None: all of the subset.
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
         merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
@@ -104,6 +107,7 @@ def predict(
             predictions, a data set, a store or a run.
         StorageError: the disk refuses.
     """
+    check_free(out)
     session = open_session(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
     )
@@ -111,12 +115,11 @@ def predict(
         raise ConfigError(
             "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
         )
-    frames = frames_of(session.store, subset)
+    frames = [ref for ref in frames_of(session.store, subset) if only is None or ref.token in only]
     taxonomy = session.run.taxonomy
     own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256
     form: Format = "submission" if own_classes and taxonomy.submission else "arrays"
     begin = time.perf_counter()
-    check_free(out)
     about = _about(session, subset, fill, form)
     _claim(out, about)
     points, unlabelled = {}, 0

@@ -28,7 +28,9 @@ from ovps.cache.storage import Storage
 from ovps.clip.pictures import embed_pictures
 from ovps.errors import ConfigError, StorageError, VocabularyError
 from ovps.files import write_whole
+from ovps.places import check_free
 from ovps.progress import progress
+from ovps.report.page import write_page
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.contact_sheet import FrameHit, Hit, Sheet, distance_of, pictures_of, render_sheet
 from ovps.viewer.index import (
@@ -43,7 +45,7 @@ from ovps.viewer.index import (
 from ovps.viewer.labelling import Labelling
 from ovps.viewer.pooling import label_free, pooled_clip
 from ovps.viewer.view import Question, View
-from ovps.viewer.words import Words
+from ovps.viewer.words import Words, checked
 from ovps.vocabulary import digest
 from pipelines.look import open_catalogue, text_of
 from pipelines.options import QueryOptions
@@ -102,6 +104,14 @@ def query(options: QueryOptions) -> QuerySummary:
         )
     if options.table and options.table.suffix not in (".json", ".parquet"):
         raise ConfigError("a list of an unknown kind", path=options.table, remedy="Name it .json or .parquet")
+    for file in (options.html, options.table):
+        if file is not None:
+            check_free(file, file=True)
+    if options.index is not None:
+        check_free(options.index)
+    for words in (text, *options.negatives):
+        if words is not None and words.strip():
+            checked(words)
     catalogue = open_catalogue(options, options.dataset_root)
     of = options.of or _default(catalogue)
     _check(catalogue, of)
@@ -133,7 +143,7 @@ def query(options: QueryOptions) -> QuerySummary:
         hits=hits,
         frames=frames,
     )
-    write_whole(options.html, render_sheet(sheet).encode())
+    write_page(options.html, render_sheet(sheet))
     if options.table:
         _write_list(options.table, hits)
     return QuerySummary(

@@ -16,11 +16,11 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of
-from ovps.files import write_whole
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.places import check_free
+from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.training.metrics import read_metrics
@@ -66,7 +66,7 @@ def report(
         StorageError: the disk refuses.
     """
     path = out or run / "report.html"
-    check_free(path)
+    check_free(path, file=True)
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result)
     session = open_session(
@@ -90,15 +90,6 @@ def report(
     )
     write_page(path, render_run(content))
     return path
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write an HTML file, whole or not at all.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
-    write_whole(path, page.encode())
 
 
 def evenly_spaced(frames: list[FrameRef], count: int) -> list[FrameRef]:

@@ -15,27 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps import datasets, defaults
-from ovps.cache.frame_data import CachedFrame
+from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store, read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
-from ovps.errors import DatasetError
-from ovps.files import refusals, write_whole
+from ovps.entries import read_entries
+from ovps.errors import ConfigError, DatasetError
+from ovps.files import refusals
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
+from ovps.places import check_free
 from ovps.report.colours import entry_colours
 from ovps.report.linked import Picture, ShownFrame, write_picture
 from ovps.report.overlay import from_above, paint
-from ovps.report.page import counted, render
+from ovps.report.page import counted, render, write_page
 from ovps.training.run import RunInfo, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
-from pipelines.precompute import precompute
+from pipelines.precompute.plan import limited
+from pipelines.precompute.stage import complete
 from pipelines.predict import ABOUT, BEGUN, PredictSummary, predict
 from pipelines.vocabulary import build
 
@@ -111,6 +114,8 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         StorageError: the disk refuses.
     """
     root = _recording(path.absolute())
+    out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
+    info = _asked(options, out)
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)
     subsets = data.subsets(root)
@@ -120,10 +125,10 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         raise DatasetError(
             "no sweep of the recording", path=path, remedy=f"Name a file of its `{POINTS}`, or its folder {root}"
         )
-    out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
-    store, info = out / "zarr", load_settings(options.run)[1] if options.run else None
+    chosen, store = limited(chosen, options.limit), out / "zarr"
+    tokens = frozenset(frame.token for frame in chosen)
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
-    computed = precompute(
+    computed = complete(
         PrecomputeOptions(
             dataset="folder",
             dataroot=root,
@@ -134,8 +139,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
             grid=_grid(options, store, info, data, chosen),
             thumbnails=_THUMBNAIL,
             workers=options.workers,
-            limit=options.limit,
-            only=tuple(frame.token for frame in chosen) if path.is_file() else (),
+            only=tuple(tokens),
             device=options.device,
         )
     )
@@ -145,13 +149,39 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         named = VocabularyOptions(names=options.names, cache=store, weights=weights, out=vocabulary)
         warnings += build(named).warnings
     opened = Store.open(store)
-    present = [subset for subset in subsets if any(ref.subset == subset for ref in opened.frames)]
+    present = [subset for subset in subsets if any(frame.subset == subset for frame in frames)]
     found = {}
-    for subset in present:
+    for subset in dict.fromkeys(frame.subset for frame in chosen):
         folder = out / ("predictions" if len(present) == 1 else f"predictions-{subset}")
         _forget(folder)
-        found[subset] = predict(options.run, store, folder, vocabulary=vocabulary, subset=subset, device=options.device)
-    return _drawn(out, root, opened, found, vocabulary, warnings)
+        found[subset] = predict(
+            options.run, store, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
+        )
+    refs = [ref for ref in opened.frames if ref.token in tokens]
+    return _drawn(out, root, opened, refs, found, vocabulary, warnings)
+
+
+def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
+    """The run, and what else can be checked before CLIP has looked at hours of images.
+
+    Raises:
+        ConfigError: a place that is not free, or another encoder than that of the run.
+        CheckpointError: no run, or a damaged one.
+        VocabularyError: names that cannot be read.
+    """
+    check_free(options.out or out)
+    if options.names is not None:
+        read_entries(options.names)
+    if options.run is None:
+        return None
+    info = load_settings(options.run)[1]
+    if options.encoder not in (None, info.clip.encoder):
+        raise ConfigError(
+            f"the run was trained on features of {info.clip.encoder}, not of {options.encoder}",
+            path=options.run,
+            remedy="Leave out --encoder",
+        )
+    return info
 
 
 def _forget(predictions: Path) -> None:
@@ -165,6 +195,7 @@ def _drawn(
     out: Path,
     root: Path,
     store: Store,
+    refs: Sequence[FrameRef],
     found: dict[str, PredictSummary],
     vocabulary: Path | None,
     warnings: list[str],
@@ -172,7 +203,6 @@ def _drawn(
     """Count and draw what was predicted."""
     entries = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
     colours = entry_colours(entries.names, store.taxonomy)
-    refs = [ref for ref in store.frames if ref.subset in found]
     pictured = {refs[round(place)].token for place in np.linspace(0, len(refs) - 1, min(_PICTURED, len(refs)))}
     counts, instances = np.zeros(len(entries.names) + 1), np.zeros(len(entries.names) + 1, np.int64)
     seen = beyond = points = 0
@@ -225,7 +255,7 @@ def _drawn(
         frames=shown,
         facts=_facts(first, entries, summary, len(shown)),
     )
-    write_whole(out / PAGE, render("segment_page.html", page).encode())
+    write_page(out / PAGE, render("segment_page.html", page))
     return summary
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
-from ovps.files import write_whole
+from ovps.places import check_free
 from ovps.progress import progress, say
+from ovps.report.page import write_page
 from ovps.viewer.offline import Shown, render_offline
-from ovps.viewer.words import Words, split_words
+from ovps.viewer.words import Words, checked, split_words
 from pipelines.look import open_catalogue, text_of
 from pipelines.options import ViewOptions
 
@@ -75,6 +76,9 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     """
     if options.beside and not options.run:
         raise ConfigError("--beside without --run", remedy="Name the first run by --run")
+    check_free(html, file=True)
+    for text in options.queries:
+        checked(text)
     begin = time.perf_counter()
     catalogue = open_catalogue(options, options.dataset_root)
     other = open_catalogue(options, options.dataset_root, options.beside) if options.beside else None
@@ -96,6 +100,5 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
             counter.advance()
     runs = [path.resolve().name for path in (options.run, options.beside) if path]
     title = f"{storage_of(options.cache).name}: {' beside '.join(runs)}" if runs else storage_of(options.cache).name
-    page = render_offline(title, runs, shown, questions).encode()
-    write_whole(html, page)
-    return ViewSummary(html, len(shown), len(page) // len(shown), time.perf_counter() - begin, warnings)
+    size = write_page(html, render_offline(title, runs, shown, questions))
+    return ViewSummary(html, len(shown), size // len(shown), time.perf_counter() - begin, warnings)

@@ -59,7 +59,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     pictures = [parse_pictures(item) for item in options.images]
     if not entries and not pictures:
         raise VocabularyError("neither names nor images", remedy='Give --names "car, bus" or --images NAME=FOLDER')
-    check_free(options.out)
+    check_free(options.out, file=True)
     encoder = _encoder(options)
     vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
     save_vocabulary(vocabulary, options.out)
@@ -101,6 +101,6 @@ def encoder_of(where: Where, weights: str | None = None) -> Encoder:
             f"{known.encoder} has weights {encoder.weights.sha256[:12]}… here,"
             f" the cache was made with {known.weights_sha256[:12]}…",
             path=weights or store.at(),
-            remedy="Give the weights of the cache (--weights FILE), or name another encoder (--encoder NAME)",
+            remedy="Give the weights of the cache (--weights FILE)",
         )
     return encoder

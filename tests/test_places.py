@@ -25,10 +25,15 @@ def places(tmp_path: Path) -> dict[str, Path]:
         "run": "run.json",
         "nuscenes": "v1.0-mini/sample.json",
         "kitti": "sequences/00/velodyne/000000.bin",
+        "world": ".scenes/settings.json",
+        "recording": "points/000000.bin",
+        "drives": "monday/points/000000.bin",
     }
     for name, file in files.items():
         (tmp_path / name / file).parent.mkdir(parents=True)
         (tmp_path / name / file).write_text("{}")
+    for name in ("recording", "drives"):
+        (tmp_path / name / "calibration.yaml").write_text("{}")
     return {name: tmp_path / name for name in files}
 
 
@@ -38,7 +43,13 @@ def test_what_a_folder_is_is_told_by_its_files(places, tmp_path):
         "run": "run",
         "nuscenes": "data set",
         "kitti": "data set",
+        "world": "data set",
+        "recording": "recording",
+        "drives": "recording",
     }
+    assert what_is(places["drives"] / "monday") == "recording"
+    (tmp_path / "mine" / "points").mkdir(parents=True)
+    assert what_is(tmp_path / "mine") is None
     assert what_is(tmp_path) is None
     assert what_is(tmp_path / "not there") is None
 
@@ -50,6 +61,10 @@ def test_what_a_folder_is_is_told_by_its_files(places, tmp_path):
         *(("run", False), ("run/checkpoints/x", False), ("run/vocabulary.safetensors", False), ("run/eval", True)),
         *(("nuscenes", False), ("nuscenes/panoptic/mine", False), ("nuscenes/v1.0-mini", False)),
         *(("nuscenes/predictions", True), ("kitti/sequences/00", False), ("kitti", False), (".", True)),
+        *(("kitti/poses", False), ("world", False), ("world/sequences", False), ("world/.scenes/x", False)),
+        *(("recording", False), ("recording/points/x", False), ("recording/found", True), ("recording-found", True)),
+        *(("drives/monday", False), ("drives/monday/images", False), ("drives/found", True), ("drives-found", True)),
+        *(("store/../mine", True), ("mine/../store/x", False)),
     ],
 )
 def test_only_what_lies_beside_is_free(places, tmp_path, monkeypatch, place, free):
@@ -58,7 +73,7 @@ def test_only_what_lies_beside_is_free(places, tmp_path, monkeypatch, place, fre
         if free:
             check_free(path)
         else:
-            with pytest.raises(ConfigError, match="another folder"):
+            with pytest.raises(ConfigError, match="Give a"):
                 check_free(path)
 
 

@@ -15,6 +15,7 @@ from driveworld.demo_clip.training import train
 from ovps import strict_json
 from ovps.clip import demo
 from ovps.clip.loading import load_clip
+from ovps.places import check_free
 from ovps.taxonomy import load_split
 
 app = typer.Typer(help="Make the demo CLIP: render, train, evaluate.", no_args_is_help=True, add_completion=False)
@@ -28,6 +29,7 @@ def render_command(
     first_seed: Annotated[int, typer.Option(help="Seed of the first street.")] = 0,
 ) -> None:
     """Render the training pictures."""
+    check_free(out)
     render_pictures(out, scenes, per_scene, first_seed)
 
 
@@ -40,6 +42,7 @@ def train_command(
     start: Annotated[Path | None, typer.Option(help="Weights to go on from; by default random ones.")] = None,
 ) -> None:
     """Train on the CPU. Threads: set OMP_NUM_THREADS."""
+    check_free(out, file=True)
     loss = train(pictures, out, steps=steps, seed=seed, start=start)
     typer.echo(f"final loss {loss:.3f}, {out.stat().st_size / 1e6:.1f} MB in {out}", err=True)
 

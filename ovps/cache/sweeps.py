@@ -102,7 +102,7 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     if found.beyond_range_share > _FAR:
         warnings.append(
             f"{found.beyond_range_share:.0%} of the points lie beyond the grid's range and stand in its border cells:"
-            " give a wider one (--grid), if the points are in metres"
+            " choose a wider grid, if the points are in metres"
         )
     return tuple(warnings)
 

@@ -128,7 +128,7 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
         raise ProvenanceError(
             f"the store was made with other settings: {'; '.join(differing)}",
             path=storage.at(),
-            remedy="Give another --out, or the settings of the store",
+            remedy="Choose another place for the store, or the settings of this one",
         )
     return info
 

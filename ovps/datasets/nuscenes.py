@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ovps.datasets.nuscenes_rows import Row
 from ovps.datasets.nuscenes_tables import LIDAR, Sample, Tables, inside_dataroot, read_tables, take_again
-from ovps.datasets.reading import SKIP, is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
+from ovps.datasets.reading import is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, EarlierSweep, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -33,11 +33,11 @@ _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
 _EXACT = 1e-14  # so near to it none is normalised, as in pyquaternion
 _BLOBS = (
     "Take the file again from the archive of blobs that holds it (v1.0-trainval01_blobs.tgz to"
-    " v1.0-trainval10_blobs.tgz, v1.0-test_blobs.tgz, v1.0-mini.tgz; a drive world is built again)" + SKIP
+    " v1.0-trainval10_blobs.tgz, v1.0-test_blobs.tgz, v1.0-mini.tgz; a drive world is built again)"
 )
 _LABELS = (
     "Take the file again from nuScenes-panoptic-v1.0-all.tar.gz or nuScenes-panoptic-v1.0-mini.tar.gz (a drive world is"
-    " built again)" + SKIP
+    " built again)"
 )
 _ROWS = "A row is x, y, z in metres, an intensity of 0 to 255 and the number of the ring, each a float32"
 
@@ -81,7 +81,7 @@ class NuScenes:
         rows = read_float32_rows(frame.points_path, _COLUMNS, frame.token, _BLOBS)
         fault = _fault_of_sweep(rows)
         if fault:
-            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
+            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS)
         return PointCloud(np.ascontiguousarray(rows[:, :3]), rows[:, 3] / np.float32(255))
 
     def earlier_points(self, frame: Frame) -> PointCloud:

@@ -148,7 +148,7 @@ def _folder(dataroot: Path, version: str) -> Path:
     folder = dataroot / version
     if not dataroot.is_dir():
         raise DatasetError(
-            "no such dataroot", path=dataroot, remedy="Pass --dataroot, or set OVPS_NUSCENES to the folder"
+            "no such dataroot", path=dataroot, remedy="It is the folder that holds samples and the folder of the tables"
         )
     if not folder.is_dir():
         found = sorted(p.name for p in dataroot.iterdir() if (p / "sample_data.json").is_file())
@@ -156,7 +156,7 @@ def _folder(dataroot: Path, version: str) -> Path:
         raise DatasetError(
             f"the dataroot has no version {version!r}",
             path=folder,
-            remedy=f"Pass --version with one of: {', '.join(found)}" if found else unpack,
+            remedy=f"It has: {', '.join(found)}" if found else unpack,
         )
     return folder
 
@@ -304,7 +304,7 @@ def _earlier(folder: Path, rows: Iterable[Row], channels: dict[str, str], sweeps
                 raise DatasetError(
                     f"sweep {token}, which lies before {row['filename']}, is missing",
                     path=path,
-                    remedy=f"{take_again(path)}, or leave out --sweeps",
+                    remedy=f"{take_again(path)}, or use no earlier sweeps",
                 )
             found.append(lidar[token])
     return earlier

@@ -17,9 +17,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ovps.errors import FrameError
 from ovps.frame import Camera
 
-SKIP = ", or leave the frame out with --on-error skip"
-_AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited" + SKIP
-_EIGHT_BITS = "Save the images with 8 bits a channel, as grey or RGB" + SKIP
+_AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited"
+_EIGHT_BITS = "Save the images with 8 bits a channel, as grey or RGB"
 _COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what PIL brings to RGB without loss
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # what it would clip at 255
 _LABELS_BYTES = 2**26  # of the labels of a sweep, unpacked: fifty times the largest
@@ -98,7 +97,7 @@ def is_nuscenes_sweep(values: NDArray[np.float32]) -> bool:
 
 
 def _other_set(columns: int) -> str:
-    return f"Bring the scans into {columns} columns of float32, as this data set has them" + SKIP
+    return f"Bring the scans into {columns} columns of float32, as this data set has them"
 
 
 def read_uint32(path: str, token: str, again: str) -> NDArray[np.uint32]:
@@ -186,13 +185,13 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
     if sorted(image.size) != sorted((camera.width, camera.height)):  # first: what follows may decode all of it
         raise refused(*wrong_size)
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a JPEG with previews behind it
-        raise refused(f"holds {getattr(image, 'n_frames', 1)} pictures", "Save one picture a file" + SKIP)
+        raise refused(f"holds {getattr(image, 'n_frames', 1)} pictures", "Save one picture a file")
     turned = image.getexif().get(ExifTags.Base.Orientation, 1)
     if turned != 1:
         raise refused(
             f"is to be turned by its EXIF (orientation {turned}), and whether the calibration is for the turned one"
             " nobody knows",
-            "Turn the pixels so that they fit the calibration, and remove the tag" + SKIP,
+            "Turn the pixels so that they fit the calibration, and remove the tag",
         )
     if image.size != (camera.width, camera.height):
         raise refused(*wrong_size)
@@ -205,7 +204,7 @@ def _opaque(image: Image.Image, camera: Camera) -> Image.Image:
             raise FrameError(
                 f"the image of {camera.channel} is transparent in places, its colours there mean nothing",
                 path=camera.image_path,
-                remedy="Save it without alpha" + SKIP,
+                remedy="Save it without alpha",
             )
     return image
 

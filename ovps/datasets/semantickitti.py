@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovps.datasets.kitti_calibration import Calibration, read_calibration, read_lines, read_poses
-from ovps.datasets.reading import SKIP, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
+from ovps.datasets.reading import is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -43,9 +43,9 @@ _COLUMNS = 4
 _PERIOD_US = 100_000  # ten sweeps a second
 _IMAGES = (".png", ".jpg", ".jpeg")
 _AGAIN = {
-    "velodyne": "Take the file again from data_odometry_velodyne.zip (a drive world is built again)" + SKIP,
-    "image": "Take the file again from data_odometry_color.zip (a drive world is built again)" + SKIP,
-    "labels": "Take the file again from data_odometry_labels.zip (a drive world is built again)" + SKIP,
+    "velodyne": "Take the file again from data_odometry_velodyne.zip (a drive world is built again)",
+    "image": "Take the file again from data_odometry_color.zip (a drive world is built again)",
+    "labels": "Take the file again from data_odometry_labels.zip (a drive world is built again)",
 }
 _ROWS = "A row is x, y, z in metres and an intensity of 0 to 1, each a float32"
 
@@ -86,16 +86,14 @@ class SemanticKitti:
             raise DatasetError(
                 f"SemanticKITTI has no version {version!r}",
                 path=root,
-                remedy=f"Leave out --version, or give {_VERSION}",
+                remedy=f"There is but {_VERSION}",
             )
         folder = _sequences_folder(root)
         splits = _splits(root)
         subset_of: dict[str, str] = {}
         for subset in subsets:
             if subset not in splits:
-                raise DatasetError(
-                    f"no split {subset!r}", path=root, remedy=f"Give --split some of: {', '.join(splits)}"
-                )
+                raise DatasetError(f"no split {subset!r}", path=root, remedy=f"Its splits are: {', '.join(splits)}")
             for name in splits[subset]:
                 subset_of.setdefault(name, subset)
         found = [name for name in sorted(subset_of) if (folder / name).is_dir()]
@@ -104,7 +102,7 @@ class SemanticKitti:
             raise DatasetError(
                 f"none of the sequences of {', '.join(subsets)} is there: {', '.join(sorted(subset_of))}",
                 path=folder,
-                remedy=f"Download them, or give --split of those there are ({', '.join(there) or 'none'}), or name them"
+                remedy=f"Download them, or choose a split of these ({', '.join(there) or 'none'}), or name them"
                 f' in {root / SPLITS}, for example {{"val": ["00"]}}',
             )
         return [frame for name in found for frame in _frames(folder / name, subset_of[name])]
@@ -121,7 +119,7 @@ class SemanticKitti:
             fault = f"intensities are {intensity.min():g} to {intensity.max():g}, expected 0 to 1"
             if is_nuscenes_sweep(rows.reshape(-1)):
                 fault = "the point file looks like 5 columns of float32, a nuScenes sweep, expected 4"
-            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS + SKIP)
+            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy=_ROWS)
         return PointCloud(np.ascontiguousarray(rows[:, :3]), np.ascontiguousarray(intensity))
 
     def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
@@ -196,13 +194,13 @@ def _sequences_folder(root: Path) -> Path:
         return folder
     inside = root / "dataset" / "sequences"
     if inside.is_dir():
-        raise DatasetError("no folder sequences here", path=root, remedy=f"Pass --dataroot '{inside.parent}'")
+        raise DatasetError("no folder sequences here", path=root, remedy=f"The data root is {inside.parent}")
     if root.name == "sequences" and root.is_dir():
-        raise DatasetError("no folder sequences here", path=root, remedy=f"Pass --dataroot '{root.parent}'")
+        raise DatasetError("no folder sequences here", path=root, remedy=f"The data root is {root.parent}")
     raise DatasetError(
         "no folder sequences here",
         path=folder,
-        remedy="Pass --dataroot, or set OVPS_SEMANTICKITTI, to the folder that holds sequences/00/velodyne and so on",
+        remedy="The data root is the folder that holds sequences/00/velodyne and so on",
     )
 
 

@@ -22,7 +22,6 @@ _FAR_M = 100.0  # no vehicle is longer, or drives so far between the time stamps
 
 _PIXELS = "Intrinsics are [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels of the image as it is stored"
 _RIGID = "Poses are right-handed rotations with a translation in metres"
-_SKIP = "; or leave such frames out with --on-error skip"
 
 
 def check_calibration(frame: Frame) -> None:
@@ -41,7 +40,7 @@ def check_calibration(frame: Frame) -> None:
                 f"the {fault} (camera {camera.channel})",
                 path=camera.image_path,
                 frame=frame.token,
-                remedy=remedy + _SKIP,
+                remedy=remedy,
             )
 
 

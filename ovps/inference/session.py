@@ -155,7 +155,7 @@ def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
             f"{len(without)} of {len(frames)} frames of {subset} have no labels to score against",
             path=str(store.path),
             frame=without[0].token,
-            remedy="Add their labels to the data set and run `ovps precompute` again, choose another --subset, "
+            remedy="Add their labels to the data set and run `ovps precompute` again, choose another subset, "
             "or write predictions with `ovps predict`",
         )
     return frames

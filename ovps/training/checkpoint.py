@@ -88,14 +88,14 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
         raise CheckpointError(
             f"damaged, or not a checkpoint of ovps: {_first_line(error)}",
             path=path,
-            remedy="Restore it, or train again with --restart",
+            remedy="Restore it, or train again: ovps train --restart",
         ) from error
     differing = differences(found.architecture, architecture)
     if differing:
         raise CheckpointError(
             f"a checkpoint of another architecture: {'; '.join(differing)}",
             path=path,
-            remedy="Use the settings it was trained with, or another --out",
+            remedy="Use the settings it was trained with, or a folder of its own for the other run",
         )
     return found
 

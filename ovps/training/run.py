@@ -152,7 +152,7 @@ class Run:
                 f"the cache has {provenance.sweeps} earlier sweeps, run {self.path} was trained with"
                 f" {self.info.sweeps}",
                 path=path,
-                remedy=f"Precompute a cache with --sweeps {self.info.sweeps}, or train on this cache",
+                remedy=f"Make such a cache, `ovps precompute --sweeps {self.info.sweeps}`, or train on this one",
             )
 
     def check_vocabulary(self, vocabulary: Vocabulary, path: Path | None = None) -> None:
@@ -188,7 +188,7 @@ def load_run(path: Path, device: torch.device | str = "cpu", backend: str | None
         raise CheckpointError(
             f"the run's own vocabulary: {error.message}",
             path=path / VOCABULARY,
-            remedy="Restore it, or train again with --restart",
+            remedy="Restore it, or train again: ovps train --restart",
         ) from error
     return Run(path, config, info, network.to(device).eval(), checkpoint.step, vocabulary)
 
@@ -201,7 +201,7 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
     """
     if not (path / INFO).is_file():
         raise CheckpointError("no run here", path=path, remedy="Train one: ovps train --cache CACHE --out RUN")
-    remedy = "Restore it, or train again with --restart"
+    remedy = "Restore it, or train again: ovps train --restart"
     try:
         info = RunInfo.model_validate_json((path / INFO).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:

@@ -93,7 +93,7 @@ def check_config(name_or_file: str, system: System) -> None:
                 f"{k} is {stated[k]!r} in the config and {system.settings[k]!r} in {system.name}" for k in differing
             ),
             path=name_or_file,
-            remedy="Leave them out of the config, which holds scale and schedule; --system names what is trained",
+            remedy="Leave them out of the config, which holds scale and schedule; the system names what is trained",
         )
 
 

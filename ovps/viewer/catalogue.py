@@ -18,6 +18,7 @@ from ovps.errors import CacheError, ConfigError, OvpsError
 from ovps.frame import Camera
 from ovps.geometry.visibility import Occlusion
 from ovps.inference.session import Session
+from ovps.options import each_once
 from ovps.viewer.answers import answer_of
 from ovps.viewer.pictures import Seen, look
 from ovps.viewer.view import View, available
@@ -146,4 +147,9 @@ def chosen_frames(store: Store, subset: str | None, wanted: tuple[str, ...] = ()
             path=store.path,
             remedy=f"Give tokens, or positions from 0 to {len(frames) - 1}; the first token is {frames[0].token}",
         )
-    return tuple(by_name[name] for name in wanted) if wanted else frames
+    chosen = tuple(by_name[name] for name in wanted) if wanted else frames
+    try:
+        each_once([ref.token for ref in chosen])  # by its token and by its position
+    except ValueError as error:
+        raise ConfigError(f"frame {error}", path=store.path, remedy="Name each once") from error
+    return chosen

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.entries import no_text
 from ovps.errors import VocabularyError
 from ovps.viewer.view import Question
 
@@ -75,8 +76,9 @@ class Words:
             VocabularyError: nothing to read in the text or in a negative, or far too much.
             OvpsError: the tower could not be loaded.
         """
-        text, tower = checked(text), self.start().result()
-        vectors = np.concatenate([self._embed(tower, name) for name in (text, *negatives)])
+        text, *others = map(checked, (text, *negatives))
+        tower = self.start().result()
+        vectors = np.concatenate([self._embed(tower, name) for name in (text, *others)])
         return Question(text, vectors[:1], vectors[1:], tower.temperature), tower.warnings(text)
 
     def _embed(self, tower: TextTower, name: str) -> NDArray[np.float32]:
@@ -96,7 +98,7 @@ def checked(text: str) -> str:
     """A query without white space around it.
 
     Raises:
-        VocabularyError: empty, or too long to be one.
+        VocabularyError: empty, too long to be one, or no text.
     """
     text = " ".join(text.split())
     if not text:
@@ -104,6 +106,11 @@ def checked(text: str) -> str:
     if len(text) > LONGEST:
         raise VocabularyError(
             f"a query of {len(text):,} characters", remedy=f"Write a few words, at most {LONGEST:,} characters"
+        )
+    if odd := no_text(text):
+        raise VocabularyError(
+            f"a query with a character that is no text, {odd!a}",
+            remedy="Write it in a terminal whose text is UTF-8 (locale charmap)",
         )
     return text
 

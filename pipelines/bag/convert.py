@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from ovps.datasets.folder.layout import COLUMNS, LIDAR, POSE, READINGS
 from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
+from ovps.places import check_free
 from ovps.progress import progress
 from pipelines.bag.messages import Unreadable, camera_model, matrix_of, read_cloud, read_image, stamp
 from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic, choose, list_topics, opened
@@ -106,6 +107,7 @@ def import_bag(
         DatasetError: a bag that cannot be read, messages that are not understood, or no sweep with an image.
         StorageError: the disk refuses.
     """
+    check_free(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("not an empty folder", path=out, remedy="Name a new one with --out")
     cloud_topic, chosen = choose(list_topics(path), points, cameras, path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ovps.errors import ConfigError, DatasetError, OvpsError
 from ovps.extras import extra
+from ovps.options import each_once
 
 POINTS = "sensor_msgs/msg/PointCloud2"
 IMAGE = "sensor_msgs/msg/Image"
@@ -109,6 +110,10 @@ def choose(
             path=path,
             remedy="Name one with --points; --list shows all topics",
         )
+    try:
+        each_once(cameras)
+    except ValueError as error:
+        raise ConfigError(f"--camera {error}", path=path, remedy="Name each once") from error
     unknown = [name for name in cameras if name not in images] + [points] * (points not in (None, *clouds))
     if unknown:
         raise ConfigError(
@@ -127,6 +132,12 @@ def choose(
         if info is not None and (cameras or info not in chosen.values()):  # raw and compressed of one camera
             chosen[name] = info
     if not chosen:
+        if not images:
+            raise ConfigError(
+                "no topic of images, and CLIP sees nothing without",
+                path=path,
+                remedy="Name a bag that holds camera images, too; --list shows all topics",
+            )
         raise ConfigError("no images with a CameraInfo beside them", path=path, remedy="Record camera_info, too")
     return points or clouds[0], [CameraTopic(_name(name, chosen), name, info) for name, info in chosen.items()]
 

@@ -12,6 +12,7 @@ from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import FrameScore, describe_inference, settings_of
 from ovps.frame import Frame
 from ovps.inference.session import frames_of, open_session, predictions
+from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.training.metrics import read_metrics
@@ -23,7 +24,7 @@ from pipelines.experiment.collect import Collected
 from pipelines.experiment.provenance import code_state, this_machine, versions
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
-from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of, write_page
+from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of
 
 EVEN = 3  # frames shown, evenly spaced
 SHOWN = 4  # systems drawn, at most

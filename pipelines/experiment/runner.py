@@ -57,7 +57,8 @@ def run_experiment(
         OvpsError: whatever stops a stage. Running it again goes on there.
     """
     check_processes("--jobs", jobs)
-    for place in (experiment.runs, experiment.out, experiment.report):
+    check_free(experiment.report, file=True)
+    for place in (experiment.runs, experiment.out):
         check_free(place)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 
 from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
+from ovps.options import Once
 from ovps.taxonomy import load_split
 from ovps.training.system_files import IDENTITY, load_system
 from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
@@ -20,7 +21,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Names = Annotated[tuple[str, ...], Field(min_length=1), Once]
 
 
 class Experiment(_Settings):
@@ -57,19 +58,15 @@ class Experiment(_Settings):
     report: Path
     train: str
     splits: Names
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), Once] = (0,)
     systems: Names
     set: dict[str, Any] = {}
     tuned: dict[str, dict[str, Any]] = {}
     subset: str = "val"
-    show: tuple[str, ...] | None = None
+    show: Annotated[tuple[str, ...] | None, Once] = None
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
-        for field in ("splits", "seeds", "systems"):
-            values = getattr(self, field)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{field} names one twice: {', '.join(map(str, values))}")
         if (self.data is None) != (self.clip is None):
             raise ValueError("give both data and clip, or, for a cache that exists, neither")
         if self.world and not (self.data and self.data.dataroot):

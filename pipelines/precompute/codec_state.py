@@ -50,6 +50,6 @@ def _sample(job: Job, frames: Sequence[Frame], count: int) -> NDArray[np.float32
     if not found:
         raise DatasetError(
             f"codec {job.codec} is fitted to training frames, and none of {len(chosen)} can be computed",
-            remedy="Mend the frames, or give another --codec: `ovps precompute --codec dense` needs none",
+            remedy="Mend the frames, or choose a codec that needs none: `ovps precompute --codec dense`",
         )
     return np.concatenate(found)

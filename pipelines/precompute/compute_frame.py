@@ -199,7 +199,7 @@ def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
             fault,
             path=frame.points_path,
             frame=frame.token,
-            remedy="Points are in metres, in the LiDAR's own frame; or leave such frames out with --on-error skip",
+            remedy="Points are in metres, in the LiDAR's own frame",
         )
 
 
@@ -215,7 +215,7 @@ def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
             f"the image of {camera.channel} is {image.dtype} of shape {image.shape}, expected uint8 of"
             f" ({camera.height}, {camera.width}, 3)",
             path=camera.image_path,
-            remedy="Use the image that the calibration is for; or leave such frames out with --on-error skip",
+            remedy="Use the image that the calibration is for",
         )
     return image
 
@@ -234,7 +234,7 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
             f"none of the {len(frame.cameras)} cameras sees a point",
             path=frame.points_path,
             frame=frame.token,
-            remedy="Check the calibration and the poses; or leave such frames out with --on-error skip",
+            remedy="Check the calibration and the poses",
         )
     coords, point_voxel = voxelise(cloud.xyz, tools.grid)
     weights = lift_voxels(points, point_voxel, len(coords))
@@ -305,6 +305,5 @@ def _check_features(frame: Frame, camera: Camera, encoder: Encoder, grid: CellGr
             " vector: NaN, infinity or nothing",
             path=camera.image_path,
             frame=frame.token,
-            remedy="If it does so for every image, its weights are at fault: give others (--weights). If for this one"
-            " alone, leave the frame out with --on-error skip",
+            remedy="If it does so for every image, its weights are at fault: give others (--weights)",
         )

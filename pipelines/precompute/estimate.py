@@ -23,7 +23,7 @@ from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, l
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.stage import frames_of, may_skip, prepare
 from pipelines.precompute.task import Job, compute, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each
@@ -76,7 +76,8 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     Raises:
         DatasetError, FrameError, ConfigError: as the run itself would.
     """
-    return _estimate(resolved(options))
+    with may_skip(options):
+        return _estimate(resolved(options))
 
 
 def _estimate(options: Resolved) -> PrecomputeEstimate:

@@ -9,8 +9,9 @@ import torch
 from cache_schemas import MAX_FRAMES
 from ovps import clip, datasets, machine
 from ovps.cache.where import storage_of
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, DatasetError
 from ovps.geometry.grid import Grid
+from ovps.places import check_no_url
 from pipelines.options import USUAL, PrecomputeOptions
 
 _GPU_WORKERS = 4
@@ -45,7 +46,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
         )
     version = options.version or dataset.default_version
     usual = datasets.usual_subsets(dataset, version)
-    root = options.dataroot or datasets.default_root(options.dataset)
+    root = data_root(options.dataset, options.dataroot)
     weights = options.weights
     if weights is not None and Path(weights).is_file():
         weights = str(Path(weights).absolute())
@@ -54,7 +55,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
     return Resolved.model_validate(
         options.model_dump()
         | {
-            "dataroot": root.absolute(),
+            "dataroot": root,
             "cameras": options.cameras or getattr(dataset, "default_cameras", ()),
             "version": version,
             "subsets": usual if options.subsets == (USUAL,) else options.subsets,
@@ -66,6 +67,24 @@ def resolved(options: PrecomputeOptions) -> Resolved:
             "device": device,
         }
     )
+
+
+def data_root(dataset: str, asked: Path | None) -> Path:
+    """Find the folder of a data set: what was asked for, else its own default; absolute.
+
+    Raises:
+        ConfigError: a URL.
+        DatasetError: no folder there.
+    """
+    root = asked or datasets.default_root(dataset)
+    check_no_url(root)
+    if not root.is_dir():
+        raise DatasetError(
+            "a file, not the folder of a data set" if root.exists() else "no such folder",
+            path=root.absolute(),
+            remedy=f"Pass --dataroot, or set {datasets.root_variable(dataset)}, to that of data set {dataset}",
+        )
+    return root.absolute()
 
 
 def default_workers(encoder: str, device: str) -> int:

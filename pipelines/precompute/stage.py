@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
@@ -91,15 +92,34 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
             Whatever was committed before stays, and the store verifies.
     """
-    return _precompute(resolved(options))
+    with may_skip(options):
+        return complete(options)
 
 
-def _precompute(options: Resolved) -> PrecomputeSummary:
-    frames = frames_of(options)
-    job, provenance = prepare(options, frames)
-    storage = job.out
+@contextmanager
+def may_skip(options: PrecomputeOptions) -> Iterator[None]:
+    """Add to what is said of a bad frame that it may be left out: data sets do not know who asks them."""
+    try:
+        yield
+    except FrameError as error:
+        if options.on_error == "skip":
+            raise
+        also = "leave such frames out with --on-error skip"
+        remedy = f"{error.remedy}; or {also}" if error.remedy else also.capitalize()
+        raise type(error)(error.message, path=error.path, frame=error.frame, remedy=remedy) from error
+
+
+def complete(options: PrecomputeOptions) -> PrecomputeSummary:
+    """Do as `precompute`, for commands that do not leave bad frames out."""
+    return _complete(resolved(options))
+
+
+def _complete(options: Resolved) -> PrecomputeSummary:
+    storage = storage_of(options.out)
     if isinstance(storage, LocalStorage):
         check_free(storage.root, but="store")
+    frames = frames_of(options)
+    job, provenance = prepare(options, frames)
     with storage.exclusive():
         _open_store(job, provenance)
         if options.scheduler or options.workers:
@@ -169,7 +189,8 @@ def frames_of(options: Resolved) -> list[Frame]:
                 frame=unknown[0],
                 remedy="Check --only and --split",
             )
-        frames = [frame for frame in frames if frame.token in options.only]
+        wanted = set(options.only)
+        frames = [frame for frame in frames if frame.token in wanted]
     frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
     if not frames:
         raise DatasetError(

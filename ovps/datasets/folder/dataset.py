@@ -22,7 +22,8 @@ from ovps.datasets.folder.layout import (
 )
 from ovps.datasets.folder.point_files import check_size, read_points
 from ovps.datasets.folder.undistort import pinhole, undistort
-from ovps.datasets.reading import SKIP, read_bytes, read_rgb
+from ovps.datasets.reading import read_bytes, read_rgb
+from ovps.entries import no_text
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -32,8 +33,8 @@ TAXONOMY = "taxonomy.yaml"
 STREET = "street"  # the words for a recording without a taxonomy
 VERSION = "1"  # of the layout
 SUBSET = "val"  # of scenes that no split names
-_AGAIN = "Copy or record the file again" + SKIP
-_LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz" + SKIP
+_AGAIN = "Copy or record the file again"
+_LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz"
 _LABELS_BYTES = 2**28
 _NAME_BYTES = 200  # of a token: file names hold 255, with an ending
 
@@ -95,7 +96,7 @@ class Folder:
         """
         if version != VERSION:
             raise DatasetError(
-                f"no version {version!r} of the layout", path=root, remedy=f"Leave out --version: it is {VERSION}"
+                f"no version {version!r} of the layout", path=root, remedy=f"There is but version {VERSION}"
             )
         root = Path(root).absolute()
         frames: list[Frame] = []
@@ -230,6 +231,12 @@ def _check_scene(root: Path, scene: Scene, calibration: Calibration) -> None:
 
 def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, index: int) -> RecordedFrame:
     token = f"{scene.name}.{sweep.name}"
+    if no_text(token):
+        raise DatasetError(
+            f"the name of a scene or sweep is no text in UTF-8: {token!a}",
+            path=sweep.points.file,
+            remedy="Rename the folder or file; stores and pages are named after it",
+        )
     if len(token.encode()) > _NAME_BYTES:
         raise DatasetError(
             f"scene and sweep have names of {len(token.encode())} bytes together, files are named after them",

@@ -72,7 +72,11 @@ def find_scenes(root: Path) -> list[Scene]:
         DatasetError: no such folder, nothing in it, or files that do not go together; it names the file.
     """
     if not root.is_dir():
-        raise DatasetError("no such folder", path=root, remedy=f"Pass --dataroot, or set OVPS_FOLDER; {_PAGE}")
+        raise DatasetError(
+            "a file, not a recording" if root.exists() else "no such folder",
+            path=root,
+            remedy=f"Name the folder of the recording; {_PAGE}",
+        )
     flat = (root / POINTS).is_dir()
     folders = [root] if flat else [folder for folder in _listed(root) if (folder / POINTS).is_dir()]
     if not folders:

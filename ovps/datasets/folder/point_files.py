@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.datasets.folder.calibration import PointFiles
-from ovps.datasets.reading import SKIP, read_bytes, recognised
+from ovps.datasets.reading import read_bytes, recognised
 from ovps.errors import FrameError
 from ovps.extras import extra
 from ovps.frame import PointCloud
 
-AGAIN = "Copy or record the file again" + SKIP
+AGAIN = "Copy or record the file again"
 _BYTES = 2**30  # of a sweep, unpacked: a hundred times the largest
 _COLUMNS = "Say how point files are read under `points` of the calibration file"
 _DROP = "Set `invalid: drop` under `points` of the calibration file, or leave such points and their labels out"
@@ -57,7 +57,7 @@ def read_points(
     good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
 
     def refused(message: str, remedy: str) -> FrameError:
-        return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy + SKIP)
+        return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
 
     if how.invalid == "drop":
         good &= xyz.any(axis=1)
@@ -95,7 +95,7 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
             raise _Refused(f"its columns have the shapes {sorted(shapes)} and kinds {sorted(kinds)}")
         return fields
     except _Refused as error:
-        remedy, reason = _COLUMNS + SKIP, str(error)
+        remedy, reason = _COLUMNS, str(error)
     except _DAMAGED as error:
         found = recognised(raw)
         expected = {".npy": "an .npy", ".npz": "a zip", ".pcd": "a PCD"}.get(suffix, "?")

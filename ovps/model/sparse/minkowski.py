@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ovps.extras import extra
 
-with extra("minkowski", "Run: make setup, which builds it, or do without: --set model.encoder.backend=torch"):
+with extra("minkowski", "Run: make setup, which builds it, or do without: choose backend torch"):
     import MinkowskiEngine as ME
 
 
