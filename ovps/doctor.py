@@ -152,7 +152,7 @@ def _clip_weights() -> list[Check]:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     found = sorted(p.name.removeprefix("models--") for p in hub.glob("models--*CLIP*"))
-    remedy = "" if found else "ovps precompute downloads them, or takes a file: --weights open_clip_model.safetensors"
+    remedy = "" if found else "ovps precompute downloads them, or takes a file by --weights open_clip_model.safetensors"
     status: Status = "ok" if found else "warning"
     checks.append(Check(name="CLIP weights", status=status, found=", ".join(found) or "none", remedy=remedy))
     return checks

@@ -132,7 +132,7 @@ def query(options: QueryOptions) -> QuerySummary:
         FrameHit(token, refs[token].scene, refs[token].index, float(score(np.array([best], np.float32))[0]))
         for token, best in best_frames(index, ranking, options.top)
     ]
-    warnings += notes + _nothing(question, hits, text)
+    warnings += notes + _nothing(question, hits, text, least, index)
     hits = _with_pictures(catalogue, of, hits, refs)
     sheet = Sheet(
         title=question.text,
@@ -334,9 +334,12 @@ def _with_pictures(catalogue: Catalogue, of: Of, hits: list[Hit], refs: dict[str
     return [drawn[number] for number in range(len(hits))]
 
 
-def _nothing(question: Question, hits: list[Hit], text: str | None) -> list[str]:
+def _nothing(question: Question, hits: list[Hit], text: str | None, least: int, index: ObjectIndex) -> list[str]:
+    if not len(index.points):
+        return ["nothing to search: no camera sees any object"]
     if not hits:
-        return ["nothing to search: no camera sees any object that is large enough"]
+        most = int(index.points.max())
+        return [f"no object has {least:,} points or more (--min-points), the largest has {most:,}"]
     if text is not None and len(question.negatives) and hits[0].score < _RELEVANT:
         return [f"nothing is nearer to “{question.text}” than to the negatives: these are only the least far"]
     return []

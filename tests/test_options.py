@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from driveworld import build_world
 from ovps import cli
@@ -181,3 +182,34 @@ def test_help_needs_neither_torch_nor_the_cache():
     code = "import sys, ovps.cli; sys.exit(str([m for m in ('torch', 'zarr', 'pyarrow', 'dask') if m in sys.modules]))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "precompute --cameras a,b,a",
+        "precompute --split train,train",
+        "precompute --only x --only x",
+        "query car --frames 0,1,0",
+        "query car --against thing,thing",
+        "view --html x.html --query bus --query bus",
+        "vocab build --out x --images car=a --images car=a",
+        "experiment run driveworld --systems ovps,pfc,ovps",
+        "experiment run driveworld --splits b12n4,b12n4",
+        "experiment run driveworld --seeds 0,1,0",
+        "experiment join a b a --out x",
+    ],
+)
+def test_what_is_chosen_is_named_once(command, tmp_path, monkeypatch):
+    """A frame that is named twice would count twice."""
+    monkeypatch.chdir(tmp_path)
+    error = CliRunner().invoke(cli.app, shlex.split(command)).exception
+    assert isinstance(error, ConfigError)
+    assert "named twice" in error.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("option", "value"), [("upscale", 1e9), ("upscale", 1e-9), ("thumbnails", 10**9)])
+def test_numbers_of_which_nothing_good_can_come_are_refused(option, value):
+    with pytest.raises(ConfigError, match=f"--{option}"):
+        PrecomputeOptions.asked(**{option: value})

@@ -44,7 +44,6 @@ INPUTS = {
     ("demo_clip evaluate", "--dataroot"),
     ("demo_clip train", "--pictures"),
     ("demo_clip train", "--start"),
-    ("experiment join", "folders"),
     ("experiment table", "folder"),
     ("precompute", "--dataroot"),
     ("query", "--image"),
@@ -94,11 +93,11 @@ PLACES = {
     "drives": ("drives", "drives/monday", "drives/monday/images/front/new"),
 }
 ONLY_FILES = {
-    "store": ("store/new.json", "store/new.html"),
-    "nuscenes": ("nuscenes/new.html",),
-    "kitti": ("kitti/splits.json", "kitti/new.html"),
-    "recording": ("recording/calibration.yaml", "recording/readings.csv"),
-    "drives": ("drives/calibration.yaml",),
+    "store": ("store/new.json",),
+    "nuscenes": ("nuscenes/new.json",),
+    "kitti": ("kitti/splits.json",),
+    "recording": ("recording/calibration.json",),
+    "drives": ("drives/calibration.json",),
 }
 
 

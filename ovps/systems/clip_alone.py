@@ -53,7 +53,7 @@ class ClipAlone:
         Raises:
             ConfigError: always.
         """
-        raise ConfigError("system clip learns nothing", remedy="Leave training out: `ovps predict` without --run")
+        raise ConfigError("system clip learns nothing", remedy="Leave training out: `ovps predict` without a run")
 
     def training_classes(self, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
         return ClassText.of(vocabulary, ())
@@ -72,7 +72,7 @@ class ClipAlone:
         reduce: Callable[[Tensor], Tensor],
     ) -> NoReturn:
         """Refuse, as `build`."""
-        raise ConfigError("system clip learns nothing", remedy="Leave training out: `ovps predict` without --run")
+        raise ConfigError("system clip learns nothing", remedy="Leave training out: `ovps predict` without a run")
 
     def answer(
         self,

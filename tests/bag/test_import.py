@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ovps import cli, datasets
 from ovps.errors import ConfigError, DatasetError
 from ovps.geometry.projection import project
 from pipelines.bag import import_bag, list_topics
+from pipelines.bag.topics import POINTS, Topic, choose
 from tests.bag.write import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
@@ -135,6 +137,7 @@ def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
 FAULTS = {
     "a topic that is not there": ({}, {"points": "/lidar"}, ConfigError, "/points"),
     "a camera that is not there": ({}, {"cameras": ("/rear/image_raw",)}, ConfigError, "/front/image_raw"),
+    "a camera twice": ({}, {"cameras": ("/front/image_raw", "/front/image_raw")}, ConfigError, "named twice"),
     "a world that is not there": ({}, {"world": "map"}, ConfigError, "base_link in odom"),
     "no standing transforms": ({"static": False}, {}, DatasetError, "/tf_static"),
     "16-bit images": ({"encoding": "mono16"}, {}, DatasetError, "rgb8"),
@@ -185,3 +188,12 @@ def test_a_lone_mcap_file_is_a_bag_too(tmp_path):
     bag = write_bag(tmp_path / "bag", "mcap")
     (file,) = bag.glob("*.mcap")
     assert import_bag(file, tmp_path / "out").sweeps == SWEEPS
+
+
+def test_a_bag_without_images_says_so():
+    """Not that the calibration is missing."""
+    topics = [Topic("/points", POINTS, 6, 10.0), Topic("/imu", "sensor_msgs/msg/Imu", 60, 100.0)]
+    with pytest.raises(ConfigError, match="no topic of images"):
+        choose(topics, None, (), Path("bag"))
+    with pytest.raises(ConfigError, match="Images: none"):
+        choose(topics, None, ("/nope",), Path("bag"))

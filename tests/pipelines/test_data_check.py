@@ -153,3 +153,48 @@ def test_a_recording_of_which_nothing_can_be_read_is_an_error(tmp_path):
     write_calibration(root, content)
     with pytest.raises(DatasetError, match="none of 1 frame"):
         check(root)
+
+
+def test_sweeps_of_next_to_no_points_are_told(tmp_path):
+    """And a frame of which no camera sees anything is a problem: precompute refuses it."""
+    root = write_recording(tmp_path / "drive")
+    for file in (root / "points").iterdir():
+        file.write_bytes(np.array([[5, 0, 0, 1]], "<f4").tobytes())
+    found = check(root)
+    assert "sweep drive.000 has 1 point: is its file cut off?" in found.warnings
+    for file in (root / "points").iterdir():
+        file.write_bytes(np.array([[-5, 0, 0, 1]], "<f4").tobytes())
+    found = check(root)
+    assert found.problems == tuple(f"drive.{n:03d}: none of 1 camera sees a point of it" for n in range(2))
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path, monkeypatch, capsys):
+    """Linux lets names be any bytes; tokens, stores and pages are text."""
+    root = write_recording(tmp_path / "drive").rename(tmp_path / "r\udcff")
+    with pytest.raises(DatasetError, match="no text in UTF-8") as caught:
+        check(root)
+    assert "Rename" in caught.value.remedy
+    for options in ((), ("--json",)):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["ovps", "data", "check", str(root), *options])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 3
+    assert json.loads(capsys.readouterr().out)["error"] == "dataset"
+    drives = write_recording(tmp_path / "drives", scene="monday").rename(tmp_path / "d\udcff")
+    assert check(drives).frames == 2  # its scenes have names
+    sweep = drives / "monday" / "points" / "000.bin"
+    sweep.rename(sweep.with_name("s\udcff.bin"))
+    image = drives / "monday" / "images" / "front" / "000.png"
+    image.rename(image.with_name("s\udcff.png"))
+    with pytest.raises(DatasetError, match="no text in UTF-8"):
+        check(drives)
+
+
+def test_what_is_no_recording_is_told_as_what_it_is(tmp_path):
+    root = write_recording(tmp_path / "drive")
+    with pytest.raises(DatasetError, match="a file, not a recording"):
+        check(root / "points" / "000.bin")
+    with pytest.raises(DatasetError, match="no such folder") as caught:
+        check(tmp_path / "nowhere")
+    assert "--" not in caught.value.remedy

@@ -17,7 +17,7 @@ from ovps.cache.info import store_info
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.clip import demo
-from ovps.errors import DatasetError, FrameError
+from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.geometry.projection import project
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
 from pipelines.precompute.options import resolved
@@ -258,3 +258,22 @@ def test_a_real_frame_in_numbers(real_nuscenes, tmp_path):
     assert summary.sweeps.points_least == summary.sweeps.points_median == 34_688
     assert 0.03 < min(summary.sweeps.seen_share.values()) < max(summary.sweeps.seen_share.values()) < 0.2
     assert 0.05 < summary.sweeps.beyond_range_share < 0.1
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "says"),
+    [
+        ("nowhere", DatasetError, "no such folder"),
+        ("file", DatasetError, "a file, not the folder of a data set"),
+        ("file:///tmp/x", ConfigError, "a URL: only a store can be at one"),
+        ("s3://bucket/x", ConfigError, "a URL: only a store can be at one"),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["nuscenes", "semantickitti", "folder"])
+def test_where_no_data_set_is_its_option_and_variable_are_told(dataset, given, kind, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(kind, match=says) as caught:
+        estimate(PrecomputeOptions(dataset=dataset, dataroot=Path(given), encoder="demo"))
+    if kind is DatasetError:
+        assert f"Pass --dataroot, or set OVPS_{dataset.upper()}" in caught.value.remedy

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,10 +14,11 @@ from typer.testing import CliRunner
 
 import pipelines.query
 from ovps.cache.reader import Store
-from ovps.cli import app
+from ovps.cli import app, main
 from ovps.errors import ConfigError, VocabularyError
-from pipelines.options import QueryOptions
+from pipelines.options import QueryOptions, ViewOptions
 from pipelines.query import query
+from pipelines.view import write_html
 from tests.helpers.fake_text import FakeText
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
@@ -166,3 +169,41 @@ def test_the_command_line_takes_words_after_options(made, tmp_path, monkeypatch)
     result = CliRunner().invoke(app, [*command, "--index", str(tmp_path / "index")])
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["best"]) == 2
+
+
+@pytest.mark.parametrize("option", ["text", "negatives"])
+def test_a_word_that_is_no_text_is_refused_before_anything_is_read(ask, tmp_path, option, monkeypatch):
+    """As a terminal of Latin-1 writes it."""
+    monkeypatch.setattr(pipelines.query, "open_catalogue", lambda *_: pytest.fail("the store was read"))
+    given = {"text": "bus"} | {option: "caf\udcff" if option == "text" else ("caf\udcff",)}
+    with pytest.raises(VocabularyError, match=r"no text, '\\udcff'"):
+        ask(given.pop("text"), **given)
+
+
+def test_such_a_word_is_told_in_json(made, tmp_path, monkeypatch, capsys):
+    for command in (("query",), ("view", "--html", str(tmp_path / "v.html"), "--query")):
+        monkeypatch.setattr(sys, "argv", ["ovps", *command, "caf\udcff", "--cache", str(made[1]), "--json"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 7
+        assert json.loads(capsys.readouterr().out)["error"] == "vocabulary"
+    assert not (tmp_path / "v.html").exists()
+
+
+def test_a_store_whose_name_is_no_text_can_be_looked_at(made, tmp_path, ask):
+    odd = tmp_path / "s\udcff"
+    shutil.copytree(made[1], odd)
+    assert ask("bus", cache=odd, top=1).best
+    assert write_html(ViewOptions(cache=odd, frames=("0",)), tmp_path / "v\udcff.html").frames == 1
+
+
+def test_nothing_that_is_large_enough_has_its_reason(ask):
+    found = ask("bus", min_points=10**8)
+    assert found.best == []
+    assert "no object has 100,000,000 points or more (--min-points), the largest has" in found.warnings[-1]
+
+
+def test_a_frame_is_named_once_however(ask, made):
+    token = Store.open(made[1]).frames[0].token
+    with pytest.raises(ConfigError, match=f"frame {token} is named twice"):
+        ask("bus", frames=("0", token))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from ovps.cache.reader import Store
-from ovps.errors import DatasetError
+from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, VocabularyError
 from ovps.training.run import load_settings
 from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions
-from pipelines.precompute import precompute
+from pipelines.precompute import estimate, precompute
 from pipelines.segment import segment
 from pipelines.train import train
 from tests.helpers.recording import rows_of, write_recording
@@ -85,3 +86,57 @@ def test_only_some_frames(recording, tmp_path):
     assert [ref.token for ref in Store.open(tmp_path / "zarr").frames] == [token]
     with pytest.raises(DatasetError, match="no such frame"):
         precompute(PrecomputeOptions(only=("nothing",), **options))
+
+
+def test_what_was_asked_for_is_checked_before_clip_runs(recording, tmp_path, store, monkeypatch):
+    """With real CLIP it runs for hours."""
+    monkeypatch.setattr("pipelines.segment.complete", lambda options: pytest.fail("CLIP was run"))
+    before = sorted(store.rglob("*"))
+    for wrong, kind in (
+        ({"out": store, "names": "car"}, ConfigError),
+        ({"out": recording, "names": "car"}, ConfigError),
+        ({"out": recording / "points"}, ConfigError),
+        ({"out": tmp_path / "x", "names": ""}, VocabularyError),
+        ({"out": tmp_path / "x", "names": "car, car"}, VocabularyError),
+        ({"out": tmp_path / "x", "names": "a\udcffb"}, VocabularyError),
+        ({"out": tmp_path / "x", "run": tmp_path / "no run"}, CheckpointError),
+    ):
+        with pytest.raises(kind):
+            segment(recording, SegmentOptions(encoder="demo", **wrong))
+    assert sorted(store.rglob("*")) == before
+    assert not (tmp_path / "x").exists()
+
+
+def test_only_the_frames_that_were_asked_for_are_labelled(recording, tmp_path):
+    """Whatever the folder holds of before; their features stay, and are not computed again."""
+    options = SegmentOptions(encoder="demo", names="car", out=tmp_path / "found")
+    assert segment(recording, options).frames == 3
+    points = recording / "points"
+    for path, limit, numbers in ((recording, 1, [0]), (recording, 2, [0, 1]), (points / "002.bin", None, [2])):
+        summary = segment(path, options.model_copy(update={"limit": limit}))
+        assert (summary.frames, summary.points) == (len(numbers), len(numbers) * len(rows_of(0)))
+        labels = sorted(file.stem for file in (summary.predictions[0] / "labels" / "val").iterdir())
+        assert labels == [f"{recording.name}.{number:03d}" for number in numbers]
+        shown = summary.page.read_text()
+        assert [f".{n:03d}-front.png" in shown for n in range(3)] == [n in numbers for n in range(3)]
+    assert len(Store.open(summary.cache).frames) == 3
+
+
+def test_what_it_advises_it_can_do(recording, tmp_path):
+    """Frames that cannot be used stop it: it has no option to leave them out, and precompute has."""
+    root = tmp_path / "one point"
+    shutil.copytree(recording, root)
+    for file in (root / "points").iterdir():
+        file.write_bytes(np.array([[5, 0, 0, 1]], "<f4").tobytes())  # below the image
+    empty = tmp_path / "empty"
+    shutil.copytree(recording, empty)
+    (empty / "points" / "001.bin").write_bytes(b"")
+    for bad in (root, empty):
+        with pytest.raises(FrameError) as caught:
+            segment(bad, SegmentOptions(encoder="demo", names="car"))
+        assert "--" not in caught.value.remedy
+        options = {"dataset": "folder", "dataroot": bad, "encoder": "demo", "workers": 0, "out": tmp_path / "z"}
+        for run in (precompute, estimate):
+            with pytest.raises(FrameError, match=r"; or leave such frames out with --on-error skip$"):
+                run(PrecomputeOptions(**options))
+    assert precompute(PrecomputeOptions(on_error="skip", **options)).frames == 2

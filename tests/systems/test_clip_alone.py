@@ -63,7 +63,7 @@ def test_pieces_of_a_thing_are_parted_by_the_gap_that_is_asked_for(cache, tmp_pa
 
 def test_there_is_nothing_to_train(cache, tmp_path):
     assert "clip" in systems.names()
-    with pytest.raises(ConfigError, match="without --run"):
+    with pytest.raises(ConfigError, match="without a run"):
         train(TrainOptions(cache=cache, out=tmp_path / "run", overrides=("system=clip", "steps=1")))
     with pytest.raises(ConfigError, match="fill"):
         predict(None, cache, tmp_path, fill=True)

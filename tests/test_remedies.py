@@ -1,0 +1,96 @@
+"""What an error advises can be done: an option that a text names is one of the commands that it comes from."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.commands import options
+
+ROOT = Path(__file__).parents[1]
+CLIP = ("precompute", "vocab build", "segment", "view", "query")
+LOOK = ("view", "query", "export")
+
+# Commands that the texts of a file, or of the files in a folder, can come from. A file that names an option and is not
+# here fails: texts of what several commands call speak of the thing, not of an option. An experiment prints the command
+# of each stage before it begins, and the options are those of that command.
+COMMANDS = {
+    "driveworld/build.py": ("world build",),
+    "ovps/batch/": ("train",),
+    "ovps/clip/loading.py": CLIP,
+    "ovps/interrupt.py": ("train",),  # takes --restart out
+    "ovps/training/config.py": ("train", "eval", "predict", *LOOK),
+    "ovps/training/distributed.py": ("train",),
+    "ovps/viewer/offline.py": ("view",),
+    "ovps/viewer/server.py": ("view",),
+    "ovps/vocabulary.py": CLIP,
+    "pipelines/bag/": ("data import",),
+    "pipelines/experiment/cell.py": ("eval",),
+    "pipelines/experiment/trainings.py": ("train",),
+    "pipelines/experiment/projection.py": ("experiment run",),
+    "pipelines/experiment/queue.py": ("experiment run",),
+    "pipelines/experiment/runner.py": ("experiment run",),
+    "pipelines/export.py": ("export",),
+    "pipelines/look.py": LOOK,
+    "pipelines/precompute/": ("precompute",),
+    "pipelines/precompute/executor.py": ("precompute", "segment"),
+    "pipelines/precompute/compute_frame.py": ("precompute", "segment"),
+    "pipelines/predict.py": ("predict",),
+    "pipelines/query.py": ("query",),
+    "pipelines/segment.py": ("segment",),
+    "pipelines/train.py": ("train",),
+    "pipelines/tune.py": ("eval", "predict"),
+    "pipelines/view.py": ("view",),
+    "pipelines/vocabulary.py": ("vocab build", "view", "query", "segment"),
+}
+# of pipelines/vocabulary.py, which looks for words and pictures that only its own command takes
+OWN = {"pipelines/vocabulary.py": {"--images": ("vocab build",), "--names": ("vocab build", "segment")}}
+OWN["pipelines/precompute/options.py"] = {"--dataroot": ("precompute", "cache labels")}
+NOT_OURS = {"--nproc-per-node", "--shm-size", "--format"}  # of torchrun, docker and others; --format is of aws, too
+EVERYWHERE = {"--json", "--help"}
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_COMMAND = re.compile(r"\bovps ((?:world|data|cache|vocab|experiment) )?([a-z]+)\b([^`;)]*)")
+
+
+def texts(file: Path) -> list[str]:
+    """Strings of a file with an option in them; what is put into one is {}. Docstrings and program text are none."""
+    tree = ast.parse(file.read_text())
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (inside | docs):
+            found.append(node.value)
+    return [text for text in found if _OPTION.search(text) and " " in text.strip()]
+
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("ovps", "pipelines", "driveworld")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.name not in ("cli.py", "options.py", "__main__.py") or path.parent.name == "precompute"
+)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if texts(ROOT / file)])
+def test_options_that_a_text_names_are_those_of_its_commands(file):
+    known = {command: EVERYWHERE | named.keys() for command, named in options().items()}
+    place = max((place for place in COMMANDS if file.startswith(place)), key=len, default="")
+    for text in texts(ROOT / file):
+        rest = text
+        for found in _COMMAND.finditer(text):
+            command = (found[1] or "") + found[2]
+            if command in known:
+                unknown = set(_OPTION.findall(found[3])) - known[command] - NOT_OURS
+                assert not unknown, f"{file}: {text!r}"
+                rest = rest.replace(found[0], "")
+        for option in set(_OPTION.findall(rest)) - NOT_OURS - EVERYWHERE:
+            commands = OWN.get(file, {}).get(option) or COMMANDS.get(place, ())
+            assert commands, f"{file} names {option}, and nobody knows of which command: {text!r}"
+            lacking = [command for command in commands if option not in known[command]]
+            assert not lacking, f"{file}: {', '.join(lacking)} has no {option}: {text!r}"
