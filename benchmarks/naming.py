@@ -68,7 +68,7 @@ def named(session: Session) -> dict[int, list[Named]]:
         answer = SYSTEM.answer(run.network, frame_batch(frame, run.grid), classes, session.merge, ClassifierConfig())
         pooled, has_clip = pooled_clip(answer.logits, answer.batch.clip, answer.batch.clip_valid, session.merge.masks)
         own, clip, cosine = entry(answer.embedding), entry(pooled), F.cosine_similarity(answer.embedding, pooled)
-        for class_id, query in covered_things(frame, answer, session.run.taxonomy, session.merge.masks):
+        for class_id, query in covered_things(frame, answer, session.taxonomy, session.merge.masks):
             if has_clip[query]:
                 found[class_id].append(Named(own[query], clip[query], float(cosine[query])))
     return found
@@ -82,7 +82,7 @@ def main(
     names, found = list(session.vocabulary.names), named(session)
     print(f"{run.name}: things of val that a mask covers; named rightly, in percent\n")
     print("| | things | own embedding | pooled CLIP | cosine of both | own embedding says |\n|---|---|---|---|---|---|")
-    for c in sorted(session.run.taxonomy.classes, key=lambda c: (c.id not in session.novel, c.id)):
+    for c in sorted(session.taxonomy.classes, key=lambda c: (c.id not in session.novel, c.id)):
         if things := found.get(c.id):
             right = [100 * np.mean([names[t[i]] == c.name for t in things]) for i in range(2)]
             said = Counter(names[t.own] for t in things).most_common(3)

@@ -20,7 +20,7 @@ import typer
 from ovps.batch.voxels import frame_batch
 from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
-from ovps.evaluation.results import PanopticResult, panoptic_result
+from ovps.evaluation.results import HARMONIC, PanopticResult, panoptic_result
 from ovps.inference.prediction import class_ids
 from ovps.inference.session import Session, labelled_frames_of, open_session
 from ovps.model.classify import class_cosines
@@ -60,7 +60,7 @@ def noisy(batch: VoxelBatch, level: float, seed: int) -> VoxelBatch:
 @torch.inference_mode()
 def scored(session: Session, subset: str, level: float) -> tuple[dict[str, PanopticResult], float]:
     """Score every rule, and say how often the nearest text of a voxel's feature is its point's class."""
-    run, taxonomy = session.run, session.run.taxonomy
+    run, taxonomy = session.run, session.taxonomy
     if run.system.name != SYSTEM.name:
         raise ConfigError("this run has no queries named by text", remedy="Name a run of ovps, pfc or their ablations")
     class_of = class_ids(session.vocabulary, taxonomy)
@@ -88,9 +88,7 @@ def scored(session: Session, subset: str, level: float) -> tuple[dict[str, Panop
 
 def cells(result: PanopticResult) -> list[float]:
     """PQ in percent of each of GROUPS, and the harmonic mean of base and novel."""
-    pq = {group: 100 * score.pq for group, score in result.groups.items()}
-    both = pq["base"], pq["novel"]
-    return [*(pq.get(g, 0.0) for g in GROUPS), 2 * both[0] * both[1] / max(sum(both), 1e-9)]
+    return [100 * (result.score(group, "pq") or 0.0) for group in (*GROUPS, HARMONIC)]
 
 
 def main(

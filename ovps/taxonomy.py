@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Iterable
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -185,6 +186,17 @@ class Taxonomy(BaseModel):
             return semantic, instance
         return semantic, np.where(semantic != UNLABELLED, raw, 0).astype(np.uint32)
 
+    def without(self, names: Iterable[str]) -> Taxonomy:
+        """Return the taxonomy without some classes, by name: their points are unlabelled."""
+        left_out = {self.by_name[name].id for name in names}
+        if not left_out:
+            return self
+        fields = {name: getattr(self, name) for name in Taxonomy.model_fields}
+        fields["classes"] = [c for c in self.classes if c.id not in left_out]
+        fields["raw_to_id"] = {raw: UNLABELLED if i in left_out else i for raw, i in self.raw_to_id.items()}
+        fields["id_to_raw"] = {i: raw for i, raw in self.id_to_raw.items() if i not in left_out}
+        return Taxonomy(**fields)
+
     def decode(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         """Turn raw labels (N,) into class ids (N,) uint8 and instance keys (N,) uint32.
 
@@ -206,6 +218,8 @@ class Split(BaseModel):
 
     Attributes:
         taxonomy: whose classes; None: any, for a split without novel classes.
+        ignored: classes that take no part: unlabelled in training as novel ones are, void in evaluation, and no
+            entry of the vocabulary that is scored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -213,6 +227,19 @@ class Split(BaseModel):
     name: str
     taxonomy: str | None = None
     novel: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_role_each(self) -> Split:
+        twice = sorted(set(self.novel) & set(self.ignored))
+        if twice:
+            raise ValueError(f"{', '.join(twice)} cannot be novel and ignored")
+        return self
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Names of the classes whose labels training never sees: novel and ignored ones."""
+        return (*self.novel, *self.ignored)
 
     def of(self, taxonomy: Taxonomy) -> Split:
         """Return the split as one of this taxonomy, if it is one.
@@ -228,17 +255,28 @@ class Split(BaseModel):
         return self.model_copy(update={"taxonomy": taxonomy.name})
 
     def novel_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
-        unknown = [n for n in self.novel if n not in taxonomy.by_name]
+        return self._ids(self.novel, taxonomy)
+
+    def hidden_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
+        return self._ids(self.hidden, taxonomy)
+
+    def base_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
+        hidden = set(self.hidden_ids(taxonomy))
+        return tuple(c.id for c in taxonomy.classes if c.id not in hidden)
+
+    def scored(self, taxonomy: Taxonomy) -> Taxonomy:
+        """Return the taxonomy that predictions are scored by: without the ignored classes."""
+        self._ids(self.ignored, taxonomy)
+        return taxonomy.without(self.ignored)
+
+    def _ids(self, names: Iterable[str], taxonomy: Taxonomy) -> tuple[int, ...]:
+        unknown = [n for n in names if n not in taxonomy.by_name]
         if unknown:
             raise ConfigError(
                 f"split {self.name} names {', '.join(unknown)}, which taxonomy {taxonomy.name} does not have",
                 remedy=f"Its classes are: {', '.join(taxonomy.by_name)}",
             )
-        return tuple(taxonomy.by_name[n].id for n in self.novel)
-
-    def base_ids(self, taxonomy: Taxonomy) -> tuple[int, ...]:
-        novel = set(self.novel_ids(taxonomy))
-        return tuple(c.id for c in taxonomy.classes if c.id not in novel)
+        return tuple(taxonomy.by_name[n].id for n in names)
 
 
 def load_taxonomy(name: str) -> Taxonomy:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 from ovps.entries import Entry
 from ovps.errors import VocabularyError
 from ovps.files import write_whole
-from ovps.taxonomy import Taxonomy
+from ovps.taxonomy import Taxonomy, name_key
 
 _FORMAT = "ovps-vocabulary-1"
 
@@ -82,6 +82,27 @@ def first_synonyms(vocabulary: Vocabulary) -> Vocabulary:
         class_index=np.arange(len(rows)),
         encoder=vocabulary.encoder,
         weights_sha256=vocabulary.weights_sha256,
+    )
+
+
+def without_entries(vocabulary: Vocabulary, names: Collection[str]) -> Vocabulary:
+    """Leave out of a vocabulary the entries named after some classes.
+
+    Raises:
+        VocabularyError: none is left.
+    """
+    keys = {name_key(name) for name in names}
+    kept = [number for number, entry in enumerate(vocabulary.entries) if name_key(entry.name) not in keys]
+    if len(kept) == len(vocabulary.entries):
+        return vocabulary
+    if not kept:
+        raise VocabularyError("no entry is left", remedy="Ignore fewer classes in the split, or name further entries")
+    rows = np.isin(vocabulary.class_index, kept)
+    return replace(
+        vocabulary,
+        entries=tuple(vocabulary.entries[number] for number in kept),
+        embeddings=np.ascontiguousarray(vocabulary.embeddings[rows]),
+        class_index=np.searchsorted(kept, vocabulary.class_index[rows]),
     )
 
 

@@ -87,7 +87,7 @@ def evaluate(
         backend=backend,
     )
     frames = labelled_frames_of(session.store, subset)
-    taxonomy = session.run.taxonomy
+    taxonomy = session.taxonomy
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, tuple(VARIANTS))):
@@ -98,6 +98,7 @@ def evaluate(
         step=session.run.step,
         seed=session.run.config.seed,
         split=session.split.name,
+        ignored=list(session.split.ignored),
         taxonomy=taxonomy.name,
         min_points=taxonomy.min_points,
         subset=subset,

@@ -109,7 +109,7 @@ def open_run(options: LookOptions, run: Path | None) -> Session | None:
 
 def novel_of(split: Split, session: Session) -> frozenset[int]:
     """Ids of the classes that a run was not trained on."""
-    return frozenset(split.novel_ids(session.run.taxonomy))
+    return frozenset(split.hidden_ids(session.run.taxonomy))
 
 
 def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:

@@ -81,7 +81,7 @@ def report(
     ]
     content = ReportContent(
         evaluation=result,
-        taxonomy=session.run.taxonomy,
+        taxonomy=session.run.taxonomy.without(result.ignored),
         metrics=read_metrics(run),
         views=views,
         provenance=_provenance(session, result, read_metrics(run), commands or {}),
@@ -149,7 +149,7 @@ def _provenance(
     features = clip_facts(cache)
     training = {
         "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
-        "split": f"{run.split.name}: {', '.join(run.split.novel) or 'nothing'} never labelled",
+        "split": f"{run.split.name}: {', '.join(run.split.hidden) or 'nothing'} never labelled",
         "steps": f"{run.step:,} of {info.total_steps:,}, {config.data.batch_size * config.accumulate} frames each",
         "seed": str(config.seed),
         "time": f"{seconds:.2f} s per step, {run.step * seconds / 60:.1f} min in all" if per_step else "not logged",

@@ -336,7 +336,7 @@ def check_same(
 
 def _comparable(info: RunInfo) -> dict[str, Any]:
     """What must be the same for a run to go on exactly, besides what the store holds."""
-    return {"processes": info.processes, "novel classes": list(info.split.novel)}
+    return {"processes": info.processes, "novel classes": list(info.split.hidden)}
 
 
 def content_differences(there: RunInfo, now: RunInfo) -> list[str]:

@@ -72,7 +72,7 @@ def tune(
         CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
     """
     session = open_session(run, cache, split=split, device=device, backend=backend)
-    taxonomy, network, system = session.run.taxonomy, session.run.network, session.run.system
+    taxonomy, network, system = session.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
     settings = list(_settings(system.tuning))
     counts = [PanopticCounts.empty() for _ in settings]

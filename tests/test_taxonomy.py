@@ -89,6 +89,50 @@ def test_shipped_splits(name, taxonomy, base, novel):
     assert sorted(split.base_ids(taxonomy) + split.novel_ids(taxonomy)) == sorted(taxonomy.by_id)
 
 
+# lists of CVMI-Lab/PLA, tools/cfgs/nuscenes_models/sparseunet_clip_base{12,10}_caption.yaml, which count from 0
+PLA = {
+    "pla_b12n3": ([0, 1, 2, 3, 4, 8, 9, 10, 12, 13, 14, 15], [5, 6, 7], [11]),
+    "pla_b10n5": ([1, 2, 3, 4, 8, 9, 10, 13, 14, 15], [0, 5, 6, 7, 12], [11]),
+}
+
+
+@pytest.mark.parametrize("name", PLA)
+def test_the_splits_of_pla_are_those_of_its_configs(name):
+    taxonomy = load_taxonomy("nuscenes")
+    split = load_split(name).of(taxonomy)
+    base, novel, ignored = PLA[name]
+    assert [i - 1 for i in split.base_ids(taxonomy)] == base
+    assert sorted(i - 1 for i in split.novel_ids(taxonomy)) == novel
+    assert set(split.hidden_ids(taxonomy)) == {i + 1 for i in novel + ignored}
+    assert [c.id - 1 for c in split.scored(taxonomy).classes] == sorted(base + novel)
+
+
+def test_points_of_a_class_that_is_left_out_are_unlabelled_and_all_others_as_they_were():
+    taxonomy = load_taxonomy("nuscenes")
+    left = taxonomy.without(["other_flat", "car"])
+    raw = (np.array(sorted(taxonomy.raw_to_id))[:, None] * 1000 + [0, 7]).reshape(-1)
+    semantic, instance = taxonomy.decode(raw)
+    out = np.isin(semantic, [taxonomy.by_name[n].id for n in ("other_flat", "car")])
+    assert out.any()
+    found, number = left.decode(raw)
+    np.testing.assert_array_equal(found, np.where(out, 0, semantic))
+    np.testing.assert_array_equal(number, np.where(out, 0, instance))
+    assert "car" not in left.by_name
+    assert "car" in taxonomy.by_name
+    kitti = load_taxonomy("semantickitti")
+    assert len(kitti.without(["road"]).id_to_raw) == len(kitti.id_to_raw) - 1
+    assert kitti.without([]) is kitti
+
+
+def test_a_class_is_novel_or_ignored(tmp_path):
+    (tmp_path / "split.yaml").write_text("{name: mine, novel: [car, bus], ignored: [bus]}")
+    with pytest.raises(ConfigError, match="bus cannot be novel and ignored"):
+        load_split(str(tmp_path / "split.yaml"))
+    (tmp_path / "split.yaml").write_text("{name: mine, novel: [car], ignored: [tram]}")
+    with pytest.raises(ConfigError, match="names tram"):
+        load_split(str(tmp_path / "split.yaml")).base_ids(load_taxonomy("nuscenes"))
+
+
 def test_a_split_of_another_taxonomy_is_refused():
     with pytest.raises(ConfigError, match="split b12n4 is of taxonomy nuscenes, the cache of semantickitti"):
         load_split("b12n4").of(load_taxonomy("semantickitti"))

@@ -56,6 +56,7 @@ def group_spread(cells: Sequence[Scored], group: str, score: str, row: str = "sy
     """Compute mean and spread of a group's score over seeds.
 
     Args:
+        group: one of GROUPS, or HARMONIC.
         score: a field of GroupScore, or `recall`, `recall_merged`, or `pq_seen`, `pq_unseen`: of a part of the points.
     """
     return spread(_score(cell.result, group, score, row) for cell in cells)
@@ -68,9 +69,8 @@ def class_spread(cells: Sequence[Scored], name: str, score: str) -> Spread | Non
 
 def _score(result: EvalResult, group: str, score: str, row: str) -> float | None:
     if score in ("recall", "recall_merged"):
-        found = result.mask_recall["queries" if score == "recall" else "merged"].groups.get(group)
-        return found.recall if found else None
+        return result.mask_recall["queries" if score == "recall" else "merged"].score(group)
     if score in ("pq_seen", "pq_unseen"):
         row, score = score.removeprefix("pq_"), "pq"
     chosen: Row | None = next((r for r in result.rows if r.name == row), None)
-    return chosen.score(group, score) if chosen and group in chosen.panoptic.groups else None
+    return chosen.score(group, score) if chosen else None

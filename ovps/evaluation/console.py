@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from ovps.evaluation.results import EvalResult
+from ovps.evaluation.results import HARMONIC, EvalResult
 
 SCORES = ("pq", "sq", "rq", "pq_dagger", "miou")
 
@@ -23,16 +23,17 @@ def _groups(result: EvalResult) -> Table:
     table = Table(title=f"{result.run}: {result.frames} frames of {result.subset}, split {result.split}, in percent")
     for name in ("", *SCORES, "mask recall"):
         table.add_column(name.replace("_", " "), justify="left" if not name else "right")
-    recall = result.mask_recall["queries"].groups
-    for name, group in result.system.panoptic.groups.items():
-        scores = [_percent(getattr(group, score)) for score in SCORES]
-        table.add_row(name, *scores, _percent(recall[name].recall), style=_style(name.startswith("novel")))
+    recall = result.mask_recall["queries"]
+    for group in result.system.panoptic.columns:
+        scores = [_percent(result.system.score(group, score)) for score in SCORES]
+        table.add_row(group, *scores, _percent(recall.score(group)), style=_style(group.startswith("novel")))
     return table
 
 
 def _rows(result: EvalResult) -> Table:
     """PQ and mIoU of the run, its variants and the references."""
-    groups = [g for g in ("all", "base", "novel", "novel/things", "novel/stuff") if g in result.system.panoptic.groups]
+    shown = ("all", "base", "novel", "novel/things", "novel/stuff", HARMONIC)
+    groups = [g for g in shown if g in result.system.panoptic.columns]
     table = Table("PQ / mIoU", *groups, title="beside it")
     for row in result.rows:
         pairs = [(_percent(row.score(g, "pq")), _percent(row.score(g, "miou"))) for g in groups]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import product
-from statistics import fmean
+from statistics import fmean, harmonic_mean
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
 from cache_schemas import Provenance
 from ovps.evaluation.mask_recall import RecallCounts
@@ -19,6 +19,7 @@ from ovps.taxonomy import Kind, Taxonomy
 
 # `all`, `base`, `novel`, and each of them over things and over stuff alone.
 GROUPS = tuple("/".join(filter(None, parts)) for parts in product(("all", "base", "novel"), ("", "things", "stuff")))
+HARMONIC = "harmonic"  # no group of classes: the harmonic mean of base and novel, as hPQ and hIoU
 
 T = TypeVar("T")
 
@@ -69,6 +70,42 @@ class PanopticResult(_Model):
     classes: list[ClassScore]
     groups: dict[str, GroupScore]
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def harmonic(self) -> dict[str, float | None]:
+        """Harmonic means of base and novel: `pq` is hPQ, `miou` hIoU [Xian et al. 2017]; empty without novel classes.
+
+        2 b n / (b + n): as low as the lower of the two where the other is bought with it. PLA and RegionPLC rank by
+        hIoU.
+        """
+        return {name: self.score(HARMONIC, name) for name in ("pq", "miou")} if HARMONIC in self.columns else {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Groups that have a class, in the order of GROUPS, and HARMONIC where base and novel have."""
+        there = tuple(g for g in GROUPS if g in self.groups)
+        return (*there, HARMONIC) if {"base", "novel"} <= set(there) else there
+
+    def score(self, group: str, name: str) -> float | None:
+        """Look up a field of GroupScore, of a group or HARMONIC; None where it has no value, or the group no class."""
+        if group == HARMONIC:
+            return harmonic(self.score("base", name), self.score("novel", name))
+        return getattr(self.groups[group], name) if group in self.groups else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _computed_again(cls, values: Any) -> Any:
+        return {k: v for k, v in values.items() if k != HARMONIC} if isinstance(values, dict) else values
+
+
+def harmonic(base: float | None, novel: float | None) -> float | None:
+    """Compute the harmonic mean of the scores of base and novel classes; None unless there are both.
+
+    >>> harmonic(0.6, 0.3)
+    0.4
+    """
+    return None if base is None or novel is None else float(harmonic_mean((base, novel)))
+
 
 class GroupRecall(_Model):
     """Share of the true segments of a group, or a class, that some mask covers."""
@@ -83,6 +120,12 @@ class RecallResult(_Model):
 
     classes: dict[str, GroupRecall]
     groups: dict[str, GroupRecall]
+
+    def score(self, group: str) -> float | None:
+        """Look up the recall of a group, or of HARMONIC; None where there is no segment."""
+        if group == HARMONIC:
+            return harmonic(self.score("base"), self.score("novel"))
+        return self.groups[group].recall if group in self.groups else None
 
 
 def _groups(items: Iterable[T], kind: Callable[[T], Kind], novel: Callable[[T], bool]) -> dict[str, list[T]]:
@@ -207,15 +250,16 @@ class Row(_Model):
     instances: bool = True  # False: no instances are predicted, PQ says something about stuff only
 
     def score(self, group: str, name: str) -> float | None:
-        """Look up a field of GroupScore; None where it says nothing about this row."""
+        """Look up a field of GroupScore, of a group or HARMONIC; None where it says nothing about this row."""
         whole = self.instances or name not in ("pq", "sq", "rq", "pq_dagger", "pq_present") or group.endswith("/stuff")
-        return getattr(self.panoptic.groups[group], name) if whole else None
+        return self.panoptic.score(group, name) if whole else None
 
 
 class EvalResult(_Model):
     """Everything one evaluation found, as written to `eval/metrics.json`.
 
     Attributes:
+        ignored: names of classes that the split leaves out: their points do not count.
         weights_random: the CLIP behind the cache has random weights: nothing here says anything about the method.
         system: the run, as its inference settings say.
         variants: the same run with one setting changed.
@@ -238,6 +282,7 @@ class EvalResult(_Model):
     step: int
     seed: int
     split: str
+    ignored: list[str] = []
     taxonomy: str
     min_points: int
     subset: str

@@ -22,10 +22,10 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
-from ovps.taxonomy import Split, load_split
+from ovps.taxonomy import Split, Taxonomy, load_split
 from ovps.training.config import default_config, load_config
 from ovps.training.run import CONFIG, Run, load_run, load_settings
-from ovps.vocabulary import Vocabulary, load_vocabulary
+from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
 
 INFERENCE = ("merge.", "classifier.")  # settings that an evaluation may change
 
@@ -35,9 +35,10 @@ class Session:
     """A run and a cache of the same CLIP, and the vocabulary to predict with.
 
     Attributes:
-        own_vocabulary: the vocabulary is the data set's own, as the cache has it.
+        own_vocabulary: the vocabulary is the data set's own, as the cache has it, without what the split ignores.
         merge, classifier: the run's own unless others were asked for.
-        split: which classes the scores call novel; the run's own, but for a closed set, which was trained on all.
+        split: which classes the scores call novel, and which they ignore; the run's own, but for a closed set, which
+            was trained on all.
     """
 
     run: Run
@@ -48,6 +49,11 @@ class Session:
     classifier: ClassifierConfig
     split: Split
     device: torch.device
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The classes that predictions are scored by."""
+        return self.split.scored(self.run.taxonomy)
 
     @property
     def novel(self) -> tuple[int, ...]:
@@ -90,7 +96,9 @@ def open_session(
     store = Store.open(cache)
     loaded = clip_alone(store) if run is None else load_run(run, place, backend)
     loaded.check_cache(store.provenance, store.path)
-    chosen = load_vocabulary(vocabulary) if vocabulary is not None else store.vocabulary
+    by = load_split(split).of(loaded.taxonomy) if split is not None else loaded.split
+    own = without_entries(store.vocabulary, by.ignored)
+    chosen = load_vocabulary(vocabulary) if vocabulary is not None else own
     loaded.check_vocabulary(chosen, vocabulary)
     return Session(
         run=loaded,
@@ -99,7 +107,7 @@ def open_session(
         own_vocabulary=vocabulary is None,
         merge=merge or loaded.config.merge,
         classifier=classifier or loaded.config.classifier,
-        split=load_split(split).of(loaded.taxonomy) if split is not None else loaded.split,
+        split=by,
         device=place,
     )
 

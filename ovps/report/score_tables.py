@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ovps.evaluation.results import GROUPS, ClassScore, EvalResult, GroupRecall, PanopticResult, Row
+from ovps.evaluation.results import HARMONIC, ClassScore, EvalResult, GroupRecall, PanopticResult, Row
 from ovps.report.charts import Score
 from ovps.report.page import spaced
 from ovps.taxonomy import Taxonomy
 
 PART_NAMES = {"seen": "points with a CLIP feature", "unseen": "points without one"}
-TILES = ("all", "base", "novel", "novel/things", "novel/stuff")
+TILES = ("all", "base", "novel", "novel/things", "novel/stuff", HARMONIC)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Column:
-    """A group of classes: `all`, `base` or `novel` ones, and of these `all`, `things` or `stuff`."""
+    """A group of classes: `all`, `base` or `novel`, and of these `all`, `things` or `stuff`; or `harmonic`, `mean`."""
 
     part: str
     members: str
@@ -82,12 +82,12 @@ class ClassLine:
 
 
 def groups_of(result: PanopticResult) -> list[str]:
-    """The groups that have a class."""
-    return [g for g in GROUPS if g in result.groups]
+    """The groups that have a class, and the harmonic mean of base and novel."""
+    return list(result.columns)
 
 
 def part_of(group: str) -> str:
-    """`all`, `base` or `novel`."""
+    """`all`, `base` or `novel`; or `harmonic`."""
     return group.partition("/")[0]
 
 
@@ -102,7 +102,10 @@ def tiles(score: Callable[[str, str], Score], chance: Row, prefix: str = "") -> 
 
 def group_table(first: str, groups: Sequence[str], lines: Sequence[Line]) -> GroupTable:
     """A table over `groups`, to which the scores of all lines belong in order."""
-    columns = [Column(part, members or "all") for part, _, members in (g.partition("/") for g in groups)]
+    columns = [
+        Column(part, members or ("mean" if part == HARMONIC else "all"))
+        for part, _, members in (g.partition("/") for g in groups)
+    ]
     return GroupTable(first, columns, lines)
 
 
@@ -120,11 +123,11 @@ def system_table(result: EvalResult, score: str) -> GroupTable:
 
 def score_table(result: EvalResult) -> GroupTable:
     """All scores of the system by group, mask recall and what cameras see with them."""
-    groups, scores = groups_of(result.system.panoptic), result.system.panoptic.groups
-    recall = {key: {g: r.recall for g, r in found.groups.items()} for key, found in result.mask_recall.items()}
+    groups = groups_of(result.system.panoptic)
+    recall = {key: {g: found.score(g) for g in groups} for key, found in result.mask_recall.items()}
 
     def field(name: str) -> Mapping[str, Score]:
-        return {g: getattr(scores[g], name) for g in groups}
+        return {g: result.system.score(g, name) for g in groups}
 
     lines = {
         "PQ": field("pq"),

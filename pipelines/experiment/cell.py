@@ -21,7 +21,7 @@ from ovps.taxonomy import load_split
 from ovps.training.checkpoint import load_checkpoint
 from ovps.training.files import exclusive
 from ovps.training.run import LAST, architecture, load_settings
-from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary
+from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary, without_entries
 from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_frame_scores, load_result
 from pipelines.experiment.trainings import Evaluation, Training
 from pipelines.train import check_same, plan, resolve, train
@@ -114,13 +114,15 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
         "inference": evaluation.merge.model_dump(mode="json") | evaluation.classifier.model_dump(mode="json"),
         "split": split.name,
         "novel": frozenset(split.novel_ids(store.taxonomy)),
+        "ignored": list(split.ignored),
     }
     return result if all(getattr(result, name) == value for name, value in wanted.items()) else None
 
 
 def vocabulary_of(store: Store, evaluation: Evaluation) -> Vocabulary:
     """Choose the vocabulary of an evaluation: the store's own, or the first synonym of each class."""
-    return store.vocabulary if evaluation.vocabulary == "own" else first_synonyms(store.vocabulary)
+    known = without_entries(store.vocabulary, load_split(evaluation.split).ignored)
+    return known if evaluation.vocabulary == "own" else first_synonyms(known)
 
 
 def _evaluate(training: Training, evaluation: Evaluation) -> EvalResult:

@@ -158,7 +158,7 @@ def sources(cells: Sequence[Scored]) -> list[Scored]:
 
 def _lines(cell: Scored, row: Row, kind: str) -> Iterator[dict[str, Any]]:
     own = kind == "system"
-    for group in row.panoptic.groups:
+    for group in row.panoptic.columns:
         yield {
             "system": cell.system,
             "split": cell.split,
@@ -167,8 +167,8 @@ def _lines(cell: Scored, row: Row, kind: str) -> Iterator[dict[str, Any]]:
             "kind": kind,
             "group": group,
             **{name: row.score(group, name) for name in SCORES},
-            "mask_recall": cell.result.mask_recall["queries"].groups[group].recall if own else None,
-            "mask_recall_merged": cell.result.mask_recall["merged"].groups[group].recall if own else None,
+            "mask_recall": cell.result.mask_recall["queries"].score(group) if own else None,
+            "mask_recall_merged": cell.result.mask_recall["merged"].score(group) if own else None,
             "training_minutes": cell.training_minutes if own else None,
             "steps": cell.result.step if own else None,
             "parameters": cell.result.parameters if own else None,

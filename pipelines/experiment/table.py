@@ -8,11 +8,12 @@ from typing import Any
 
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Spread, spread
+from ovps.evaluation.results import HARMONIC, harmonic
 from ovps.report.charts import NOTHING
 from pipelines.experiment.collect import SCORES as FRACTIONS
 from pipelines.experiment.join import read_part
 
-GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff")
+GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff", HARMONIC)
 SCORES = (*FRACTIONS, "mask_recall", "mask_recall_merged")
 NAMES = {
     "proposals": "with clusters of what is left",
@@ -80,8 +81,16 @@ def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, 
     changed = f"`{system}` {NAMES.get(row, row)}"
     name = {"system": f"`{system}`", "variant": changed, "part": changed}.get(kind, NAMES.get(row, row))
     notes = ["**random CLIP weights**"] * random + [_count(seeds)] * (kind != "reference" and seeds < most)
-    cells = (_text(spread(line[score] for line in lines if line["group"] == group)) for group in GROUPS)
+    cells = (_text(spread(_values(lines, group, score))) for group in GROUPS)
     return f"| {', '.join([name, *notes])} | {' | '.join(cells)} |"
+
+
+def _values(lines: Sequence[Mapping[str, Any]], group: str, score: str) -> list[float | None]:
+    """A score of a group, seed by seed; harmonic means made here, as results of older versions have none."""
+    if group != HARMONIC:
+        return [line[score] for line in lines if line["group"] == group]
+    found = {(line["seed"], line["group"]): line[score] for line in lines}
+    return [harmonic(found.get((seed, "base")), found.get((seed, "novel"))) for seed in sorted(_seeds(lines))]
 
 
 def _seeds(lines: Sequence[Mapping[str, Any]]) -> set[int]:

@@ -186,7 +186,7 @@ def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Tra
 
 
 def training_key(config: TrainConfig, cache: str, without: Iterable[str] = ()) -> str:
-    """SHA-256 of the settings that change what is learned, of the novel classes and of the cache's path.
+    """SHA-256 of the settings that change what is learned, of the classes that are hidden and of the cache's path.
 
     Two systems with one key are one training. What the cache holds is compared by `located`.
 
@@ -196,7 +196,7 @@ def training_key(config: TrainConfig, cache: str, without: Iterable[str] = ()) -
     ignored = tuple(without)
     settings = {k: v for k, v in flat(config).items() if not k.startswith(FREE) and k not in ignored}
     if "split" in settings:
-        settings["split"] = sorted(load_split(config.split).novel)  # a split is what it hides, not its name
+        settings["split"] = sorted(load_split(config.split).hidden)  # a split is what it hides, not its name
     text = json.dumps({"settings": settings, "cache": str(cache)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nuscenes.eval.panoptic.panoptic_seg_evaluator import PanopticEval
 
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou, confusion
-from ovps.evaluation.results import GROUPS, mean_result, panoptic_result
+from ovps.evaluation.results import GROUPS, HARMONIC, PanopticResult, harmonic, mean_result, panoptic_result
 from ovps.taxonomy import load_split, load_taxonomy
 
 TAXONOMY = load_taxonomy("nuscenes")
@@ -59,6 +59,24 @@ def test_worked_example():
     assert groups["novel"].pq == 0
     assert groups["novel"].pq_present is None
     assert tuple(groups) == GROUPS
+
+
+def test_the_harmonic_mean_of_base_and_novel():
+    rng = np.random.default_rng(1)
+    true_class = np.repeat(rng.integers(1, 17, 300), 20)
+    pred_class = np.where(rng.random(6000) < 0.8, true_class, rng.integers(0, 17, 6000))
+    result = panoptic_result(score([(true_class, true_class * 0, pred_class, true_class * 0)], 15), TAXONOMY, NOVEL)
+    for name in ("pq", "miou"):
+        base, novel = (getattr(result.groups[g], name) for g in ("base", "novel"))
+        assert min(base, novel) > 0
+        assert result.harmonic[name] == result.score(HARMONIC, name) == pytest.approx(2 * base * novel / (base + novel))
+    written = result.model_dump(mode="json")
+    assert written["harmonic"] == result.harmonic
+    assert PanopticResult.model_validate(written | {"harmonic": {"pq": 1.0}}) == result  # never read, always computed
+    assert result.columns == (*GROUPS, HARMONIC)
+    whole = panoptic_result(score([(true_class, true_class * 0, pred_class, true_class * 0)], 15), TAXONOMY, ())
+    assert (whole.harmonic, whole.score(HARMONIC, "pq")) == ({}, None)
+    assert harmonic(0.5, 0.0) == 0
 
 
 @st.composite

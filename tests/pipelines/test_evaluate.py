@@ -22,12 +22,14 @@ from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import GROUPS, frame_pq, settings_of
 from ovps.inference import session as inference
 from ovps.inference.session import inference_settings, open_session, predictions
+from ovps.taxonomy import load_taxonomy
 from ovps.training.run import load_run
-from ovps.vocabulary import Vocabulary, digest, save_vocabulary
+from ovps.vocabulary import Vocabulary, digest, save_vocabulary, without_entries
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
 from pipelines.report import report
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
+from tests.training.relabel import relabelled_store
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,35 @@ def test_scores_are_written_and_read_back(made, result):
     assert [c["name"] for c in table if c["row"] == "system" and c["novel"]] == [
         *("bus", "motorcycle", "pedestrian", "vegetation"),
     ]
+
+
+def test_points_of_an_ignored_class_do_not_count_and_nothing_is_called_so(made, tmp_path):
+    """As if nobody had labelled them, and as if the vocabulary had no such entry."""
+    run, cache = made
+    ignoring = evaluate(run, cache, split="pla_b12n3", out=tmp_path / "ignoring", merge=LOOSE)
+    assert ignoring.ignored == ["other_flat"]
+    assert len(ignoring.system.panoptic.classes) == len(ignoring.vocabulary) == 15
+    flat = load_taxonomy("nuscenes").by_name["other_flat"].id
+    relabelled_store(cache, tmp_path / "zarr", lambda raw, semantic, rng: np.where(semantic == flat, 0, raw))
+    vocabulary = without_entries(Store.open(cache).vocabulary, ["other_flat"])
+    save_vocabulary(vocabulary, tmp_path / "v.safetensors")
+    (tmp_path / "same.yaml").write_text(
+        "{name: same, taxonomy: nuscenes, novel: [motorcycle, pedestrian, traffic_cone]}"
+    )
+    unlabelled = evaluate(
+        run,
+        tmp_path / "zarr",
+        vocabulary=tmp_path / "v.safetensors",
+        split=str(tmp_path / "same.yaml"),
+        out=tmp_path / "unlabelled",
+        merge=LOOSE,
+    )
+    for one, other in zip(ignoring.rows, unlabelled.rows, strict=True):
+        known = {c.id: c for c in other.panoptic.classes}
+        assert [known[c.id] for c in one.panoptic.classes] == one.panoptic.classes
+        assert known[flat].points == 0
+    masks, others = (result.references[-1] for result in (ignoring, unlabelled))
+    assert masks.score("base", "pq") > others.score("base", "pq") > 0  # means over 12 classes, and over 13
 
 
 def test_frames_are_scored_one_by_one(made, result):

@@ -141,7 +141,7 @@ def cells(line):
 def test_the_markdown_table_is_mean_and_deviation(made, score):
     head, _, *lines = markdown(made / "out", score).splitlines()
     groups = [g.replace(" ", "/") for g in cells(head)[1:]]
-    assert groups == ["all", "base", "novel", "novel/things", "novel/stuff"]
+    assert groups == ["all", "base", "novel", "novel/things", "novel/stuff", "harmonic"]
     names = [cells(line)[0] for line in lines]
     assert names[: len(SYSTEMS)] == [f"`{name}`" for name in SYSTEMS]
     assert any(name.startswith("true masks") for name in names[len(SYSTEMS) :])
@@ -155,6 +155,15 @@ def test_the_markdown_table_is_mean_and_deviation(made, score):
             mean, deviation = map(float, text.split(" ± "))
             assert mean == pytest.approx(statistics.mean(values), abs=0.051)
             assert deviation == pytest.approx(statistics.stdev(values), abs=0.051)
+
+
+def test_results_of_before_harmonic_means_were_written_have_them_too(made, tmp_path):
+    out = part(made, tmp_path / "old", (0, 1))
+    before = markdown(out)
+    table = pq.read_table(out / "results.parquet")
+    pq.write_table(table.filter([r["group"] != "harmonic" for r in table.to_pylist()]), out / "results.parquet")
+    assert pq.read_table(out / "results.parquet").num_rows < table.num_rows
+    assert markdown(out) == before
 
 
 def test_the_markdown_table_says_what_is_random_and_what_has_fewer_seeds(made, tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image
 from ovps import datasets
 from ovps.cache.reader import Store
 from ovps.frame import Frame
+from ovps.taxonomy import load_split
 from ovps.training.metrics import read_metrics
 from ovps.training.run import STATISTICS, load_run
 from pipelines.precompute import precompute
@@ -182,6 +183,26 @@ def test_it_is_the_whole_method_that_was_trained(dataroot: Path, settings: tuple
     if settings == SETTINGS["terms of ours"]:
         for part in ("coverage", "exclusion", "proposal_dice", "proposal_object"):
             assert max(line[f"loss/last/{part}"] for line in lines) > 0, part
+
+
+def test_labels_of_ignored_classes_never_reach_the_weights(dataroot: Path, tmp_path: Path) -> None:
+    """Novel and ignored classes of a split change places."""
+    split = load_split("pla_b12n3")
+    assert split.ignored
+    raw_of = {"motorcycle": 21_001, "pedestrian": 2_001, "traffic_cone": 12_001, "other_flat": 25_000}
+    assert set(split.hidden) == set(raw_of)
+    ids = [BASE.taxonomy.by_name[name].id for name in raw_of]
+    other = dict(zip(ids, [*raw_of.values()][1:] + [*raw_of.values()][:1], strict=True))
+
+    def moved(raw: np.ndarray, semantic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.array([other.get(int(s), int(r)) for r, s in zip(raw, semantic, strict=True)])
+
+    root = shutil.copytree(dataroot, tmp_path / "moved")
+    assert rewrite_labels(root, moved) > 100
+    assert_same_run(*(learn(r, f"split={split.name}") for r in (dataroot, root)))
+    trained = load_run(learn(root, f"split={split.name}")).info.classes.names
+    assert len(trained) == 12
+    assert not set(trained) & set(raw_of)
 
 
 def test_all_four_novel_classes_are_in_the_training_frames(dataroot: Path) -> None:
