@@ -10,6 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,29 @@ import torch
 import ovps
 from cache_schemas import content_sha256
 from ovps import strict_json
+from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
+from ovps.evaluation.unknown import UnknownScore, UnknownTally
 from ovps.files import refusals, write_whole
 from ovps.inference.prediction import class_warnings
-from ovps.inference.session import labelled_frames_of, open_session, predictions
+from ovps.inference.session import Session, labelled_frames_of, open_session, predictions
 from ovps.machine import cores
+from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
 from ovps.places import check_free
+from ovps.systems.openscene import far_from_texts
 from ovps.training.run import LAST
-from ovps.vocabulary import digest
+from ovps.vocabulary import digest, without_entries
 
 METRICS = "metrics.json"
 CLASSES = "classes.parquet"
 FRAMES = "frames.parquet"
+UNKNOWN = ("system", "system/seen", "clip/seen")  # scores for none of the vocabulary, see EvalResult
 WRITTEN = "written"  # in metrics.json: what the files were when the evaluation ended
 
 
@@ -51,6 +57,7 @@ def evaluate(
     merge: MergeConfig | None = None,
     classifier: ClassifierConfig | None = None,
     split: str | None = None,
+    unknown: bool = False,
     device: str | None = None,
     backend: str | None = None,
 ) -> EvalResult:
@@ -65,6 +72,7 @@ def evaluate(
         out: folder for metrics.json, classes.parquet and frames.parquet; None: `RUN/eval`.
         merge, classifier: instead of the run's.
         split: which classes to call novel, instead of the run's split; for a run trained on all classes.
+        unknown: score novel classes as unknown too, in a second pass with a vocabulary of the base classes.
         device: None: a GPU if there is one.
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
@@ -112,11 +120,37 @@ def evaluate(
         checkpoint_sha256=weights,
         vocabulary_sha256=digest(session.vocabulary),
         parameters=sum(p.numel() for p in session.run.network.parameters()),
+        unknown=score_unknown(session, frames) if unknown else {},
         warnings=class_warnings(session.vocabulary, taxonomy),
         **tally.summary(),
     )
     save_result(result, folder, tally.frames)
     return result
+
+
+def score_unknown(session: Session, frames: Sequence[FrameRef]) -> dict[str, dict[str, UnknownScore]]:
+    """Score how well novel classes are told from base ones when the vocabulary has no novel entry.
+
+    Raises:
+        ConfigError: the split has no novel class.
+    """
+    if not session.novel:
+        raise ConfigError(
+            f"split {session.split.name} has no novel class to be unknown", remedy="Name another with --split"
+        )
+    names = tuple(session.split.novel)
+    asked = replace(session, vocabulary=without_entries(session.vocabulary, names))
+    tallies = {name: UnknownTally(session.novel, session.taxonomy.min_points) for name in UNKNOWN}
+    for frame, prediction in predictions(asked, frames, unknown=True):
+        assert frame.label is not None
+        assert prediction.unknown is not None
+        semantic, instance = session.taxonomy.true_segments(frame.label)
+        by_clip = far_from_texts(torch.from_numpy(frame.clip), ClassText.of(asked.vocabulary, ()))
+        scores = prediction.unknown, prediction.unknown, by_clip.numpy()[frame.point_voxel]
+        for (name, tally), score in zip(tallies.items(), scores, strict=True):
+            kept = frame.views > 0 if name.endswith("/seen") else slice(None)
+            tally.add(score[kept], semantic[kept], instance[kept])
+    return {name: tally.result() for name, tally in tallies.items()}
 
 
 def file_sha256(path: Path) -> str | None:

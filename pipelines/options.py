@@ -191,6 +191,10 @@ class EvaluateOptions(RunOptions):
     split: str | None = Field(None, description="Which classes to call novel. Default: the run's split.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
     out: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
+    unknown: bool = Field(
+        False,
+        description="Score novel classes as unknown too: AUROC and FPR95 where the vocabulary has base classes only.",
+    )
 
 
 class TuneOptions(RunOptions):
@@ -213,6 +217,7 @@ class PredictOptions(CachedOptions):
         None, description="Any vocabulary. Default: the data set's classes."
     )
     fill: bool = Field(False, description="Give uncovered points the nearest class.")
+    unknown: bool = Field(False, description="Write how likely each point is none of the vocabulary, too.")
     check: bool = Field(False, description="Predict nothing: check the submission in --out.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
 

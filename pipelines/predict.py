@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
@@ -79,6 +80,7 @@ def predict(
     subset: str = "val",
     only: Collection[str] | None = None,
     fill: bool = False,
+    unknown: bool = False,
     merge: MergeConfig | None = None,
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
@@ -97,14 +99,15 @@ def predict(
             and is the one that the run was trained on; else plain arrays.
         only: tokens of the frames that are meant; None: all of the subset.
         fill: give points that no segment covers the nearest class, see `ovps.evaluation.tally.VARIANTS`.
+        unknown: write `unknown` beside the labels, float16 in 0..1: how likely each point is none of the vocabulary.
         merge, classifier: thresholds, and where classes come from, instead of the run's.
         device: None: a GPU if there is one.
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, `fill` of a run without queries or without text, or a folder that holds other
-            predictions, a data set, a store or a run.
+        ConfigError: no such subset, `unknown` in a submission, `fill` of a run without queries or without text, or a
+            folder that holds other predictions, a data set, a store or a run.
         StorageError: the disk refuses.
     """
     check_free(out)
@@ -119,18 +122,23 @@ def predict(
     taxonomy = session.run.taxonomy
     own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256
     form: Format = "submission" if own_classes and taxonomy.submission else "arrays"
+    if unknown and form == "submission":
+        raise ConfigError(
+            "the data set's format for submissions holds no scores of the unknown",
+            remedy="Give a vocabulary of your own with --vocab: labels are plain arrays then, and hold them",
+        )
     begin = time.perf_counter()
     about = _about(session, subset, fill, form)
     _claim(out, about)
     points, unlabelled = {}, 0
     left_out: dict[str, int] = {}
-    for frame, prediction in predictions(session, frames, ("filled",) if fill else ()):
+    for frame, prediction in predictions(session, frames, ("filled",) if fill else (), unknown):
         labels = prediction.variants["filled"] if fill else prediction.labels
         if form == "submission":
             missed, instances = _submit(session, out, subset, frame.token, labels)
             left_out |= {frame.token: instances} if instances else {}
         else:
-            missed = _save(out, subset, frame.token, labels)
+            missed = _save(out, subset, frame.token, labels, prediction.unknown)
         points[frame.token] = len(labels.entry)
         unlabelled += missed
     problems = []
@@ -187,10 +195,11 @@ def _submit(session: Session, out: Path, subset: str, token: str, labels: PointL
     return layout.write(out, subset, token, semantic, labels.instance, taxonomy), left_out
 
 
-def _save(out: Path, subset: str, token: str, labels: PointLabels) -> int:
+def _save(out: Path, subset: str, token: str, labels: PointLabels, unknown: NDArray[np.float32] | None) -> int:
     """Write a frame; points without a label."""
     path = out / "labels" / subset / f"{token}.npz"
-    save_arrays(path, entry=labels.entry.astype(np.int32), instance=labels.instance.astype(np.int32))
+    scores = {} if unknown is None else {"unknown": unknown.astype(np.float16)}
+    save_arrays(path, entry=labels.entry.astype(np.int32), instance=labels.instance.astype(np.int32), **scores)
     return int((labels.entry < 0).sum())
 
 

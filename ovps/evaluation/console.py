@@ -17,6 +17,8 @@ def print_result(result: EvalResult, console: Console) -> None:
     console.print(_groups(result))
     console.print(_rows(result))
     console.print(_classes(result))
+    if result.unknown:
+        console.print(_unknown(result))
 
 
 def _groups(result: EvalResult) -> Table:
@@ -47,6 +49,16 @@ def _classes(result: EvalResult) -> Table:
         values = [_percent(v) for v in (score.pq, score.sq, score.rq, score.iou)]
         label = f"{score.kind}, novel" if score.novel else score.kind
         table.add_row(score.name, label, *values, f"{score.segments:.0f}", style=_style(score.novel))
+    return table
+
+
+def _unknown(result: EvalResult) -> Table:
+    title = "novel as unknown: scores for none of the vocabulary, which has the base classes only"
+    table = Table("score", "of", "novel", "base", "AUROC", "FPR95", title=title)
+    for name, counted in result.unknown.items():
+        for what, score in counted.items():
+            counts = f"{score.novel:,}", f"{score.base:,}"
+            table.add_row(name, what, *counts, _percent(score.auroc), _percent(score.fpr95))
     return table
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 from cache_schemas import Provenance
 from ovps.evaluation.mask_recall import RecallCounts
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
+from ovps.evaluation.unknown import UnknownScore
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import Kind, Taxonomy
@@ -274,6 +275,9 @@ class EvalResult(_Model):
         checkpoint_sha256, vocabulary_sha256: of the weights' file, and of the vocabulary
             (`ovps.vocabulary.digest`); None in evaluations of older versions, as is `parameters`.
         parameters: of the network.
+        unknown: how well novel classes are told from base ones by a score for "none of the vocabulary" where it has
+            only the base ones, over `points` and `segments`: `system`, the same on the points with a CLIP feature
+            (`system/seen`), and those by their F_clip alone (`clip/seen`); empty unless asked for.
         warnings: what of the vocabulary does not fit the classes, a sentence each.
     """
 
@@ -304,6 +308,7 @@ class EvalResult(_Model):
     checkpoint_sha256: str | None = None
     vocabulary_sha256: str | None = None
     parameters: int | None = None
+    unknown: dict[str, dict[str, UnknownScore]] = {}
     warnings: list[str] = []
 
     @property

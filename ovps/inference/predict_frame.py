@@ -23,6 +23,7 @@ def predict_frame(
     merge: MergeConfig,
     classifier: ClassifierConfig,
     variants: tuple[str, ...] = (),
+    unknown: bool = False,
 ) -> FramePrediction:
     """Predict a class and an instance for every point of one frame.
 
@@ -34,6 +35,7 @@ def predict_frame(
         merge: thresholds.
         classifier: where the classes of masks come from.
         variants: further merges of the same network output; those that the system does not have are left out.
+        unknown: score also how likely each point is none of the vocabulary.
     """
     if batch.frames != 1 or network.training:
         raise ValueError(f"{batch.frames} frames, network in {'training' if network.training else 'evaluation'} mode")
@@ -46,6 +48,7 @@ def predict_frame(
         variants={name: _points(other, point_voxel) for name, other in others.items()},
         point_voxel=point_voxel,
         masks=answer.masks(merged, merge).cpu().numpy(),
+        unknown=answer.unknown(merge).float().cpu().numpy()[point_voxel] if unknown else None,
     )
 
 

@@ -39,12 +39,14 @@ class FramePrediction:
         variants: the same with one setting changed, by name.
         point_voxel: (N,) int64, row of each point's voxel.
         masks: (Q, V) bool, the queries' masks before the merge (probability above 0.5).
+        unknown: (N,) float32 in 0..1, how likely each point is none of the vocabulary; None unless asked for.
     """
 
     labels: PointLabels
     variants: dict[str, PointLabels]
     point_voxel: NDArray[np.int64]
     masks: NDArray[np.bool_]
+    unknown: NDArray[np.float32] | None = None
 
 
 def class_ids(vocabulary: Vocabulary, taxonomy: Taxonomy) -> NDArray[np.int64]:

@@ -170,16 +170,16 @@ def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
 
 
 def predictions(
-    session: Session, frames: Sequence[FrameRef], variants: tuple[str, ...] = ()
+    session: Session, frames: Sequence[FrameRef], variants: tuple[str, ...] = (), unknown: bool = False
 ) -> Iterator[tuple[CachedFrame, FramePrediction]]:
-    """Iterate over frames and the predictions of the run on them, with a progress bar."""
+    """Iterate over frames and the predictions of the run on them, with a progress bar. Arguments as `predict_frame`."""
     run = session.run
     with progress("inference", "frames", len(frames)) as counter:
         for ref in frames:
             frame = session.store.read(ref)
             batch = frame_batch(frame, run.grid).to(session.device)
             labels = predict_frame(
-                run.system, run.network, batch, session.classes, session.merge, session.classifier, variants
+                run.system, run.network, batch, session.classes, session.merge, session.classifier, variants, unknown
             )
             yield frame, labels
             counter.advance()

@@ -68,6 +68,11 @@ def ensemble_features(features: Tensor, batch: VoxelBatch, classes: ClassText) -
     return torch.where((batch.clip_valid & (clip > own))[:, None], batch.clip, features)
 
 
+def far_from_texts(features: Tensor, classes: ClassText) -> Tensor:
+    """Compute (1 - cos) / 2 to the nearest text of features (V, C), (V,) in 0..1."""
+    return ((1 - class_cosines(features, classes).amax(dim=1)) / 2).clamp(0, 1)
+
+
 def segment(features: Tensor, batch: VoxelBatch, classes: ClassText, config: MergeConfig) -> Panoptic:
     """Name each voxel by the nearest text; connected pieces of a class are things. Arguments as `fill_uncovered`."""
     chosen = ensemble_features(features, batch, classes)
@@ -90,6 +95,10 @@ class VoxelAnswer:
 
     def variant(self, name: str, merged: Panoptic, config: MergeConfig) -> Panoptic:
         raise ValueError(f"no variant {name}")
+
+    def unknown(self, config: MergeConfig) -> Tensor:
+        """Score each voxel by how far the nearest text is: (1 - cos) / 2."""
+        return far_from_texts(ensemble_features(self.features, self.batch, self.classes), self.classes)
 
     def masks(self, merged: Panoptic, config: MergeConfig) -> Tensor:
         """Return its segments: a network without queries has no other masks."""

@@ -53,6 +53,10 @@ class Answer(Protocol):
         """Merge the answer in another way, one that the system lists; `merged` is what `segment` gave."""
         ...
 
+    def unknown(self, merge: MergeConfig) -> Tensor:
+        """Score each voxel by how likely it is none of the classes that were asked for, (V,) in 0..1."""
+        ...
+
     def masks(self, merged: Panoptic, merge: MergeConfig) -> Tensor:
         """Return the masks that mask recall asks about, (Q, V) bool."""
         ...

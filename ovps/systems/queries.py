@@ -60,6 +60,11 @@ class MaskAnswer:
         batch = self.batch
         return add_proposals(merged, batch.clip, batch.clip_valid, self.classes, batch.position, config.proposals)
 
+    def unknown(self, config: MergeConfig) -> Tensor:
+        """Score each voxel by 1 - its best class probability times mask: every query rejects it [RbA]."""
+        claim = self.probability.amax(dim=1, keepdim=True) * mask_probability(self.logits, config.masks)
+        return 1 - claim.amax(dim=0)
+
     def masks(self, merged: Panoptic, config: MergeConfig) -> Tensor:
         return mask_probability(self.logits, config.masks) > MASK_THRESHOLD
 

@@ -20,9 +20,10 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyErro
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import GROUPS, frame_pq, settings_of
+from ovps.evaluation.unknown import UnknownTally
 from ovps.inference import session as inference
 from ovps.inference.session import inference_settings, open_session, predictions
-from ovps.taxonomy import load_taxonomy
+from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary, without_entries
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
@@ -93,6 +94,41 @@ def test_points_of_an_ignored_class_do_not_count_and_nothing_is_called_so(made, 
         assert known[flat].points == 0
     masks, others = (result.references[-1] for result in (ignoring, unlabelled))
     assert masks.score("base", "pq") > others.score("base", "pq") > 0  # means over 12 classes, and over 13
+
+
+def test_novel_as_unknown_is_scored_with_the_base_classes_alone(made, tmp_path):
+    run, cache = made
+    plain = evaluate(run, cache, out=tmp_path / "plain", merge=LOOSE)
+    result = evaluate(run, cache, out=tmp_path / "eval", merge=LOOSE, unknown=True)
+    assert result.system == plain.system
+    assert plain.unknown == {}
+    assert load_result(tmp_path / "eval") == result
+
+    own = Store.open(cache).vocabulary
+    vocabulary = without_entries(own, load_split("b12n4").novel)
+    assert len(vocabulary.names) == 12
+    save_vocabulary(vocabulary, tmp_path / "base.safetensors")
+    session = open_session(run, cache, vocabulary=tmp_path / "base.safetensors", merge=LOOSE)
+    frames = [ref for ref in session.store.frames if ref.subset == "val"]
+    tally = UnknownTally(session.novel, session.taxonomy.min_points)
+    clip = UnknownTally(session.novel, session.taxonomy.min_points)
+    for frame, prediction in predictions(session, frames, unknown=True):
+        semantic, instance = session.taxonomy.true_segments(frame.label)
+        tally.add(prediction.unknown, semantic, instance)
+        feature = frame.clip / np.maximum(np.linalg.norm(frame.clip, axis=1, keepdims=True), 1e-12)
+        far = (1 - (feature @ vocabulary.embeddings.T).max(axis=1)) / 2
+        seen = frame.views > 0
+        clip.add(far[frame.point_voxel][seen], semantic[seen], instance[seen])
+    assert result.unknown["system"] == tally.result()
+    for what, score in clip.result().items():
+        assert result.unknown["clip/seen"][what].auroc == pytest.approx(score.auroc, abs=2e-3)
+    assert result.unknown["system/seen"]["points"].base < result.unknown["system"]["points"].base
+    assert result.unknown["clip/seen"]["segments"].auroc > 0.9  # the synthetic store's features are near their texts
+    buffer = io.StringIO()
+    print_result(result, Console(file=buffer, width=200))
+    assert "AUROC" in buffer.getvalue()
+    with pytest.raises(ConfigError, match="no novel class"):
+        evaluate(run, cache, out=tmp_path / "all", split="all", unknown=True)
 
 
 def test_frames_are_scored_one_by_one(made, result):

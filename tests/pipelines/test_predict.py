@@ -19,7 +19,7 @@ from ovps.errors import CheckpointError, ConfigError, StorageError, VocabularyEr
 from ovps.inference.prediction import PointLabels
 from ovps.inference.submission import check_submission
 from ovps.taxonomy import load_taxonomy
-from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
+from ovps.vocabulary import Entry, Vocabulary, save_vocabulary, without_entries
 from pipelines.predict import predict
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -93,6 +93,25 @@ def test_another_vocabulary_becomes_plain_arrays(made, tmp_path):
     assert about["unlabelled"] == -1
     assert summary.unnamed_classes == about["unnamed_classes"] == [c.name for c in load_taxonomy("nuscenes").classes]
     assert summary.warnings == []  # an open vocabulary need not name the data set's classes
+
+
+def test_plain_arrays_hold_the_unknown_where_it_is_asked_for(made, tmp_path):
+    run, cache = made
+    own = Store.open(cache).vocabulary
+    save_vocabulary(without_entries(own, ["car", "manmade"]), tmp_path / "v.safetensors")
+    given = {"vocabulary": tmp_path / "v.safetensors", "merge": LOOSE}
+    predict(run, cache, tmp_path / "plain", **given)
+    predict(run, cache, tmp_path / "out", unknown=True, **given)
+    for file in sorted((tmp_path / "out/labels/val").iterdir()):
+        with np.load(file) as arrays, np.load(tmp_path / "plain/labels/val" / file.name) as plain:
+            assert set(plain) == {"entry", "instance"}
+            assert all(np.array_equal(arrays[name], plain[name]) for name in plain)
+            score = arrays["unknown"]
+        assert (score.dtype, len(score)) == (np.float16, 600)
+        assert 0 <= score.min() < score.max() <= 1
+    with pytest.raises(ConfigError, match="no scores of the unknown") as caught:
+        predict(run, cache, tmp_path / "submission", unknown=True)
+    assert "--vocab" in caught.value.remedy
 
 
 def test_a_vocabulary_of_another_clip_is_refused(made, tmp_path):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from ovps.model.classify import ClassifierConfig
+from ovps.model.panoptic import MergeConfig
 from ovps.systems.naming import MaskEvidence, name_masks, pooled_clip
+from ovps.systems.queries import MaskAnswer
 from tests.model import tiny
 
 QUERIES, VOXELS, CHANNELS, ENTRIES = 5, 40, 6, 4
@@ -159,3 +161,16 @@ def test_the_weight_says_who_decides(weight, wins):
         pool=lambda: (text[1:], torch.tensor([True])),
     )
     assert int(name_masks(evidence, config).argmax()) == wins
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "softmax"])
+def test_a_voxel_is_unknown_as_far_as_every_query_rejects_it(form):
+    probability, logits = random(QUERIES, ENTRIES).sigmoid(), 3 * random(QUERIES, VOXELS, seed=1)
+    batch = tiny.frame(VOXELS)
+    answer = MaskAnswer(probability, logits, random(QUERIES, CHANNELS), batch, Case().evidence().classes)
+    found = answer.unknown(MergeConfig(masks=form)).tolist()
+    for v in range(VOXELS):
+        column = logits[:, v].tolist()
+        mask = softmax(column) if form == "softmax" else [1 / (1 + math.exp(-x)) for x in column]
+        claims = [p * m for q, m in enumerate(mask) for p in probability[q].tolist()]
+        assert found[v] == pytest.approx(1 - max(claims), abs=1e-5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovps.model.panoptic import NO_ENTRY, MergeConfig
-from ovps.systems.openscene import VoxelNetwork, distillation_loss, ensemble_features, segment
+from ovps.systems.openscene import VoxelAnswer, VoxelNetwork, distillation_loss, ensemble_features, segment
 from tests.model import tiny
 from tests.training.small import same_bits, small_run, weights
 
@@ -109,3 +109,12 @@ def test_no_label_is_used(store, tmp_path):
     small_run(store, tmp_path / "a", "steps=3", system="openscene", split="all")
     small_run(store, tmp_path / "b", "steps=3", system="openscene", split="b11n5")
     assert same_bits(weights(tmp_path / "a")["network"], weights(tmp_path / "b")["network"])
+
+
+def test_a_voxel_is_the_more_unknown_the_farther_its_nearest_text():
+    batch = tiny.frame(60)
+    features = random(len(batch.coords), CHANNELS, seed=3)
+    chosen = ensemble_features(features, batch, CLASSES)
+    expected = [(1 - max(nearest(feature, TEXT, INDEX, 4))) / 2 for feature in chosen]
+    found = VoxelAnswer(features, batch, CLASSES).unknown(MergeConfig())
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
