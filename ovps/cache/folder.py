@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import numcodecs  # zarr's own
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from cache_schemas import Array, FolderRow, check_offsets, check_shapes
 from ovps.cache.codecs.protocol import Arrays
@@ -21,6 +23,7 @@ from ovps.errors import CorruptStoreError
 
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
 SHARD_BYTES = 2**27  # one file; bounds the memory of writing
+_LEVEL = 3  # of zstd
 
 
 def write_folder(
@@ -58,19 +61,29 @@ def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
     rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
     shard = rows * max(1, min(SHARD_BYTES // (rows * row_bytes), -(-len(data) // rows)))
     inner = tuple(max(1, n) for n in data.shape[1:])
+    by_column = tuple(reversed(range(data.ndim)))  # x after x: what is alike lies side by side
     array = group.create_array(
         name,
         shape=data.shape,
         dtype=data.dtype,
         chunks=(rows, *inner),
         shards=(shard, *inner),
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        filters=None,
+        compressors=[_compressor(data[:rows].T), Crc32cCodec()],
+        filters=[TransposeCodec(order=by_column)] if data.ndim > 1 else None,
         # chunks of zeros are written too: an absent file then always means a lost one
         config={"write_empty_chunks": True},
     )
     for start in range(0, len(data), shard):
         array[start : start + shard] = data[start : start + shard]
+
+
+def _compressor(chunk: np.ndarray) -> BytesBytesCodec:
+    """Choose by the first chunk: shuffling bytes pays for coordinates, not for few values again and again."""
+    plain, shuffled = numcodecs.Zstd(level=_LEVEL), numcodecs.Blosc("zstd", _LEVEL, numcodecs.Blosc.SHUFFLE)
+    content = np.ascontiguousarray(chunk)
+    if chunk.itemsize == 1 or len(plain.encode(content)) <= len(shuffled.encode(content)):
+        return ZstdCodec(level=_LEVEL)
+    return BloscCodec(typesize=chunk.itemsize, cname="zstd", clevel=_LEVEL, shuffle="shuffle")
 
 
 @dataclass(frozen=True, eq=False)

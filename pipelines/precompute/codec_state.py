@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import State
+from ovps.cache.codecs.protocol import State, sample_of
 from ovps.cache.codecs.state import read_state
 from ovps.cache.reader import read_info
 from ovps.cache.writer import is_store
@@ -36,7 +36,7 @@ def codec_state(job: Job, frames: Sequence[Frame]) -> State:
 
 
 def _sample(job: Job, frames: Sequence[Frame], count: int) -> NDArray[np.float32]:
-    """(M, C) float32, the voxel features of frames that are evenly spread; bad ones are told when their turn comes."""
+    """(M, C) float32, of frames that are evenly spread, see `sample_of`; bad ones are told when their turn comes."""
     tools = tools_of(job)
     chosen = sorted({number * len(frames) // count for number in range(count)}) if frames else []
     found = []
@@ -46,7 +46,7 @@ def _sample(job: Job, frames: Sequence[Frame], count: int) -> NDArray[np.float32
                 features = voxel_features(frames[number], tools)
             except FrameError:
                 continue
-            found.append(features.dense()[features.valid])
+            found.append(sample_of(tools.codec, features))
     if not found:
         raise DatasetError(
             f"codec {job.codec} is fitted to training frames, and none of {len(chosen)} can be computed",

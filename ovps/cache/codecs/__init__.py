@@ -11,6 +11,11 @@ GROUP = "ovps.codecs"
 BUILT_IN = {
     "dense": "ovps.cache.codecs.dense:CODEC",
     "cells": "ovps.cache.codecs.cells:CODEC",
+    "cells-pca": "ovps.cache.codecs.lossy_cells:PCA",
+    "cells-pca-small": "ovps.cache.codecs.lossy_cells:PCA_SMALL",
+    "cells-int8": "ovps.cache.codecs.lossy_cells:INT8",
+    "cells-pq": "ovps.cache.codecs.lossy_cells:PQ",
+    "cells-pq-small": "ovps.cache.codecs.lossy_cells:PQ_SMALL",
 }
 
 

@@ -1,7 +1,7 @@
 """The contract of a codec: how the CLIP features of voxels become arrays of a store, and come back.
 
-The built-in ones are `cells` and `dense`; another package adds one by an entry point in the group `ovps.codecs` that
-leads to an object like these.
+The built-in ones are `dense`, `cells` and those of `lossy_cells`; another package adds one by an entry point in the
+group `ovps.codecs` that leads to an object like these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class VoxelFeatures:
 
     Attributes:
         cells: (K, C) float32, features of the cells of all cameras.
-        weights: (V, K) CSR float32; the row of a voxel that no camera sees is empty.
+        weights: (V, K) CSR float32; a row sums to 1, that of a voxel that no camera sees is empty.
     """
 
     cells: NDArray[np.float32]
@@ -67,7 +67,7 @@ class Codec(Protocol):
         """The state of a store, made once when it is made: a basis, a codebook.
 
         Args:
-            sample: (M, C) float32, voxel features of `fit_frames` training frames; never called where that is 0.
+            sample: (M, C) float32 of `fit_frames` training frames, see `sample_of`; never called where that is 0.
         """
         ...
 
@@ -89,6 +89,13 @@ class Codec(Protocol):
     def expected_bytes(self, weights: csr_array, clip_dim: int) -> int:
         """Bytes of a frame's arrays before compression, for weights (V, K) CSR, without any feature at hand."""
         ...
+
+
+def sample_of(codec: Codec, features: VoxelFeatures) -> NDArray[np.float32]:
+    """Rows (M, C) float32 of a frame that a codec is fitted to: its cells if it keeps some, else voxel features."""
+    if codec.keeps_cells:
+        return features.cells[np.unique(features.weights.indices)]
+    return features.dense()[features.valid]
 
 
 class CodecError(NamedTuple):
