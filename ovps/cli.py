@@ -24,6 +24,7 @@ from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
 from pipelines.options import (
     BuildWorldOptions,
+    ConvertOptions,
     EvaluateOptions,
     ExperimentOptions,
     ExportOptions,
@@ -262,6 +263,21 @@ def cache_labels(options: LabelsOptions, as_json: Json = False) -> None:
     from pipelines.labels import add_labels
 
     show(add_labels(**options.model_dump()), as_json)
+
+
+@cache_app.command(
+    "convert",
+    epilog=example(
+        "ovps cache convert --cache ./zarr --out ./small --codec cells-pca",
+        "ovps cache convert --cache s3://bucket/nuscenes --out ./zarr --codec cells",
+    ),
+)
+@takes(ConvertOptions)
+def cache_convert(options: ConvertOptions, as_json: Json = False) -> None:
+    """Write a store anew in another codec. Needs no CLIP, no data set and no image."""
+    from pipelines.stores.convert import convert
+
+    show(convert(options), as_json)
 
 
 @vocab_app.command(

@@ -245,6 +245,25 @@ class LabelsOptions(Options):
     dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
 
 
+class ConvertOptions(Options):
+    """Options of `ovps cache convert`."""
+
+    command: ClassVar[str] = "cache convert"
+
+    cache: Place = Field(defaults.STORE, description="The store to read: a folder, or a URL.")
+    out: Place = Field(description="The store to write, a folder or a URL; one that was begun goes on.")
+    codec: str = Field(
+        description="`dense`, `cells`, `cells-pca`, `cells-pca-small`, `cells-int8`, `cells-pq`, `cells-pq-small`, or"
+        " one of another package."
+    )
+    split: str | None = Field(
+        None, description="Of the frames that a codec is fitted to. Default: the data set's training split."
+    )
+    like: Annotated[str | None, _TEXT] = Field(
+        None, description="A store of that codec, to be merged with: its fit is taken, and none is made."
+    )
+
+
 class ExperimentOptions(Options):
     """Options of `ovps experiment run`."""
 

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from cache_schemas import Provenance
 from ovps.cache.cameras import camera_of, cells_of
-from ovps.cache.codecs.protocol import VoxelFeatures
+from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures
 from ovps.cache.object_embeddings import Objects, find_objects
 from ovps.cache.partition import Partition
 from ovps.cache.writer import EncodedFrame
@@ -61,9 +62,41 @@ def with_labels(
             frame=token,
             remedy="Points and labels are of different downloads: fetch both again",
         )
-    arrays = partition.encoded(token)
-    stored = partition.codec.factors(arrays, arrays["voxels/valid"], partition.state)
-    occlusion = partition.provenance.occlusion
+    return relabelled(
+        EncodedFrame(row, partition.encoded(token)),
+        partition.codec,
+        partition.state,
+        partition.provenance,
+        label,
+        taxonomy,
+        path=folder.path,
+        remedy=folder.remedy,
+    )
+
+
+def relabelled(
+    frame: EncodedFrame,
+    codec: Codec,
+    state: State,
+    provenance: Provenance,
+    label: NDArray[np.uint32],
+    taxonomy: Taxonomy,
+    *,
+    path: str,
+    remedy: str,
+) -> EncodedFrame:
+    """A frame with these labels (N,), its objects made of its cells as they are stored.
+
+    Args:
+        codec: of the frame's arrays; one that keeps cells.
+        path, remedy: of an error.
+
+    Raises:
+        CacheError: this machine lifts points otherwise than the one that wrote the store.
+    """
+    row, arrays = frame.row, frame.arrays
+    stored = codec.factors(arrays, arrays["voxels/valid"], state)
+    occlusion = provenance.occlusion
     points = lift_points(
         arrays["points/xyz"],
         [camera_of(camera) for camera in row.cameras],
@@ -74,9 +107,9 @@ def with_labels(
     if not (np.array_equal(points.views, arrays["points/views"]) and _same_cells(weights, stored)):
         raise CacheError(
             "points fall on other cells here than where the store was written",
-            path=folder.path,
-            frame=token,
-            remedy=folder.remedy,
+            path=path,
+            frame=row.token,
+            remedy=remedy,
         )
     objects = objects_of_stored(label, taxonomy, points, weights, stored)
     row = row.model_copy(update={"labelled": True, "objects": len(objects.classes)})

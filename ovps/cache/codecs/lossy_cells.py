@@ -19,7 +19,7 @@ from ovps.cache.codecs.product_quantiser import ProductQuantiser
 from ovps.cache.codecs.protocol import Arrays, State, VoxelFeatures
 from ovps.cache.codecs.scaled import Scaled
 
-FIT_FRAMES = 24
+FIT_FRAMES = 16
 CODES = "clip/codes"
 
 

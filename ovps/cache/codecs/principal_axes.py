@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from ovps.cache.codecs.protocol import State
 
 _LARGEST = 2**15 - 1
+_ROWS = 8192  # at once, in float64
 _DENSE = 0.02  # share of values that are not zero, from which an axis is multiplied as a whole
 
 
@@ -34,11 +35,14 @@ class PrincipalAxes:
 
     def fit(self, sample: NDArray[np.float32]) -> State:
         mean = sample.mean(axis=0, dtype=np.float64)
-        centred = sample.astype(np.float64) - mean
-        _, axes = np.linalg.eigh(centred.T @ centred)
+        spread = np.zeros((sample.shape[1], sample.shape[1]))
+        for start in range(0, len(sample), _ROWS):
+            centred = sample[start : start + _ROWS] - mean
+            spread += centred.T @ centred
+        _, axes = np.linalg.eigh(spread)
         basis = axes[:, ::-1].T  # the largest variance first
         basis *= np.sign(np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1))
-        energy = np.square(sample, dtype=np.float64).sum(axis=1).mean()
+        energy = (np.trace(spread) / len(sample)) + np.square(mean).sum()
         step = np.sqrt(12 * self.noise * energy / sample.shape[1])  # rounding to it adds step^2 / 12 along each axis
         return {
             "mean": mean.astype(np.float32),

@@ -35,6 +35,14 @@ class VoxelFeatures:
     cells: NDArray[np.float32]
     weights: csr_array
 
+    @classmethod
+    def of_voxels(cls, dense: NDArray[np.float32], valid: NDArray[np.bool_]) -> VoxelFeatures:
+        """Features (V, C) of which no cells are known: every voxel that is `valid` (V,) bool is its own cell."""
+        count = int(valid.sum())
+        indptr = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
+        parts = (np.ones(count, np.float32), np.arange(count, dtype=np.int32), indptr)
+        return cls(np.ascontiguousarray(dense[valid], np.float32), csr_array(parts, shape=(len(valid), count)))
+
     @property
     def valid(self) -> NDArray[np.bool_]:
         """Tell of each voxel whether it has a feature, (V,) bool."""

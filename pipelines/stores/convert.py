@@ -1,0 +1,166 @@
+"""A store in another codec, without CLIP: `ovps cache convert --cache ./zarr --out ./small --codec cells-pca`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps import datasets
+from ovps.cache import codecs
+from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures, codec_error, sample_of
+from ovps.cache.codecs.state import read_state, state_sha256
+from ovps.cache.frame_data import FrameRef
+from ovps.cache.late_labels import relabelled
+from ovps.cache.manifest import read_manifest, read_manifests
+from ovps.cache.partition import Partition
+from ovps.cache.reader import Store, read_info
+from ovps.cache.where import storage_of
+from ovps.cache.writer import EncodedFrame, is_store
+from ovps.errors import CacheError, ConfigError
+from ovps.taxonomy import Taxonomy
+from pipelines.options import ConvertOptions
+from pipelines.stores.derived import DerivedSummary, Piece, bytes_of, write_derived
+
+
+def convert(options: ConvertOptions) -> DerivedSummary:
+    """Write a store anew in another codec, and in the compression of this version.
+
+    Points and labels stay bit for bit. Embeddings of objects are made of the cells as they are stored now, as
+    precompute would have done, where the codec keeps cells. The codec's error in the manifest is that of both.
+
+    Raises:
+        CacheError: the store keeps no cells, and the codec needs some.
+        OvpsError: as `write_derived`.
+    """
+    source = Store.open(options.cache)
+    codec = codecs.get(options.codec)
+    if codec.keeps_cells and not codecs.get(source.provenance.codec).keeps_cells:
+        raise CacheError(
+            f"codec {source.provenance.codec} keeps features of voxels, and {codec.name} is made of cells",
+            path=source.path,
+            remedy=f"Run `ovps precompute --codec {codec.name}` into another folder; that needs CLIP once more",
+        )
+    state = _state(options, source, codec)
+    provenance = source.provenance.model_copy(update={"codec": codec.name, "codec_state_sha256": state_sha256(state)})
+    rows = list(read_manifests(source.storage))
+    pieces = []
+    for row in rows:
+
+        def make(row=row) -> list[EncodedFrame]:
+            if not row.frames:
+                return []
+            partition = Partition.open(source.storage, row, source.provenance)
+            return [converted(partition, frame.token, codec, state, source.taxonomy) for frame in row.frames]
+
+        pieces.append(Piece(row.partition, row.scene, row.frames, row.skipped, make))
+    return write_derived(
+        options.out,
+        [source.storage],
+        provenance,
+        source.taxonomy,
+        source.vocabulary,
+        state,
+        pieces,
+        name="convert",
+        bytes_before=sum(map(bytes_of, rows)),
+    )
+
+
+def converted(partition: Partition, token: str, codec: Codec, state: State, taxonomy: Taxonomy) -> EncodedFrame:
+    """One frame of a store in another codec.
+
+    Raises:
+        CacheError: this machine lifts points otherwise than the one that wrote the store.
+        CorruptStoreError: bytes that are not those that were written.
+    """
+    row, arrays = partition.row.frames[partition.positions[token]], partition.encoded(token)
+    if codec.name == partition.codec.name:  # and of the same state
+        return EncodedFrame(row, arrays)
+    valid = arrays["voxels/valid"]
+    features = _features(partition, arrays, valid)
+    clip = codec.encode(features, state)
+    error = codec_error(codec, clip, state, valid, features.dense())
+    others = {name: array for name, array in arrays.items() if not name.startswith("clip/")}
+    errors = {
+        "codec_max_error": row.codec_max_error + error.largest,
+        "codec_mean_error": row.codec_mean_error + error.mean,
+    }
+    frame = EncodedFrame(row.model_copy(update=errors), others | clip)
+    if not (row.labelled and codec.keeps_cells):
+        return frame
+    folder, label = partition.parts["features"], arrays["points/label"]
+    return relabelled(
+        frame, codec, state, partition.provenance, label, taxonomy, path=folder.path, remedy=folder.remedy
+    )
+
+
+def _features(partition: Partition, arrays: dict[str, NDArray], valid: NDArray[np.bool_]) -> VoxelFeatures:
+    """The features of a frame in factors; each voxel its own cell where the codec keeps none."""
+    if partition.codec.keeps_cells:
+        return partition.codec.factors(arrays, valid, partition.state)
+    return VoxelFeatures.of_voxels(partition.codec.decode(arrays, valid, partition.state), valid)
+
+
+def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
+    """That of the store that is there, of the one that it is to be like, of the source, or made of training frames.
+
+    Raises:
+        ConfigError: no such split, or `--like` is of another codec or encoder.
+    """
+    out = storage_of(options.out)
+    if is_store(out) and read_info(out).provenance.codec == codec.name:
+        return read_state(out, read_info(out).provenance)
+    if options.like is not None:
+        other = Store.open(options.like)
+        about = (
+            ("codec", codec.name, other.provenance.codec),
+            (
+                "weights_sha256",
+                source.provenance.weights_sha256,
+                other.provenance.weights_sha256,
+            ),
+        )
+        for what, ours, theirs in about:
+            if ours != theirs:
+                raise ConfigError(
+                    f"the store to be like has {what} {theirs!r}, not {ours!r}",
+                    path=other.path,
+                    remedy="Give another --like, or none",
+                )
+        return read_state(other.storage, other.provenance)
+    if codec.name == source.provenance.codec:
+        return read_state(source.storage, source.provenance)
+    if not codec.fit_frames:
+        return {}
+    refs = _training_frames(source, options.split)
+    chosen = sorted({number * len(refs) // codec.fit_frames for number in range(codec.fit_frames)})
+    sample = []
+    for ref in (refs[number] for number in chosen):
+        partition = Partition.open(source.storage, read_manifest(source.storage, ref.partition), source.provenance)
+        arrays = partition.encoded(ref.token)
+        sample.append(sample_of(codec, _features(partition, arrays, arrays["voxels/valid"])))
+    return codec.fit(np.concatenate(sample))
+
+
+def _training_frames(source: Store, split: str | None) -> list[FrameRef]:
+    """The frames that a codec may be fitted to; those of val have no say, but where they are all there is."""
+    wanted = split or _usual_split(source)
+    refs = [ref for ref in source.frames if ref.subset == wanted]
+    if split is not None and not refs:
+        raise ConfigError(
+            f"no frames of split {split!r}",
+            path=source.path,
+            remedy=f"There are: {', '.join(sorted({ref.subset for ref in source.frames})) or 'none'}",
+        )
+    refs = refs or list(source.frames)
+    if not refs:
+        raise CacheError("the store has no frames", path=source.path, remedy="Complete it: ovps precompute")
+    return refs
+
+
+def _usual_split(source: Store) -> str:
+    try:
+        dataset = datasets.get(source.provenance.dataset)
+    except ConfigError:  # of a package that is not installed here
+        return "train"
+    return datasets.usual_subsets(dataset, source.provenance.dataset_version)[0]

@@ -1,0 +1,152 @@
+"""Writing a store that is made of others: partition by partition, each a commit; the same command again goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
+from ovps.cache.codecs.protocol import State
+from ovps.cache.disk import LocalStorage
+from ovps.cache.manifest import find_manifest
+from ovps.cache.storage import Storage
+from ovps.cache.where import Where, storage_of
+from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, write_partition
+from ovps.errors import CacheError, ConfigError
+from ovps.interrupt import kept
+from ovps.places import check_free
+from ovps.progress import progress
+from ovps.taxonomy import Taxonomy
+from ovps.vocabulary import Vocabulary
+
+
+class DerivedSummary(BaseModel):
+    """Summary of a command that makes a store of others.
+
+    Attributes:
+        partitions: of the new store.
+        frames: of it.
+        frames_before: of them, there already, from the same command before.
+        bytes: of all files of all partitions.
+        bytes_before: of the stores that it was made of.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    out: str
+    codec: str
+    partitions: int
+    frames: int
+    frames_before: int
+    bytes: int
+    bytes_before: int
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A partition to write.
+
+    Attributes:
+        rows: its frames, as the source has them.
+        make: the same frames in the form they are stored in; called when their turn comes.
+    """
+
+    name: str
+    scene: str
+    rows: tuple[FrameRow, ...]
+    skipped: tuple[SkippedRow, ...]
+    make: Callable[[], Sequence[EncodedFrame]]
+
+
+def write_derived(
+    out: Where,
+    sources: Sequence[Storage],
+    provenance: Provenance,
+    taxonomy: Taxonomy,
+    vocabulary: Vocabulary,
+    state: State,
+    pieces: Sequence[Piece],
+    *,
+    name: str,
+    bytes_before: int,
+) -> DerivedSummary:
+    """Write pieces as a store of its own; what a run before has committed stays.
+
+    Args:
+        sources: none of which may be `out`.
+        name: of the work, for people.
+        bytes_before: see `DerivedSummary`.
+
+    Raises:
+        ConfigError: `out` is one of the sources, or among the files of something else.
+        ProvenanceError, CacheError: there is a store already, of other settings or other frames.
+        CorruptStoreError: a source is damaged; partitions before are committed.
+        StorageError: the disk refuses; each partition is not there, or whole.
+    """
+    storage = storage_of(out)
+    if any(storage.at() == source.at() for source in sources):
+        raise ConfigError("a store cannot be written onto itself", path=storage.at(), remedy="Give another --out")
+    if isinstance(storage, LocalStorage):
+        check_free(storage.root, but="store")
+    with storage.exclusive():
+        create_store(storage, provenance, taxonomy, vocabulary, state)
+        remove_leftovers(storage)
+        before = {piece.name: find_manifest(storage, piece.name) for piece in pieces}
+        for piece in pieces:
+            _check_same(storage, piece, before[piece.name])
+        frames = sum(len(piece.rows) for piece in pieces)
+        done = sum(len(row.frames) for row in before.values() if row)
+        rows = [row for row in before.values() if row]
+        with (
+            kept(lambda: f"{sum(len(row.frames) for row in rows)} of {frames} frames are in {storage.at()} and stay"),
+            progress(name, "frames", frames, done=done) as counter,
+        ):
+            for piece in pieces:
+                if before[piece.name] is None:
+                    rows.append(write_partition(storage, piece.name, piece.scene, piece.make(), piece.skipped))
+                    for _ in piece.rows:
+                        counter.advance()
+    return DerivedSummary(
+        out=storage.at(),
+        codec=provenance.codec,
+        partitions=len(rows),
+        frames=frames,
+        frames_before=done,
+        bytes=sum(map(bytes_of, rows)),
+        bytes_before=bytes_before,
+    )
+
+
+def bytes_of(row: PartitionRow) -> int:
+    """Bytes of all files of a partition."""
+    return sum(file.bytes for part in row.parts.values() for file in part.files)
+
+
+def partition_name(scene: str, first: FrameRow) -> str:
+    """Name a partition after its first frame, as precompute does."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", scene)[:64].lstrip("-") or "_"
+    return f"{plain}.{first.index:06d}.{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"
+
+
+def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> None:
+    """What is there is of the same command before, or this is another one.
+
+    Raises:
+        CacheError: it holds other frames.
+    """
+    if there is None:
+        return
+    if [_identity(row) for row in there.frames] != [_identity(row) for row in piece.rows]:
+        raise CacheError(
+            f"partition {piece.name} holds other frames, or other labels, than would be written",
+            path=storage.at(),
+            remedy="Give a new folder as --out, or delete this one",
+        )
+
+
+def _identity(row: FrameRow) -> tuple[str, str, int, bool]:
+    return row.token, row.subset, row.index, row.labelled
