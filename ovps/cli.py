@@ -23,18 +23,23 @@ from ovps.interrupt import launched, listening, told
 from ovps.options import takes
 from ovps.progress import LISTED, show_warnings
 from pipelines.options import (
+    ArraysOptions,
     BuildWorldOptions,
     ConvertOptions,
     EvaluateOptions,
     ExperimentOptions,
     ExportOptions,
+    ImportOptions,
     JoinOptions,
     LabelsOptions,
+    MergeOptions,
     PrecomputeOptions,
     PredictOptions,
     QueryOptions,
+    RepairOptions,
     ReportOptions,
     SegmentOptions,
+    SubsetOptions,
     TableOptions,
     TrainOptions,
     TuneOptions,
@@ -278,6 +283,75 @@ def cache_convert(options: ConvertOptions, as_json: Json = False) -> None:
     from pipelines.stores.convert import convert
 
     show(convert(options), as_json)
+
+
+@cache_app.command("repair", epilog=example("ovps cache repair ./zarr --dataroot data/nuscenes"))
+@takes(RepairOptions)
+def cache_repair(options: RepairOptions, as_json: Json = False) -> None:
+    """Make anew what `ovps cache verify` finds damaged, and nothing else; CLIP is run only where features are.
+
+    Exit code 4 if something is left that it cannot mend.
+    """
+    from ovps.errors import CorruptStoreError
+    from pipelines.stores.repair import repair
+
+    summary = repair(options)
+    show(summary, as_json)
+    raise typer.Exit(CorruptStoreError.exit_code if summary.left else 0)
+
+
+@cache_app.command(
+    "subset",
+    epilog=example(
+        "ovps cache subset --cache ./zarr --out ./mini --split val --limit 10",
+        "ovps cache subset --cache ./zarr --out ./street --scenes scene-0061,scene-0103",
+    ),
+)
+@takes(SubsetOptions)
+def cache_subset(options: SubsetOptions, as_json: Json = False) -> None:
+    """Copy some frames of a store into a new one."""
+    from pipelines.stores.select import subset
+
+    show(subset(options), as_json)
+
+
+@cache_app.command(
+    "export",
+    epilog=example(
+        "ovps cache export --cache ./zarr --out arrays --split val",
+        "ovps cache export --cache ./zarr --out arrays --scenes scene-0061 --format npy",
+    ),
+)
+@takes(ArraysOptions)
+def cache_export(options: ArraysOptions, as_json: Json = False) -> None:
+    """Write frames as plain NumPy arrays, for programs without ovps: points, labels, voxels, features, objects."""
+    from pipelines.stores.plain import export_arrays
+
+    show(export_arrays(options), as_json)
+
+
+@cache_app.command(
+    "import",
+    epilog=example(
+        "ovps cache import --features fused --encoder ViT-L-14-336 --weights openai --out ./zarr",
+        "ovps cache import --features fused --names '{subset}/{scene}_{index:04d}' --encoder ViT-B-32 --out ./zarr",
+    ),
+)
+@takes(ImportOptions)
+def cache_import(options: ImportOptions, as_json: Json = False) -> None:
+    """Make a store of features that were fused for points elsewhere, as OpenScene does. No image is read."""
+    from pipelines.stores.brought import import_features
+
+    show(import_features(options), as_json)
+
+
+@cache_app.command("merge", epilog=example("ovps cache merge ./zarr-1 ./zarr-2 --out ./zarr"))
+@takes(MergeOptions)
+def cache_merge(options: MergeOptions, as_json: Json = False) -> None:
+    """Copy the frames of several stores, made with the same settings, into one."""
+    from pipelines.stores.select import merge
+
+    show(merge(options), as_json)
 
 
 @vocab_app.command(

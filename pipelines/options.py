@@ -264,6 +264,83 @@ class ConvertOptions(Options):
     )
 
 
+class FramesOptions(Options):
+    """Frames of a store."""
+
+    cache: Place = Field(defaults.STORE, description="The store to read: a folder, or a URL.")
+    subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
+        (), description="Only these splits, comma-separated."
+    )
+    scenes: Annotated[tuple[str, ...], Flag(commas=True)] = Field((), description="Only these scenes, comma-separated.")
+    only: tuple[str, ...] = Field((), description="Only the frame of this token, again and again.")
+    limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
+
+
+class SubsetOptions(FramesOptions):
+    """Options of `ovps cache subset`."""
+
+    command: ClassVar[str] = "cache subset"
+
+    out: Place = Field(description="The store to write, a folder or a URL; one that was begun goes on.")
+
+
+class ArraysOptions(FramesOptions):
+    """Options of `ovps cache export`."""
+
+    command: ClassVar[str] = "cache export"
+
+    out: Path = Field(description="Folder to write; one that was begun goes on.")
+    format: Literal["npz", "npy"] = Field("npz", description="A file for each frame, or one for each of its arrays.")
+
+
+class ImportOptions(Options):
+    """Options of `ovps cache import`."""
+
+    command: ClassVar[str] = "cache import"
+
+    features: Path = Field(description="Folder of files of features, one for each frame: .pt, .npy or .npz.")
+    names: str = Field(
+        "{token}", description="How they are called, without the ending: {token}, {scene}, {subset}, {index}."
+    )
+    dataset: str = Field("nuscenes", description="Its name; other packages may add some.")
+    dataroot: Path | None = Field(None, description="Its folder. Default: $OVPS_NAME, else ./data/NAME.")
+    version: str | None = Field(None, description="Of the data set. Default: its own.")
+    subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
+        (USUAL,), min_length=1, description="The data set's own splits, comma-separated; `usual`: train and val."
+    )
+    limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
+    encoder: str = Field(description="Whose text embeddings the features are to be compared with: ViT-L-14-336.")
+    weights: str | None = Field(None, description="Of the encoder, as for precompute.")
+    grid: str = Field("cylinder", description="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")
+    codec: str = Field("dense", description="One that needs no cells of images.")
+    out: Place = Field(description="The store to write, a folder or a URL; one that was begun goes on.")
+
+
+class MergeOptions(Options):
+    """Options of `ovps cache merge`."""
+
+    command: ClassVar[str] = "cache merge"
+
+    caches: Annotated[tuple[str, ...], Flag(positional=True)] = Field(
+        description="Stores of one provenance: folders, or URLs."
+    )
+    out: Place = Field(description="The store to write, a folder or a URL; one that was begun goes on.")
+
+
+class RepairOptions(Options):
+    """Options of `ovps cache repair`."""
+
+    command: ClassVar[str] = "cache repair"
+
+    path: Annotated[str, _TEXT, Flag(positional=True)] = Field(description="A store: a folder, or a URL.")
+    dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
+    weights: str | None = Field(None, description="Of the store's encoder, as for precompute.")
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="`skip`: quarantine bad frames of a partition whose manifest is lost."
+    )
+    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+
+
 class ExperimentOptions(Options):
     """Options of `ovps experiment run`."""
 

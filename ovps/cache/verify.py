@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cache_schemas import FileRow, PartitionRow, StoreInfo
+from cache_schemas import FileRow, Part, PartitionRow, StoreInfo
 from ovps.cache.layout import (
     CODEC_STATE,
     INFO,
@@ -86,37 +86,69 @@ def verify_store(path: Where, on_partition: Callable[[str], None] | None = None)
     return problems
 
 
+def damaged_parts(storage: Storage, row: PartitionRow, info: StoreInfo) -> dict[Part, list[Problem]]:
+    """What is wrong with each part of a partition, but for files that nobody listed; reads all of its own."""
+    found: dict[Part, list[Problem]] = {}
+    for problem in _check_partition(storage, row, info):
+        for part, folder in row.parts.items():
+            if problem.kind != "extra" and problem.path.startswith(storage.at(partition_key(folder.folder))):
+                found.setdefault(part, []).append(problem)
+    return found
+
+
+def lost_partitions(storage: Storage, info: StoreInfo) -> list[str]:
+    """Partitions whose folders lie there whole, but without a manifest nobody reads them."""
+    found = dict.fromkeys(
+        partition_of(folder)
+        for folder in storage.children(PARTITIONS)
+        if partition_of(folder) not in partitions(storage) and is_complete(storage, folder, info.provenance)
+    )
+    there = partitions(storage)  # a run that writes meanwhile may have committed one
+    return [name for name in found if name not in there]
+
+
+def damaged_root(storage: Storage, info: StoreInfo) -> list[str]:
+    """Of the files that belong to the store as a whole, the keys of those that are lost or changed."""
+    return [key for key, sha256 in _root_hashes(info).items() if _root_state(storage, key, sha256) != "sound"]
+
+
+def _root_hashes(info: StoreInfo) -> dict[str, str]:
+    hashes = {VOCABULARY: info.vocabulary_sha256, CODEC_STATE: info.provenance.codec_state_sha256}
+    return {key: sha256 for key, sha256 in hashes.items() if sha256 is not None}
+
+
+def _root_state(storage: Storage, key: str, sha256: str) -> Literal["sound", "missing", "content"]:
+    if key not in storage.children():
+        return "missing"
+    return "sound" if storage.sha256(key) == sha256 else "content"
+
+
 def _check_root(storage: Storage, info: StoreInfo) -> list[Problem]:
     problems = []
-    hashes = {VOCABULARY: info.vocabulary_sha256, CODEC_STATE: info.provenance.codec_state_sha256}
-    inside = storage.children()
-    for name, sha256 in hashes.items():
-        if sha256 is None:
-            continue
-        if name not in inside:
-            problems.append(Problem(kind="missing", path=storage.at(name), message="missing file", remedy=LOST))
-        elif storage.sha256(name) != sha256:
-            message = "not the bytes that were written"
-            problems.append(Problem(kind="content", path=storage.at(name), message=message, remedy=LOST))
-    known = {INFO, LOCK, MANIFESTS, PARTITIONS, *(name for name, sha256 in hashes.items() if sha256 is not None)}
-    extra = [name for name in inside if name not in known]
+    for key, sha256 in _root_hashes(info).items():
+        state = _root_state(storage, key, sha256)
+        if state != "sound":
+            message = "missing file" if state == "missing" else "not the bytes that were written"
+            problems.append(Problem(kind=state, path=storage.at(key), message=message, remedy=LOST))
+    known = {INFO, LOCK, MANIFESTS, PARTITIONS, *_root_hashes(info)}
+    extra = [name for name in storage.children() if name not in known]
     extra += [f"{MANIFESTS}/{name}" for name in storage.children(MANIFESTS) if not name.endswith(".parquet")]
     return problems + [_extra(storage, key) for key in sorted(extra) if TEMPORARY not in key]
 
 
 def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
-    found = []
-    for folder in storage.children(PARTITIONS):
-        partition = partition_of(folder)
-        if partition in partitions(storage) or not is_complete(storage, folder, info.provenance):
-            continue
-        if partition not in partitions(storage):  # nor has a run that writes meanwhile committed it
-            where = storage.at(partition_key(folder))
-            message = f"lost: {where} holds its frames, but without a manifest nobody reads them"
-            remedy = "Restore it, or run the same `ovps precompute` again: it makes this partition anew"
-            manifest = storage.at(manifest_key(partition))
-            found.append(Problem(kind="missing", path=manifest, message=message, remedy=remedy))
-    return found
+    remedy = (
+        "Restore it, or run `ovps cache repair`, or the same `ovps precompute` again: they make this partition anew"
+    )
+    return [
+        Problem(
+            kind="missing",
+            path=storage.at(manifest_key(partition)),
+            message="lost: its folders hold its frames, but without a manifest nobody reads them",
+            remedy=remedy,
+        )
+        for partition in lost_partitions(storage, info)
+    ]
 
 
 def _check_manifest(storage: Storage, name: str, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:

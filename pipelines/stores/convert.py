@@ -19,7 +19,7 @@ from ovps.cache.writer import EncodedFrame, is_store
 from ovps.errors import CacheError, ConfigError
 from ovps.taxonomy import Taxonomy
 from pipelines.options import ConvertOptions
-from pipelines.stores.derived import DerivedSummary, Piece, bytes_of, write_derived
+from pipelines.stores.derived import DerivedSummary, Known, Piece, bytes_of, write_derived
 
 
 def convert(options: ConvertOptions) -> DerivedSummary:
@@ -52,7 +52,7 @@ def convert(options: ConvertOptions) -> DerivedSummary:
             partition = Partition.open(source.storage, row, source.provenance)
             return [converted(partition, frame.token, codec, state, source.taxonomy) for frame in row.frames]
 
-        pieces.append(Piece(row.partition, row.scene, row.frames, row.skipped, make))
+        pieces.append(Piece(row.partition, row.scene, tuple(map(Known.of, row.frames)), row.skipped, make))
     return write_derived(
         options.out,
         [source.storage],

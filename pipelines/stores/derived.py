@@ -46,18 +46,32 @@ class DerivedSummary(BaseModel):
     bytes_before: int
 
 
+@dataclass(frozen=True)
+class Known:
+    """What tells frames of a store apart, and from what they were before."""
+
+    token: str
+    subset: str
+    index: int
+    labelled: bool
+
+    @classmethod
+    def of(cls, row: FrameRow) -> Known:
+        return cls(row.token, row.subset, row.index, row.labelled)
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """A partition to write.
 
     Attributes:
-        rows: its frames, as the source has them.
+        frames: what is known of its frames beforehand.
         make: the same frames in the form they are stored in; called when their turn comes.
     """
 
     name: str
     scene: str
-    rows: tuple[FrameRow, ...]
+    frames: tuple[Known, ...]
     skipped: tuple[SkippedRow, ...]
     make: Callable[[], Sequence[EncodedFrame]]
 
@@ -98,7 +112,7 @@ def write_derived(
         before = {piece.name: find_manifest(storage, piece.name) for piece in pieces}
         for piece in pieces:
             _check_same(storage, piece, before[piece.name])
-        frames = sum(len(piece.rows) for piece in pieces)
+        frames = sum(len(piece.frames) for piece in pieces)
         done = sum(len(row.frames) for row in before.values() if row)
         rows = [row for row in before.values() if row]
         with (
@@ -108,7 +122,7 @@ def write_derived(
             for piece in pieces:
                 if before[piece.name] is None:
                     rows.append(write_partition(storage, piece.name, piece.scene, piece.make(), piece.skipped))
-                    for _ in piece.rows:
+                    for _ in piece.frames:
                         counter.advance()
     return DerivedSummary(
         out=storage.at(),
@@ -140,13 +154,9 @@ def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> N
     """
     if there is None:
         return
-    if [_identity(row) for row in there.frames] != [_identity(row) for row in piece.rows]:
+    if tuple(map(Known.of, there.frames)) != piece.frames:
         raise CacheError(
             f"partition {piece.name} holds other frames, or other labels, than would be written",
             path=storage.at(),
             remedy="Give a new folder as --out, or delete this one",
         )
-
-
-def _identity(row: FrameRow) -> tuple[str, str, int, bool]:
-    return row.token, row.subset, row.index, row.labelled

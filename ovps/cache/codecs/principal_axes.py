@@ -60,7 +60,7 @@ class PrincipalAxes:
         dense = int(np.flatnonzero(filled > _DENSE * len(codes)).max(initial=-1)) + 1
         head, tail = _signed(codes[:, :dense]), csr_array(_signed(codes[:, dense:]))
         basis = state["basis"] * state["step"]
-        cells = head @ basis[:dense] + state["mean"]
+        cells: NDArray[np.float32] = np.asarray(head @ basis[:dense] + state["mean"], np.float32)
         if tail.nnz:
             cells += tail @ basis[dense:]
         return cells

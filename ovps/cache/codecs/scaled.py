@@ -26,7 +26,7 @@ class Scaled:
         return np.clip(steps, -_LARGEST, _LARGEST).astype(np.int8)
 
     def decode(self, codes: NDArray[Any], state: State) -> NDArray[np.float32]:
-        return codes * state["scale"] + state["middle"]
+        return np.asarray(codes * state["scale"] + state["middle"], np.float32)
 
     def code_bytes(self, clip_dim: int) -> int:
         return clip_dim

@@ -1,0 +1,106 @@
+"""A store as plain arrays, a file for each frame: `ovps cache export --cache ./zarr --out arrays`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from ovps import strict_json
+from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.reader import Store
+from ovps.files import write_whole
+from ovps.interrupt import kept
+from ovps.places import check_free
+from ovps.progress import progress
+from pipelines.options import ArraysOptions
+from pipelines.stores.select import chosen
+
+INDEX = "index.json"
+
+
+class ArraysSummary(BaseModel):
+    """Summary of `ovps cache export`.
+
+    Attributes:
+        frames_before: of them, those whose files were there, from the same command before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    out: str
+    frames: int
+    frames_before: int
+
+
+def export_arrays(options: ArraysOptions) -> ArraysSummary:
+    """Write frames as NumPy arrays, and `index.json`, which names them and says where everything comes from.
+
+    A frame is SCENE/INDEX-TOKEN.npz, or a folder of that name with a .npy for each array. Arrays and units are those of
+    `ovps.cache.frame_data.CachedFrame`, CLIP features (V, C) are float16. What is there already is not written again.
+
+    Raises:
+        ConfigError: a split, scene or frame that the store does not have, or a folder that holds something else.
+        CorruptStoreError: a frame that is damaged.
+        StorageError: the disk refuses.
+    """
+    store = Store.open(options.cache)
+    check_free(options.out)
+    tokens = chosen(options, store)
+    refs = [ref for ref in store.frames if ref.token in tokens]
+    names = {ref.token: f"{quote(ref.scene, safe='')}/{ref.index:06d}-{quote(ref.token, safe='')}" for ref in refs}
+    before = 0
+    note = f"what is written in {options.out} stays; the same command does the rest"
+    with kept(lambda: note), progress("export", "frames", len(refs)) as counter:
+        for ref in refs:
+            last = options.out / (
+                f"{names[ref.token]}.npz" if options.format == "npz" else f"{names[ref.token]}/xyz.npy"
+            )
+            if last.is_file():
+                before += 1
+            else:
+                _write(options.out / names[ref.token], arrays_of(store.read(ref)), options.format)
+            counter.advance()
+    content = {
+        "provenance": store.provenance.model_dump(mode="json"),
+        "classes": list(store.vocabulary.names),
+        "frames": [_entry(ref, names[ref.token], options.format) for ref in refs],
+    }
+    write_whole(options.out / INDEX, (strict_json.dumps(content, indent=2) + "\n").encode())
+    return ArraysSummary(out=str(options.out), frames=len(refs), frames_before=before)
+
+
+def arrays_of(frame: CachedFrame) -> dict[str, NDArray[Any]]:
+    """The arrays of a frame by the names of its attributes; features in float16."""
+    arrays = {name: value for name, value in vars(frame).items() if isinstance(value, np.ndarray)}
+    return arrays | {"clip": frame.clip.astype(np.float16)}
+
+
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]], form: str) -> None:
+    """Whole or not at all: of a folder, `xyz.npy` is the last."""
+    if form == "npz":
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_whole(path.with_name(f"{path.name}.npz"), content.getvalue())
+        return
+    for name in sorted(arrays, key=lambda name: name == "xyz"):
+        content = io.BytesIO()
+        np.save(content, arrays[name])
+        write_whole(path / f"{name}.npy", content.getvalue())
+
+
+def _entry(ref: FrameRef, name: str, form: str) -> dict[str, Any]:
+    return {
+        "token": ref.token,
+        "scene": ref.scene,
+        "index": ref.index,
+        "subset": ref.subset,
+        "labelled": ref.labelled,
+        "path": f"{name}.npz" if form == "npz" else name,
+    }

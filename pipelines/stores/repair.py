@@ -1,0 +1,319 @@
+"""What is damaged in a store, made anew of the data set, and nothing else.
+
+ovps cache repair ./zarr --dataroot data/nuscenes
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from pydantic import BaseModel, ConfigDict
+
+from cache_schemas import MAX_FRAMES, PartitionRow, SkippedRow, StoreInfo
+from ovps import datasets
+from ovps.cache import codecs
+from ovps.cache.cameras import decode_thumbnail
+from ovps.cache.codecs.state import state_bytes
+from ovps.cache.late_labels import with_labels
+from ovps.cache.layout import CODEC_STATE, VOCABULARY, manifest_key
+from ovps.cache.manifest import partitions, read_manifest, unless_replaced
+from ovps.cache.partition import Partition
+from ovps.cache.reader import read_info
+from ovps.cache.storage import LOST, Storage
+from ovps.cache.verify import damaged_parts, damaged_root, lost_partitions, verify_store
+from ovps.cache.where import storage_of
+from ovps.cache.writer import EncodedFrame, check_provenance, remove_leftovers, write_labels, write_partition
+from ovps.clip.text import build_vocabulary
+from ovps.errors import CorruptStoreError, DatasetError, FrameError
+from ovps.frame import Frame
+from ovps.interrupt import kept
+from ovps.progress import progress
+from ovps.taxonomy import Taxonomy
+from ovps.vocabulary import entries_of, vocabulary_bytes
+from pipelines.options import USUAL, PrecomputeOptions, RepairOptions
+from pipelines.precompute.compute_frame import StageTimes, Tools
+from pipelines.precompute.held import Held
+from pipelines.precompute.options import Resolved, resolved
+from pipelines.precompute.plan import plan
+from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.task import compute, encoder_of, one_thread, tools_of
+
+
+class RepairSummary(BaseModel):
+    """Summary of `ovps cache repair`.
+
+    Attributes:
+        partitions: of the store, each file of which was read.
+        labels: partitions whose labels alone were made anew, without CLIP.
+        features: partitions that were made anew whole, with CLIP.
+        manifests: of them, those whose manifest was lost or could not be read.
+        files: of the store as a whole that were made anew: the vocabulary, the codec's state.
+        frames: that CLIP was run on.
+        left: what is still wrong, and what to do about it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    partitions: int
+    labels: int
+    features: int
+    manifests: int
+    files: tuple[str, ...]
+    frames: int
+    left: tuple[str, ...]
+
+
+def repair(options: RepairOptions) -> RepairSummary:
+    """Recompute what `ovps cache verify` finds damaged: labels alone without CLIP, features with it.
+
+    Each partition is a commit: what a run that was stopped has repaired stays. Files that belong to nothing are left.
+
+    Raises:
+        CacheError: no store; or another version, encoder or grid than that of the store would make other bytes.
+        CorruptStoreError: `store.json` itself is damaged, or a file cannot be made as it was.
+        DatasetError, FrameError: what the damage is of cannot be read from the data set.
+        StorageError: the disk refuses.
+    """
+    storage = storage_of(options.path)
+    info = read_info(storage)
+    with storage.exclusive():
+        found = _examine(storage, info)
+        work = _Work(options, storage, info, found.rows)
+        if found.root:
+            _repair_root(work, found.root)
+        note = f"what is repaired in {storage.at()} stays; the same command does the rest"
+        todo = len(found.labels) + len(found.features) + len(found.lost)
+        frames = 0
+        with kept(lambda: note), progress("repair", "partitions", todo) as counter:
+            for row in found.labels:
+                _repair_labels(work, row)
+                counter.advance()
+            for row in found.features:
+                frames += _repair_features(work, row)
+                counter.advance()
+            for name in found.lost:
+                frames += _make_again(work, name)
+                counter.advance()
+        remove_leftovers(storage)
+        left = tuple(map(str, verify_store(storage)))
+    return RepairSummary(
+        path=storage.at(),
+        partitions=len(partitions(storage)),
+        labels=len(found.labels),
+        features=len(found.features) + len(found.lost),
+        manifests=len(found.lost),
+        files=tuple(found.root),
+        frames=frames,
+        left=left,
+    )
+
+
+class _Found:
+    """What is wrong with a store: partitions by what has to be made anew."""
+
+    def __init__(self) -> None:
+        self.root: list[str] = []
+        self.rows: list[PartitionRow] = []  # with a manifest
+        self.labels: list[PartitionRow] = []
+        self.features: list[PartitionRow] = []
+        self.lost: list[str] = []
+
+
+def _examine(storage: Storage, info: StoreInfo) -> _Found:
+    found = _Found()
+    found.root = damaged_root(storage, info)
+    names = partitions(storage)
+    keeps_cells = codecs.get(info.provenance.codec).keeps_cells
+    with progress("verify", "partitions", len(names)) as counter:
+        for name in names:
+            try:
+                row = read_manifest(storage, name)
+            except CorruptStoreError:
+                found.lost.append(name)
+            else:
+                found.rows.append(row)
+                parts = damaged_parts(storage, row, info)
+                if parts and (parts.keys() == {"labels"} and keeps_cells):
+                    found.labels.append(row)
+                elif parts:
+                    found.features.append(row)
+            counter.advance()
+    found.lost += lost_partitions(storage, info)
+    return found
+
+
+class _Work:
+    """The data set and the tools of the store, each loaded when something first needs it."""
+
+    def __init__(self, options: RepairOptions, storage: Storage, info: StoreInfo, rows: Sequence[PartitionRow]) -> None:
+        self.storage, self.info = storage, info
+        self.taxonomy = Taxonomy.model_validate(info.taxonomy)
+        about = info.provenance
+        splits = tuple(dict.fromkeys(frame.subset for row in rows for frame in row.frames))
+        asked = PrecomputeOptions(
+            dataset=about.dataset,
+            dataroot=options.dataroot,
+            version=about.dataset_version,
+            subsets=_in_order(splits, datasets.usual_subsets(datasets.get(about.dataset), about.dataset_version)),
+            sweeps=about.sweeps,
+            cameras=about.cameras or (),
+            encoder=about.encoder,
+            weights=options.weights or ("random" if about.weights_random else None),
+            upscale=about.upscale,
+            grid=about.grid,
+            occlusion=about.occlusion is not None,
+            workers=0,
+            out=storage.at(),
+            codec=about.codec,
+            thumbnails=_thumbnail_width(storage, info, rows),
+            on_error=options.on_error,
+            device=options.device,
+        )
+        self.options: Resolved = resolved(asked)
+        self._frames: list[Frame] | None = None
+        self._tools: Tools | None = None
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Those of the data set."""
+        if self._frames is None:
+            self._frames = frames_of(self.options)
+        return self._frames
+
+    @property
+    def tools(self) -> Tools:
+        """CLIP and the rest, once it is known that they are those of the store."""
+        if self._tools is None:
+            job, provenance = prepare(self.options, self.frames)
+            check_provenance(self.storage, provenance)
+            self._tools = tools_of(job)
+        return self._tools
+
+    def of(self, row: PartitionRow) -> list[Frame]:
+        """The frames of a partition as the store has them: a label that came since is no repair.
+
+        Raises:
+            DatasetError: one that the data set does not have any more, or not with its labels.
+        """
+        there = {frame.token: frame for frame in self.frames}
+        found = []
+        for record in row.frames:
+            frame = there.get(record.token)
+            if frame is None or (record.labelled and frame.labels_path is None):
+                raise DatasetError(
+                    "the data set does not have the frame any more, or not its labels",
+                    path=self.options.dataroot,
+                    frame=record.token,
+                    remedy="Give the --dataroot that the store was made of",
+                )
+            labels = frame.labels_path if record.labelled else None
+            found.append(replace(frame, labels_path=labels, subset=record.subset, index=record.index))
+        return found
+
+
+def _in_order(splits: tuple[str, ...], usual: tuple[str, ...]) -> tuple[str, ...]:
+    """Splits of a store in the order that they are usually asked for; the usual ones where nothing is known."""
+    known = [split for split in usual if split in splits] + [split for split in splits if split not in usual]
+    return tuple(known) or (USUAL,)
+
+
+def _thumbnail_width(storage: Storage, info: StoreInfo, rows: Sequence[PartitionRow]) -> int | None:
+    """The width in pixels of the store's thumbnails; None if it has none, or none that can be read."""
+    for row in rows:
+        for frame in row.frames:
+            if any(camera.thumbnail_bytes for camera in frame.cameras):
+                try:
+                    contents = Partition.open(storage, row, info.provenance).thumbnails(frame.token)
+                except CorruptStoreError:
+                    break
+                return max(decode_thumbnail(content).shape[1] for content in contents if content)
+    return None
+
+
+def _repair_labels(work: _Work, row: PartitionRow) -> None:
+    """Labels of the data set, objects of the stored cells."""
+    dataset = datasets.at(work.options.dataset, work.options.dataroot)
+    with unless_replaced(work.storage, row.partition, row):
+        sound = row.model_copy(update={"labels": None})
+        partition = Partition.open(work.storage, sound, work.info.provenance)
+        encoded = []
+        for frame, record in zip(work.of(row), row.frames, strict=True):
+            if not record.labelled:
+                encoded.append(EncodedFrame(record, partition.encoded(record.token)))
+                continue
+            label = dataset.labels(frame)
+            assert label is not None  # it has a path
+            encoded.append(with_labels(partition, frame.token, label, work.taxonomy, frame.labels_path))
+        write_labels(work.storage, row, encoded, row.skipped)
+
+
+def _repair_features(work: _Work, row: PartitionRow) -> int:
+    frames = work.of(row)
+    with one_thread(), unless_replaced(work.storage, row.partition, row):
+        encoded = [compute(frame, work.tools, StageTimes()) for frame in frames]
+        write_partition(work.storage, row.partition, row.scene, encoded, row.skipped, before=row)
+    return len(frames)
+
+
+def _make_again(work: _Work, name: str) -> int:
+    """A partition of which nobody knows the frames: what the data set has where its first frame is, up to the next."""
+    storage = work.storage
+    planned = plan(work.frames, _held(storage), MAX_FRAMES)
+    task = next((task for task in planned if task.name == name), None)
+    if task is None:
+        return 0  # told by `left`
+    encoded, skipped = [], []
+    with one_thread():
+        for frame in task.frames:
+            try:
+                encoded.append(compute(frame, work.tools, StageTimes()))
+            except FrameError as error:
+                if work.options.on_error == "stop":
+                    raise
+                skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
+    storage.delete(manifest_key(name))
+    write_partition(storage, name, task.scene, encoded, skipped)
+    return len(encoded)
+
+
+def _repair_root(work: _Work, keys: Sequence[str]) -> None:
+    """The vocabulary, the codec's state: put back only if the bytes are those that there were.
+
+    Raises:
+        CorruptStoreError: they are not.
+    """
+    made = {VOCABULARY: _vocabulary, CODEC_STATE: _codec_state}
+    wanted = {VOCABULARY: work.info.vocabulary_sha256, CODEC_STATE: work.info.provenance.codec_state_sha256}
+    for key in keys:
+        content = made[key](work)
+        if hashlib.sha256(content).hexdigest() != wanted[key]:
+            raise CorruptStoreError("cannot be made again as it was", path=work.storage.at(key), remedy=LOST)
+        work.storage.put(key, content)
+
+
+def _vocabulary(work: _Work) -> bytes:
+    options = work.options
+    encoder = encoder_of(options.encoder, options.weights, options.device, options.upscale)
+    return vocabulary_bytes(build_vocabulary(encoder, entries_of(work.taxonomy)))
+
+
+def _codec_state(work: _Work) -> bytes:
+    """Fitted as for a new store, to the same training frames: those of a store that precompute has made."""
+    nowhere = work.options.model_copy(update={"out": f"{work.options.out}.new"})  # where nothing is written
+    job, _ = prepare(nowhere, work.frames)
+    return state_bytes(job.state) or b""
+
+
+def _held(storage: Storage) -> dict[str, Held]:
+    """The frames that manifests name, of those that can be read."""
+    held: dict[str, Held] = {}
+    for name in partitions(storage):
+        with suppress(CorruptStoreError):
+            row = read_manifest(storage, name)
+            held |= {record.token: Held(name, row.scene, None, record) for record in row.skipped}
+            held |= {frame.token: Held(name, row.scene, frame) for frame in row.frames}
+    return held

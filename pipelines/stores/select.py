@@ -1,0 +1,153 @@
+"""Fewer frames of a store, or the frames of several, as a store: nothing is computed, arrays are copied.
+
+ovps cache subset --cache ./zarr --out ./mini --split val --limit 10
+ovps cache merge ./zarr-1 ./zarr-2 --out ./zarr
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from cache_schemas import FrameRow, PartitionRow
+from ovps.cache.codecs.state import read_state
+from ovps.cache.manifest import read_manifests
+from ovps.cache.reader import Store
+from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
+from ovps.errors import CacheError, ConfigError, ProvenanceError
+from pipelines.options import FramesOptions, MergeOptions, SubsetOptions
+from pipelines.stores.derived import DerivedSummary, Known, Piece, bytes_of, partition_name, write_derived
+
+
+def subset(options: SubsetOptions) -> DerivedSummary:
+    """Copy some frames of a store into a new one, bit for bit.
+
+    Raises:
+        ConfigError: a split, scene or frame that the store does not have, or nothing that fits all that was asked for.
+        OvpsError: as `write_derived`.
+    """
+    source = Store.open(options.cache)
+    rows = list(read_manifests(source.storage))
+    tokens = chosen(options, source)
+    pieces = [piece for row in rows if (piece := _piece(source, row, tokens))]
+    return _written(options.out, [source], pieces, "subset", rows)
+
+
+def merge(options: MergeOptions) -> DerivedSummary:
+    """Copy the frames of several stores of one provenance into a new one. A frame that several hold is taken once.
+
+    Raises:
+        ProvenanceError: they were made with different settings; names both values of each.
+        CacheError: two of them hold different versions of a frame.
+        OvpsError: as `write_derived`.
+    """
+    if len(options.caches) < 2:
+        raise ConfigError("one store alone cannot be merged", remedy="Name two or more")
+    sources = [Store.open(cache) for cache in options.caches]
+    first = sources[0]
+    for other in sources[1:]:
+        _check_alike(first, other)
+    seen: dict[str, tuple[FrameRow, str]] = {}
+    scenes: dict[str, str] = {}
+    pieces, rows = [], []
+    for source in sources:
+        for row in read_manifests(source.storage):
+            rows.append(row)
+            new = set()
+            for frame in row.frames:
+                there, where = seen.setdefault(frame.token, (frame, source.path))
+                if there != frame or scenes.setdefault(frame.token, row.scene) != row.scene:
+                    raise CacheError(
+                        f"the stores hold different versions of a frame, the other one is in {where}",
+                        path=source.path,
+                        frame=frame.token,
+                        remedy="Leave it out of one of them: `ovps cache subset`",
+                    )
+                if where == source.path:
+                    new.add(frame.token)
+            piece = _piece(source, row, new)
+            if piece:
+                pieces.append(piece)
+    return _written(options.out, sources, pieces, "merge", rows)
+
+
+def chosen(options: FramesOptions, source: Store) -> set[str]:
+    """Tokens of the frames of a store that are asked for.
+
+    Raises:
+        ConfigError: a split, scene or frame that it does not have, or nothing that fits all that was asked for.
+    """
+    _check_known("split", options.subsets, {ref.subset for ref in source.frames}, source)
+    _check_known("scene", options.scenes, {ref.scene for ref in source.frames}, source)
+    _check_known("frame", options.only, {ref.token for ref in source.frames}, source)
+    count: Counter[str] = Counter()
+    tokens = set()
+    for ref in source.frames:
+        wanted = all(
+            not asked or value in asked
+            for asked, value in (
+                (options.subsets, ref.subset),
+                (options.scenes, ref.scene),
+                (options.only, ref.token),
+            )
+        )
+        if wanted and (options.limit is None or count[ref.subset] < options.limit):
+            count[ref.subset] += 1
+            tokens.add(ref.token)
+    if not tokens:
+        raise ConfigError(
+            "no frame fits all that was asked for",
+            path=source.path,
+            remedy="Ask for less: `ovps cache info` lists them",
+        )
+    return tokens
+
+
+def _check_known(what: str, asked: Iterable[str], there: Collection[str], source: Store) -> None:
+    for name in asked:
+        if name not in there:
+            some = ", ".join(sorted(there)[:8]) or "none"
+            raise ConfigError(
+                f"no {what} {name!r} in the store", path=source.path, remedy=f"There are {len(there)}: {some}"
+            )
+
+
+def _piece(source: Store, row: PartitionRow, tokens: Collection[str]) -> Piece | None:
+    """What is to be copied of a partition, named after the first frame of it; None if that is nothing."""
+    frames = tuple(frame for frame in row.frames if frame.token in tokens)
+    if not frames:
+        return None
+    whole = len(frames) == len(row.frames)
+
+    def make() -> list[EncodedFrame]:
+        return stored_frames(source.storage, row, tokens)
+
+    name = row.partition if whole else partition_name(row.scene, frames[0])
+    return Piece(name, row.scene, tuple(map(Known.of, frames)), row.skipped if whole else (), make)
+
+
+def _check_alike(first: Store, other: Store) -> None:
+    check_provenance(other.storage, first.provenance)
+    if first.info.vocabulary_sha256 != other.info.vocabulary_sha256:
+        raise ProvenanceError(
+            f"its vocabulary differs from that of {first.path}",
+            path=other.path,
+            remedy="Make both with the same version of the encoder",
+        )
+
+
+def _written(
+    out: str, sources: list[Store], pieces: list[Piece], name: str, rows: list[PartitionRow]
+) -> DerivedSummary:
+    first = sources[0]
+    return write_derived(
+        out,
+        [source.storage for source in sources],
+        first.provenance,
+        first.taxonomy,
+        first.vocabulary,
+        read_state(first.storage, first.provenance),
+        pieces,
+        name=name,
+        bytes_before=sum(map(bytes_of, rows)),
+    )
