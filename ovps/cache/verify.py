@@ -137,18 +137,15 @@ def _check_root(storage: Storage, info: StoreInfo) -> list[Problem]:
 
 
 def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
-    remedy = (
-        "Restore it, or run `ovps cache repair`, or the same `ovps precompute` again: they make this partition anew"
-    )
-    return [
-        Problem(
-            kind="missing",
-            path=storage.at(manifest_key(partition)),
-            message="lost: its folders hold its frames, but without a manifest nobody reads them",
-            remedy=remedy,
-        )
-        for partition in lost_partitions(storage, info)
-    ]
+    found = []
+    for partition in lost_partitions(storage, info):
+        folders = [f for f in storage.children(PARTITIONS) if partition_of(f) == partition]
+        where = ", ".join(storage.at(partition_key(folder)) for folder in folders)
+        message = f"lost: {where} holds its frames, but without a manifest nobody reads them"
+        remedy = "Restore it, or run `ovps cache repair`, or the same `ovps precompute` again: they make this partition"
+        manifest = storage.at(manifest_key(partition))
+        found.append(Problem(kind="missing", path=manifest, message=message, remedy=f"{remedy} anew"))
+    return found
 
 
 def _check_manifest(storage: Storage, name: str, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:

@@ -70,6 +70,6 @@ class ProductQuantiser:
         if clip_dim % self.channels:
             raise ConfigError(
                 f"{clip_dim} CLIP channels cannot be cut into pieces of {self.channels}",
-                remedy="Use another --codec, cells-pca for example",
+                remedy="Use another codec, cells-pca for example",
             )
         return clip_dim // self.channels
