@@ -108,10 +108,10 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     """
     root = path.absolute()
     folder = root.with_name(f"{root.name}-check") if out is None else out
-    check_free(folder)
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)
     frames = data.frames(root, data.default_version, data.subsets(root))
+    check_free(folder)
     check_unique(frames)
     problems, warnings = _missing(frames), _clocks(frames)
     clouds: list[NDArray[np.float32]] = []

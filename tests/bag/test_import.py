@@ -131,7 +131,7 @@ def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
     assert ovps(*out)[1]["sweeps"] == SWEEPS
     code, error = ovps(*out)
     assert (code, error["error"]) == (2, "config")
-    assert "--out" in error["remedy"]
+    assert "another folder" in error["remedy"]
 
 
 FAULTS = {

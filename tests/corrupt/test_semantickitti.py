@@ -218,7 +218,7 @@ def test_a_spoilt_file_is_the_one_that_is_named(root):
 
 
 def test_another_version(root):
-    with pytest.raises(DatasetError, match=r"no version 'v1.0-mini'.*Leave out --version"):
+    with pytest.raises(DatasetError, match=r"no version 'v1.0-mini'.*There is but v1.0"):
         read_all(root, version="v1.0-mini")
 
 

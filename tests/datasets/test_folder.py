@@ -346,5 +346,5 @@ def test_a_recording_that_moved_is_the_same(tmp_path):
 
 def test_another_version_of_the_layout_is_refused(tmp_path):
     root = write_recording(tmp_path / "drive")
-    with pytest.raises(DatasetError, match="Leave out --version"):
+    with pytest.raises(DatasetError, match="There is but version 1"):
         datasets.at("folder", root).frames(root, "2", ("val",))

@@ -58,7 +58,7 @@ def _refused_tables(root, path):
 
 def test_no_dataroot(tmp_path):
     message = _refused_tables(tmp_path / "gone", tmp_path / "gone")
-    assert "--dataroot" in message
+    assert "holds samples" in message
 
 
 def test_wrong_version_names_the_ones_there(root):

@@ -54,7 +54,7 @@ def test_a_sweep_that_is_missing_matters_only_to_who_asks_for_it(root):
     with pytest.raises(DatasetError, match=rf"sweep {gone['token']}, which lies before .* is missing") as caught:
         nuscenes.frames(root, VERSION, ("train", "val"), sweeps=3)
     assert caught.value.path == str(path)
-    assert "leave out --sweeps" in caught.value.remedy
+    assert "use no earlier sweeps" in caught.value.remedy
 
 
 def test_a_damaged_sweep_names_its_file_and_the_frame(root):

@@ -253,7 +253,7 @@ def test_a_value_of_the_command_line_is_not_blamed_on_the_run(made, tmp_path, se
 def test_a_run_without_its_vocabulary_says_what_to_do(made, tmp_path):
     run = shutil.copytree(made[0], tmp_path / "run")
     (run / "vocabulary.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"vocabulary.*train again with --restart"):
+    with pytest.raises(CheckpointError, match=r"vocabulary.*ovps train --restart"):
         predict(run, made[1], tmp_path / "out")
 
 

@@ -127,7 +127,7 @@ def test_what_it_advises_it_can_do(recording, tmp_path):
     root = tmp_path / "one point"
     shutil.copytree(recording, root)
     for file in (root / "points").iterdir():
-        file.write_bytes(np.array([[5, 0, 0, 1]], "<f4").tobytes())  # below the image
+        file.write_bytes(np.array([[-5, 0, 0, 1]], "<f4").tobytes())  # behind the camera
     empty = tmp_path / "empty"
     shutil.copytree(recording, empty)
     (empty / "points" / "001.bin").write_bytes(b"")
