@@ -610,17 +610,27 @@ def show(summary: Any, as_json: bool) -> None:
         print(strict_json.dumps(record, indent=2))
         return
     record.pop("warnings", None)
+    record = _in_words(summary, record)
     if not out.is_terminal:
         for name, value in _flat(record):
             for item in value if isinstance(value, list) and value else [value]:
-                out.print(f"{name.replace('_', ' ')}: {_text(item)}", markup=False, highlight=False, soft_wrap=True)
+                out.print(f"{name}: {_text(item)}", markup=False, highlight=False, soft_wrap=True)
         return
     table = Table(show_header=False, box=None)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in _flat(record):
-        table.add_row(name.replace("_", " "), Text(_text(value)))
+        table.add_row(Text(name), Text(_text(value)))
     out.print(table)
+
+
+def _in_words(value: Any, record: Any) -> Any:
+    """Fields without underscores. Keys of a dict stay: people copy names of topics, cameras and frames."""
+    if not isinstance(record, dict):
+        return record
+    if isinstance(value, dict):
+        return {name: _in_words(value.get(name), inner) for name, inner in record.items()}
+    return {name.replace("_", " "): _in_words(getattr(value, name, None), inner) for name, inner in record.items()}
 
 
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -50,7 +50,7 @@ class Options(BaseModel):
         try:
             options = cls(**values)
         except ValidationError as error:
-            problems = [f"{_name_of(cls, e['loc'])}: {e['msg']}" for e in error.errors()]
+            problems = [f"{_name_of(cls, e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
             raise ConfigError("; ".join(problems), remedy=f"See `ovps {cls.command} --help`") from error
         options._check_files()
         return options

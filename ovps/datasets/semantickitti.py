@@ -194,9 +194,9 @@ def _sequences_folder(root: Path) -> Path:
         return folder
     inside = root / "dataset" / "sequences"
     if inside.is_dir():
-        raise DatasetError("no folder sequences here", path=root, remedy=f"The data root is {inside.parent}")
+        raise DatasetError("no folder sequences here", path=root, remedy=f"The data root is '{inside.parent}'")
     if root.name == "sequences" and root.is_dir():
-        raise DatasetError("no folder sequences here", path=root, remedy=f"The data root is {root.parent}")
+        raise DatasetError("no folder sequences here", path=root, remedy=f"The data root is '{root.parent}'")
     raise DatasetError(
         "no folder sequences here",
         path=folder,

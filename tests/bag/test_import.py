@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
@@ -127,6 +128,10 @@ def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
     assert code == 0
     assert topics["/points"].startswith("sensor_msgs/msg/PointCloud2, 6 messages")
     assert {t.name for t in list_topics(bag)} == set(topics)
+    monkeypatch.setattr(sys, "argv", ["ovps", "data", "import", str(bag), "--list"])
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    assert "/front/image_raw: " in capsys.readouterr().out  # as --camera takes it
     out = ("--out", str(tmp_path / "out"), "--points", "/points", "--camera", "/front/image_raw", "--world", "odom")
     assert ovps(*out)[1]["sweeps"] == SWEEPS
     code, error = ovps(*out)

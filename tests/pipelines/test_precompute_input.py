@@ -188,7 +188,7 @@ def test_a_camera_that_sees_no_point_is_told_once(root, monkeypatch, capsys):
             assert strict(shown.out)["warnings"] == list(summary.warnings)
         else:
             assert "sees no point" not in shown.out
-            assert "seen share / CAM FRONT LEFT" in shown.out
+            assert "seen share / CAM_FRONT_LEFT" in shown.out
 
 
 def test_a_frame_that_no_camera_sees_is_refused(root):
