@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ import yaml
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from ovps.datasets.folder.layout import COLUMNS, LIDAR, POSE, READINGS
+from ovps.datasets.folder.layout import COLUMNS, IMAGES, LIDAR, POINTS, POSE, READINGS
 from ovps.errors import ConfigError, DatasetError
-from ovps.files import write_whole
+from ovps.files import refusals, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
 from pipelines.bag.messages import Unreadable, camera_model, matrix_of, read_cloud, read_image, stamp
@@ -24,6 +26,7 @@ from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic, choos
 from pipelines.bag.transforms import Frames, Link
 
 VEHICLE = "vehicle"
+UNFINISHED = ".unfinished"  # in the folder of a recording as long as files are missing
 _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
 
 
@@ -94,7 +97,7 @@ def import_bag(
     """Write a bag as a recording of `--dataset folder`.
 
     Args:
-        out: folder, new or empty.
+        out: folder, new, empty, or that of an import that was stopped, which begins anew.
         points, cameras: topics; by default those that leave no choice, see `pipelines.bag.topics.choose`.
         world: the frame that poses are in; None: the parent of the first moving transform above the LiDAR.
         intensity: the field of the clouds.
@@ -108,7 +111,8 @@ def import_bag(
         StorageError: the disk refuses.
     """
     check_free(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    begun = out / UNFINISHED
+    if out.exists() and not begun.is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("not an empty folder", path=out, remedy="Name a new one with --out")
     cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
     with opened(path) as reader:
@@ -118,11 +122,14 @@ def import_bag(
         if not matched:
             reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
             raise DatasetError(f"no sweep of {cloud_topic} can be used: {reasons}", path=path, remedy="See --list")
+        _clear(out)
         written = _written(reader, out, cloud_topic, chosen, matched, intensity, path)
     full = next((value for value in _FULL if written.highest <= value), written.highest)
     calibration["points"]["intensity_max"] = full
     write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
     write_whole(out / READINGS, _table(matched, written.images, moving[1] if moving else None).encode())
+    with refusals(begun):
+        begun.unlink()
     apart = {
         camera.name: np.array([abs(m.images[camera.name] - m.time) / 1e6 for m in matched if camera.name in m.images])
         for camera in chosen
@@ -148,6 +155,14 @@ def import_bag(
         intensity_max=full,
         warnings=tuple(warnings),
     )
+
+
+def _clear(out: Path) -> None:
+    """Mark a folder as that of an import that has begun, without what one that was stopped has left in it."""
+    write_whole(out / UNFINISHED, b"")
+    for part in (POINTS, IMAGES):
+        with refusals(out), suppress(FileNotFoundError):
+            shutil.rmtree(out / part)
 
 
 def _indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], path: Path) -> _Index:
@@ -290,12 +305,12 @@ def _written(
                     highest = max(highest, float(rows[good, 3].max(initial=0)))
                     buffer = io.BytesIO()
                     np.save(buffer, rows[good])
-                    write_whole(out / "points" / f"{names[at]}.npy", buffer.getvalue())
+                    write_whole(out / POINTS / f"{names[at]}.npy", buffer.getvalue())
                     clouds_done.add(at)
                     counter.advance()
                 else:
                     suffix, content = read_image(message)
-                    images[camera, at] = f"images/{camera}/{at // 1000}{suffix}"
+                    images[camera, at] = f"{IMAGES}/{camera}/{at // 1000}{suffix}"
                     write_whole(out / images[camera, at], content)
             except Unreadable as error:
                 raise DatasetError(f"{connection.topic}: {error}", path=path, remedy="Choose other topics") from error
@@ -309,7 +324,7 @@ def _table(matched: Sequence[_Matched], images: dict[tuple[str, int], str], link
     table.writerow((*COLUMNS, *POSE) if link else COLUMNS)
     for number, m in enumerate(matched):
         name = f"{number:06d}"
-        table.writerow([name, LIDAR, f"points/{name}.npy", m.time // 1000, *_pose(link, m.time)])
+        table.writerow([name, LIDAR, f"{POINTS}/{name}.npy", m.time // 1000, *_pose(link, m.time)])
         for camera, at in m.images.items():
             table.writerow([name, camera, images[camera, at], at // 1000, *_pose(link, at)])
     return text.getvalue()

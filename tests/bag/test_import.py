@@ -13,6 +13,7 @@ import pytest
 
 from ovps import cli, datasets
 from ovps.errors import ConfigError, DatasetError
+from ovps.files import write_whole
 from ovps.geometry.projection import project
 from pipelines.bag import import_bag, list_topics
 from pipelines.bag.topics import POINTS, Topic, choose
@@ -202,3 +203,25 @@ def test_a_bag_without_images_says_so():
         choose(topics, None, (), Path("bag"))
     with pytest.raises(ConfigError, match="Images: none"):
         choose(topics, None, ("/nope",), Path("bag"))
+
+
+def test_an_import_that_was_stopped_begins_anew(tmp_path, monkeypatch):
+    """The same command again, as Ctrl-C and a full disk advise."""
+    bag, left = write_bag(tmp_path / "bag", "mcap"), iter(range(5))
+    whole = import_bag(bag, tmp_path / "whole")
+
+    def stopped(path, content):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return write_whole(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.bag.convert.write_whole", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            import_bag(bag, tmp_path / "out", apart_ms=20)
+    assert import_bag(bag, tmp_path / "out").sweeps == whole.sweeps
+
+    def files(root):
+        return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
