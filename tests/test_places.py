@@ -113,3 +113,11 @@ def test_what_is_in_the_way_is_named_as_its_user_knows_it(tmp_path):
         assert caught.value.path == str(tmp_path / "file")
     with pytest.raises(StorageError, match="Give a shorter name"):
         write_whole(tmp_path / ("x" * 300) / "y", b"")
+
+
+def test_a_store_may_be_where_a_store_is_to_be_but_not_inside_it(tmp_path):
+    (tmp_path / "zarr").mkdir()
+    (tmp_path / "zarr/store.json").write_text("{}")
+    check_free(tmp_path / "zarr", but="store")
+    with pytest.raises(ConfigError, match="among the files of the store"):
+        check_free(tmp_path / "zarr/partitions/mine", but="store")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +18,7 @@ from ovps.cache.cameras import decode_thumbnail
 from ovps.cache.codecs.state import state_bytes
 from ovps.cache.late_labels import with_labels
 from ovps.cache.layout import CODEC_STATE, VOCABULARY, manifest_key
-from ovps.cache.manifest import partitions, read_manifest, unless_replaced
+from ovps.cache.manifest import find_manifest, partitions, read_manifest, unless_replaced
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
 from ovps.cache.storage import LOST, Storage
@@ -40,6 +39,8 @@ from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import compute, encoder_of, one_thread, tools_of
+
+WAITING = "repair"  # kind of a frame that is quarantined until its partition has been made anew
 
 
 class RepairSummary(BaseModel):
@@ -136,6 +137,8 @@ def _examine(storage: Storage, info: StoreInfo) -> _Found:
                 found.lost.append(name)
             else:
                 found.rows.append(row)
+                if any(record.kind == WAITING for record in row.skipped):
+                    found.lost.append(name)
                 parts = damaged_parts(storage, row, info)
                 if parts and (parts.keys() == {"labels"} and keeps_cells):
                     found.labels.append(row)
@@ -260,12 +263,19 @@ def _repair_features(work: _Work, row: PartitionRow) -> int:
 
 
 def _make_again(work: _Work, name: str) -> int:
-    """A partition of which nobody knows the frames: what the data set has where its first frame is, up to the next."""
+    """A partition of which nobody knows the frames: what the data set has where its first frame is, up to the next.
+
+    Until they are computed the store has them as quarantined: who stops here finds them again.
+    """
     storage = work.storage
-    planned = plan(work.frames, _held(storage), MAX_FRAMES)
-    task = next((task for task in planned if task.name == name), None)
+    task = next((task for task in plan(work.frames, _held(storage), MAX_FRAMES) if task.name == name), None)
     if task is None:
         return 0  # told by `left`
+    before = _readable(storage, name)
+    if before is None:
+        storage.delete(manifest_key(name))
+        waiting = [SkippedRow(token=frame.token, kind=WAITING, reason="its manifest was lost") for frame in task.frames]
+        before = write_partition(storage, name, task.scene, [], waiting)
     encoded, skipped = [], []
     with one_thread():
         for frame in task.frames:
@@ -275,9 +285,15 @@ def _make_again(work: _Work, name: str) -> int:
                 if work.options.on_error == "stop":
                     raise
                 skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
-    storage.delete(manifest_key(name))
-    write_partition(storage, name, task.scene, encoded, skipped)
+    write_partition(storage, name, task.scene, encoded, skipped, before=before)
     return len(encoded)
+
+
+def _readable(storage: Storage, name: str) -> PartitionRow | None:
+    try:
+        return find_manifest(storage, name)
+    except CorruptStoreError:
+        return None
 
 
 def _repair_root(work: _Work, keys: Sequence[str]) -> None:
@@ -311,9 +327,9 @@ def _codec_state(work: _Work) -> bytes:
 def _held(storage: Storage) -> dict[str, Held]:
     """The frames that manifests name, of those that can be read."""
     held: dict[str, Held] = {}
-    for name in partitions(storage):
-        with suppress(CorruptStoreError):
-            row = read_manifest(storage, name)
+    for row in (_readable(storage, name) for name in partitions(storage)):
+        if row is not None:
+            name = row.partition
             held |= {record.token: Held(name, row.scene, None, record) for record in row.skipped}
             held |= {frame.token: Held(name, row.scene, frame) for frame in row.frames}
     return held

@@ -1,0 +1,460 @@
+"""Stores made of stores: converted, cut, merged, repaired, as plain arrays, and of features made elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ovps.cache.layout import partition_key
+from ovps.cache.manifest import manifest_key, read_manifests
+from ovps.cache.reader import Store
+from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
+from ovps.errors import CacheError, ConfigError, CorruptStoreError, DatasetError, FrameError, ProvenanceError
+from pipelines.options import (
+    ArraysOptions,
+    ConvertOptions,
+    ImportOptions,
+    MergeOptions,
+    RepairOptions,
+    SubsetOptions,
+)
+from pipelines.precompute import precompute
+from pipelines.precompute.options import resolved
+from pipelines.precompute.stage import frames_of
+from pipelines.stores import derived
+from pipelines.stores import repair as repair_module
+from pipelines.stores.brought import import_features
+from pipelines.stores.convert import convert
+from pipelines.stores.plain import arrays_of, export_arrays
+from pipelines.stores.repair import repair
+from pipelines.stores.select import merge, subset
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.stores import contents, read_all, same_frames, written
+from tests.pipelines.test_precompute import options_for
+
+LOSSY = {"cells-pca": 0.998, "cells-int8": 0.999, "cells-pq": 0.95}  # and the least mean cosine of random weights
+GRID = "cylinder:60x45x8"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_fsync():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return write_mini_nuscenes(tmp_path_factory.mktemp("stores") / "world", scenes=2, frames=3, points=300)
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory) -> Path:
+    """Two scenes of three frames, train and val, two frames to a partition. Read only."""
+    out = tmp_path_factory.mktemp("whole") / "zarr"
+    precompute(options_for(world, out, thumbnails=40))
+    return out
+
+
+@pytest.fixture(scope="module")
+def small(whole, tmp_path_factory) -> Path:
+    """The same in a codec that has a state. Read only."""
+    out = tmp_path_factory.mktemp("small") / "zarr"
+    convert(ConvertOptions(cache=whole, out=out, codec="cells-pca"))
+    return out
+
+
+def cosines(one: Path, other: Path) -> np.ndarray:
+    """Of every voxel feature of one store and the same in another."""
+    a, b = read_all(one), read_all(other)
+    pairs = [(a[token].clip[a[token].valid], b[token].clip[a[token].valid]) for token in a]
+    return np.concatenate([(x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1) for x, y in pairs])
+
+
+def files(store: Path, part: str) -> dict[tuple[str, str], str]:
+    """Hash of every file of a part, by partition and name."""
+    return {
+        (row.partition, file.path): file.sha256
+        for row in read_manifests(storage_of(store))
+        for file in row.parts[part].files
+    }
+
+
+@pytest.mark.parametrize("codec", LOSSY)
+def test_a_converted_store_is_the_one_that_precompute_would_have_made(world, whole, tmp_path, codec):
+    """Of the state, the codes, the labels and the objects there are the same bytes; points stay as they were."""
+    summary = convert(ConvertOptions(cache=whole, out=tmp_path / "b", codec=codec))
+    assert (summary.frames, summary.partitions, summary.frames_before) == (6, 4, 0)
+    assert verify_store(tmp_path / "b") == []
+    precompute(options_for(world, tmp_path / "c", codec=codec, thumbnails=40))
+    one, other = Store.open(tmp_path / "b"), Store.open(tmp_path / "c")
+    assert one.info == other.info
+    assert files(tmp_path / "b", "features") == files(tmp_path / "c", "features")
+    assert files(tmp_path / "b", "labels") == files(tmp_path / "c", "labels")
+    assert cosines(whole, tmp_path / "b").mean() > LOSSY[codec]
+    before, after = read_all(whole), read_all(tmp_path / "b")
+    for token, frame in before.items():
+        for name in ("xyz", "intensity", "label", "views", "coords", "valid", "point_voxel", "object_points"):
+            assert np.array_equal(getattr(frame, name), getattr(after[token], name)), name
+    for ref, row in zip(one.frames, (f for r in read_manifests(one.storage) for f in r.frames), strict=True):
+        worst = np.abs(before[row.token].clip - after[row.token].clip).max()
+        assert worst <= row.codec_max_error, ref
+
+
+def test_there_and_back(whole, small, tmp_path):
+    convert(ConvertOptions(cache=small, out=tmp_path / "back", codec="cells"))
+    assert verify_store(tmp_path / "back") == []
+    assert cosines(whole, tmp_path / "back").min() > 0.995
+    assert cosines(small, tmp_path / "back").min() > 0.99999
+    convert(ConvertOptions(cache=tmp_path / "back", out=tmp_path / "again", codec="cells-pca", like=small))
+    assert files(tmp_path / "again", "features") == files(small, "features"), "what is rounded is not rounded again"
+
+
+def test_into_its_own_codec_and_into_dense(whole, tmp_path):
+    convert(ConvertOptions(cache=whole, out=tmp_path / "same", codec="cells"))
+    assert written(tmp_path / "same") == written(whole)
+    convert(ConvertOptions(cache=whole, out=tmp_path / "dense", codec="dense"))
+    assert cosines(whole, tmp_path / "dense").min() > 0.99999
+    with pytest.raises(CacheError, match=r"codec dense keeps features of voxels.*precompute --codec cells-pca"):
+        convert(ConvertOptions(cache=tmp_path / "dense", out=tmp_path / "no", codec="cells-pca"))
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_codec_is_fitted_to_training_frames_alone(whole, tmp_path):
+    """Without val the state is the same; fitted to val it is another."""
+    subset(SubsetOptions(cache=whole, out=tmp_path / "train", subsets=("train",)))
+    convert(ConvertOptions(cache=whole, out=tmp_path / "a", codec="cells-pca"))
+    convert(ConvertOptions(cache=tmp_path / "train", out=tmp_path / "b", codec="cells-pca"))
+    convert(ConvertOptions(cache=whole, out=tmp_path / "c", codec="cells-pca", split="val"))
+    state = [(tmp_path / name / "codec.safetensors").read_bytes() for name in "abc"]
+    assert state[0] == state[1] != state[2]
+    with pytest.raises(ConfigError, match=r"no frames of split 'test'.*train, val"):
+        convert(ConvertOptions(cache=whole, out=tmp_path / "d", codec="cells-pca", split="test"))
+
+
+@pytest.mark.parametrize("command", ["convert", "subset", "merge"])
+def test_killed_in_the_middle_it_goes_on(whole, tmp_path, monkeypatch, command):
+    def run(out: Path) -> derived.DerivedSummary:
+        if command == "convert":
+            return convert(ConvertOptions(cache=whole, out=out, codec="cells-pca"))
+        if command == "subset":
+            return subset(SubsetOptions(cache=whole, out=out, limit=2))
+        halves = [tmp_path / "train", tmp_path / "val"]
+        for half in halves:
+            subset(SubsetOptions(cache=whole, out=half, subsets=(half.name,)))
+        return merge(MergeOptions(caches=tuple(map(str, halves)), out=out))
+
+    undisturbed = run(tmp_path / "undisturbed")
+    real, count = derived.write_partition, 0
+
+    def dies(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(derived, "write_partition", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out")
+    monkeypatch.setattr(derived, "write_partition", real)
+    again = run(tmp_path / "out")
+    assert 0 < again.frames_before < again.frames == undisturbed.frames
+    assert written(tmp_path / "out") == written(tmp_path / "undisturbed")
+    assert run(tmp_path / "out").frames_before == again.frames
+
+
+def test_nothing_is_written_among_other_files(whole, world, tmp_path):
+    before = contents(whole)
+    for out, message in (
+        (whole, "onto itself"),
+        (world, "data set"),
+        (whole / "inside", "among the files of the store"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            subset(SubsetOptions(cache=whole, out=out))
+    assert contents(whole) | {".lock": b""} == before | {".lock": b""}
+    subset(SubsetOptions(cache=whole, out=tmp_path / "out", limit=1))
+    with pytest.raises(CacheError, match=r"holds other frames.*Give a new folder"):
+        subset(SubsetOptions(cache=whole, out=tmp_path / "out", limit=2))
+    with pytest.raises(ProvenanceError, match="codec 'cells' there, 'cells-pca' now"):
+        convert(ConvertOptions(cache=whole, out=tmp_path / "out", codec="cells-pca"))
+
+
+def test_a_subset_has_what_was_asked_for(whole, tmp_path):
+    store = Store.open(whole)
+    scenes = sorted({ref.scene for ref in store.frames})
+    asked: dict[str, tuple[dict, Callable]] = {
+        "split": ({"subsets": ("val",)}, lambda ref: ref.subset == "val"),
+        "scene": ({"scenes": (scenes[0],)}, lambda ref: ref.scene == scenes[0]),
+        "limit": ({"limit": 1}, lambda ref: ref.index == 0),
+        "only": ({"only": (store.frames[1].token,)}, lambda ref: ref.token == store.frames[1].token),
+    }
+    every = read_all(whole)
+    for name, (options, wanted) in asked.items():
+        subset(SubsetOptions(cache=whole, out=tmp_path / name, **options))
+        assert verify_store(tmp_path / name) == []
+        found = read_all(tmp_path / name)
+        assert list(found) == [ref.token for ref in store.frames if wanted(ref)]
+        for token, frame in found.items():
+            assert all(np.array_equal(value, vars(every[token])[key]) for key, value in vars(frame).items())
+    with pytest.raises(ConfigError, match=r"no scene 'scene-9' in the store.*There are 2"):
+        subset(SubsetOptions(cache=whole, out=tmp_path / "none", scenes=("scene-9",)))
+    with pytest.raises(ConfigError, match="no frame fits"):
+        subset(SubsetOptions(cache=whole, out=tmp_path / "none", scenes=(scenes[0],), subsets=("val",)))
+
+
+def test_precompute_completes_a_subset(world, whole, tmp_path):
+    """Frames from the middle of a partition: what is missing before and after them comes back."""
+    middle = [ref.token for ref in Store.open(whole).frames if ref.index == 1]
+    subset(SubsetOptions(cache=whole, out=tmp_path / "out", only=tuple(middle)))
+    assert precompute(options_for(world, tmp_path / "out", thumbnails=40)).frames == 4
+    assert same_frames(tmp_path / "out", whole)
+
+
+def test_parts_of_a_store_merge_into_it(whole, small, tmp_path):
+    tokens = [ref.token for ref in Store.open(whole).frames]
+    parts = [tmp_path / name for name in "abc"]
+    for part, only in zip(parts, (tokens[:2], tokens[1:4], tokens[4:]), strict=True):
+        subset(SubsetOptions(cache=whole, out=part, only=tuple(only)))
+    summary = merge(MergeOptions(caches=tuple(map(str, parts)), out=tmp_path / "all"))
+    assert summary.frames == 6
+    assert same_frames(tmp_path / "all", whole)
+    with pytest.raises(ProvenanceError, match=r"codec 'cells-pca' there, 'cells' now"):
+        merge(MergeOptions(caches=(str(whole), str(small)), out=tmp_path / "mixed"))
+    with pytest.raises(ConfigError, match="two or more"):
+        merge(MergeOptions(caches=(str(whole),), out=tmp_path / "one"))
+
+
+def test_stores_of_a_fitted_codec_merge_if_one_is_made_like_the_other(whole, tmp_path):
+    for split in ("train", "val"):
+        subset(SubsetOptions(cache=whole, out=tmp_path / split, subsets=(split,)))
+    convert(ConvertOptions(cache=tmp_path / "train", out=tmp_path / "a", codec="cells-pca"))
+    convert(ConvertOptions(cache=tmp_path / "val", out=tmp_path / "b", codec="cells-pca"))
+    convert(ConvertOptions(cache=tmp_path / "val", out=tmp_path / "c", codec="cells-pca", like=tmp_path / "a"))
+    with pytest.raises(ProvenanceError, match="codec_state_sha256"):
+        merge(MergeOptions(caches=(str(tmp_path / "a"), str(tmp_path / "b")), out=tmp_path / "no"))
+    merge(MergeOptions(caches=(str(tmp_path / "a"), str(tmp_path / "c")), out=tmp_path / "all"))
+    assert verify_store(tmp_path / "all") == []
+    with pytest.raises(ConfigError, match="has codec 'cells-pca', not 'cells-int8'"):
+        convert(ConvertOptions(cache=whole, out=tmp_path / "d", codec="cells-int8", like=tmp_path / "a"))
+
+
+def test_two_versions_of_a_frame_do_not_merge(world, whole, tmp_path):
+    precompute(options_for(world, tmp_path / "other", limit=1, thumbnails=20))
+    with pytest.raises(CacheError, match=r"different versions of a frame.*ovps cache subset"):
+        merge(MergeOptions(caches=(str(whole), str(tmp_path / "other")), out=tmp_path / "out"))
+
+
+def damaged(store: Path, kind: str) -> None:
+    """Do one thing to a store."""
+    row = list(read_manifests(storage_of(store)))[1]
+    part = "labels" if kind.startswith("label") else "features"
+    folder = store / partition_key(row.parts[part].folder)
+    shard = folder / ("objects/embedding/c/0/0" if part == "labels" else "points/xyz/c/0/0")
+    match kind.partition(" ")[2]:
+        case "flipped":
+            content = bytearray(shard.read_bytes())
+            content[len(content) // 2] ^= 1
+            shard.write_bytes(content)
+        case "cut":
+            shard.write_bytes(shard.read_bytes()[:-7])
+        case "lost":
+            shard.unlink()
+        case "folder lost":
+            shutil.rmtree(folder)
+        case "unreadable":
+            (store / manifest_key(row.partition)).write_bytes(b"PAR1")
+        case "manifest lost":
+            (store / manifest_key(row.partition)).unlink()
+        case "vocabulary":
+            (store / "vocabulary.safetensors").unlink()
+        case "state":
+            (store / "codec.safetensors").write_bytes(b"no")
+
+
+@pytest.mark.parametrize("kind", ["label flipped", "label cut", "label lost", "label folder lost"])
+def test_damaged_labels_are_repaired_without_clip(world, small, tmp_path, monkeypatch, kind):
+    store = Path(shutil.copytree(small, tmp_path / "zarr"))
+    damaged(store, kind)
+    assert verify_store(store)
+    monkeypatch.setattr(repair_module, "prepare", lambda *_: pytest.fail("CLIP is not needed"))
+    summary = repair(RepairOptions(path=store, dataroot=world))
+    assert (summary.labels, summary.features, summary.frames, summary.left) == (1, 0, 0, ())
+    assert written(store) == written(small)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["feature flipped", "feature cut", "feature lost", "feature folder lost", "its unreadable", "its manifest lost"],
+)
+def test_damaged_features_are_computed_again_and_nothing_else(world, whole, tmp_path, monkeypatch, kind):
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    damaged(store, kind)
+    assert verify_store(store)
+    computed = []
+    real = repair_module.compute
+    monkeypatch.setattr(
+        repair_module, "compute", lambda frame, *rest: computed.append(frame.token) or real(frame, *rest)
+    )
+    summary = repair(RepairOptions(path=store, dataroot=world))
+    row = list(read_manifests(storage_of(whole)))[1]
+    assert computed == [frame.token for frame in row.frames]
+    assert (summary.labels, summary.features, summary.left) == (0, 1, ())
+    assert written(store) == written(whole)
+    assert repair(RepairOptions(path=store, dataroot=world)).features == 0
+
+
+def test_the_files_of_a_whole_store_are_repaired(world, tmp_path):
+    precompute(options_for(world, tmp_path / "zarr", codec="cells-pca"))
+    before = written(tmp_path / "zarr")
+    damaged(tmp_path / "zarr", "the vocabulary")
+    damaged(tmp_path / "zarr", "the state")
+    summary = repair(RepairOptions(path=tmp_path / "zarr", dataroot=world))
+    assert summary.files == ("vocabulary.safetensors", "codec.safetensors")
+    assert written(tmp_path / "zarr") == before
+    (tmp_path / "zarr/store.json").write_text("{")
+    with pytest.raises(CorruptStoreError, match=r"store\.json.*Restore it"):
+        repair(RepairOptions(path=tmp_path / "zarr", dataroot=world))
+
+
+@pytest.mark.parametrize("written_before", [1, 2])
+def test_a_repair_that_is_killed_goes_on(world, whole, tmp_path, monkeypatch, written_before):
+    """After one partition; or after the other one's frames are known, and before they are computed."""
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    shutil.rmtree(store / partition_key(next(read_manifests(storage_of(store))).features.folder))
+    damaged(store, "its unreadable")
+    real, count = repair_module.write_partition, 0
+
+    def dies(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count == written_before + 1:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(repair_module, "write_partition", dies)
+    with pytest.raises(KeyboardInterrupt):
+        repair(RepairOptions(path=store, dataroot=world))
+    monkeypatch.setattr(repair_module, "write_partition", real)
+    assert repair(RepairOptions(path=store, dataroot=world)).left == ()
+    assert written(store) == written(whole)
+
+
+def test_what_cannot_be_repaired_is_told(world, whole, tmp_path):
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    (store / "notes.txt").write_text("mine")
+    summary = repair(RepairOptions(path=store, dataroot=world))
+    assert len(summary.left) == 1
+    assert "notes.txt: a file that no manifest lists" in summary.left[0]
+    damaged(store, "label lost")
+    other = write_mini_nuscenes(tmp_path / "other", scenes=2, frames=1, points=300)
+    with pytest.raises(DatasetError, match=r"does not have the frame any more.*--dataroot"):
+        repair(RepairOptions(path=store, dataroot=other))
+
+
+@pytest.mark.parametrize("form", ["npz", "npy"])
+def test_frames_as_plain_arrays(whole, tmp_path, form):
+    summary = export_arrays(ArraysOptions(cache=whole, out=tmp_path / "out", format=form, subsets=("val",)))
+    assert (summary.frames, summary.frames_before) == (3, 0)
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert index["provenance"]["encoder"] == "demo"
+    for entry in index["frames"]:
+        frame = read_all(whole)[entry["token"]]
+        path = tmp_path / "out" / entry["path"]
+        for name, value in arrays_of(frame).items():
+            got = np.load(path)[name] if form == "npz" else np.load(path / f"{name}.npy")
+            assert got.dtype == value.dtype
+            assert np.array_equal(got, value), name
+    assert export_arrays(ArraysOptions(cache=whole, out=tmp_path / "out", format=form, limit=1)).frames_before == 1
+    with pytest.raises(ConfigError, match="among the files of the store"):
+        export_arrays(ArraysOptions(cache=whole, out=whole))
+
+
+def imported(world: Path, tmp_path: Path, **changes) -> ImportOptions:
+    values = {"features": tmp_path / "fused", "dataroot": world, "encoder": "demo", "weights": "random", "grid": GRID}
+    return ImportOptions.model_validate(values | {"out": tmp_path / "zarr"} | changes)
+
+
+def fused(world: Path, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Features of points as other programs write them, frame by frame in another way; and which points have one."""
+    made = {}
+    (folder / "fused").mkdir()
+    for number, frame in enumerate(frames_of(resolved(options_for(world, folder)))):
+        rng = np.random.default_rng(number)
+        points = len(np.fromfile(frame.points_path, np.float32)) // 5
+        seen = rng.random(points) < 0.5
+        features = rng.normal(size=(points, 64)).astype(np.float16) * seen[:, None]
+        made[frame.token] = features.astype(np.float32), seen
+        file = folder / "fused" / frame.token
+        if number % 3 == 0:
+            torch.save({"feat": torch.tensor(features[seen]), "mask_full": torch.tensor(seen)}, f"{file}.pt")
+        elif number % 3 == 1:
+            np.save(f"{file}.npy", np.where(seen[:, None], features, np.nan if number % 2 else 0))
+        else:
+            np.savez(f"{file}.npz", feat=features)
+    return made
+
+
+def test_features_of_another_program(world, tmp_path):
+    made = fused(world, tmp_path)
+    summary = import_features(imported(world, tmp_path))
+    assert summary.frames == 6
+    assert verify_store(tmp_path / "zarr") == []
+    for token, frame in read_all(tmp_path / "zarr").items():
+        features, seen = made[token]
+        assert np.array_equal(frame.views > 0, seen)
+        for voxel in (0, len(frame.coords) // 2, len(frame.coords) - 1):
+            own = seen & (frame.point_voxel == voxel)
+            assert frame.valid[voxel] == own.any()
+            expected = features[own].mean(axis=0) if own.any() else np.zeros(64)
+            np.testing.assert_allclose(frame.clip[voxel], expected, atol=2e-3)
+        own = np.isin(frame.label, frame.object_instance[frame.object_instance > 0])
+        assert frame.object_seen_points[frame.object_instance > 0].sum() == (own & seen).sum()
+        thing = int(np.flatnonzero((frame.object_instance > 0) & (frame.object_seen_points > 0))[0])
+        own = (frame.label == frame.object_instance[thing]) & seen
+        np.testing.assert_allclose(frame.object_embedding[thing], features[own].mean(axis=0), atol=1e-5)
+    with pytest.raises(ProvenanceError, match=r"cameras \(\) there, None now"):
+        precompute(options_for(world, tmp_path / "zarr", codec="dense", occlusion=False))
+
+
+class Program:
+    """What loading a pickle runs."""
+
+    def __reduce__(self):
+        return os.mkdir, ("/tmp/it-ran",)
+
+
+def test_files_of_features_that_are_none(world, tmp_path):
+    fused(world, tmp_path)
+    first = frames_of(resolved(options_for(world, tmp_path)))[0].token
+    file = tmp_path / "fused" / f"{first}.pt"
+    good = torch.load(file, weights_only=True)
+    wrong = {
+        "more than tensors": Program(),
+        "the sweep has": good | {"mask_full": good["mask_full"][:-1]},
+        r"expected \(\d+, 64\)": good | {"feat": good["feat"][:, :32]},
+        "NaN": good | {"feat": good["feat"] * torch.nan},
+        "no features of points": {"something": torch.zeros(3)},
+    }
+    for message, content in wrong.items():
+        torch.save(content, file)
+        with pytest.raises(FrameError, match=message) as found:
+            import_features(imported(world, tmp_path))
+        assert (found.value.frame, found.value.path) == (first, str(file))
+    assert not Path("/tmp/it-ran").exists()
+    file.unlink()
+    with pytest.raises(FrameError, match=r"no file of features.*--names"):
+        import_features(imported(world, tmp_path))
+    with pytest.raises(ConfigError, match=r"cannot be filled in.*\{token\}"):
+        import_features(imported(world, tmp_path, names="{sample}"))
+    with pytest.raises(ConfigError, match="cells of images"):
+        import_features(imported(world, tmp_path, codec="cells"))
