@@ -228,14 +228,26 @@ def precompute(
     show(estimate(options) if dry_run else run(options), as_json)
 
 
-@cache_app.command("info", epilog=example("ovps cache info ./zarr", "ovps cache info ./zarr --json"))
+@cache_app.command(
+    "info",
+    epilog=example(
+        "ovps cache info ./zarr", "ovps cache info ./zarr --json", "ovps cache info ./zarr --dataroot data/nuscenes"
+    ),
+)
 def cache_info(
-    path: Annotated[str, typer.Argument(help="A store: a folder, or a URL.")], as_json: Json = False
+    path: Annotated[str, typer.Argument(help="A store: a folder, or a URL.")],
+    dataroot: Annotated[Path | None, typer.Option(help="The data set: also count what the store lacks of it.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Frames, voxels, bytes by array, codec errors and provenance, from the manifests alone."""
+    """Frames, voxels, bytes by part and by array, codec and its errors, provenance, from the manifests alone."""
     from ovps.cache.info import store_info
 
-    show(store_info(path), as_json)
+    summary = store_info(path).model_dump(mode="json")
+    if dataroot is not None:
+        from pipelines.stores.missing import missing_frames
+
+        summary["missing"] = missing_frames(path, dataroot)
+    show(summary, as_json)
 
 
 @cache_app.command("verify", epilog=example("ovps cache verify ./zarr"))

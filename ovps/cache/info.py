@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
+from ovps.cache import codecs
+from ovps.cache.layout import CODEC_STATE
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import read_info
+from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import Where, storage_of
+from ovps.errors import ConfigError, SetupError
 
 FLOAT16_BYTES = 2
+_PART_OF = {
+    "clip": "clip",
+    "points": "points",
+    "voxels": "points",
+    "objects": "objects",
+    "thumbnails": "images",
+    "earlier": "earlier sweeps",
+}
 
 
 class StoreSummary(BaseModel):
@@ -24,8 +37,13 @@ class StoreSummary(BaseModel):
         image_sizes: images of each size, as "1600x900" pixels.
         quarantined: frames that could not be computed, or not with their labels, and why.
         bytes: of all files of all partitions.
+        bytes_per_frame: the same, by frames.
+        bytes_by_part: of them, points and voxels, CLIP features, labels and objects, images, points of earlier sweeps,
+            and what belongs to none of these.
         bytes_by_array: of them, by array of the schema; what belongs to no array is `metadata`.
         clip_bytes: of the arrays `clip/*`, as compressed.
+        codec_lossless: exact but for rounding to float16; None: the codec is of a package that is not installed.
+        codec_state_bytes: of what the codec has made of training frames, once for the store.
         clip_bytes_dense_fp16: of the same features as plain float16, uncompressed: what codecs are compared with.
         codec_max_error: largest |stored - computed| over all voxel features.
         codec_mean_error: mean of the same.
@@ -49,10 +67,15 @@ class StoreSummary(BaseModel):
     labelled_frames: int
     image_sizes: dict[str, int]
     quarantined: tuple[SkippedRow, ...]
+    unlabelled_frames: int
     bytes: int
+    bytes_per_frame: float
+    bytes_by_part: dict[str, int]
     bytes_by_array: dict[str, int]
     clip_bytes: int
     clip_bytes_dense_fp16: int
+    codec_lossless: bool | None
+    codec_state_bytes: int
     codec_max_error: float
     codec_mean_error: float
     sweeps: SweepStatistics | None
@@ -90,10 +113,15 @@ def store_info(path: Where) -> StoreSummary:
         labelled_frames=_sum(frames, "labelled"),
         image_sizes=dict(sorted(Counter(f"{c.width}x{c.height}" for frame in frames for c in frame.cameras).items())),
         quarantined=tuple(skipped for row in rows for skipped in row.skipped),
+        unlabelled_frames=len(frames) - _sum(frames, "labelled"),
         bytes=sum(by_array.values()),
+        bytes_per_frame=sum(by_array.values()) / max(len(frames), 1),
+        bytes_by_part=_by_part(by_array),
         bytes_by_array=dict(sorted(by_array.items())),
         clip_bytes=sum(size for name, size in by_array.items() if name.startswith("clip/")),
         clip_bytes_dense_fp16=valid_voxels * info.provenance.clip_dim * FLOAT16_BYTES,
+        codec_lossless=_lossless(info.provenance.codec),
+        codec_state_bytes=_size(storage, CODEC_STATE) if info.provenance.codec_state_sha256 else 0,
         codec_max_error=max((frame.codec_max_error for frame in frames), default=0.0),
         codec_mean_error=_mean_error(frames),
         sweeps=sweep_statistics(frames),
@@ -104,6 +132,27 @@ def store_info(path: Where) -> StoreSummary:
 def _array_of(file: str) -> str:
     parts = file.split("/")
     return "/".join(parts[:2]) if len(parts) > 2 else "metadata"
+
+
+def _by_part(by_array: Mapping[str, int]) -> dict[str, int]:
+    parts = Counter[str]()
+    for name, size in by_array.items():
+        parts["labels" if name == "points/label" else _PART_OF.get(name.partition("/")[0], "other")] += size
+    return dict(parts.most_common())
+
+
+def _lossless(codec: str) -> bool | None:
+    try:
+        return codecs.get(codec).lossless
+    except (ConfigError, SetupError):
+        return None
+
+
+def _size(storage: Storage, key: str) -> int:
+    try:
+        return len(storage.get(key))
+    except OSError:  # it is lost; `ovps cache verify` tells
+        return 0
 
 
 def _sum(frames: list[FrameRow], field: str) -> int:

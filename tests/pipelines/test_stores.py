@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovps.cache.info import store_info
 from ovps.cache.layout import partition_key
 from ovps.cache.manifest import manifest_key, read_manifests
 from ovps.cache.reader import Store
@@ -33,6 +34,7 @@ from pipelines.stores import derived
 from pipelines.stores import repair as repair_module
 from pipelines.stores.brought import import_features
 from pipelines.stores.convert import convert
+from pipelines.stores.missing import missing_frames
 from pipelines.stores.plain import arrays_of, export_arrays
 from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
@@ -458,3 +460,17 @@ def test_files_of_features_that_are_none(world, tmp_path):
         import_features(imported(world, tmp_path, names="{sample}"))
     with pytest.raises(ConfigError, match="cells of images"):
         import_features(imported(world, tmp_path, codec="cells"))
+
+
+def test_info_tells_where_the_bytes_go_and_what_is_missing(world, whole, small, tmp_path):
+    about = store_info(small)
+    assert sum(about.bytes_by_part.values()) == sum(about.bytes_by_array.values()) == about.bytes
+    assert about.bytes_by_part["clip"] == about.clip_bytes < store_info(whole).clip_bytes
+    assert about.bytes_per_frame == about.bytes / 6
+    assert (about.codec_lossless, store_info(whole).codec_lossless) == (False, True)
+    assert about.codec_state_bytes == (small / "codec.safetensors").stat().st_size
+    subset(SubsetOptions(cache=whole, out=tmp_path / "part", limit=2))
+    assert missing_frames(tmp_path / "part", world) == {
+        "train": {"frames": 1, "labels": 0},
+        "val": {"frames": 1, "labels": 0},
+    }

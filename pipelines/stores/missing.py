@@ -1,0 +1,36 @@
+"""Frames of the data set that a store lacks: `ovps cache info ./zarr --dataroot data/nuscenes`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ovps import datasets
+from ovps.cache.manifest import read_manifests
+from ovps.cache.reader import read_info
+from ovps.cache.where import Where, storage_of
+
+
+def missing_frames(path: Where, dataroot: Path) -> dict[str, dict[str, int]]:
+    """Count, for each usual split of the data set and each other one that the store has, what it lacks.
+
+    Returns:
+        For each split the number of `frames` that are not in the store, and of frames without the `labels` that the
+        data set has.
+
+    Raises:
+        CacheError: no store there.
+        DatasetError: the data set cannot be read.
+    """
+    storage = storage_of(path)
+    about = read_info(storage).provenance
+    rows = {frame.token: frame for row in read_manifests(storage) for frame in row.frames}
+    dataset = datasets.at(about.dataset, dataroot)
+    usual = datasets.usual_subsets(dataset, about.dataset_version)
+    splits = tuple(dict.fromkeys((*usual, *(frame.subset for frame in rows.values()))))
+    frames, labels = Counter[str](), Counter[str]()
+    for frame in dataset.frames(dataroot.absolute(), about.dataset_version, splits):
+        row = rows.get(frame.token)
+        frames[frame.subset] += row is None
+        labels[frame.subset] += row is not None and frame.labels_path is not None and not row.labelled
+    return {split: {"frames": frames[split], "labels": labels[split]} for split in splits}
