@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -27,9 +27,16 @@ _LEVEL = 3  # of zstd
 
 
 def write_folder(
-    storage: Storage, folder: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+    storage: Storage,
+    folder: str,
+    arrays: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+    dims: Mapping[str, Sequence[str]],
 ) -> FolderRow:
     """Write a folder of a store that is not there yet; it is durable when this returns.
+
+    Args:
+        dims: of each array, the names of its dimensions, for xarray and its like.
 
     Raises:
         StorageError: the disk refuses.
@@ -39,7 +46,7 @@ def write_folder(
         group = zarr.create_group(files, zarr_format=3)
         group.attrs.put(dict(attributes))
         for name in sorted(arrays):
-            _write_array(group, name, arrays[name])
+            _write_array(group, name, arrays[name], dims[name])
     storage.settle(partition_key(folder))
     return FolderRow(folder=folder, files=files.rows())
 
@@ -55,7 +62,7 @@ def is_whole(storage: Storage, folder: str, names: Iterable[str]) -> bool:
     return len(storage.entries(f"{last}/c")) == ceil(length / shard)
 
 
-def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
+def _write_array(group: zarr.Group, name: str, data: np.ndarray, dims: Sequence[str]) -> None:
     """One array, shard by shard. The checksum is the last inner codec, or a flipped byte would read as wrong data."""
     row_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))
     rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
@@ -69,6 +76,7 @@ def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
         chunks=(rows, *inner),
         shards=(shard, *inner),
         compressors=[_compressor(data[:rows].T), Crc32cCodec()],
+        dimension_names=tuple(dims),
         filters=[TransposeCodec(order=by_column)] if data.ndim > 1 else None,
         # chunks of zeros are written too: an absent file then always means a lost one
         config={"write_empty_chunks": True},

@@ -87,7 +87,7 @@ def verify_store(path: Where, on_partition: Callable[[str], None] | None = None)
 
 
 def damaged_parts(storage: Storage, row: PartitionRow, info: StoreInfo) -> dict[Part, list[Problem]]:
-    """What is wrong with each part of a partition, but for files that nobody listed; reads all of its own."""
+    """Find what is wrong with each part of a partition, but for files that nobody listed; reads all of its own."""
     found: dict[Part, list[Problem]] = {}
     for problem in _check_partition(storage, row, info):
         for part, folder in row.parts.items():
@@ -96,19 +96,19 @@ def damaged_parts(storage: Storage, row: PartitionRow, info: StoreInfo) -> dict[
     return found
 
 
-def lost_partitions(storage: Storage, info: StoreInfo) -> list[str]:
-    """Partitions whose folders lie there whole, but without a manifest nobody reads them."""
-    found = dict.fromkeys(
-        partition_of(folder)
+def lost_partitions(storage: Storage, info: StoreInfo) -> dict[str, str]:
+    """Partitions without a manifest, and a folder of each that is whole."""
+    found = {
+        partition_of(folder): folder
         for folder in storage.children(PARTITIONS)
         if partition_of(folder) not in partitions(storage) and is_complete(storage, folder, info.provenance)
-    )
+    }
     there = partitions(storage)  # a run that writes meanwhile may have committed one
-    return [name for name in found if name not in there]
+    return {name: folder for name, folder in found.items() if name not in there}
 
 
 def damaged_root(storage: Storage, info: StoreInfo) -> list[str]:
-    """Of the files that belong to the store as a whole, the keys of those that are lost or changed."""
+    """List the keys of those files of the store as a whole that are lost or changed."""
     return [key for key, sha256 in _root_hashes(info).items() if _root_state(storage, key, sha256) != "sound"]
 
 
@@ -138,10 +138,10 @@ def _check_root(storage: Storage, info: StoreInfo) -> list[Problem]:
 
 def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
     found = []
-    for partition in lost_partitions(storage, info):
-        folders = [f for f in storage.children(PARTITIONS) if partition_of(f) == partition]
-        where = ", ".join(storage.at(partition_key(folder)) for folder in folders)
-        message = f"lost: {where} holds its frames, but without a manifest nobody reads them"
+    for partition, folder in lost_partitions(storage, info).items():
+        message = (
+            f"lost: {storage.at(partition_key(folder))} holds its frames, but without a manifest nobody reads them"
+        )
         remedy = "Restore it, or run `ovps cache repair`, or the same `ovps precompute` again: they make this partition"
         manifest = storage.at(manifest_key(partition))
         found.append(Problem(kind="missing", path=manifest, message=message, remedy=f"{remedy} anew"))

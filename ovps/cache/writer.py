@@ -274,7 +274,13 @@ def _write_part(
     specs = arrays_of(part, codecs.get(provenance.codec), provenance)
     arrays = _joined(frames, specs, provenance.clip_dim) if frames else {}
     attributes = {"ovps_schema_version": SCHEMA_VERSION, "part": part, "codec": provenance.codec}
-    return write_folder(storage, folder, arrays, attributes)
+    return write_folder(storage, folder, arrays, attributes, _dimension_names(specs))
+
+
+def _dimension_names(specs: Sequence[Array]) -> dict[str, tuple[str, ...]]:
+    """Names of the dimensions of the arrays and of their offsets; a plain number has the name of its size."""
+    names = {spec.name: tuple(f"size_{dim}" if isinstance(dim, int) else dim for dim in spec.dims) for spec in specs}
+    return names | {f"offsets/{dim}": (f"{dim}_bounds",) for dim in dims_of(specs)}
 
 
 def _joined(frames: Sequence[EncodedFrame], specs: Sequence[Array], clip_dim: int) -> Arrays:
