@@ -11,7 +11,7 @@ JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full test test-all corrupt core-check lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full demo test test-all corrupt core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -34,6 +34,9 @@ reproduce: setup  ## data set, CLIP features, trainings, evaluations, report; on
 reproduce-full: setup  ## the paper's table and the ablation, three seeds: hours; stopped, it goes on where it was
 	$(BIN)/ovps experiment run table1 --jobs $(JOBS) --yes
 	$(BIN)/ovps experiment run ablation --jobs $(JOBS) --yes
+
+demo: setup  ## a first picture in two minutes: one street, labelled by a run that ships; no training
+	$(BIN)/ovps demo
 
 test: setup  ## the default test suite, under 15 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -67,4 +70,4 @@ gpu-wheels: setup  ## wheels for a GPU machine without a network, in build/wheel
 	$(BIN)/python -m tools.gpu_wheels --python-version $(PYTHON_VERSION) $(if $(MINKOWSKI),--minkowski $(MINKOWSKI))
 
 clean:  ## remove what was made here: .venv, data, caches, runs
-	rm -rf .venv data zarr zarr.query query.html runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv data zarr zarr.query query.html demo runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -78,7 +78,7 @@ def build_world(
         out: the dataroot; made if missing.
         format: `nuscenes`: 32 beams, six cameras, tables; `semantickitti`: 64 beams, one camera that looks ahead, the
             layout of KITTI's odometry.
-        val_fraction: share of the scenes in split `val`, at least one of two or more.
+        val_fraction: share of the scenes in split `val`, at least one of two or more; a single scene by its rounding.
         image_size: (width, height) pixels; None: 704 x 396, of SemanticKITTI 960 x 290.
         azimuth_steps: LiDAR rays per beam and revolution.
         write_camera_labels: also write `camera_labels/<CAM>/<stem>.png`, uint8 challenge class ids, 0 is sky; nuScenes
@@ -126,7 +126,7 @@ def build_world(
     whole |= {spec.name: json.loads(spec.record.read_text(encoding="utf-8")) for spec in missing}
     records = [whole[spec.name] for spec in specs]
     names = [spec.name if format == "nuscenes" else sequence_name(spec.index) for spec in specs]
-    val = max(1, round(scenes * val_fraction)) if scenes >= 2 else 0
+    val = max(round(scenes * val_fraction), 1 if scenes >= 2 else 0)
     splits = {"train": names[: scenes - val], "val": names[scenes - val :]}
     if format == "nuscenes":
         _write_dataset(out, records, splits)

@@ -26,6 +26,7 @@ from pipelines.options import (
     ArraysOptions,
     BuildWorldOptions,
     ConvertOptions,
+    DemoOptions,
     EvaluateOptions,
     ExperimentOptions,
     ExportOptions,
@@ -130,6 +131,24 @@ def doctor(
             table.add_row(marks[check.status], check.name, check.found, check.remedy)
         out.print(table)
     raise typer.Exit(0 if report.healthy else 1)
+
+
+@app.command(
+    epilog=example(
+        "ovps demo",
+        'ovps demo --words "fire engine, tree:stuff, person on a bicycle" --out demo',
+        "ovps demo --seed 7 --frames 2 --out another-street --no-open --json",
+    )
+)
+@takes(DemoOptions)
+def demo(options: DemoOptions, as_json: Json = False) -> None:
+    """A first picture in two minutes: one street of the drive world, labelled by a run that ships with ovps.
+
+    No training and no download. What it makes can be looked at further, by `ovps view` and the other commands.
+    """
+    from pipelines.demo import demo as run
+
+    show(run(options), as_json)
 
 
 @world_app.command("build", epilog=example("ovps world build --out data/driveworld --scenes 24 --frames 10 --seed 1"))

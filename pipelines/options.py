@@ -16,6 +16,10 @@ from ovps import defaults
 from ovps.options import Flag, Once, Options
 
 USUAL = "usual"  # splits
+DEMO_WORDS = (
+    "fire engine, school bus, lorry, hatchback, person on a bicycle, child, scooter, traffic cone, concrete barrier,"
+    " excavator, tree:stuff, road:stuff, pavement:stuff, lawn:stuff, house:stuff"
+)
 _TEXT = BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
 Place = Annotated[str, _TEXT]  # of a store, as `ovps.cache.where.storage_of` takes it
 
@@ -475,6 +479,22 @@ class ExportOptions(LookOptions):
     to_global: bool = Field(
         False, description="Points in the data set's global frame, in which frames of a scene lie over one another."
     )
+
+
+class DemoOptions(Options):
+    """Options of `ovps demo`."""
+
+    command: ClassVar[str] = "demo"
+
+    out: Path = Field(Path("demo"), description="Folder to write; what is there already, is not made again.")
+    words: str = Field(
+        DEMO_WORDS, description='What to look for besides the classes, "car, tree:stuff=tree|bush", or a file of it.'
+    )
+    frames: int = Field(6, ge=1, le=80, description="Key frames of the street, two a second.")
+    seed: int = Field(2026, ge=0, description="Of the street; another one is another street.")
+    workers: int = Field(0, ge=0, description="dask worker processes for CLIP; 0: none.")
+    open: bool = Field(True, description="Open the page in the browser, where there is a desktop.")
+    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 
 class SegmentOptions(Options):

@@ -8,6 +8,7 @@ ovps predict --cache ./zarr --out predictions --vocab vocab.safetensors         
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -165,6 +166,17 @@ def predict(
         seconds=time.perf_counter() - begin,
         warnings=_warnings(session, left_out),
     )
+
+
+def forget(predictions: Path) -> None:
+    """Remove predictions that a command made for itself before: they may be of other words, and are soon made again.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    if any((predictions / name).exists() for name in (ABOUT, BEGUN)):
+        with refusals(predictions):
+            shutil.rmtree(predictions)
 
 
 def check(cache: Where, out: Path, *, subset: str = "val") -> list[str]:

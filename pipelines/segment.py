@@ -6,7 +6,6 @@ ovps segment recordings/monday --run runs/nuscenes
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, DatasetError
-from ovps.files import refusals
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.projection import project
@@ -39,7 +37,7 @@ from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute.plan import limited
 from pipelines.precompute.stage import complete
-from pipelines.predict import ABOUT, BEGUN, PredictSummary, predict
+from pipelines.predict import PredictSummary, forget, predict
 from pipelines.vocabulary import build
 
 PAGE = "segments.html"
@@ -153,7 +151,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     found = {}
     for subset in dict.fromkeys(frame.subset for frame in chosen):
         folder = out / ("predictions" if len(present) == 1 else f"predictions-{subset}")
-        _forget(folder)
+        forget(folder)
         found[subset] = predict(
             options.run, store, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
         )
@@ -182,13 +180,6 @@ def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
             remedy="Leave out --encoder",
         )
     return info
-
-
-def _forget(predictions: Path) -> None:
-    """Remove predictions that this command made before: they may be of other words, and are a minute's work."""
-    if any((predictions / name).exists() for name in (ABOUT, BEGUN)):
-        with refusals(predictions):
-            shutil.rmtree(predictions)
 
 
 def _drawn(

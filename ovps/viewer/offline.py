@@ -52,10 +52,13 @@ class OfflinePage:
     """The content of the template."""
 
     title: str
+    note: str
     data: Markup
 
 
-def render_offline(title: str, runs: Sequence[str], frames: Sequence[Shown], questions: Sequence[Question]) -> str:
+def render_offline(
+    title: str, runs: Sequence[str], frames: Sequence[Shown], questions: Sequence[Question], note: str = ""
+) -> str:
     """The whole page.
 
     Args:
@@ -63,6 +66,7 @@ def render_offline(title: str, runs: Sequence[str], frames: Sequence[Shown], que
         runs: names of the runs, as many as every frame has views.
         frames: to show.
         questions: to light points and segments up by.
+        note: what a reader should know, if anything.
 
     Raises:
         ConfigError: no frame, too many questions, or too many names for a byte.
@@ -89,7 +93,7 @@ def render_offline(title: str, runs: Sequence[str], frames: Sequence[Shown], que
     }
     # a script element ends at the first "</script", wherever it stands
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return render("offline_view.html", OfflinePage(title, Markup(data)))
+    return render("offline_view.html", OfflinePage(title, note, Markup(data)))
 
 
 def _frame(shown: Shown, questions: Sequence[Question]) -> dict[str, Any]:
