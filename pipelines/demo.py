@@ -34,9 +34,9 @@ SUBSET = "val"  # of the street: nothing is trained on it
 THUMBNAIL = 480
 _STEPS = ("street", "CLIP features", "words", "labels", "page")
 _NOTE = (
-    "A street that no training saw, labelled by the run that ships with ovps: on the left by the classes of the data set,"
-    " on the right by words of your own. {novel} were never labelled in training. A word that names nothing here may"
-    " still be given to what is nearest to it."
+    "A street that no training saw, labelled by the run that ships with ovps: on the left by the classes of the data"
+    " set, on the right by words of your own. {novel} were never labelled in training. A word that names nothing here"
+    " may still be given to what is nearest to it."
 )
 
 
@@ -126,9 +126,7 @@ def demo(options: DemoOptions) -> DemoSummary:
     )
 
 
-def _page(
-    options: DemoOptions, cache: Path, run: Path, words: Path, names: list[str]
-) -> tuple[Path, tuple[str, ...]]:
+def _page(options: DemoOptions, cache: Path, run: Path, words: Path, names: list[str]) -> tuple[Path, tuple[str, ...]]:
     """Write the page, classes beside words; also the classes that were never labelled."""
     asked = LookOptions(cache=str(cache), run=run, subset=SUBSET, device=options.device)
     left = open_catalogue(asked)

@@ -490,7 +490,7 @@ class DemoOptions(Options):
     words: str = Field(
         DEMO_WORDS, description='What to look for besides the classes, "car, tree:stuff=tree|bush", or a file of it.'
     )
-    frames: int = Field(6, ge=1, le=80, description="Key frames of the street, two a second.")
+    frames: int = Field(4, ge=1, le=80, description="Key frames of the street, two a second.")
     seed: int = Field(2026, ge=0, description="Of the street; another one is another street.")
     workers: int = Field(0, ge=0, description="dask worker processes for CLIP; 0: none.")
     open: bool = Field(True, description="Open the page in the browser, where there is a desktop.")

@@ -53,10 +53,14 @@ def by_class_and_instance(labels: Labelling) -> Colours:
     return np.where(shade >= 0, lighter, darker).round().astype(np.uint8)
 
 
-def right_or_wrong(true: NDArray[np.integer], predicted: NDArray[np.integer]) -> Colours:
-    """Compare class ids (N,): right, wrong (also where nothing was predicted), dim where there is no label."""
-    colours = np.where((true == predicted)[:, None], np.array(RIGHT), np.array(WRONG))
-    return np.where((true > 0)[:, None], colours, np.array(DIM)).astype(np.uint8)
+def right_or_wrong(true: NDArray[np.integer], predicted: Labelling) -> Colours:
+    """Compare class ids (N,): right, wrong (also where nothing was predicted); dim where nothing can be compared.
+
+    That is where there is no label, and where points are called by a word that is no class of the data set.
+    """
+    colours = np.where((true == predicted.class_id)[:, None], np.array(RIGHT), np.array(WRONG))
+    no_class = (predicted.entry >= 0) & (predicted.class_id == 0)
+    return np.where(((true > 0) & ~no_class)[:, None], colours, np.array(DIM)).astype(np.uint8)
 
 
 def base_or_novel(class_id: NDArray[np.integer], novel: frozenset[int]) -> Colours:

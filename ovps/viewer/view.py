@@ -91,6 +91,10 @@ class View:
         """Mean CLIP features of the segments (S, C), and which have one (S,)."""
         return pooled_clip(self.frame, self.segments)
 
+    @cached_property
+    def _classes(self) -> ClassText:
+        return ClassText.of(self.vocabulary, ())
+
     def names(self, segment: int, count: int = 5) -> dict[str, list[tuple[str, float]]]:
         """The nearest names of a segment with their scores, best first, by who says so."""
         found: dict[str, list[tuple[str, float]]] = {}
@@ -99,7 +103,7 @@ class View:
             found |= {by: nearest(scores[segment], names, count) for by, scores in self.answer.scores.items()}
         features, seen = self.pooled
         if seen[segment]:
-            scores = text_scores(features[segment : segment + 1], ClassText.of(self.vocabulary, ()))
+            scores = text_scores(features[segment : segment + 1], self._classes)
             found["pooled CLIP"] = nearest(scores[0], names, count)
         order = ("head", "pooled CLIP", "ensemble")
         return {by: found[by] for by in order if by in found}
@@ -177,7 +181,7 @@ def _if(labels: Labelling | None, paint: Callable[[Labelling], NDArray[np.uint8]
 def _compare(view: View) -> NDArray[np.uint8] | None:
     if view.truth is None or view.predicted is None:
         return None
-    return colouring.right_or_wrong(view.truth.class_id, view.predicted.class_id)
+    return colouring.right_or_wrong(view.truth.class_id, view.predicted)
 
 
 def _novelty(view: View) -> NDArray[np.uint8] | None:
@@ -204,7 +208,11 @@ COLOURINGS: tuple[Colouring, ...] = (
     Colouring(
         "right or wrong",
         _compare,
-        _fixed(("right", colouring.RIGHT), ("wrong, or nothing", colouring.WRONG), ("no label", DIM)),
+        _fixed(
+            ("right", colouring.RIGHT),
+            ("wrong, or nothing", colouring.WRONG),
+            ("no label, or a word that is no class", DIM),
+        ),
     ),
     Colouring(
         "base or novel",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ovps.report.colours import DIM
 from ovps.taxonomy import load_taxonomy
 from ovps.viewer import colouring
-from ovps.viewer.labelling import cluster_labelling, labelling, taxonomy_palette
+from ovps.viewer.labelling import Palette, cluster_labelling, labelling, taxonomy_palette
 from ovps.viewer.view import COLOURINGS, available, legend, paint
 
 TAXONOMY = load_taxonomy("nuscenes")
@@ -63,10 +63,18 @@ def test_things_of_a_class_differ_in_lightness_but_not_in_hue():
 
 
 def test_right_wrong_and_unlabelled_are_told_apart_also_without_colour():
-    colours = colouring.right_or_wrong(np.array([4, 4, 4, 0]), np.array([4, 3, 0, 4]))
+    predicted = labelling(PALETTE, np.array([3, 2, -1, 3]), np.array([1, 1, 0, 1]))  # classes 4, 3, none and 4
+    colours = colouring.right_or_wrong(np.array([4, 4, 4, 0]), predicted)
     assert colours.tolist() == [list(c) for c in (colouring.RIGHT, colouring.WRONG, colouring.WRONG, DIM)]
     shades = luminance([colouring.RIGHT, colouring.WRONG, DIM])
     assert min(abs(np.subtract.outer(shades, shades))[np.triu_indices(3, 1)]) > 20
+
+
+def test_a_word_that_is_no_class_is_neither_right_nor_wrong():
+    words = Palette(("car", "fire engine"), np.array([[255, 0, 0], [0, 255, 0], DIM], np.uint8), np.array([4, 0, 0]))
+    predicted = labelling(words, np.array([0, 1, -1]), np.array([1, 1, 0]))
+    colours = colouring.right_or_wrong(np.array([4, 4, 4]), predicted)
+    assert colours.tolist() == [list(c) for c in (colouring.RIGHT, DIM, colouring.WRONG)]
 
 
 def test_base_and_novel():
