@@ -1,4 +1,4 @@
-"""From nothing to a picture, without training: one street that no training saw, labelled by the run that ships.
+"""A first picture without training: one street that no training saw, labelled by the run that ships with ovps.
 
 ovps demo
 ovps demo --words "fire engine, tree:stuff, person on a bicycle" --out demo
@@ -42,7 +42,7 @@ _NOTE = (
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What was made.
+    """Facts of what was made.
 
     Attributes:
         page: one HTML file, which needs nothing else.
