@@ -5,7 +5,7 @@ ovps report --run runs/driveworld-ovps --cache ./zarr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,13 @@ from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.places import check_free
+from ovps.report.opening import best_view
 from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.training.metrics import read_metrics
+from ovps.viewer.catalogue import Catalogue
+from ovps.viewer.offline import Shown, render_offline
 from pipelines.evaluate import load_result
 
 ReadImage = Callable[[Camera], NDArray[np.uint8]]
@@ -79,7 +82,11 @@ def report(
         for frame, prediction in predictions(session, shown)
         if frame.label is not None
     ]
+    turned = best_view(views, session.run.taxonomy, result.novel)
     content = ReportContent(
+        caveat=run_caveat(session.store.provenance),
+        taught_all=not session.run.split.novel and bool(result.novel),
+        scene=scene_of(session, turned.token, cameras) if turned else None,
         evaluation=result,
         taxonomy=session.run.taxonomy.without(result.ignored),
         metrics=read_metrics(run),
@@ -90,6 +97,33 @@ def report(
     )
     write_page(path, render_run(content))
     return path
+
+
+def run_caveat(known: Provenance) -> str:
+    """Say what weighs most against the scores of one run, as the end of a sentence that begins with `but`."""
+    if known.weights_random:
+        return "its CLIP has random weights, so it shows what chance looks like"
+    return "it was trained once, and these frames may have been in view while settings were chosen"
+
+
+def scene_of(session: Session, token: str, cameras: Mapping[str, Sequence[tuple[Camera, NDArray[np.uint8]]]]) -> str:
+    """A page of one frame to turn, as `ovps view --html` writes it.
+
+    Args:
+        token: of the frame.
+        cameras: with their images, by frame token.
+    """
+    (ref,) = (ref for ref in session.store.frames if ref.token == token)
+    catalogue = Catalogue(
+        store=session.store,
+        frames=(ref,),
+        vocabulary=session.vocabulary,
+        session=session,
+        novel=frozenset(session.novel),
+        read_images=lambda ref: list(cameras.get(ref.token, ())),
+    )
+    run = session.run.path.resolve().name
+    return render_offline(run, [run], [Shown([catalogue.view(ref)], catalogue.pictures(ref))], [])
 
 
 def evenly_spaced(frames: list[FrameRef], count: int) -> list[FrameRef]:

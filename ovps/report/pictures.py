@@ -168,6 +168,13 @@ def _jpeg(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def jpeg_url(picture: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) as the `src` of an img, compressed."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "JPEG", quality=82)
+    return data_url(out.getvalue())
+
+
 def data_url(picture: bytes) -> str:
     """A PNG or JPEG as the `src` of an img."""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ovps.evaluation.results import EvalResult
-from ovps.report.charts import Figure
+from ovps.report.charts import Figure, Score
 from ovps.report.curves import curves
 from ovps.report.gallery import Gallery
+from ovps.report.mistakes import Mistakes, find_mistakes
+from ovps.report.opening import Opening, opening, verdict
 from ovps.report.page import render
 from ovps.report.pictures import FrameView
 from ovps.report.score_tables import ClassLine, GroupTable, Tile, class_lines, score_table, system_table, tiles
@@ -32,6 +35,9 @@ class ReportContent:
         provenance: sections of names and values: data, encoder, training, commands, machine.
         no_images: why there are no camera pictures, None where there are.
         not_measured: what the numbers say nothing about.
+        caveat: the gravest of that, as the end of a sentence that begins with `but`.
+        taught_all: the run was trained with all labels.
+        scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
     """
 
     evaluation: EvalResult
@@ -41,10 +47,38 @@ class ReportContent:
     provenance: Mapping[str, Mapping[str, str]]
     no_images: str | None = None
     not_measured: tuple[str, ...] = NOT_MEASURED
+    caveat: str = ""
+    taught_all: bool = False
+    scene: str | None = None
 
     @property
     def title(self) -> str:
         return self.evaluation.run
+
+    @cached_property
+    def opening(self) -> Opening | None:
+        return opening(self.views, self.taxonomy, self.evaluation.novel)
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence."""
+        row, chance = self.evaluation.system, self.evaluation.references[0]
+        there = [group for group in ("all", "base", "novel") if group in row.panoptic.groups]
+        groups: dict[str, Score] = {group: row.score(group, "pq") for group in there}
+        return verdict(
+            self.evaluation.run,
+            self.evaluation.frames,
+            groups,
+            [c.name for c in row.panoptic.classes if c.novel],
+            chance.score("novel", "pq") if "novel" in groups else None,
+            {},
+            self.caveat,
+            self.taught_all,
+        )
+
+    @cached_property
+    def mistakes(self) -> Mistakes:
+        return find_mistakes(self.views, self.taxonomy)
 
     @property
     def tiles(self) -> list[Tile]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -12,6 +12,8 @@ from ovps.evaluation.results import EvalResult, GroupScore
 from ovps.report.charts import NOTHING, Figure, bar_chart
 from ovps.report.curves import curves
 from ovps.report.gallery import Gallery
+from ovps.report.mistakes import Mistakes, find_mistakes
+from ovps.report.opening import Opening, opening, verdict
 from ovps.report.page import counted, render, spaced
 from ovps.report.pictures import FrameView
 from ovps.report.scatter import Point, scatter
@@ -73,6 +75,9 @@ class ComparisonContent:
         provenance: sections of names and values.
         missing: cells of the experiment that are not done.
         not_measured: what the numbers say nothing about.
+        caveat: the gravest of that, as the end of a sentence that begins with `but`.
+        taught_all: systems that were trained with all labels.
+        scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
     """
 
     title: str
@@ -84,6 +89,9 @@ class ComparisonContent:
     provenance: Mapping[str, Mapping[str, str]]
     missing: Sequence[str] = ()
     not_measured: Sequence[str] = ()
+    caveat: str = ""
+    taught_all: Collection[str] = ()
+    scene: str | None = None
 
     @cached_property
     def systems(self) -> list[str]:
@@ -131,6 +139,33 @@ class ComparisonContent:
     def tiles(self) -> list[Tile]:
         cells = self.of(self.main, self.splits[0])
         return tiles(lambda g, s: group_spread(cells, g, s), self.first.result.references[0], f"{self.main}: ")
+
+    @cached_property
+    def opening(self) -> Opening | None:
+        shown = self.pictures[0]
+        return opening(shown.views, self.taxonomy, self.references(shown.split).result.novel)
+
+    @property
+    def verdict(self) -> str:
+        """The result of the main system on the first split, in a sentence."""
+        split, result = self.splits[0], self.first.result
+        others = [s for s in self.systems if s != self.main and s not in self.taught_all]
+        reference = result.references[0]
+        return verdict(
+            self.main,
+            result.frames,
+            {group: group_spread(self.of(self.main, split), group, "pq") for group in ("all", "base", "novel")},
+            [c.name for c in result.system.panoptic.classes if c.novel],
+            reference.score("novel", "pq") if "novel" in reference.panoptic.groups else None,
+            {other: group_spread(self.of(other, split), "novel", "pq") for other in others},
+            self.caveat,
+            self.main in self.taught_all,
+        )
+
+    @cached_property
+    def mistakes(self) -> Mistakes:
+        """Those of the main system in the frames of the first split that are shown."""
+        return find_mistakes(self.pictures[0].views, self.taxonomy)
 
     @property
     def compared(self) -> list[Compared]:

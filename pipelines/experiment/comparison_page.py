@@ -11,7 +11,8 @@ from ovps.cache.reader import Store
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import FrameScore, describe_inference, settings_of
 from ovps.frame import Frame
-from ovps.inference.session import frames_of, open_session, predictions
+from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.report.opening import best_view
 from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
@@ -24,7 +25,7 @@ from pipelines.experiment.collect import Collected
 from pipelines.experiment.provenance import code_state, this_machine, versions
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
-from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of
+from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of, scene_of
 
 EVEN = 3  # frames shown, evenly spaced
 SHOWN = 4  # systems drawn, at most
@@ -39,13 +40,17 @@ def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Se
     scored = [c.scored for c in cells]
     mains = [_main(cells, split) for split in dict.fromkeys(s.split for s in scored)]
     main = mains[0]
+    pictures = [_pictures(experiment, cells, one) for one in mains]
     content = ComparisonContent(
+        caveat=_caveat(experiment, scored),
+        taught_all={system.name for system in map(load_system, experiment.systems) if system.train_split == "all"},
+        scene=_scene(main, pictures[0]),
         title=experiment.name,
         cells=scored,
         descriptions=_descriptions(experiment.systems),
         taxonomy=Store.open(main.training.cache).taxonomy,
         metrics=read_metrics(main.training.run),
-        pictures=[_pictures(experiment, cells, one) for one in mains],
+        pictures=pictures,
         provenance=_provenance(experiment, cells, main, stages),
         missing=missing,
         not_measured=_not_measured(experiment, scored),
@@ -131,20 +136,34 @@ def _drawn(experiment: Experiment, cells: Sequence[Collected], main: Collected) 
     return [*[c for c in same if c.scored.system in wanted][: SHOWN - 1], main]
 
 
-def _predicted(cell: Collected, shown: Sequence[FrameRef]) -> dict[str, Labels]:
-    """Labels of the frames by token. Frames are looked up by token: partitions of another cache may differ."""
+def _session(cell: Collected) -> Session:
+    """The run of a cell, as it was scored."""
     merge, classifier = settings_of(cell.scored.result)
     file = cell.folder / VOCABULARY
-    session = open_session(
+    return open_session(
         cell.training.run,
         cell.training.cache,
         vocabulary=file if file.is_file() else None,
         merge=merge,
         classifier=classifier,
     )
+
+
+def _predicted(cell: Collected, shown: Sequence[FrameRef]) -> dict[str, Labels]:
+    """Labels of the frames by token. Frames are looked up by token: partitions of another cache may differ."""
+    session = _session(cell)
     tokens = {ref.token for ref in shown}
     refs = [ref for ref in session.store.frames if ref.token in tokens]
     return {frame.token: labels_of(session, prediction) for frame, prediction in predictions(session, refs)}
+
+
+def _scene(main: Collected, pictures: Pictures) -> str | None:
+    """The frame that the page begins with, to turn."""
+    session = _session(main)
+    shown = best_view(pictures.views, session.run.taxonomy, main.scored.result.novel)
+    if shown is None:
+        return None
+    return scene_of(session, shown.token, {shown.token: shown.cameras})
 
 
 def _images(experiment: Experiment, subset: str) -> tuple[list[Frame], ReadImage | None]:
@@ -192,6 +211,18 @@ def _provenance(
     times = {"Commands and times": stages.took()} if stages.seconds else {}
     main_name = f"Training of {main.training.run.name}"
     return {"Experiment": ours, **features, main_name: training, "Evaluation": scoring, **times}
+
+
+def _caveat(experiment: Experiment, cells: Sequence[Scored]) -> str:
+    """Say what weighs most against the result, as the end of a sentence that begins with `but`."""
+    if any(c.result.weights_random for c in cells):
+        return "some CLIP has random weights, so it shows what chance looks like"
+    if experiment.world is not None:
+        once = ", trained once" if len({c.seed for c in cells}) == 1 else ""
+        return f"this is one procedural world{once}, whose small CLIP was taught all classes in pictures"
+    if len({c.seed for c in cells}) == 1:
+        return "every system was trained once, and seeds differ"
+    return "these frames may have been in view while settings were chosen" if experiment.subset == "val" else ""
 
 
 def _not_measured(experiment: Experiment, cells: Sequence[Scored]) -> list[str]:
