@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from rich.console import Console
@@ -139,14 +140,22 @@ def test_a_summary_on_a_terminal_folds_long_names_and_cuts_none(capsys, monkeypa
     assert file in "".join(line.strip() for line in shown.splitlines())
 
 
+@dataclass
+class Shown:
+    frames: int
+    quarantined: list[dict[str, str]]
+    by_topic: dict[str, int]
+    missing: list[str]
+
+
 def test_a_summary_in_a_log_has_whole_names_one_a_line(capsys):
     file = "/data/" + "/".join(f"a-long-folder-{n}" for n in range(12)) + "/n015.bin"
     quarantined = [{"token": f"f{n}", "kind": "frame", "reason": f"cut off (file {file})"} for n in range(20)]
-    cli.show({"frames": 1200, "quarantined": quarantined, "by_subset": {"train": 7}, "missing": []}, False)
+    cli.show(Shown(1200, quarantined, {"LIDAR_TOP": 7}, []), False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "frames: 1,200"
     assert lines[20] == f"quarantined: token f19, kind frame, reason cut off (file {file})"
-    assert lines[21:] == ["by subset / train: 7", "missing: none"]
+    assert lines[21:] == ["by topic / LIDAR_TOP: 7", "missing: none"]
 
 
 # What people type by mistake: each ends with a message and an exit code, never with a traceback

@@ -22,7 +22,7 @@ TPR = 0.95
 
 
 class UnknownScore(BaseModel):
-    """How well novel things and stuff are told from base ones by a score.
+    """Measure of how well a score tells novel things and stuff from base ones.
 
     Attributes:
         novel, base: number of points, or of segments.

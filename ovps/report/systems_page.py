@@ -164,7 +164,7 @@ class ComparisonContent:
 
     @cached_property
     def mistakes(self) -> Mistakes:
-        """Those of the main system in the frames of the first split that are shown."""
+        """The mistakes of the main system in the frames of the first split that are shown."""
         return find_mistakes(self.pictures[0].views, self.taxonomy)
 
     @property

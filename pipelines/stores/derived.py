@@ -48,7 +48,7 @@ class DerivedSummary(BaseModel):
 
 @dataclass(frozen=True)
 class Known:
-    """What tells frames of a store apart, and from what they were before."""
+    """A frame's token and place: they tell frames of a store apart, and from what they were before."""
 
     token: str
     subset: str

@@ -1,4 +1,4 @@
-"""What is damaged in a store, made anew of the data set, and nothing else.
+"""Repair of a store: what is damaged is made anew of the data set, and nothing else.
 
 ovps cache repair ./zarr --dataroot data/nuscenes
 """
@@ -182,7 +182,7 @@ class _Work:
 
     @property
     def frames(self) -> list[Frame]:
-        """Those of the data set."""
+        """Frames of the data set."""
         if self._frames is None:
             self._frames = frames_of(self.options)
         return self._frames
