@@ -18,15 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ovps.cache.disk import LocalStorage
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.layout import manifest_key
 from ovps.cache.manifest import partitions
 from ovps.cache.storage import Storage
-from ovps.clip.pictures import embed_pictures
-from ovps.errors import ConfigError, StorageError, VocabularyError
+from ovps.clip.pictures import embed_pictures, read_picture
+from ovps.errors import ConfigError, StorageError
 from ovps.files import write_whole
 from ovps.places import check_free
 from ovps.progress import progress
@@ -256,7 +255,7 @@ def _question(options: QueryOptions, index: ObjectIndex) -> tuple[Question, list
         return Words(lambda: text_of(options.cache, options.weights)).ask(options.text, negatives)
     if options.image is not None:
         encoder = encoder_of(options.cache, options.weights)
-        vector = embed_pictures(encoder, [_read(options.image)])
+        vector = embed_pictures(encoder, [read_picture(options.image)])
         return _example(f"picture {options.image.name}", vector), []
     assert options.like is not None
     return _example(f"like {options.like}", _vector(options.like, index)), []
@@ -282,14 +281,6 @@ def _vector(like: str, index: ObjectIndex) -> NDArray[np.float16]:
         )
         raise ConfigError(f"no segment {like} that a camera sees", remedy=remedy)
     return np.asarray(index.vectors[row])
-
-
-def _read(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VocabularyError(f"not a picture: {error}", path=path, remedy="Give a PNG or JPEG file") from error
 
 
 def _score(question: Question, example: bool) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

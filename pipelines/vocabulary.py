@@ -6,6 +6,8 @@ ovps vocab build --cache ./zarr --names "car, bus" --images scooter=photos/scoot
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +15,13 @@ from ovps import clip, defaults
 from ovps.cache.reader import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
-from ovps.clip.pictures import add_pictures, parse_pictures
+from ovps.clip.pictures import Pictures, add_pictures, parse_pictures
 from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
-from ovps.errors import VocabularyError, WeightsError
+from ovps.errors import ConfigError, VocabularyError, WeightsError
 from ovps.places import check_free
+from ovps.taxonomy import name_key
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import VocabularyOptions
 
@@ -60,6 +63,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     if not entries and not pictures:
         raise VocabularyError("neither names nor images", remedy='Give --names "car, bus" or --images NAME=FOLDER')
     check_free(options.out, file=True)
+    _check_folders(pictures, options.out)
     encoder = _encoder(options)
     vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
     save_vocabulary(vocabulary, options.out)
@@ -75,6 +79,18 @@ def build(options: VocabularyOptions) -> VocabularySummary:
         weights_random=encoder.weights.random,
         warnings=[*prompt_warnings(encoder, entries), *random],
     )
+
+
+def _check_folders(pictures: Sequence[Pictures], out: Path) -> None:
+    """Raise ConfigError for a folder of images that is named twice for one class, or that would get the vocabulary."""
+    seen = set()
+    for one in pictures:
+        folder = os.path.realpath(one.folder)
+        if (name_key(one.name), folder) in seen:
+            raise ConfigError(f"images of {one.name} are named twice", path=one.folder, remedy="Name each folder once")
+        seen.add((name_key(one.name), folder))
+        if os.path.realpath(out.parent) == folder:
+            raise ConfigError("this would be written among images", path=out, remedy="Give another folder")
 
 
 def _encoder(options: VocabularyOptions) -> Encoder:

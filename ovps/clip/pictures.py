@@ -16,6 +16,7 @@ from ovps.errors import VocabularyError
 from ovps.taxonomy import Kind, name_key
 from ovps.vocabulary import Vocabulary
 
+_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # what PIL would clip at 255
 _WRITE = "Write NAME=FOLDER, or NAME:stuff=FOLDER; the folder holds pictures of the class, one thing on each"
 
 
@@ -101,14 +102,21 @@ def read_folder(folder: Path) -> list[NDArray[np.uint8]]:
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if not files:
         raise VocabularyError("no images in the folder", path=folder, remedy=_WRITE)
-    return [_read(path) for path in files]
+    return [read_picture(path) for path in files]
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as RGB (H, W, 3) uint8, the way up that it is shown.
+
+    Raises:
+        VocabularyError: no image, damaged, or of more than 8 bits a channel, which would be read as white.
+    """
     try:
         with Image.open(path) as image:
+            if image.mode in _DEEP:
+                raise ValueError(f"it has more than 8 bits a pixel (mode {image.mode})")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VocabularyError(
-            f"not an image: {error}", path=path, remedy="Move it out of the folder, or save it as PNG or JPEG"
+            f"not an image: {error}", path=path, remedy="Save it as PNG or JPEG with 8 bits a channel, or leave it out"
         ) from error

@@ -102,7 +102,7 @@ class SemanticKitti:
             raise DatasetError(
                 f"none of the sequences of {', '.join(subsets)} is there: {', '.join(sorted(subset_of))}",
                 path=folder,
-                remedy=f"Download them, or choose a split of these ({', '.join(there) or 'none'}), or name them"
+                remedy=f"Download them, or a split with others ({', '.join(there) or 'none'}), or name them"
                 f' in {root / SPLITS}, for example {{"val": ["00"]}}',
             )
         return [frame for name in found for frame in _frames(folder / name, subset_of[name])]

@@ -15,7 +15,7 @@ from ovps.clip.pictures import add_pictures, embed_pictures, parse_pictures, rea
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.entries import parse_entries
-from ovps.errors import VocabularyError, WeightsError
+from ovps.errors import ConfigError, VocabularyError, WeightsError
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import load_vocabulary
 from pipelines.options import VocabularyOptions
@@ -101,7 +101,7 @@ def test_files_that_are_no_images_and_another_kind_are_refused(demo, folder):
     with pytest.raises(VocabularyError, match="road is stuff, not thing"):
         add_pictures(demo, vocabulary, [parse_pictures(f"road:thing={folder}")])
     (folder / "notes.txt").write_text("no image")
-    with pytest.raises(VocabularyError, match=r"not an image.*notes\.txt.*Move it out"):
+    with pytest.raises(VocabularyError, match=r"not an image.*notes\.txt.*leave it out"):
         add_pictures(demo, vocabulary, [parse_pictures(f"scooter={folder}")])
 
 
@@ -125,3 +125,17 @@ def test_the_encoder_is_that_of_the_cache_and_its_weights_are_checked(tmp_path, 
     weights = str(Path(encoders.__file__).parent / "demo" / "demo.safetensors")
     with pytest.raises(WeightsError, match=r"the cache was made with .*--encoder"):
         build(VocabularyOptions(**asked, weights=weights))
+
+
+def test_a_deep_picture_is_refused_not_white(tmp_path):
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(VocabularyError, match=r"more than 8 bits.*deep\.png"):
+        read_folder(tmp_path)
+
+
+def test_a_folder_of_images_is_named_once_and_gets_no_vocabulary(folder, tmp_path):
+    options = {"encoder": "demo", "images": (f"scooter={folder}", f"Scooter={folder}/")}
+    with pytest.raises(ConfigError, match="named twice"):
+        build(VocabularyOptions(out=tmp_path / "v.safetensors", **options))
+    with pytest.raises(ConfigError, match="among images"):
+        build(VocabularyOptions(encoder="demo", images=(f"scooter={folder}",), out=folder / "v.safetensors"))
