@@ -114,7 +114,7 @@ def repair(options: RepairOptions) -> RepairSummary:
 
 
 class _Found:
-    """What is wrong with a store: partitions by what has to be made anew."""
+    """Damage: what is wrong with a store: partitions by what has to be made anew."""
 
     def __init__(self) -> None:
         self.root: list[str] = []
@@ -189,7 +189,7 @@ class _Work:
 
     @property
     def tools(self) -> Tools:
-        """CLIP and the rest, once it is known that they are those of the store."""
+        """Load CLIP and the rest, once it is known that they are those of the store."""
         if self._tools is None:
             job, provenance = prepare(self.options, self.frames)
             check_provenance(self.storage, provenance)
@@ -197,7 +197,7 @@ class _Work:
         return self._tools
 
     def of(self, row: PartitionRow) -> list[Frame]:
-        """The frames of a partition as the store has them: a label that came since is no repair.
+        """Find the frames of a partition, as the store has them: a label that came since is no repair.
 
         Raises:
             DatasetError: one that the data set does not have any more, or not with its labels.
