@@ -36,12 +36,21 @@ def run(folder):
 
 def test_the_example_runs_as_it_stands(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    (example,) = code_blocks("docs/python.md", "python")
+    example, _ = code_blocks("docs/python.md", "python")
     exec(compile(example, "docs/python.md", "exec"), {})
     said = capsys.readouterr().out
     assert "synthetic-0001-001: 600 points" in said
     assert "points, " in said.splitlines()[1]
     assert said.splitlines()[-1].startswith("PQ 0.")
+
+
+def test_the_example_for_other_trainers_runs_as_it_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    _, example = code_blocks("docs/python.md", "python")
+    left: dict = {}
+    exec(compile(example, "docs/python.md", "exec"), left)
+    assert left["batch"].tokens
+    assert 0 < left["loss"].item() < 2
 
 
 def test_a_segmented_frame_and_a_score_are_those_of_the_commands(folder, run):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import Arrays, Codec, State
+from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures
 from ovps.cache.codecs.state import read_state
 from ovps.cache.folder import Folder, is_whole
 from ovps.cache.frame_arrays import arrays_of, frame_of
@@ -76,9 +77,30 @@ class Partition:
         row = self.row.frames[self.positions[token]]
         names = tuple(name for part in self.parts.values() for name in part.arrays if name not in _NOT_OF_A_FRAME)
         arrays = self._arrays(token, names)
-        try:
+        with self._told_as_damage(token):
             clip = self.codec.decode(arrays, arrays["voxels/valid"], self.state)
             return frame_of(row, self.row.scene, arrays, clip)
+
+    def factors(self, token: str) -> tuple[Arrays, VoxelFeatures]:
+        """The points, voxels and labels of one frame as they are stored, and its features, not multiplied out.
+
+        Of a codec that keeps no cells each voxel is its own cell.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        names = tuple(name for part in self.parts.values() for name in part.arrays)
+        arrays = self._arrays(token, tuple(name for name in names if name.startswith(_OF_POINTS)))
+        with self._told_as_damage(token):
+            valid = arrays["voxels/valid"]
+            if self.codec.keeps_cells:
+                return arrays, self.codec.factors(arrays, valid, self.state)
+            return arrays, VoxelFeatures.of_voxels(self.codec.decode(arrays, valid, self.state), valid)
+
+    @contextmanager
+    def _told_as_damage(self, token: str) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, KeyError, IndexError, RuntimeError, OSError) as error:
             folder = self.parts["features"]
             raise CorruptStoreError(
@@ -128,6 +150,7 @@ class Partition:
 
 
 _THUMBNAILS = "thumbnails/bytes"
+_OF_POINTS = ("points/", "voxels/", "clip/")
 _NOT_OF_A_FRAME = (_THUMBNAILS,)  # most readers have no use for them
 
 

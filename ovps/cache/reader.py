@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from cache_schemas import SCHEMA_VERSION, PartitionRow, Provenance, StoreInfo
 from ovps.cache.cameras import camera_of, decode_thumbnail, resized
+from ovps.cache.codecs.protocol import Arrays, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.layout import INFO, VOCABULARY
 from ovps.cache.manifest import read_manifest, read_manifests
@@ -137,6 +138,14 @@ class Store:
             CacheError: the store does not hold the frame any more.
         """
         return self._of(ref, lambda partition: partition.read(ref.token))
+
+    def factors(self, ref: FrameRef) -> tuple[Arrays, VoxelFeatures]:
+        """The points, voxels and labels of one frame as they are stored, and its features as cells and their weights.
+
+        Raises:
+            CorruptStoreError, CacheError: as `read` does.
+        """
+        return self._of(ref, lambda partition: partition.factors(ref.token))
 
     def objects(self, ref: FrameRef) -> Objects:
         """The labelled segments of one frame and their embeddings, quicker than the whole frame.
