@@ -97,8 +97,8 @@ class PrecomputeOptions(ClipOptions, DataOptions):
     )
     codec: str | None = Field(
         None,
-        description="`cells`, `dense`, both exact, or one of another package. Default: the store's, or the smaller of"
-        " the two on the first frame.",
+        description="`cells`, `dense`, both exact; `cells-pca`, `cells-pca-small` and others of docs/cache.md, which"
+        " lose a little; or one of another package. Default: the store's, or the smaller exact one on the first frame.",
     )
     thumbnails: int | None = Field(
         None, ge=1, le=2**14, description="Keep images of this width in the store, in pixels, for reports."

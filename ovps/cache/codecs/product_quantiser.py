@@ -38,10 +38,12 @@ class ProductQuantiser:
         books = self._books(clip_dim)
         order = np.random.default_rng(0).permutation(len(sample))[:_SAMPLE]
         cells = np.ascontiguousarray(np.resize(sample[order], (max(len(order), _CENTRES), clip_dim)))
+        within, quantiser = (faiss.ProductQuantizer(clip_dim, books, 8) for _ in range(2))
+        for one in (within, quantiser):
+            one.cp.min_points_per_centroid = 1  # faiss would warn of every piece
         rotation = faiss.OPQMatrix(clip_dim, books)
-        rotation.niter = _ROUNDS
+        rotation.niter, rotation.pq = _ROUNDS, within
         rotation.train(cells)
-        quantiser = faiss.ProductQuantizer(clip_dim, books, 8)
         quantiser.train(rotation.apply(cells))
         return {
             "rotation": faiss.vector_to_array(rotation.A).reshape(clip_dim, clip_dim),
@@ -61,7 +63,7 @@ class ProductQuantiser:
     def decode(self, codes: NDArray[Any], state: State) -> NDArray[np.float32]:
         centres = state["centres"]
         rotated = centres[np.arange(len(centres)), codes.astype(np.intp)]
-        return rotated.reshape(len(codes), -1) @ state["rotation"]
+        return rotated.reshape(len(codes), len(state["rotation"])) @ state["rotation"]
 
     def code_bytes(self, clip_dim: int) -> int:
         return clip_dim // self.channels
