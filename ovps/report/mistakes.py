@@ -169,5 +169,5 @@ def _from_above(xyz: NDArray[np.float32], rows: NDArray[np.int64], colours: NDAr
     half = float(np.abs(xyz[rows] - middle)[:, :2].max()) + _AROUND_M
     everything = np.broadcast_to(np.array(DIM, np.uint8), xyz.shape).copy()
     everything[rows] = colours
-    square = from_above(xyz - middle, everything, half, width=_WIDTH)
+    square = from_above(xyz - middle, everything, half, width=_WIDTH // 2).repeat(2, axis=0).repeat(2, axis=1)
     return square[(_WIDTH - _HEIGHT) // 2 : (_WIDTH + _HEIGHT) // 2]

@@ -38,10 +38,20 @@ class Checker(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.frames: list[str] = []
+        self.scenes: list[str] = []
 
     def handle_starttag(self, tag, attrs):
-        assert tag not in ("link", "script", "iframe")
-        self.sources += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "poster")]
+        assert tag not in ("link", "script")
+        found = [v for k, v in attrs if k in ("src", "href", "srcset", "data", "poster")]
+        self.sources += found
+        if "article" in self.open:
+            self.frames += found
+        if tag == "img":
+            assert dict(attrs)["alt"]
+        if tag == "iframe":
+            assert dict(attrs)["sandbox"] == "allow-scripts"  # of an origin of its own
+            self.scenes.append(dict(attrs)["srcdoc"])
         if tag not in VOID:
             self.open.append(tag)
 
@@ -54,11 +64,13 @@ class Checker(HTMLParser):
 
 
 def pictures(page: str) -> list[Image.Image]:
+    """Those of the frames, after a look at everything else."""
     checker = Checker()
     checker.feed(page)
     assert checker.open == []
     assert all(s.startswith("data:image/") for s in checker.sources)
-    return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in checker.sources]
+    assert all("default-src 'none'" in scene and not re.search(r"https?:", scene) for scene in checker.scenes)
+    return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in checker.frames]
 
 
 def fake_camera() -> Camera:
@@ -101,7 +113,8 @@ def test_report_with_camera_pictures(made, tmp_path):
     found = pictures(page)
     assert [p.format for p in found] == ["PNG", "JPEG"] * 2
     assert min(p.size[0] for p in found) > 1000
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/[a-z]+;base64,[^\"]*", "", page))
+    own = re.sub(r"data:image/[a-z]+;base64,[^\"]*|srcdoc=\"[^\"]*\"", "", page)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", own)
     assert "CAM_&lt;FRONT&gt;" in page
     assert "&lt;zarr&gt;" in page
     assert "<polyline" in page
