@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+import ovps
 from driveworld import demo_run
 from ovps.cache.reader import Store
 from ovps.errors import CheckpointError, ConfigError, VocabularyError
@@ -23,6 +25,7 @@ from pipelines import demo as module
 from pipelines.demo import SUBSET, demo
 from pipelines.options import DemoOptions
 from tests.helpers.browser import chromium, complaints, keep, pixels, requests, shows, until
+from tools.notebook import executed
 
 WORDS = "fire engine, person on a bicycle, lorry, child, tree:stuff=tree|bush, road:stuff, house:stuff, pavement:stuff"
 ROOT = Path(__file__).parents[2]
@@ -107,6 +110,29 @@ def test_the_page_shows_both_vocabularies_without_a_network(made):
         keep(driver, "demo-query")
         assert complaints(driver) == []
         assert {url.split(":")[0] for url in requests(driver)} <= {"file", "data", "blob"}
+
+
+def test_the_notebook_runs_as_it_stands_through_the_public_api_alone(made, folder, monkeypatch):
+    text = (ROOT / "docs/notebook.ipynb").read_text(encoding="utf-8")
+    assert len(text) < 400_000
+    notebook = json.loads(text)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    nodes = [node for cell in code for node in ast.walk(ast.parse("".join(cell["source"])))]
+    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    assert imported == {"pathlib", "matplotlib.pyplot", "numpy", "ovps", "ovps.vocabulary"}
+    monkeypatch.chdir(folder.parent)
+    assert folder.name == "demo"
+    again = [cell for cell in executed(notebook)["cells"] if cell["cell_type"] == "code"]
+
+    def kinds(cells):
+        return [[output["output_type"] for output in cell["outputs"]] for cell in cells]
+
+    assert kinds(again) == kinds(code)  # what is shown on the page was run, and its errors would be seen here
+    assert sum(kind == "display_data" for shown in kinds(code) for kind in shown) == 3
+    scores = "".join(again[-1]["outputs"][0]["text"])
+    expected = ovps.score(ovps.load_run(made.run), ovps.open_store(made.cache))
+    assert f"{100 * expected.groups['novel'].pq:5.1f}" in scores
 
 
 def test_again_with_other_words_makes_only_what_is_other_and_torch_alone_says_the_same(made, folder, monkeypatch):
