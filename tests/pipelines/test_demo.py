@@ -141,11 +141,12 @@ def test_again_with_other_words_makes_only_what_is_other_and_torch_alone_says_th
     with np.load(made.predictions[0] / "panoptic" / SUBSET / f"{ref.token}_panoptic.npz") as arrays:
         first = arrays["data"].copy()
     monkeypatch.setattr(sparse, "installed", lambda name: False)  # no MinkowskiEngine
-    again = demo(DemoOptions(out=folder, words="lamp post, tree:stuff", frames=1, seed=7, open=False))
+    again = demo(DemoOptions(out=folder, words="</script><b>lamp post, tree:stuff", frames=1, seed=7, open=False))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert labels(again.predictions[1], ref.token)[0] == ["lamp post", "tree"]
+    assert labels(again.predictions[1], ref.token)[0] == ["</script><b>lamp post", "tree"]
     page = again.page.read_text()
     assert "lamp post" in page
+    assert "</script><b>" not in page  # words are data, also where they end a script
     assert "fire engine" not in page
     with np.load(again.predictions[0] / "panoptic" / SUBSET / f"{ref.token}_panoptic.npz") as arrays:
         assert (arrays["data"] == first).mean() > 0.999

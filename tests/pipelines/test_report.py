@@ -168,11 +168,12 @@ def run_and_comparison(result: EvalResult, name: str) -> list[str]:
     taxonomy = load_taxonomy("nuscenes")
     classes = tuple(c.model_copy(update={"name": name}) if c.name == old else c for c in taxonomy.classes)
     taxonomy = taxonomy.model_copy(update={"classes": classes})
-    labels = Labels(np.full(9, 4), np.arange(9))
+    first = taxonomy.classes[0].id
+    labels, missed = (Labels(np.full(20, of), np.ones(20, np.int64)) for of in (4, first))
     camera = replace(fake_camera(), channel=name)
     image = np.zeros((180, 320, 3), np.uint8)
-    ahead = np.tile(np.array([0, 9, 0], np.float32), (9, 1))
-    view = FrameView(name, name, 0, ahead, labels, labels, [(camera, image)], name, [(name, labels)], name)
+    ahead = np.tile(np.array([0, 9, 0], np.float32), (20, 1))
+    view = FrameView(name, name, 0, ahead, missed, labels, [(camera, image)], name, [(name, labels)], name)
     metrics = [{"step": 1, f"loss/{name}": 1.0}]
     facts = {name: {name: name}}
     cells = [Scored(name, name, seed, result, 1.0) for seed in (0, 1)]
