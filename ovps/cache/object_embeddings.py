@@ -71,10 +71,12 @@ def find_objects(
     mean = csr_array((share, members[order], indptr), shape=(count, len(label)))
     embedding = (mean @ point_weights.astype(np.float64)).tocsr()
     embedding.sort_indices()
+    used, columns = np.unique(embedding.indices, return_inverse=True)  # the product makes all of them float64
+    embedding = csr_array((embedding.data, columns, embedding.indptr), shape=(count, len(used)))
     return Objects(
         classes=(segments >> np.uint64(32)).astype(np.uint8),
         instance=(segments & np.uint64(0xFFFFFFFF)).astype(np.uint32),
         points=np.bincount(segment_of, minlength=count).astype(np.int32),
         seen_points=seen_points.astype(np.int32),
-        embedding=np.asarray(embedding @ cells, dtype=np.float32).reshape(count, cells.shape[1]),
+        embedding=np.asarray(embedding @ cells[used], dtype=np.float32).reshape(count, cells.shape[1]),
     )

@@ -151,16 +151,20 @@ def encode_frame(
     codec: Codec,
     state: State = NO_STATE,
     thumbnails: Sequence[bytes] = (),
+    *,
+    clip: Arrays | None = None,
 ) -> EncodedFrame:
     """Bring a frame into the form it is stored in.
 
     Args:
-        features: `frame.clip` in factors.
+        frame: its `clip` is not looked at.
+        features: what is stored in place of it.
         state: of the codec, see `Codec.fit`.
         thumbnails: encoded images of its cameras, as long as the cameras say; none: they say 0.
+        clip: the features as the codec encodes them, where that has been done.
     """
-    clip = codec.encode(features, state)
-    error = codec_error(codec, clip, state, frame.valid, frame.clip)
+    clip = codec.encode(features, state) if clip is None else clip
+    error = codec_error(codec, clip, state, features)
     row = row_of(frame, max_error=error.largest, mean_error=error.mean)
     pictures = np.frombuffer(b"".join(thumbnails), np.uint8)
     return EncodedFrame(row, arrays_of_frame(frame) | {"thumbnails/bytes": pictures} | clip)

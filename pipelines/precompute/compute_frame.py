@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +17,7 @@ from scipy.sparse import csr_array
 from cache_schemas import CameraRow
 from ovps.cache import codecs
 from ovps.cache.cameras import encode_thumbnail, row_of_camera
-from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures
+from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.late_labels import objects_of_stored
 from ovps.cache.object_embeddings import Objects, find_objects, no_objects
@@ -25,7 +27,6 @@ from ovps.datasets.protocol import Dataset
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
-from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
@@ -74,11 +75,30 @@ class Lifted:
     beyond_range: int
 
 
+@dataclass(frozen=True, eq=False)
+class ReadFrame:
+    """A frame whose files are read and whose points are lifted: all that can be done before the encoder.
+
+    Attributes:
+        earlier: points of earlier sweeps; None where none are asked for.
+        label: (N,) raw; None where there are none.
+        images: (height, width, 3) uint8 of each camera.
+    """
+
+    frame: Frame
+    cloud: PointCloud
+    earlier: PointCloud | None
+    label: NDArray[np.uint32] | None
+    images: list[NDArray[np.uint8]]
+    lifted: Lifted
+
+
 @dataclass
 class StageTimes:
-    """Seconds spent, stage by stage."""
+    """Seconds spent, stage by stage, summed over threads."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -86,7 +106,8 @@ class StageTimes:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
 
 def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
@@ -98,6 +119,18 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
         FrameError: a file is missing or senseless, the calibration is that of no camera, no camera sees a point, or
             the encoder makes features that are none.
     """
+    read = read_frame(frame, tools, times)
+    with times.stage("encode"):
+        maps = encode_images(read.images, tools.encoder)
+    return finish_frame(read, maps, tools, times)
+
+
+def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
+    """What is done before the encoder.
+
+    Raises:
+        FrameError: a file is missing or senseless, the calibration is that of no camera, or no camera sees a point.
+    """
     with times.stage("read"):
         cloud = read_cloud(frame, tools)
         earlier = _earlier_cloud(frame, tools) if tools.sweeps else None
@@ -105,30 +138,59 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
         images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
     with times.stage("lift"):
-        lifted = lift_frame(frame, cloud, tools)
-    points = lifted.points
-    with times.stage("encode"):
-        cells = encode_images(frame, images, tools)
+        return ReadFrame(frame, cloud, earlier, label, images, lift_frame(frame, cloud, tools))
+
+
+def encode_images(images: Sequence[NDArray[np.uint8]], encoder: Encoder, at_once: int = 1) -> list[NDArray[np.float32]]:
+    """The cells (rows, cols, C) float32 of each image (height, width, 3) uint8.
+
+    Args:
+        at_once: so many images of one size go through the encoder together; one by one the big encoders fit into the
+            memory of a CPU.
+    """
+    made: dict[int, NDArray[np.float32]] = {}
+    by_size = sorted(range(len(images)), key=lambda number: images[number].shape)
+    for _, group in groupby(by_size, key=lambda number: images[number].shape):
+        same = list(group)
+        for start in range(0, len(same), at_once):
+            part = same[start : start + at_once]
+            cells = encoder.encode(np.stack([images[number] for number in part])).cpu().numpy()
+            made.update(zip(part, cells, strict=True))
+    return [made[number] for number in range(len(images))]
+
+
+def finish_frame(read: ReadFrame, maps: Sequence[NDArray[np.float32]], tools: Tools, times: StageTimes) -> EncodedFrame:
+    """What is done behind the encoder.
+
+    Args:
+        maps: the cells (rows, cols, C) of each camera's image.
+
+    Raises:
+        FrameError: they are no features.
+    """
+    frame, lifted, codec = read.frame, read.lifted, tools.codec
     with times.stage("lift"):
-        features = VoxelFeatures(cells, lifted.weights)
+        features = VoxelFeatures(_joined(frame, maps, tools.encoder), lifted.weights)
+        clip = codec.encode(features, tools.state)
         objects = no_objects(tools.encoder.dim)
-        if label is not None:
-            objects = _objects(label, lifted, features, tools)
-        thumbnails = [encode_thumbnail(image, tools.thumbnails) for image in images] if tools.thumbnails else []
+        if read.label is not None:
+            objects = _objects(read.label, lifted, features, clip, tools)
+        thumbnails = [encode_thumbnail(image, tools.thumbnails) for image in read.images] if tools.thumbnails else []
         cached = CachedFrame(
             token=frame.token,
             scene=frame.scene,
             subset=frame.subset,
             index=frame.index,
             timestamp_us=frame.timestamp_us,
-            xyz=cloud.xyz,
-            intensity=cloud.intensity,
+            xyz=read.cloud.xyz,
+            intensity=read.cloud.intensity,
             point_voxel=lifted.point_voxel,
-            views=points.views,
-            label=label,
+            views=lifted.points.views,
+            label=read.label,
             coords=lifted.coords,
             valid=features.valid,
-            clip=features.dense(),
+            # they go on in factors: what they come to, 45 MB for a frame of nuScenes, is never made
+            clip=np.empty((len(lifted.coords), 0), np.float32),
             object_class=objects.classes,
             object_instance=objects.instance,
             object_points=objects.points,
@@ -137,10 +199,10 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
             global_from_lidar=frame.global_from_lidar,
             cameras=camera_rows(frame, lifted, tools, thumbnails),
             beyond_range=lifted.beyond_range,
-            earlier_xyz=None if earlier is None else earlier.xyz,
-            earlier_intensity=None if earlier is None else earlier.intensity,
+            earlier_xyz=None if read.earlier is None else read.earlier.xyz,
+            earlier_intensity=None if read.earlier is None else read.earlier.intensity,
         )
-        return encode_frame(cached, features, tools.codec, tools.state, thumbnails)
+        return encode_frame(cached, features, codec, tools.state, thumbnails, clip=clip)
 
 
 def voxel_features(frame: Frame, tools: Tools) -> VoxelFeatures:
@@ -151,26 +213,18 @@ def voxel_features(frame: Frame, tools: Tools) -> VoxelFeatures:
     """
     lifted = lift_frame(frame, read_cloud(frame, tools), tools)
     images = [read_image(camera, tools) for camera in frame.cameras]
-    return VoxelFeatures(encode_images(frame, images, tools), lifted.weights)
+    return VoxelFeatures(_joined(frame, encode_images(images, tools.encoder), tools.encoder), lifted.weights)
 
 
-def encode_images(frame: Frame, images: Sequence[NDArray[np.uint8]], tools: Tools) -> NDArray[np.float32]:
-    """The cells (K, C) float32 of all cameras, image by image, or the big encoders do not fit into memory.
+def _joined(frame: Frame, maps: Sequence[NDArray[np.float32]], encoder: Encoder) -> NDArray[np.float32]:
+    """The cells (K, C) of all cameras.
 
     Raises:
         FrameError: the encoder makes features that are none.
     """
-    encoder = tools.encoder
-    grids = [encoder.cells((camera.width, camera.height)) for camera in frame.cameras]
-    cells = np.zeros((sum(map(len, grids)), encoder.dim), np.float32)
-    first = 0
-    for camera, grid, image in zip(frame.cameras, grids, images, strict=True):
-        made = encoder.encode(np.array(image[None]))[0].cpu().numpy()
-        _check_features(frame, camera, encoder, grid, made)
-        map_cells = made.reshape(-1, encoder.dim)
-        cells[first : first + len(map_cells)] = map_cells
-        first += len(map_cells)
-    return cells
+    for camera, cells in zip(frame.cameras, maps, strict=True):
+        _check_features(frame, camera, encoder, cells)
+    return np.concatenate([cells.reshape(-1, encoder.dim) for cells in maps])
 
 
 def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
@@ -241,12 +295,12 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
     return Lifted(points, coords, point_voxel, weights, int(tools.grid.beyond(cloud.xyz).sum()))
 
 
-def _objects(label: NDArray[np.uint32], lifted: Lifted, features: VoxelFeatures, tools: Tools) -> Objects:
+def _objects(label: NDArray[np.uint32], lifted: Lifted, features: VoxelFeatures, clip: Arrays, tools: Tools) -> Objects:
     """Of the cells as they will be stored, where the codec keeps them: labels that come later give the same bits."""
     points, codec = lifted.points, tools.codec
     if not codec.keeps_cells:
         return find_objects(label, tools.taxonomy, points.weights, points.views, features.cells)
-    stored = codec.factors(codec.encode(features, tools.state), features.valid, tools.state)
+    stored = codec.factors(clip, features.valid, tools.state)
     return objects_of_stored(label, tools.taxonomy, points, lifted.weights, stored)
 
 
@@ -289,8 +343,9 @@ def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | N
         )
 
 
-def _check_features(frame: Frame, camera: Camera, encoder: Encoder, grid: CellGrid, cells: NDArray[np.float32]) -> None:
+def _check_features(frame: Frame, camera: Camera, encoder: Encoder, cells: NDArray[np.float32]) -> None:
     """Cells (rows, cols, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on its readers."""
+    grid = encoder.cells((camera.width, camera.height))
     if cells.shape != (grid.rows, grid.cols, encoder.dim):
         raise FrameError(
             f"{encoder.name} gives {camera.channel} cells of shape {cells.shape}, and said {grid} of {encoder.dim}",
@@ -298,7 +353,8 @@ def _check_features(frame: Frame, camera: Camera, encoder: Encoder, grid: CellGr
             frame=frame.token,
             remedy="Mend the encoder: `encode` must fit `cells`",
         )
-    bad = ~(np.abs(np.linalg.norm(cells, axis=-1) - 1) < _UNIT)  # NaN is not near anything
+    squares = np.einsum("ijc,ijc->ij", cells, cells)
+    bad = ~(np.abs(np.sqrt(squares) - 1) < _UNIT)  # NaN is not near anything
     if bad.any():
         raise FrameError(
             f"{encoder.name} gives {bad.sum()} of {bad.size} cells of {camera.channel} a feature that is no unit"
