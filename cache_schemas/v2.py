@@ -52,6 +52,7 @@ class Provenance(_Record):
     weights_random: bool
     clip_dim: int = Field(gt=0)
     upscale: float  # images are enlarged by this factor before they are encoded
+    precision: str = "float32"  # of the encoder's arithmetic: bfloat16 on a GPU
     grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32"
     occlusion: dict[str, float] | None  # settings of the visibility test; None: every point in an image is seen
     cameras: tuple[str, ...] | None = None  # that were asked for; None: all that a frame has

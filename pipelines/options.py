@@ -83,7 +83,9 @@ class ClipOptions(Options):
     grid: str = Field("cylinder", description="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")
     occlusion: bool = Field(True, description="Leave out cameras from which a point is hidden.")
     workers: int | None = Field(
-        None, ge=0, description="dask worker processes; 0: none. Default: as cores and memory allow."
+        None,
+        ge=0,
+        description="dask worker processes; 0: none. Default: one a GPU, else as cores and memory allow.",
     )
 
 
@@ -113,6 +115,7 @@ class PrecomputeOptions(ClipOptions, DataOptions):
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
     only: Annotated[tuple[str, ...], Once] = Field((), description="Only the frame of this token, again and again.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+    gpus: int | None = Field(None, ge=1, description="GPUs to use, a worker for each. Default: all that are visible.")
 
 
 class VocabularyOptions(Options):

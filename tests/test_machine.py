@@ -90,8 +90,8 @@ def test_default_workers_fit_a_container_of_3_gb(tree, monkeypatch):
     assert machine.cores(root) == 16
     for name in ("cores", "memory", "free_memory"):
         monkeypatch.setattr(machine, name, lambda real=getattr(machine, name): real(root))
-    assert options.default_workers("convnext_large_d_320", "cpu") == 1
-    assert options.default_workers(demo.NAME, "cpu") == 1
+    assert options.default_workers("convnext_large_d_320", "cpu", 0) == 1
+    assert options.default_workers(demo.NAME, "cpu", 0) == 1
     check = doctor._machine()
     assert check.found == f"16 of {os.cpu_count()} cores, 3.0 of 64.0 GiB"
     assert check.status == "warning"

@@ -29,7 +29,9 @@ class DenseEncoder:
         cells: where the cells lie, in pixels of the original image.
         image_size: (width, height) that `encode` accepts.
         upscale: the image is enlarged by this factor first.
-        batch_size: images that go through the tower at once.
+        batch_size: images that go through the tower at once, always so many: what is missing is black. A GPU chooses
+            how it computes by the size of the batch, and an image must give the same bits whatever else is in it.
+        bfloat16: the tower computes in bfloat16 where that is good enough (autocast of a GPU), with float32 weights.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DenseEncoder:
     image_size: tuple[int, int]
     upscale: float
     batch_size: int
+    bfloat16: bool
     _tower: Tower
     _mean: Tensor
     _std: Tensor
@@ -58,7 +61,11 @@ class DenseEncoder:
             )
         if not len(batch):
             return torch.empty(0, self.cells.rows, self.cells.cols, self.dim, device=self._mean.device)
-        return torch.cat([self._encode(part) for part in batch.split(self.batch_size)])
+        return torch.cat([self._encode(self._filled(part))[: len(part)] for part in batch.split(self.batch_size)])
+
+    def _filled(self, images: Tensor) -> Tensor:
+        missing = self.batch_size - len(images)
+        return torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
 
     def _encode(self, images: Tensor) -> Tensor:
         # a permuted (B, H, W, 3) tensor is already channels_last in memory
@@ -66,7 +73,8 @@ class DenseEncoder:
         if self.upscale != 1:
             pixels = F.interpolate(pixels, size=self._enlarged(), mode="bilinear", align_corners=False)
         pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        features = self._tower.features(pixels)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bfloat16):
+            features = self._tower.features(pixels).float()
         if features.shape[2:] != (self.cells.rows, self.cells.cols):
             raise RuntimeError(f"{self.name} made {tuple(features.shape[2:])} cells, not {self.cells}")
         return F.normalize(features.permute(0, 2, 3, 1), dim=-1).contiguous()
@@ -77,7 +85,7 @@ class DenseEncoder:
 
 
 def dense_encoder(
-    clip: Clip, image_size: tuple[int, int], *, upscale: float = 1.0, batch_size: int = 1
+    clip: Clip, image_size: tuple[int, int], *, upscale: float = 1.0, batch_size: int = 1, bfloat16: bool = False
 ) -> DenseEncoder:
     """An encoder of images of one size.
 
@@ -86,6 +94,7 @@ def dense_encoder(
         image_size: (width, height) in pixels.
         upscale: enlarge the image by this factor first, so that small objects fill cells; the stride shrinks by it.
         batch_size: 1 keeps convnext_large_d_320 at 1600 x 900 under 8 GB on a CPU; larger pays on a GPU.
+        bfloat16: pays on a GPU.
 
     Raises:
         ConfigError: an image tower that has no dense features, or an image smaller than one cell.
@@ -107,6 +116,7 @@ def dense_encoder(
         image_size=(width, height),
         upscale=upscale,
         batch_size=batch_size,
+        bfloat16=bfloat16,
         _tower=tower,
         _mean=torch.tensor(clip.mean, device=device).view(1, 3, 1, 1),
         _std=torch.tensor(clip.std, device=device).view(1, 3, 1, 1),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ovps.clip import demo
 from ovps.clip.dense import DenseEncoder, dense_encoder
 from ovps.clip.loading import Clip, check_known, load_clip
-from ovps.clip.protocol import Reading, WeightsId
+from ovps.clip.protocol import AT_ONCE, Reading, WeightsId
 from ovps.errors import FrameError
 from ovps.geometry.cells import CellGrid
 
@@ -29,14 +29,14 @@ IMAGES = 32  # whole images through the image tower at once, each of the size it
 class OpenClipEncoder:
     """`ovps.clip.protocol.Encoder` of a loaded model, on the device the model lies on.
 
+    On a GPU, images go through it `AT_ONCE` and in bfloat16; on a CPU one by one.
+
     Attributes:
         upscale: images are enlarged by this factor before they are encoded.
-        batch_size: see `ovps.clip.dense.dense_encoder`.
     """
 
     clip: Clip
     upscale: float = 1.0
-    batch_size: int = 1
     _made: dict[tuple[int, int], DenseEncoder] = field(default_factory=dict)
 
     @property
@@ -56,6 +56,10 @@ class OpenClipEncoder:
         return 1 / float(self.clip.model.logit_scale.exp())
 
     @property
+    def precision(self) -> str:
+        return "bfloat16" if self.device.type == "cuda" else "float32"
+
+    @property
     def device(self) -> torch.device:
         return next(self.clip.model.parameters()).device
 
@@ -70,7 +74,10 @@ class OpenClipEncoder:
 
     def _for_size(self, size: tuple[int, int]) -> DenseEncoder:
         if size not in self._made:
-            self._made[size] = dense_encoder(self.clip, size, upscale=self.upscale, batch_size=self.batch_size)
+            gpu = self.device.type == "cuda"
+            self._made[size] = dense_encoder(
+                self.clip, size, upscale=self.upscale, batch_size=AT_ONCE if gpu else 1, bfloat16=gpu
+            )
         return self._made[size]
 
     @torch.inference_mode()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ovps.geometry.cells import CellGrid
 
+AT_ONCE = 6  # images that go through an encoder on an accelerator together: those of a frame of nuScenes
 RANDOM = "random"  # weights of which nothing was learned, for trying things out and for timing
 
 
@@ -53,6 +54,8 @@ class Encoder(Protocol):
         dim: C, of all its vectors.
         weights: which ones it has.
         temperature: what it divides cosines by before a softmax over texts (CLIP: 1 / logit scale).
+        precision: may be missing; of the arithmetic of `encode`, where it is another than float32. Stands in the
+            provenance of a store.
     """
 
     @property

@@ -1,4 +1,7 @@
-"""One frame: read, lift, encode, and bring into the form it is stored in."""
+"""The steps of one frame: read and lift it, encode its images, bring it into the form it is stored in.
+
+Labels decide nothing here but the objects: which points, voxels and features are kept is the same without them.
+"""
 
 from __future__ import annotations
 
@@ -112,8 +115,6 @@ class StageTimes:
 
 def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
     """Everything that the cache keeps of one frame.
-
-    Labels decide nothing here but the objects: which points, voxels and features are kept is the same without them.
 
     Raises:
         FrameError: a file is missing or senseless, the calibration is that of no camera, no camera sees a point, or

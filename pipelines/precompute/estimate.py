@@ -20,11 +20,12 @@ from ovps.errors import FrameError
 from ovps.frame import Frame
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
+from pipelines.precompute.flow import computed
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, may_skip, prepare
-from pipelines.precompute.task import Job, compute, forget_encoder, one_thread, tools_of
+from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each
 
@@ -155,12 +156,12 @@ def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFram
     tools = tools_of(job)
     for number, frame in enumerate(frames):
         times.seconds.clear()
-        try:
-            with one_thread():
-                return compute(frame, tools, times)
-        except FrameError:
-            if not job.skip_bad_frames or number == len(frames) - 1:
-                raise
+        with one_thread():
+            (made,) = computed([frame], tools, times)
+        if not isinstance(made, FrameError):
+            return made
+        if not job.skip_bad_frames or number == len(frames) - 1:
+            raise made
     raise ValueError("no frames")
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from time import monotonic
 from uuid import uuid4
@@ -24,7 +25,8 @@ from pipelines.precompute.task import Done, Job, OnFrame, run_task
 
 CONNECT_SECONDS = 12  # for each of: a scheduler that answers, a worker that joins
 LOOK_EVERY = 3  # seconds
-_AHEAD = 2  # tasks per worker that wait at the scheduler, frame records and all
+_AHEAD = 2  # tasks per thread of a worker that wait at the scheduler, frame records and all
+_BESIDE = 2  # tasks of a worker with an accelerator: one has frames for it while the other begins or is written
 
 # dask makes its workers return memory to the system at once, which also fixes glibc's threshold for mapping memory at
 # 128 kB: every activation map of the encoder would be mapped, filled with zeros page by page, and unmapped again.
@@ -50,18 +52,20 @@ def run_on_dask(
         workers: processes of a cluster of our own; not used where there is a `scheduler`.
     """
     topic = f"ovps-precompute-{uuid4().hex}"
-    with _client(min(workers, len(tasks)), scheduler) as client:
+    gpus = 0 if scheduler else job.gpus  # a worker of another cluster has the one that it sees
+    beside = 1 if job.device == "cpu" else _BESIDE
+    with _client(min(workers, len(tasks)), scheduler, beside) as client:
         client.subscribe_topic(topic, lambda event: on_frame(event[1]))
         waiting = iter(tasks)
 
         def submit(count: int) -> list:
             # not pure: a partition may be made anew under its old name; no retries: an error is told at once
             return [
-                client.submit(_run_in_worker, job, task, topic, key=f"{task.name}-{uuid4().hex}", pure=False)
+                client.submit(_run_in_worker, job, task, topic, gpus, key=f"{task.name}-{uuid4().hex}", pure=False)
                 for task in islice(waiting, count)
             ]
 
-        running = as_completed(submit(_AHEAD * _workers(client)), loop=client.loop)
+        running = as_completed(submit(_AHEAD * beside * _workers(client)), loop=client.loop)
         with _cancelled_without_workers(client, running):
             for future in running:
                 try:
@@ -79,9 +83,16 @@ def run_on_dask(
                 running.update(submit(1))
 
 
-def _run_in_worker(job: Job, task: Task, topic: str) -> Done:
+def _run_in_worker(job: Job, task: Task, topic: str, gpus: int) -> Done:
     worker = get_worker()
+    if gpus:
+        job = replace(job, device=gpu_of(worker.name, gpus))
     return run_task(job, task, lambda images: worker.log_event(topic, images))
+
+
+def gpu_of(worker: int | str, gpus: int) -> str:
+    """The GPU of a worker of a cluster of our own, which numbers them: in turn, each of so many."""
+    return f"cuda:{int(worker) % gpus}"
 
 
 def _workers(client: Client) -> int:
@@ -112,7 +123,7 @@ def _cancelled_without_workers(client: Client, running: as_completed) -> Iterato
 
 
 @contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
+def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Client]:
     """A client of a cluster with at least one worker.
 
     Raises:
@@ -124,7 +135,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             with _told("dask cannot start workers on this machine", remedy):
                 _check_loopback()
                 with deaf_children():
-                    cluster = opened.enter_context(_own_cluster(workers))
+                    cluster = opened.enter_context(_own_cluster(workers, threads))
                 client = opened.enter_context(Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False))
         else:
             remedy = f"Start one: dask scheduler, dask worker {scheduler}"
@@ -153,12 +164,12 @@ def _root(error: BaseException) -> BaseException:
 
 
 @contextmanager
-def _own_cluster(workers: int) -> Iterator[LocalCluster]:
+def _own_cluster(workers: int, threads: int) -> Iterator[LocalCluster]:
     with (
         dask.config.set(_SETTINGS),
         LocalCluster(
             n_workers=workers,
-            threads_per_worker=1,
+            threads_per_worker=threads,
             processes=True,
             memory_limit=None,  # dask would pause workers by its own estimate
             dashboard_address="127.0.0.1:0",  # None takes a fixed port, which another run may hold

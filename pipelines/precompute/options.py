@@ -14,8 +14,6 @@ from ovps.geometry.grid import Grid
 from ovps.places import check_no_url
 from pipelines.options import USUAL, PrecomputeOptions
 
-_GPU_WORKERS = 4
-
 
 class Resolved(PrecomputeOptions):
     """Every default is filled in and every path absolute, so that a worker elsewhere reads the same."""
@@ -25,6 +23,7 @@ class Resolved(PrecomputeOptions):
     workers: int
     partition_frames: int
     device: str
+    gpus: int
 
 
 def resolved(options: PrecomputeOptions) -> Resolved:
@@ -52,6 +51,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
         weights = str(Path(weights).absolute())
     machine.check_processes("--workers", options.workers or 0)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = _gpus(options.gpus, device)
     return Resolved.model_validate(
         options.model_dump()
         | {
@@ -62,9 +62,10 @@ def resolved(options: PrecomputeOptions) -> Resolved:
             "out": storage_of(options.out).at(),
             "weights": weights,
             "grid": str(Grid.parse(options.grid)),
-            "workers": default_workers(options.encoder, device) if options.workers is None else options.workers,
+            "workers": default_workers(options.encoder, device, gpus) if options.workers is None else options.workers,
             "partition_frames": frames,
             "device": device,
+            "gpus": gpus,
         }
     )
 
@@ -87,10 +88,26 @@ def data_root(dataset: str, asked: Path | None) -> Path:
     return root.absolute()
 
 
-def default_workers(encoder: str, device: str) -> int:
-    """One worker per core, unless memory allows fewer; on a GPU enough to keep it busy while others read.
+def _gpus(asked: int | None, device: str) -> int:
+    """GPUs to use; 0 on a CPU.
 
-    Of a container it is its cores and its memory that count.
+    Raises:
+        ConfigError: more than this machine has, or some beside another device.
     """
-    cores = machine.cores() if device == "cpu" else min(machine.cores(), _GPU_WORKERS)
-    return max(1, min(cores, int(machine.free_memory() // clip.get(encoder).worker_bytes)))
+    there = torch.cuda.device_count() if device == "cuda" else int(device.startswith("cuda"))
+    if asked is not None and asked > there:
+        raise ConfigError(
+            f"--gpus {asked}, but {there} can be used with device {device}",
+            remedy="Leave it out to use all that there are; `ovps doctor` says what torch sees",
+        )
+    return there if asked is None else asked
+
+
+def default_workers(encoder: str, device: str, gpus: int) -> int:
+    """One worker for each GPU, else one for each core, unless memory allows fewer.
+
+    A worker with a GPU has threads for what else there is to do. Of a container it is its cores and its memory that
+    count.
+    """
+    wanted = machine.cores() if device == "cpu" else max(1, gpus)
+    return max(1, min(wanted, int(machine.free_memory() // clip.get(encoder).worker_bytes)))

@@ -253,6 +253,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         dataroot=options.dataroot,
         thumbnails=options.thumbnails,
         sweeps=options.sweeps,
+        gpus=options.gpus if device == "cuda" else 0,
     )
     # val has no say in how the features that are trained on are rounded; it may be all there is
     first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
@@ -269,6 +270,7 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         weights_random=encoder.weights.random,
         clip_dim=encoder.dim,
         upscale=options.upscale,
+        precision=getattr(encoder, "precision", "float32"),
         grid=options.grid,
         occlusion=occlusion.model_dump() if occlusion else None,
         cameras=options.cameras or None,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import resource
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 
 from cache_schemas import PartitionRow, SkippedRow
-from ovps import clip, datasets
+from ovps import clip, datasets, machine
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import State
 from ovps.cache.late_labels import with_labels
@@ -27,8 +28,11 @@ from ovps.errors import FrameError, WeightsError
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
-from pipelines.precompute.compute_frame import StageTimes, Tools, compute_frame
+from pipelines.precompute.compute_frame import StageTimes, Tools
+from pipelines.precompute.flow import computed
 from pipelines.precompute.plan import Task
+
+THREADS = 8  # of a task, beside an accelerator
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Job:
     dataroot: Path
     thumbnails: int | None
     sweeps: int = 0
+    gpus: int = 0  # that workers of a cluster of our own take in turn; 0: `device` is meant as it is
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,19 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     todo = _lacking(before, task.frames)  # dask, or another run, may have done some since they were planned
     with one_thread(), unless_replaced(job.out, task.name, before):
         there = _partition(job, before)
-        for frame in todo:
-            late = there is not None and frame.token in there.positions  # it lacks nothing but labels
-            try:
-                frames.append(_labelled(frame, there, tools) if there and late else compute(frame, tools, times))
-                images += 0 if late else len(frame.cameras)
-            except FrameError as error:
-                if not job.skip_bad_frames:
-                    raise
-                skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
-            on_frame(len(frame.cameras))
+        late = there.positions if there else {}  # these lack nothing but labels
+        whole = computed([frame for frame in todo if frame.token not in late], tools, times, threads_beside(job.device))
+        with closing(whole):
+            for frame in todo:
+                made = _labelled(frame, there, tools) if there and frame.token in late else next(whole)
+                if isinstance(made, FrameError):
+                    if not job.skip_bad_frames:
+                        raise made
+                    skipped.append(SkippedRow(token=frame.token, kind=made.kind, reason=str(made)))
+                else:
+                    frames.append(made)
+                    images += 0 if frame.token in late else len(frame.cameras)
+                on_frame(len(frame.cameras))
         with times.stage("write"):
             written = _commit(job.out, task, before, todo, frames, skipped) if todo else 0
     return Done(
@@ -126,10 +134,13 @@ def _partition(job: Job, row: PartitionRow | None) -> Partition | None:
     return Partition.open(job.out, row, read_info(job.out).provenance)
 
 
-def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame:
-    label = tools.dataset.labels(frame)
-    assert label is not None  # asked for where there is a path
-    return with_labels(there, frame.token, label, tools.taxonomy, frame.labels_path)
+def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame | FrameError:
+    try:
+        label = tools.dataset.labels(frame)
+        assert label is not None  # asked for where there is a path
+        return with_labels(there, frame.token, label, tools.taxonomy, frame.labels_path)
+    except FrameError as error:
+        return error
 
 
 def _commit(
@@ -168,14 +179,12 @@ def bytes_of(row: PartitionRow) -> int:
     return sum(file.bytes for part in row.parts.values() for file in part.files)
 
 
-def compute(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame:
-    """Compute one frame; every FrameError names it."""
-    try:
-        return compute_frame(frame, tools, times)
-    except FrameError as error:
-        if error.frame is None:  # raised where only the image or the cloud is known
-            raise FrameError(error.message, path=error.path, frame=frame.token, remedy=error.remedy) from error
-        raise
+def threads_beside(device: str) -> int:
+    """Threads for what a frame takes before and behind an accelerator: this process's share of the cores, `THREADS` at
+    most; none beside an encoder that needs the cores itself."""
+    if device == "cpu":
+        return 0
+    return max(1, min(THREADS, machine.cores() // max(1, torch.cuda.device_count())))
 
 
 def tools_of(job: Job) -> Tools:
@@ -204,16 +213,24 @@ def tools_of(job: Job) -> Tools:
     )
 
 
-@lru_cache(maxsize=1)
 def encoder_of(name: str, weights: str | None, device: str, upscale: float) -> Encoder:
-    """An encoder on a device, kept for the next task."""
+    """An encoder on a device, kept for the next task, and for others that run beside."""
+    with _LOADING:
+        return _encoder(name, weights, device, upscale)
+
+
+_LOADING = Lock()
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str, weights: str | None, device: str, upscale: float) -> Encoder:
     with one_thread():
         return clip.load(name, weights, device=device, upscale=upscale)
 
 
 def forget_encoder() -> None:
     """Free the encoder's memory: the client needs it for the vocabulary only."""
-    encoder_of.cache_clear()
+    _encoder.cache_clear()
     gc.collect()
 
 

@@ -29,8 +29,15 @@ class Part:
     name = "part"
 
 
+class OnCpu:
+    """All that it knows of a job."""
+
+    device = "cpu"
+    gpus = 0
+
+
 def run(scheduler: str) -> list:
-    return list(executor.run_on_dask(None, [Part()], lambda images: None, 1, scheduler))
+    return list(executor.run_on_dask(OnCpu(), [Part()], lambda images: None, 1, scheduler))
 
 
 def test_a_scheduler_that_no_worker_joins():
@@ -51,7 +58,7 @@ def test_workers_that_go_away(monkeypatch):
         thread.join()
 
 
-def slow(job, task, topic):
+def slow(job, task, topic, gpus):
     time.sleep(3)
     raise TimeoutError("nobody asks for this")
 
@@ -62,12 +69,20 @@ def test_no_scheduler_there(address):
         run(address)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "devices"), [(1, ["cuda:0"] * 3), (2, ["cuda:0", "cuda:1", "cuda:0"]), (8, ["cuda:0", "cuda:1", "cuda:2"])]
+)
+def test_workers_take_the_gpus_in_turn(gpus, devices):
+    assert [executor.gpu_of(worker, gpus) for worker in range(3)] == devices
+
+
 NO_LOOPBACK = """
 from ovps.errors import ConfigError
 from pipelines.precompute.executor import run_on_dask
+from tests.pipelines.test_executor import OnCpu
 
 try:
-    list(run_on_dask(None, [None], print, 1, None))
+    list(run_on_dask(OnCpu(), [None], print, 1, None))
 except ConfigError as error:
     print(error)
 """

@@ -1,0 +1,79 @@
+"""Does precompute keep an accelerator busy? Its wall time beside the larger of what the accelerator and the CPU need.
+
+    python -m benchmarks.bench_flow --frames 120 --milliseconds 15
+
+The accelerator is simulated (`benchmarks.simulated`): it waits for every image and uses no CPU. The frame is a real one
+of nuScenes where OVPS_REAL_DATA names some, else one of the drive world, again and again. The store lies in memory,
+where there is room: a disk that takes less than the frames come to would be measured instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+
+from benchmarks.setting import options
+from benchmarks.simulated import DEVICE, plugged
+from ovps import machine
+from pipelines.precompute import PrecomputeOptions, precompute
+
+VERSION = "v1.0-trainval"
+IN_MEMORY = Path("/dev/shm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--milliseconds", type=float, default=15.0, help="of the accelerator, for each image")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    cores, ratios = machine.cores(), []
+    for _ in range(asked.rounds):
+        wall, cpu, images = measured(asked.frames, asked.milliseconds / 1000, asked.workers)
+        device = images * asked.milliseconds / 1000
+        ratios.append(wall / max(device, cpu / cores))
+        print(
+            f"{asked.frames} frames, {images} images, {cores} cores: accelerator {device:.2f} s, CPU {cpu:.2f} s"
+            f" ({cpu / asked.frames * 1000:.0f} ms a frame), wall {wall:.2f} s: {ratios[-1]:.2f} of the larger"
+        )
+    print(f"least of {asked.rounds}: {min(ratios):.2f}; aim 1.10")
+
+
+def measured(frames: int, seconds: float, workers: int) -> tuple[float, float, int]:
+    """Wall seconds from the first task to the last, CPU seconds of all processes, start included, and images."""
+    real = os.environ.get("OVPS_REAL_DATA")
+    root = Path(real) / "nuscenes" if real else options().dataroot
+    out = Path(tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
+    wanted = PrecomputeOptions(
+        dataset="repeated",
+        dataroot=root,
+        version=VERSION,
+        subsets=("train",),
+        encoder="simulated",
+        device=DEVICE,
+        codec="cells",
+        out=str(out / "zarr"),
+        workers=workers,
+    )
+    try:
+        with plugged(seconds, frames):
+            before = _cpu_seconds()
+            summary = precompute(wanted)
+            return summary.seconds, _cpu_seconds() - before, summary.images
+    finally:
+        shutil.rmtree(out)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The frames of a task on their way through the encoder.
+
+On a CPU one after another: its cores are busy with the encoder. Beside an accelerator, threads read and lift the frames
+ahead of it and finish those behind it, a few at a time, so that it need not wait; the images of a frame, or of several
+frames of fewer cameras, go through it together. What comes out, and in which order, is the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ovps.cache.writer import EncodedFrame
+from ovps.clip.protocol import AT_ONCE
+from ovps.errors import FrameError, SetupError
+from ovps.frame import Frame
+from pipelines.precompute.compute_frame import ReadFrame, StageTimes, Tools, encode_images, finish_frame, read_frame
+
+T = TypeVar("T")
+R = TypeVar("R")
+Maps = Sequence[NDArray[np.float32]]  # the cells of each image of a frame
+
+_DEVICE = threading.Lock()  # several tasks may run in a process, which has one encoder
+
+
+def computed(
+    frames: Iterable[Frame], tools: Tools, times: StageTimes, threads: int = 0
+) -> Generator[EncodedFrame | FrameError, None, None]:
+    """Compute frames, in their order; an error in place of each that cannot be.
+
+    Args:
+        threads: beside an accelerator; 0: the encoder runs on this CPU.
+
+    Raises:
+        SetupError: no room on the accelerator.
+    """
+    at_once = AT_ONCE if threads else 1
+    with _begun(threads) as each:
+        read = each(lambda frame: _tried(frame, lambda: read_frame(frame, tools, times)), frames)
+        encoded = _encoded(_together(read, at_once), tools, times, at_once)
+        yield from each(lambda one: _finished(one, tools, times), encoded)
+
+
+@contextmanager
+def _begun(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """What `map` does, by so many threads if there are any; nothing goes on when the context is left."""
+    if not threads:
+        yield map
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="frame")
+    try:
+        yield partial(ahead, pool, threads + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ahead(pool: ThreadPoolExecutor, limit: int, do: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    """Like `map`, in order, but `limit` of the things are begun before the first result is asked for."""
+    begun: deque[Future[R]] = deque()
+    for thing in things:
+        begun.append(pool.submit(do, thing))
+        if len(begun) >= limit:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _together(frames: Iterable[ReadFrame | FrameError], images: int) -> Iterator[list[ReadFrame | FrameError]]:
+    """Consecutive frames that have at least so many images in all, but for the last ones."""
+    group: list[ReadFrame | FrameError] = []
+    count = 0
+    for frame in frames:
+        group.append(frame)
+        count += len(frame.images) if isinstance(frame, ReadFrame) else 0
+        if count >= images or not count:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
+
+
+def _encoded(
+    groups: Iterable[list[ReadFrame | FrameError]], tools: Tools, times: StageTimes, at_once: int
+) -> Iterator[tuple[ReadFrame, Maps] | FrameError]:
+    """The frames of each group with the cells of their images."""
+    for group in groups:
+        good = [frame for frame in group if isinstance(frame, ReadFrame)]
+        with times.stage("encode"), _DEVICE:
+            encoded = iter(_with_cells(good, tools, at_once))
+        for frame in group:
+            yield next(encoded) if isinstance(frame, ReadFrame) else frame
+
+
+def _with_cells(frames: Sequence[ReadFrame], tools: Tools, at_once: int) -> list[tuple[ReadFrame, Maps] | FrameError]:
+    """Frames with the cells of their images, which went through the encoder together; the error of one that cannot."""
+    try:
+        maps = iter(encode_images([image for frame in frames for image in frame.images], tools.encoder, at_once))
+        return [(frame, [next(maps) for _ in frame.images]) for frame in frames]
+    except FrameError as error:
+        if len(frames) == 1:
+            return [_named(error, frames[0].frame)]
+        return [encoded for frame in frames for encoded in _with_cells([frame], tools, at_once)]
+    except torch.OutOfMemoryError as error:
+        raise SetupError(
+            f"the GPU has no room for {at_once} images with {tools.encoder.name}: {str(error).splitlines()[0]}",
+            remedy="End what else runs on it, or take a GPU with more memory, a smaller encoder or a smaller --upscale",
+        ) from error
+
+
+def _finished(
+    encoded: tuple[ReadFrame, Maps] | FrameError, tools: Tools, times: StageTimes
+) -> EncodedFrame | FrameError:
+    if isinstance(encoded, FrameError):
+        return encoded
+    read, maps = encoded
+    return _tried(read.frame, lambda: finish_frame(read, maps, tools, times))
+
+
+def _tried(frame: Frame, do: Callable[[], T]) -> T | FrameError:
+    try:
+        return do()
+    except FrameError as error:
+        return _named(error, frame)
+
+
+def _named(error: FrameError, frame: Frame) -> FrameError:
+    """The error, naming the frame: where it was raised only the image or the cloud may be known."""
+    if error.frame is not None:
+        return error
+    also = FrameError(error.message, path=error.path, frame=frame.token, remedy=error.remedy)
+    also.__cause__ = error
+    return also
