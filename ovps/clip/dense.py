@@ -5,6 +5,7 @@ Nothing of CLIP's preprocessing is used but its mean and std: its crop and resiz
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,8 @@ class DenseEncoder:
         if self.upscale != 1:
             pixels = F.interpolate(pixels, size=self._enlarged(), mode="bilinear", align_corners=False)
         pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bfloat16):
+        # none at all where it is off: one that is disabled would end that of a caller
+        with torch.autocast(pixels.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
             features = self._tower.features(pixels).float()
         if features.shape[2:] != (self.cells.rows, self.cells.cols):
             raise RuntimeError(f"{self.name} made {tuple(features.shape[2:])} cells, not {self.cells}")

@@ -50,6 +50,13 @@ def computed(
         yield from each(lambda one: _finished(one, tools, times), encoded)
 
 
+def or_raised(made: EncodedFrame | FrameError) -> EncodedFrame:
+    """A frame that was computed; raises the error of one that could not be."""
+    if isinstance(made, FrameError):
+        raise made
+    return made
+
+
 @contextmanager
 def _begun(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """What `map` does, by so many threads if there are any; nothing goes on when the context is left."""

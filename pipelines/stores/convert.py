@@ -79,7 +79,7 @@ def converted(partition: Partition, token: str, codec: Codec, state: State, taxo
     valid = arrays["voxels/valid"]
     features = _features(partition, arrays, valid)
     clip = codec.encode(features, state)
-    error = codec_error(codec, clip, state, valid, features.dense())
+    error = codec_error(codec, clip, state, features)
     others = {name: array for name, array in arrays.items() if not name.startswith("clip/")}
     errors = {
         "codec_max_error": row.codec_max_error + error.largest,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
@@ -34,11 +35,12 @@ from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import entries_of, vocabulary_bytes
 from pipelines.options import USUAL, PrecomputeOptions, RepairOptions
 from pipelines.precompute.compute_frame import StageTimes, Tools
+from pipelines.precompute.flow import computed, or_raised
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, prepare
-from pipelines.precompute.task import compute, encoder_of, one_thread, tools_of
+from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
 
 WAITING = "repair"  # kind of a frame that is quarantined until its partition has been made anew
 
@@ -257,7 +259,8 @@ def _repair_labels(work: _Work, row: PartitionRow) -> None:
 def _repair_features(work: _Work, row: PartitionRow) -> int:
     frames = work.of(row)
     with one_thread(), unless_replaced(work.storage, row.partition, row):
-        encoded = [compute(frame, work.tools, StageTimes()) for frame in frames]
+        made = computed(frames, work.tools, StageTimes(), threads_beside(work.options.device))
+        encoded = [or_raised(frame) for frame in made]
         write_partition(work.storage, row.partition, row.scene, encoded, row.skipped, before=row)
     return len(frames)
 
@@ -278,13 +281,13 @@ def _make_again(work: _Work, name: str) -> int:
         before = write_partition(storage, name, task.scene, [], waiting)
     encoded, skipped = [], []
     with one_thread():
-        for frame in task.frames:
-            try:
-                encoded.append(compute(frame, work.tools, StageTimes()))
-            except FrameError as error:
-                if work.options.on_error == "stop":
-                    raise
-                skipped.append(SkippedRow(token=frame.token, kind=error.kind, reason=str(error)))
+        whole = computed(task.frames, work.tools, StageTimes(), threads_beside(work.options.device))
+        with closing(whole):
+            for frame, made in zip(task.frames, whole, strict=True):
+                if isinstance(made, FrameError) and work.options.on_error == "skip":
+                    skipped.append(SkippedRow(token=frame.token, kind=made.kind, reason=str(made)))
+                else:
+                    encoded.append(or_raised(made))
     write_partition(storage, name, task.scene, encoded, skipped, before=before)
     return len(encoded)
 

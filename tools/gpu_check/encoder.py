@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ovps.clip import demo
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import Clip, load_clip
+from ovps.clip.protocol import AT_ONCE
 from ovps.clip.towers import tower_of
 from pipelines.precompute import precompute
 from tools.gpu_check import minkowski
@@ -31,7 +32,7 @@ class Way:
     """How the encoder is run.
 
     Attributes:
-        precision: `tf32` is what `ovps precompute` gets on a GPU: torch allows it in convolutions.
+        precision: `bf16` is that of `ovps precompute` on a GPU, in batches of 6.
         channels_last: memory format of weights and images; so does `ovps precompute`.
     """
 
@@ -47,7 +48,7 @@ class Way:
 
 # In order of value: what the stage does now, what may be best, then the rest; compiling takes a minute.
 WAYS = (
-    *(Way("tf32", 1), Way("bf16", 6), Way("bf16", 1), Way("tf32", 6), Way("fp32", 1), Way("bf16", 12)),
+    *(Way("bf16", AT_ONCE), Way("tf32", 6), Way("bf16", 1), Way("tf32", 1), Way("fp32", 1), Way("bf16", 12)),
     *(Way("bf16", 2), Way("tf32", 2), Way("tf32", 12), Way("fp32", 6), Way("fp32", 2), Way("fp32", 12)),
     *(Way("bf16", 6, channels_last=False), Way("tf32", 6, channels_last=False), Way("fp32", 6, channels_last=False)),
     *(Way("bf16", 6, compiled=True), Way("tf32", 6, compiled=True)),
@@ -76,9 +77,11 @@ def run(setting: Setting, recorder: Recorder) -> None:
             rates[way] = measured(setting, recorder, clip, way, images, cost, best)
     with recorder.guarded("agreement of precisions"):
         precisions(setting, recorder, clip, images[:1])
+    with recorder.guarded("neighbours in a batch"):
+        neighbours(setting, recorder, clip, images[:AT_ONCE])
     if not setting.tiny:
-        with recorder.guarded("whole stage, 4 workers"):
-            workers(setting, recorder)
+        with recorder.guarded("whole stage, a worker"):
+            a_worker(setting, recorder)
 
 
 def image_cost(name: str, size: tuple[int, int]) -> Cost:
@@ -167,10 +170,20 @@ def whole_stage(setting: Setting, recorder: Recorder, bare: float | None) -> Non
     )
 
 
-def workers(setting: Setting, recorder: Recorder) -> None:
-    """The same with four workers on the one GPU, their start included."""
+def neighbours(setting: Setting, recorder: Recorder, clip: Clip, images: np.ndarray) -> None:
+    """Do the cells of an image keep every bit, in any place of a batch and beside any other images?"""
+    with prepared(clip, Way("bf16", AT_ONCE), setting, images) as encode:
+        cells = encode(torch.from_numpy(images))
+        turned = encode(torch.from_numpy(images[::-1].copy())).flip(0)
+        alone = torch.cat([encode(torch.from_numpy(image[None])) for image in images])
+    differing = int((cells != turned).any(-1).sum() + (cells != alone).any(-1).sum())
+    recorder.add("cells that depend on the batch", differing, tolerance=0, note="a store's bytes must not")
+
+
+def a_worker(setting: Setting, recorder: Recorder) -> None:
+    """The same by a worker, two partitions at a time, its start included."""
     out = setting.work / "zarr" / "full-workers"
     shutil.rmtree(out, ignore_errors=True)
-    summary = precompute(full_options(setting, out, workers=4))
+    summary = precompute(full_options(setting, out, workers=1))
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stage_seconds.items())
-    recorder.add("whole stage, 4 workers", summary.images_per_second, "images/s", note=parts)
+    recorder.add("whole stage, a worker", summary.images_per_second, "images/s", note=parts)
