@@ -5,9 +5,9 @@
     ovps precompute --dataset nuscenes --dataroot data/driveworld --encoder demo --out runs/zarr --workers 2
 
 The client reads the data set's tables once and cuts the frames that the store lacks (`held`) into partitions of
-consecutive frames (`plan`); one task per partition (`partition`) computes frame after frame (`frame`) and commits; a
-dask cluster, or this very process, runs the tasks (`executor`). Running the same command again does only what is
-missing, or what has been mended or labelled since.
+consecutive frames (`plan`); one task per partition (`task`) brings its frames through the encoder (`flow`), each in
+three steps (`compute_frame`), and commits; a dask cluster, or this very process, runs the tasks (`executor`). Running
+the same command again does only what is missing, or what has been mended or labelled since.
 """
 
 from pipelines.options import PrecomputeOptions

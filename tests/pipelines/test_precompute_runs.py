@@ -129,7 +129,11 @@ def no_clip():
 def precompute_world(world: World, out: Path) -> bool:
     """Run stage 1; False if it ended with an error that it may end with."""
     options = PrecomputeOptions(
-        out=out, workers=0, on_error="skip" if world.skip else "stop", partition_frames=world.partition_frames
+        dataroot=out.parent,  # nothing is read there
+        out=out,
+        workers=0,
+        on_error="skip" if world.skip else "stop",
+        partition_frames=world.partition_frames,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "frames_of", lambda options: world.listed())
