@@ -331,7 +331,7 @@ def check_offsets(offsets: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -
             raise ValueError(f"{name}: ends at {values[-1]}, but dimension {dim} is {sizes[dim]}")
 
 
-def check_arrays(arrays: Mapping[str, np.ndarray], specs: Iterable[Array], *, clip_dim: int) -> None:
+def check_arrays(arrays: Mapping[str, Any], specs: Iterable[Array], *, clip_dim: int) -> None:
     """Raise ValueError unless these are exactly the arrays of `specs` with their offsets, and all sizes agree."""
     sizes = check_shapes({name: (a.shape, a.dtype) for name, a in arrays.items()}, specs, clip_dim=clip_dim)
     check_offsets({n: a for n, a in arrays.items() if n.startswith("offsets/")}, sizes)

@@ -60,7 +60,7 @@ class LocalStorage:
                 found[path.relative_to(folder).as_posix()] = Entry(state.st_size, state.st_mtime)
         return found
 
-    def write(self, key: str, content: bytes) -> None:
+    def write(self, key: str, content: bytes | memoryview) -> None:
         path = self.root / key
         with files.refusals(path, AGAIN):
             path.parent.mkdir(parents=True, exist_ok=True)

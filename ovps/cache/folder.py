@@ -22,14 +22,45 @@ from ovps.cache.zarr_files import ReadFiles, WrittenFiles
 from ovps.errors import CorruptStoreError
 
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
-SHARD_BYTES = 2**27  # one file; bounds the memory of writing
+SHARD_BYTES = 2**24  # one file; more than glibc keeps (32 MiB) would come from the system, page by page, each time
 _LEVEL = 3  # of zstd
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Arrays (n_i, ...) as one, end to end along their first axis, of which no more is joined than is asked for."""
+
+    parts: Sequence[np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*self.parts)
+
+    @property
+    def ndim(self) -> int:
+        return self.parts[0].ndim
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, wanted: slice) -> np.ndarray:
+        """The rows from one number to another."""
+        start, stop, _ = wanted.indices(len(self))
+        found, first = [self.parts[0][:0]], 0
+        for part in self.parts:
+            found.append(part[max(0, start - first) : max(0, stop - first)])
+            first += len(part)
+        return np.concatenate(found)
 
 
 def write_folder(
     storage: Storage,
     folder: str,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | Rows],
     attributes: Mapping[str, Any],
     dims: Mapping[str, Sequence[str]],
 ) -> FolderRow:
@@ -62,7 +93,7 @@ def is_whole(storage: Storage, folder: str, names: Iterable[str]) -> bool:
     return len(storage.entries(f"{last}/c")) == ceil(length / shard)
 
 
-def _write_array(group: zarr.Group, name: str, data: np.ndarray, dims: Sequence[str]) -> None:
+def _write_array(group: zarr.Group, name: str, data: np.ndarray | Rows, dims: Sequence[str]) -> None:
     """One array, shard by shard. The checksum is the last inner codec, or a flipped byte would read as wrong data."""
     row_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))
     rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))

@@ -105,8 +105,9 @@ class RemoteStorage:
             found = obstore.list(self._client, prefix=key).collect()
         return {f["path"].removeprefix(f"{key}/"): Entry(f["size"], f["last_modified"].timestamp()) for f in found}
 
-    def write(self, key: str, content: bytes) -> None:
-        self.put(key, content)
+    def write(self, key: str, content: bytes | memoryview) -> None:
+        with self._written(key):
+            obstore.put(self._client, key, content)
 
     def settle(self, key: str) -> None:
         """Nothing is left to do: what the server has taken is durable."""

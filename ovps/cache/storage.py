@@ -64,7 +64,7 @@ class Storage(Protocol):
         """Every file below a folder, by its path relative to it."""
         ...
 
-    def write(self, key: str, content: bytes) -> None:
+    def write(self, key: str, content: bytes | memoryview) -> None:
         """Write a file of a folder that nobody looks into yet; `settle` makes it durable."""
         ...
 

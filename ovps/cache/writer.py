@@ -25,9 +25,9 @@ from cache_schemas import (
     dims_of,
 )
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures, codec_error
+from ovps.cache.codecs.protocol import Arrays, Codec, Encoded, State, VoxelFeatures, codec_error, encoded
 from ovps.cache.codecs.state import state_bytes
-from ovps.cache.folder import write_folder
+from ovps.cache.folder import Rows, write_folder
 from ovps.cache.frame_arrays import arrays_of, arrays_of_frame, row_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import (
@@ -152,7 +152,7 @@ def encode_frame(
     state: State = NO_STATE,
     thumbnails: Sequence[bytes] = (),
     *,
-    clip: Arrays | None = None,
+    clip: Encoded | None = None,
 ) -> EncodedFrame:
     """Bring a frame into the form it is stored in.
 
@@ -163,11 +163,11 @@ def encode_frame(
         thumbnails: encoded images of its cameras, as long as the cameras say; none: they say 0.
         clip: the features as the codec encodes them, where that has been done.
     """
-    clip = codec.encode(features, state) if clip is None else clip
-    error = codec_error(codec, clip, state, features)
+    clip = encoded(codec, features, state) if clip is None else clip
+    error = codec_error(clip.stored, features)
     row = row_of(frame, max_error=error.largest, mean_error=error.mean)
     pictures = np.frombuffer(b"".join(thumbnails), np.uint8)
-    return EncodedFrame(row, arrays_of_frame(frame) | {"thumbnails/bytes": pictures} | clip)
+    return EncodedFrame(row, arrays_of_frame(frame) | {"thumbnails/bytes": pictures} | clip.arrays)
 
 
 def stored_frames(storage: Storage, row: PartitionRow, tokens: Container[str]) -> list[EncodedFrame]:
@@ -287,17 +287,17 @@ def _dimension_names(specs: Sequence[Array]) -> dict[str, tuple[str, ...]]:
     return names | {f"offsets/{dim}": (f"{dim}_bounds",) for dim in dims_of(specs)}
 
 
-def _joined(frames: Sequence[EncodedFrame], specs: Sequence[Array], clip_dim: int) -> Arrays:
+def _joined(frames: Sequence[EncodedFrame], specs: Sequence[Array], clip_dim: int) -> dict[str, np.ndarray | Rows]:
     """The arrays of a folder: those of its frames one after another, and the offsets."""
     lengths = {dim: [_length(frame, dim, specs) for frame in frames] for dim in dims_of(specs)}
-    arrays: Arrays = {}
+    arrays: dict[str, np.ndarray | Rows] = {}
     for spec in specs:
         counts = lengths[str(spec.dims[0])]
         rows = [_array_of(f, spec, count, clip_dim) for f, count in zip(frames, counts, strict=True)]
         wrong = next((f.row.token for f, a, n in zip(frames, rows, counts, strict=True) if len(a) != n), None)
         if wrong is not None:
             raise ValueError(f"{spec.name} of frame {wrong} is not as long as the others of dimension {spec.dims[0]}")
-        arrays[spec.name] = np.concatenate(rows)
+        arrays[spec.name] = Rows(rows)
     for dim, counts in lengths.items():
         arrays[f"offsets/{dim}"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     check_arrays(arrays, specs, clip_dim=clip_dim)

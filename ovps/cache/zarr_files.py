@@ -83,9 +83,10 @@ class WrittenFiles(_Files):
         return key in self._rows
 
     async def set(self, key: str, value: Buffer) -> None:
-        content = value.to_bytes()
+        content = value.as_numpy_array().data.cast("B")  # where it lies: a shard is large
         await asyncio.to_thread(self._storage.write, f"{self._key}/{key}", content)
-        self._rows[key] = FileRow(path=key, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        sha256 = await asyncio.to_thread(hashlib.sha256, content)
+        self._rows[key] = FileRow(path=key, bytes=len(content), sha256=sha256.hexdigest())
 
     def rows(self) -> tuple[FileRow, ...]:
         """Every file, sorted by path."""

@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from cache_schemas import CameraRow
 from ovps.cache import codecs
 from ovps.cache.cameras import encode_thumbnail, row_of_camera
-from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures
+from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures, encoded
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.late_labels import objects_of_stored
 from ovps.cache.object_embeddings import Objects, find_objects, no_objects
@@ -172,10 +172,10 @@ def finish_frame(read: ReadFrame, maps: Sequence[NDArray[np.float32]], tools: To
     frame, lifted, codec = read.frame, read.lifted, tools.codec
     with times.stage("lift"):
         features = VoxelFeatures(_joined(frame, maps, tools.encoder), lifted.weights)
-        clip = codec.encode(features, tools.state)
+        clip = encoded(codec, features, tools.state)
         objects = no_objects(tools.encoder.dim)
         if read.label is not None:
-            objects = _objects(read.label, lifted, features, clip, tools)
+            objects = _objects(read.label, lifted, features, clip.stored, tools)
         thumbnails = [encode_thumbnail(image, tools.thumbnails) for image in read.images] if tools.thumbnails else []
         cached = CachedFrame(
             token=frame.token,
@@ -296,12 +296,13 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
     return Lifted(points, coords, point_voxel, weights, int(tools.grid.beyond(cloud.xyz).sum()))
 
 
-def _objects(label: NDArray[np.uint32], lifted: Lifted, features: VoxelFeatures, clip: Arrays, tools: Tools) -> Objects:
+def _objects(
+    label: NDArray[np.uint32], lifted: Lifted, features: VoxelFeatures, stored: VoxelFeatures, tools: Tools
+) -> Objects:
     """Of the cells as they will be stored, where the codec keeps them: labels that come later give the same bits."""
     points, codec = lifted.points, tools.codec
     if not codec.keeps_cells:
         return find_objects(label, tools.taxonomy, points.weights, points.views, features.cells)
-    stored = codec.factors(clip, features.valid, tools.state)
     return objects_of_stored(label, tools.taxonomy, points, lifted.weights, stored)
 
 

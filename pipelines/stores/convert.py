@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovps import datasets
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures, codec_error, sample_of
+from ovps.cache.codecs.protocol import Codec, State, codec_error, encoded, read_back, sample_of
 from ovps.cache.codecs.state import read_state, state_sha256
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.late_labels import relabelled
@@ -77,28 +76,21 @@ def converted(partition: Partition, token: str, codec: Codec, state: State, taxo
     if codec.name == partition.codec.name:  # and of the same state
         return EncodedFrame(row, arrays)
     valid = arrays["voxels/valid"]
-    features = _features(partition, arrays, valid)
-    clip = codec.encode(features, state)
-    error = codec_error(codec, clip, state, features)
+    features = read_back(partition.codec, arrays, valid, partition.state)
+    clip = encoded(codec, features, state)
+    error = codec_error(clip.stored, features)
     others = {name: array for name, array in arrays.items() if not name.startswith("clip/")}
     errors = {
         "codec_max_error": row.codec_max_error + error.largest,
         "codec_mean_error": row.codec_mean_error + error.mean,
     }
-    frame = EncodedFrame(row.model_copy(update=errors), others | clip)
+    frame = EncodedFrame(row.model_copy(update=errors), others | clip.arrays)
     if not (row.labelled and codec.keeps_cells):
         return frame
     folder, label = partition.parts["features"], arrays["points/label"]
     return relabelled(
         frame, codec, state, partition.provenance, label, taxonomy, path=folder.path, remedy=folder.remedy
     )
-
-
-def _features(partition: Partition, arrays: dict[str, NDArray], valid: NDArray[np.bool_]) -> VoxelFeatures:
-    """The features of a frame in factors; each voxel its own cell where the codec keeps none."""
-    if partition.codec.keeps_cells:
-        return partition.codec.factors(arrays, valid, partition.state)
-    return VoxelFeatures.of_voxels(partition.codec.decode(arrays, valid, partition.state), valid)
 
 
 def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
@@ -138,7 +130,7 @@ def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
     for ref in (refs[number] for number in chosen):
         partition = Partition.open(source.storage, read_manifest(source.storage, ref.partition), source.provenance)
         arrays = partition.encoded(ref.token)
-        sample.append(sample_of(codec, _features(partition, arrays, arrays["voxels/valid"])))
+        sample.append(sample_of(codec, read_back(partition.codec, arrays, arrays["voxels/valid"], partition.state)))
     return codec.fit(np.concatenate(sample))
 
 

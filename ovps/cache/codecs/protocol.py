@@ -110,6 +110,27 @@ def sample_of(codec: Codec, features: VoxelFeatures) -> NDArray[np.float32]:
     return features.dense()[features.valid]
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """The features of a frame as arrays of a store, and as they will be read from them."""
+
+    arrays: Arrays
+    stored: VoxelFeatures
+
+
+def encoded(codec: Codec, features: VoxelFeatures, state: State) -> Encoded:
+    """Encode the features of a frame, and read them back."""
+    arrays = codec.encode(features, state)
+    return Encoded(arrays, read_back(codec, arrays, features.valid, state))
+
+
+def read_back(codec: Codec, arrays: Arrays, valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
+    """The features of a frame from its arrays, in factors; each voxel its own cell where the codec keeps none."""
+    if codec.keeps_cells:
+        return codec.factors(arrays, valid, state)
+    return VoxelFeatures.of_voxels(codec.decode(arrays, valid, state), valid)
+
+
 class CodecError(NamedTuple):
     """Absolute error, |stored - computed|, over the float32 voxel features of a frame, or `SAMPLED` of its voxels."""
 
@@ -120,16 +141,11 @@ class CodecError(NamedTuple):
 SAMPLED = 512  # voxels, whose error is that of the frame: looking at all of them took a third of stage 1 without CLIP
 
 
-def codec_error(codec: Codec, arrays: Arrays, state: State, features: VoxelFeatures) -> CodecError:
-    """Error of what would be read back, against the features, over voxels that are evenly spread over the frame."""
-    valid = features.valid
-    rows = np.flatnonzero(valid)
+def codec_error(stored: VoxelFeatures, features: VoxelFeatures) -> CodecError:
+    """Error of the features as they are stored, over voxels that are evenly spread over the frame."""
+    rows = np.flatnonzero(features.valid)
     if not len(rows):
         return CodecError(0.0, 0.0)
     rows = rows[np.arange(min(SAMPLED, len(rows))) * len(rows) // min(SAMPLED, len(rows))]
-    if codec.keeps_cells:
-        stored = codec.factors(arrays, valid, state).of(rows).dense()
-    else:
-        stored = codec.decode(arrays, valid, state)[rows]
-    difference = np.abs(stored - features.of(rows).dense())
+    difference = np.abs(stored.of(rows).dense() - features.of(rows).dense())
     return CodecError(float(difference.max()), float(difference.mean(dtype=np.float64)))
