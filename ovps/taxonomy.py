@@ -302,7 +302,7 @@ def _load(model, folder: str, name: str):
         )
     try:
         return model.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"not a valid {model.__name__.lower()}: {error}",
             path=str(source),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cache_schemas import CameraRow
+from ovps.geometry.mistakes import is_upright
 
 _ENOUGH = 5  # frames from which a spread can be told
 _OUTLIER = 9.0  # median absolute deviations, six standard deviations of a normal distribution
@@ -85,6 +86,17 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
         f"{channel} sees no point in {count} of {found.frames} frames: its calibration may be wrong, or it looks where"
         " the LiDAR does not"
         for channel, count in blind.items()
+    ]
+    lying = Counter(
+        camera.channel
+        for sweep in sweeps
+        for camera in sweep.cameras
+        if camera.seen and not is_upright(np.reshape(camera.camera_from_lidar, (4, 4)))
+    )
+    warnings += [
+        f"{channel} lies on its side or its head in {count} of {found.frames} frames: its pose may be wrong, the"
+        " inverse of the one that is meant or a quaternion (x, y, z, w) in place of (w, x, y, z) for example"
+        for channel, count in lying.items()
     ]
     counts = np.array([sweep.points for sweep in sweeps])
     spread = max(_OUTLIER * float(np.median(np.abs(counts - np.median(counts)))), _LEAST_LOSS * found.points_median)

@@ -29,6 +29,7 @@ CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BA
 _COLUMNS = 5
 _OWN_CAR_M = 1.0  # nearer than this in x and in y are returns of the car itself
 _RINGS = 256  # of the finest LiDAR, and more
+_UPRIGHT = 0.5  # cosine between the car's up and the world's; the steepest street has 0.94
 _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
 _EXACT = 1e-14  # so near to it none is normalised, as in pyquaternion
 _BLOBS = (
@@ -229,7 +230,12 @@ def _check_sizes(tables: Tables, rows: Iterable[Row]) -> None:
 
 def _global_from_sensors(tables: Tables, rows: Sequence[Row]) -> NDArray[np.float64]:
     """(M, 4, 4) float64, of sensors at their own time stamps."""
-    global_from_ego = _rigid(tables, "ego_pose", [tables.ego_pose[row["ego_pose_token"]] for row in rows])
+    poses = [tables.ego_pose[row["ego_pose_token"]] for row in rows]
+    global_from_ego = _rigid(tables, "ego_pose", poses)
+    fallen = global_from_ego[:, 2, 2] < _UPRIGHT
+    if fallen.any():
+        upright = "a quaternion (w, x, y, z) under which the car stands on its wheels"
+        raise _unusable(tables, poses[fallen.argmax()], "ego_pose", "rotation", upright)
     tokens = {row["calibrated_sensor_token"]: None for row in rows}
     ego_from_sensor = _rigid(tables, "calibrated_sensor", [tables.calibrated_sensor[token] for token in tokens])
     place = {token: number for number, token in enumerate(tokens)}

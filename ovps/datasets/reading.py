@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ovps.errors import FrameError
 from ovps.frame import Camera
 
+MOST_PIXELS = 2**27  # of an image, as a limit of our own: importing the nuScenes devkit puts Pillow's out of force
 _AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited"
 _EIGHT_BITS = "Save the images with 8 bits a channel, as grey or RGB"
 _COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what PIL brings to RGB without loss
@@ -161,7 +162,8 @@ def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
         raise FrameError(f"the {what} is too large: {error}", path=path, remedy=_AS_SHIPPED) from error
     except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError) as error:  # all mean damaged
         found = recognised(raw)
-        reason = f"it is {found}" if found else str(error)
+        nothing = "Pillow finds no picture in it" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = f"it is {found}" if found else nothing
         raise FrameError(f"the {what} is damaged: {reason}", path=path, remedy=again) from error
     if unfinished:  # the decoder fills the rest with grey
         raise FrameError(f"the {what} ends in zeros: it was not copied to its end", path=path, remedy=again)
@@ -174,6 +176,8 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
     def refused(message: str, remedy: str) -> FrameError:
         return FrameError(f"the image of {camera.channel} {message}", path=camera.image_path, remedy=remedy)
 
+    if image.width * image.height > MOST_PIXELS:
+        raise refused(f"is too large: {image.width}x{image.height} pixels", _AS_SHIPPED)
     if image.mode in _DEEP:
         raise refused(f"has more than 8 bits a pixel (mode {image.mode})", _EIGHT_BITS)
     if image.mode not in _COLOURS:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovps.datasets.kitti_calibration import Calibration, read_calibration, read_lines, read_poses
-from ovps.datasets.reading import is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
+from ovps.datasets.reading import MOST_PIXELS, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -212,7 +212,7 @@ def _splits(root: Path) -> dict[str, tuple[str, ...]]:
     remedy = 'Write for example {"train": ["00", "01"], "val": ["08"]}, or remove it for the official splits'
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"cannot be read: {error}", path=path, remedy=remedy) from error
     names = list(found.values()) if isinstance(found, dict) else [None]
     if not all(isinstance(split, list) and all(_is_folder_name(name) for name in split) for split in names):
@@ -292,7 +292,8 @@ def _size_of_first(images: list[Path]) -> tuple[int, int]:
     for path in images:
         try:
             with Image.open(path) as image:
-                return image.size
+                if image.width * image.height <= MOST_PIXELS:
+                    return image.size
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
     raise DatasetError("no file here is an image", path=images[0].parent, remedy=_AGAIN["image"])

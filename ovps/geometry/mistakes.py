@@ -38,7 +38,12 @@ def seen_share(xyz: NDArray[np.floating], camera: Camera) -> float:
 
 def stands_upright(camera: Camera) -> bool:
     """Tell whether the camera's down is the LiDAR's, as that of a camera on a vehicle is."""
-    return bool(-camera.camera_from_lidar[1, 2] > _UPRIGHT)
+    return is_upright(camera.camera_from_lidar)
+
+
+def is_upright(camera_from_lidar: NDArray[np.floating]) -> bool:
+    """Tell of a transform (4, 4) from a LiDAR with z up whether it is that of a camera that stands upright."""
+    return bool(-camera_from_lidar[1, 2] > _UPRIGHT)
 
 
 def likely_mistake(xyz: NDArray[np.floating], camera: Camera) -> str | None:

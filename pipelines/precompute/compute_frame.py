@@ -36,6 +36,7 @@ from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import Taxonomy
 
 _FARTHEST_M = 1000.0  # no LiDAR measures so far
+_NO_RETURN = 0.1  # of the points at (0, 0, 0); the real sweeps of nuScenes and KITTI have none
 _UNIT = 1e-3
 
 
@@ -254,7 +255,7 @@ def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
             fault,
             path=frame.points_path,
             frame=frame.token,
-            remedy="Points are in metres, in the LiDAR's own frame",
+            remedy="Points are in metres, in the LiDAR's own frame, without pulses that had no return",
         )
 
 
@@ -326,6 +327,9 @@ def cloud_fault(cloud: PointCloud) -> str | None:
         return "the sweep has no points"
     if not (np.isfinite(cloud.xyz).all() and np.isfinite(cloud.intensity).all()):
         return "points hold NaN or infinity"
+    lost = ~cloud.xyz.any(axis=1)
+    if lost.mean() > _NO_RETURN:
+        return f"{lost.sum()} of {len(cloud)} points lie at (0, 0, 0), pulses without a return"
     far = np.abs(cloud.xyz).max(axis=1) > _FARTHEST_M
     if far.any():
         where = ", ".join(f"{value:.6g}" for value in cloud.xyz[far.argmax()])

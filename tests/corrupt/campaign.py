@@ -2,17 +2,20 @@
 
 Whatever is done to the input, a run ends in one of four ways, and the store holds nothing wrong:
 
-    refused      a typed error that names the file and the remedy, with or without `--on-error skip`
+    refused      a typed error that names the file and the remedy, with or without `--on-error skip`: the data set as
+                 a whole is at fault, or all its frames, and what leaves nothing to show is no success
     quarantined  the same at the frame; under `--on-error skip` that frame alone is left out, others are as they were
     warned       everything is computed, and the summary says what should be looked into
     taken        everything is computed; what was done does no harm
 
 and once the input is mended, the next run computes what was missing: the store is then that of the clean data set.
+No damage makes a run take memory out of proportion.
 """
 
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -29,6 +32,10 @@ from ovps.errors import OvpsError
 from pipelines.precompute import PrecomputeOptions, PrecomputeSummary, precompute
 
 Outcome = Literal["refused", "quarantined", "warned", "taken"]
+ROOT = "a b=c é 東"  # of every data root: no name of a folder may matter
+LEAST = 80  # cases of a data set
+_ROOM_KIB = 300 * 1024  # that a run may take beyond what this process has taken before
+_LONGEST = 1000  # characters of a message
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Case:
         damage: does it to a data root.
         outcome: what must come of it.
         says: pattern that the error, or a warning, must match.
+        file: what the path that the error names must hold, below the data root.
         store_changes: the store may differ from the clean one though all is computed (what was done is another input).
     """
 
@@ -47,6 +55,7 @@ class Case:
     damage: Callable[[Path], object]
     outcome: Outcome
     says: str = ""
+    file: str = ""
     store_changes: bool = False
 
 
@@ -75,7 +84,7 @@ class Campaign:
 
     def check(self, case: Case, folder: Path) -> None:
         """Do the damage to a copy in `folder`, run strictly and leniently, mend it, and run again."""
-        root = folder / "data"
+        root = folder / ROOT
         shutil.copytree(self.root, root, symlinks=True)
         case.damage(root)
         strict = self._run(root, folder / "strict")
@@ -84,7 +93,9 @@ class Campaign:
             _says(case, str(strict))
             assert strict.remedy, str(strict)
             assert strict.exit_code in range(2, 10)
-            assert strict.path, str(strict)
+            assert str(strict.path).startswith(str(root)), str(strict)
+            assert case.file in str(strict.path), str(strict)
+            assert len(str(strict)) < _LONGEST, str(strict)
         else:
             self._computed(case, strict, folder / "strict")
 
@@ -103,6 +114,8 @@ class Campaign:
         shutil.copytree(self.root, root, symlinks=True)
         if case.outcome in ("refused", "quarantined"):
             for name in ("strict", "lenient"):
+                if not (folder / name / "store.json").exists():
+                    continue  # nothing was kept: the next run is that of the clean data set
                 mended = self._run(root, folder / name)
                 assert isinstance(mended, PrecomputeSummary), f"not computed once mended: {mended!r}"
                 self._same(folder / name)
@@ -117,6 +130,7 @@ class Campaign:
 
     def _run(self, root: Path, out: Path, **changes: Any) -> PrecomputeSummary | OvpsError:
         """Run; only a typed error may come of it, and the store is whole whatever came."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # a warning of a library is not for users
@@ -125,6 +139,7 @@ class Campaign:
         except OvpsError as error:
             return error
         finally:
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + _ROOM_KIB
             if (out / "store.json").exists():
                 assert verify_store(out) == []
 
@@ -158,5 +173,5 @@ def _says(case: Case, text: str) -> None:
 def cases(*found: Case) -> pytest.MarkDecorator:
     """Parametrise a test by cases, whose names must differ."""
     names = [case.name for case in found]
-    assert len(set(names)) == len(names)
+    assert len(set(names)) == len(names) >= LEAST
     return pytest.mark.parametrize("case", found, ids=names)

@@ -137,3 +137,9 @@ def outside(find: Find) -> Damage:
         path.symlink_to(away)
 
     return damage
+
+
+def without_return(cloud: np.ndarray) -> np.ndarray:
+    """Zeros in 3 of 10 rows' x, y, z, as drivers write pulses that came back from nothing."""
+    cloud[np.arange(len(cloud)) % 10 < 3, :3] = 0
+    return cloud

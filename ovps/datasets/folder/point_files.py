@@ -47,20 +47,28 @@ def read_points(
         The points that are kept, and which of the file's rows (N,) bool these are.
 
     Raises:
-        FrameError: missing, damaged, without the columns that are named, with NaN or infinity that is not to be
-            dropped, with intensities beyond their maximum, or of a format that is not read.
+        FrameError: missing, damaged, without the columns that are named, with NaN, infinity or (0, 0, 0) that is not to
+            be dropped, with intensities beyond their maximum, or of a format that is not read.
     """
     fields = _read(path, token, how)
-    xyz = np.stack([np.asarray(fields[name], np.float64) for name in "xyz"], axis=1)
-    intensity = fields.get(how.intensity)
-    light = np.zeros(len(xyz)) if intensity is None else np.asarray(intensity, np.float64)
+    with np.errstate(invalid="ignore"):  # of a NaN that signals, which is told below
+        xyz = np.stack([np.asarray(fields[name], np.float64) for name in "xyz"], axis=1)
+        intensity = fields.get(how.intensity)
+        light = np.zeros(len(xyz)) if intensity is None else np.asarray(intensity, np.float64)
     good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
 
     def refused(message: str, remedy: str) -> FrameError:
         return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
 
+    returned = xyz.any(axis=1)
     if how.invalid == "drop":
-        good &= xyz.any(axis=1)
+        good &= returned
+    elif not returned.all():
+        raise refused(
+            f"has {(~returned).sum()} of {len(xyz)} points at (0, 0, 0), pulses without a return, the first is point"
+            f" {returned.argmin()}",
+            _DROP,
+        )
     elif not good.all():
         first = int((~good).argmax())
         raise refused(
