@@ -27,6 +27,7 @@ from ovps.cache.object_embeddings import Objects, find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
 from ovps.clip.protocol import Encoder
 from ovps.datasets.protocol import Dataset
+from ovps.datasets.reading import NO_RETURN
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
@@ -36,7 +37,6 @@ from ovps.geometry.visibility import Occlusion
 from ovps.taxonomy import Taxonomy
 
 _FARTHEST_M = 1000.0  # no LiDAR measures so far
-_NO_RETURN = 0.1  # of the points at (0, 0, 0); the real sweeps of nuScenes and KITTI have none
 _UNIT = 1e-3
 
 
@@ -328,7 +328,7 @@ def cloud_fault(cloud: PointCloud) -> str | None:
     if not (np.isfinite(cloud.xyz).all() and np.isfinite(cloud.intensity).all()):
         return "points hold NaN or infinity"
     lost = ~cloud.xyz.any(axis=1)
-    if lost.mean() > _NO_RETURN:
+    if lost.mean() > NO_RETURN:
         return f"{lost.sum()} of {len(cloud)} points lie at (0, 0, 0), pulses without a return"
     far = np.abs(cloud.xyz).max(axis=1) > _FARTHEST_M
     if far.any():

@@ -7,6 +7,7 @@ noise that has nothing to do with the points. For frames that look like somethin
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
 
@@ -108,6 +109,21 @@ def write_mini_nuscenes(
     splits = {"train": names[:-1], "val": names[-1:]} if scenes > 1 else {"train": names, "val": []}
     (folder / "splits.json").write_text(json.dumps(splits))
     return root
+
+
+def as_official(root: Path, version: str, scenes: Sequence[str]) -> Path:
+    """Turn the tables into those of an official version: its name, names of its scenes, no splits of their own."""
+    folder = (root / VERSION).rename(root / version)
+    (folder / "splits.json").unlink()
+    for kind in ("lidarseg", "panoptic"):
+        if (root / kind).is_dir():
+            (root / kind / VERSION).rename(root / kind / version)
+            table = folder / f"{kind}.json"
+            table.write_text(table.read_text().replace(f"{kind}/{VERSION}/", f"{kind}/{version}/"))
+    rows = json.loads((folder / "scene.json").read_text())
+    named = [row | {"name": name} for row, name in zip(rows, scenes, strict=True)]
+    (folder / "scene.json").write_text(json.dumps(named))
+    return folder
 
 
 _TABLES = (

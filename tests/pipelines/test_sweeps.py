@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from pipelines.precompute.options import resolved
 from pipelines.predict import predict
 from pipelines.train import TrainOptions, train
 from tests.helpers.earlier_sweeps import VERSION, add_earlier_sweeps
-from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.mini_nuscenes import as_official, write_mini_nuscenes
 from tests.pipelines.untrained import LOOSE, TINY
 
 USUAL = {"encoder": "demo", "grid": "cylinder:60x45x8", "workers": 0}
@@ -98,12 +96,9 @@ def test_the_test_set_has_no_labels_and_ends_in_a_submission(made, tmp_path):
     run = made[3]
     root = write_mini_nuscenes(tmp_path / "data", scenes=1, frames=2, labelled=False)
     add_earlier_sweeps(root)
-    folder = Path(shutil.move(root / VERSION, root / "v1.0-test"))
-    (folder / "splits.json").unlink()
+    folder = as_official(root, "v1.0-test", official_splits()["test"][:1])
     for table in ("sample_annotation", "instance"):
         (folder / f"{table}.json").write_text("[]")
-    (scene,) = json.loads((folder / "scene.json").read_text())
-    (folder / "scene.json").write_text(json.dumps([scene | {"name": official_splits()["test"][0]}]))
 
     summary = precompute(options(root, tmp_path / "zarr", version="v1.0-test", sweeps=2))
     assert (summary.frames, summary.unlabelled) == (2, 2)

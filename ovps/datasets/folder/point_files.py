@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.datasets.folder.calibration import PointFiles
-from ovps.datasets.reading import read_bytes, recognised
+from ovps.datasets.reading import NO_RETURN, read_bytes, recognised
 from ovps.errors import FrameError
 from ovps.extras import extra
 from ovps.frame import PointCloud
@@ -47,8 +47,8 @@ def read_points(
         The points that are kept, and which of the file's rows (N,) bool these are.
 
     Raises:
-        FrameError: missing, damaged, without the columns that are named, with NaN, infinity or (0, 0, 0) that is not to
-            be dropped, with intensities beyond their maximum, or of a format that is not read.
+        FrameError: missing, damaged, without the columns that are named, with NaN, infinity or many (0, 0, 0) that are
+            not to be dropped, with intensities beyond their maximum, or of a format that is not read.
     """
     fields = _read(path, token, how)
     with np.errstate(invalid="ignore"):  # of a NaN that signals, which is told below
@@ -63,7 +63,7 @@ def read_points(
     returned = xyz.any(axis=1)
     if how.invalid == "drop":
         good &= returned
-    elif not returned.all():
+    elif np.mean(~returned) > NO_RETURN:
         raise refused(
             f"has {(~returned).sum()} of {len(xyz)} points at (0, 0, 0), pulses without a return, the first is point"
             f" {returned.argmin()}",
