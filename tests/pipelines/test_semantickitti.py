@@ -95,6 +95,21 @@ def test_the_command_line_checks_a_submission(made, tmp_path):
     assert check(made / "zarr", folder) == ["01_000001: no file"]
 
 
+def test_the_test_sequences_have_no_labels_and_end_in_a_submission(made, kitti_world, tmp_path):
+    """By the official splits: 11 to 21, of which two are there."""
+    for name, sequence in (("11", "00"), ("21", "01")):
+        shutil.copytree(kitti_world / "sequences" / sequence, tmp_path / "data" / "sequences" / name)
+        shutil.rmtree(tmp_path / "data" / "sequences" / name / "labels")
+    summary = precompute(options(tmp_path / "data", tmp_path / "zarr", subsets=("test",)))
+    assert (summary.frames, summary.unlabelled) == (4, 4)
+    at = ("--run", made / "run", "--cache", tmp_path / "zarr", "--out", tmp_path / "out")
+    for more in ([], ["--check"]):
+        done = CliRunner().invoke(app, ["predict", *map(str, at), "--subset", "test", *more, "--json"])
+        assert (done.exit_code, json.loads(done.stdout)["problems"]) == (0, [])
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.label"))
+    assert files == [f"sequences/{s}/predictions/{n}.label" for s in ("11", "21") for n in ("000000", "000001")]
+
+
 def test_both_cameras_on_request(kitti_world, tmp_path):
     one = precompute(options(kitti_world, tmp_path / "one", subsets=("val",), limit=1))
     both = precompute(options(kitti_world, tmp_path / "two", subsets=("val",), limit=1, cameras=("image_2", "image_3")))
