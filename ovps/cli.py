@@ -390,12 +390,13 @@ def cache_merge(options: MergeOptions, as_json: Json = False) -> None:
     epilog=example(
         'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
         "ovps vocab build --cache ./zarr --names classes.txt --images scooter=photos/scooters --out vocab.safetensors",
+        "ovps vocab build --cache ./zarr --examples scooter=bus@train --out vocab.safetensors",
         "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
     ),
 )
 @takes(VocabularyOptions)
 def vocab_build(options: VocabularyOptions, as_json: Json = False) -> None:
-    """Turn class names, and folders of images, into embeddings. What CLIP does not get to see is warned of."""
+    """Turn class names, folders of images and segments of a store into embeddings. What CLIP misses is warned of."""
     from pipelines.vocabulary import build
 
     show(build(options), as_json)

@@ -129,6 +129,10 @@ class VocabularyOptions(Options):
     images: Annotated[tuple[str, ...], Once] = Field(
         (), description="`NAME[:thing|stuff]=FOLDER`: a class as pictures of it, again and again."
     )
+    examples: tuple[str, ...] = Field(
+        (),
+        description="`NAME[:thing|stuff]=FRAME:NUMBER|CLASS@SUBSET`: a class as segments of a store, again and again.",
+    )
     out: Path = Field(description="The vocabulary file to write.")
     cache: Annotated[str | None, _TEXT] = Field(
         None, description="A store: its encoder is used, and its weights are checked. Default: ./zarr if there is one."

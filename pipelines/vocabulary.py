@@ -1,7 +1,8 @@
-"""Class names, and images of what has none, to a vocabulary file.
+"""Class names, images and examples of what has none, to a vocabulary file.
 
 ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors
 ovps vocab build --cache ./zarr --names "car, bus" --images scooter=photos/scooters --out vocab.safetensors
+ovps vocab build --cache ./zarr --names "car, bus" --examples bus=TOKEN:12|TOKEN:40 --out vocab.safetensors
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps import clip, defaults
-from ovps.cache.reader import read_info
+from ovps.cache.reader import Store, read_info
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.pictures import Pictures, add_pictures, parse_pictures
@@ -20,9 +21,11 @@ from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, VocabularyError, WeightsError
+from ovps.examples import parse_examples
 from ovps.places import check_free
 from ovps.taxonomy import name_key
 from ovps.vocabulary import save_vocabulary
+from pipelines.examples import no_names, show_examples
 from pipelines.options import VocabularyOptions
 
 
@@ -50,34 +53,46 @@ class VocabularySummary:
 
 
 def build(options: VocabularyOptions) -> VocabularySummary:
-    """Write the vocabulary of class names and images.
+    """Write the vocabulary of class names, images and examples.
 
     Raises:
-        VocabularyError: names or images that cannot be read, or none.
+        VocabularyError: names, images or examples that cannot be read, or none.
         ConfigError, WeightsError: no such encoder, or not the one of the cache.
         CacheError: no cache where one was named.
         StorageError: the disk refuses.
     """
     entries = read_entries(options.names) if options.names is not None else ()
     pictures = [parse_pictures(item) for item in options.images]
-    if not entries and not pictures:
-        raise VocabularyError("neither names nor images", remedy='Give --names "car, bus" or --images NAME=FOLDER')
+    examples = [parse_examples(item) for item in options.examples]
+    if not entries and not pictures and not examples:
+        raise VocabularyError(
+            "neither names nor images nor examples",
+            remedy='Give --names "car, bus", --images NAME=FOLDER or --examples NAME=FRAME:NUMBER',
+        )
     check_free(options.out, file=True)
     _check_folders(pictures, options.out)
-    encoder = _encoder(options)
-    vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
+    store = Store.open(options.cache or defaults.STORE) if examples else None
+    encoder = _encoder(options) if entries or pictures or store is None else None
+    if encoder is not None:
+        vocabulary = add_pictures(encoder, build_vocabulary(encoder, entries), pictures)
+        is_random = encoder.weights.random
+    else:
+        assert store is not None  # nothing but examples
+        vocabulary, is_random = no_names(store), store.provenance.weights_random
+    if store is not None:
+        vocabulary = show_examples(vocabulary, store, examples)
     save_vocabulary(vocabulary, options.out)
-    random = ["random CLIP weights: the embeddings mean nothing"] if encoder.weights.random else []
+    random = ["random CLIP weights: the embeddings mean nothing"] if is_random else []
     embeddings, dim = vocabulary.embeddings.shape
     return VocabularySummary(
         file=options.out,
         classes=len(vocabulary.entries),
         embeddings=embeddings,
         dim=dim,
-        encoder=encoder.name,
-        weights_sha256=encoder.weights.sha256,
-        weights_random=encoder.weights.random,
-        warnings=[*prompt_warnings(encoder, entries), *random],
+        encoder=vocabulary.encoder,
+        weights_sha256=vocabulary.weights_sha256,
+        weights_random=is_random,
+        warnings=[*(prompt_warnings(encoder, entries) if encoder is not None else ()), *random],
     )
 
 
