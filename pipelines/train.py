@@ -261,7 +261,8 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         raise ConfigError(
             f"split {split.name} leaves no base class to train on", remedy="Name a split with fewer novel classes"
         )
-    needs_labels = systems.get(config.system).needs_labels
+    system = systems.get(config.system)
+    needs_labels = system.needs_labels
     frames = training_frames(store, config.data.subsets, config.data.unlabelled_frames if needs_labels else "use")
     if config.data.batch_size > max(len(frames), ROOM):  # no order of the frames fills it
         raise ConfigError(
@@ -295,7 +296,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         seed=config.seed,
         data=config.data,
         augmentation=config.augmentation,
-        proposals=config.loss.proposals if config.loss.weight("proposal") > 0 else None,
+        proposals=config.loss.proposals if config.loss.weight("proposal") > 0 and system.learns_proposals else None,
     )
     return batches, info
 

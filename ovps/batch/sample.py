@@ -14,7 +14,7 @@ from ovps.batch.settings import AugmentationConfig
 from ovps.batch.voxels import collate, frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid
-from ovps.losses.targets import Targets
+from ovps.losses.targets import Targets, no_segments
 from ovps.model.clusters import ClusterConfig
 from ovps.model.inputs import VoxelBatch
 
@@ -55,9 +55,13 @@ def make_sample(
     """
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
     voxels = frame_batch(frame, grid, transform)
-    if base is None:
+    if base is None and proposals is None:
         return Batch(voxels, [], (frame.token,))
-    targets = make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
+    targets = (
+        no_segments(len(voxels.coords), voxels.clip.shape[1])
+        if base is None
+        else make_targets(frame, voxels.point_voxel.numpy(), len(voxels.coords), base)
+    )
     if proposals is not None:
         targets = replace(targets, proposals=make_proposals(voxels, targets.voxel_segment, proposals))
     return Batch(voxels, [targets], (frame.token,))

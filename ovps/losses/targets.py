@@ -31,6 +31,13 @@ class Proposals:
         return Proposals(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
+def no_segments(voxels: int, clip_dim: int) -> Targets:
+    """Targets of a frame of V voxels in which nothing is labelled."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    everywhere = torch.full((voxels,), -1, dtype=torch.int64)
+    return Targets(everywhere, nothing, nothing.bool(), torch.zeros(0, clip_dim), nothing.bool())
+
+
 @dataclass
 class Targets:
     """Base segments of one frame. S segments, V voxels of this frame.

@@ -9,6 +9,7 @@ GROUP = "ovps.systems"
 BUILT_IN = {
     "queries": "ovps.systems.queries:SYSTEM",
     "closed_set": "ovps.systems.closed_set:SYSTEM",
+    "label_free": "ovps.systems.label_free:SYSTEM",
     "voxels": "ovps.systems.openscene:SYSTEM",
     "clip": "ovps.systems.clip_alone:SYSTEM",
 }

@@ -45,6 +45,7 @@ class ClipAlone:
     variants: tuple[str, ...] = ()
     tuning: Mapping[str, Sequence[float]] = {}
     needs_labels = False
+    learns_proposals = False
     uses_text = True
 
     def build(self, config: ModelConfig, shape: Shape) -> NoReturn:

@@ -117,6 +117,7 @@ class VoxelSystem:
         "split_gap_per_metre": (0.01, 0.02, 0.03),
     }
     needs_labels = False
+    learns_proposals = False
     uses_text = True
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:

@@ -1,8 +1,8 @@
 """The contract of a system: what is trained, how it answers, what of its answer is tuned.
 
-The built-in ones are `queries` (the method, and the paper's baseline), `closed_set`, `voxels`, and `clip`, which learns
-nothing; another package adds one by an entry point in the group `ovps.systems` that leads to an object like these. A
-YAML file of `ovps/configs/systems` names one of them (`system`) and sets what it trains with.
+The built-in ones are `queries` (the method, and the paper's baseline), `closed_set`, `label_free`, `voxels`, and
+`clip`, which learns nothing; another package adds one by an entry point in the group `ovps.systems` that leads to an
+object like these. A YAML file of `ovps/configs/systems` names one of them (`system`) and sets what it trains with.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class System(Protocol):
         variants: further merges that `Answer.variant` makes, by name, see `ovps.evaluation.tally.VARIANTS`.
         tuning: what `ovps tune` tries: values of settings of the merge, by name.
         needs_labels: frames without labels cannot be trained on.
+        learns_proposals: label-free proposals are targets; of frames whose labels are not looked at, they are of all
+            voxels.
         uses_text: what it is trained on, or answers, comes from a vocabulary's embeddings.
     """
 
@@ -77,6 +79,7 @@ class System(Protocol):
     variants: tuple[str, ...]
     tuning: Mapping[str, Sequence[float]]
     needs_labels: bool
+    learns_proposals: bool
     uses_text: bool
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:

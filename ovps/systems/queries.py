@@ -101,6 +101,7 @@ class QuerySystem:
     # which masks are kept, and where they end
     tuning: Mapping[str, Sequence[float]] = {"score": (0.1, 0.2, 0.3, 0.4), "mask": (0.2, 0.3, 0.5)}
     needs_labels = True
+    learns_proposals = True
     uses_text = True
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
