@@ -215,7 +215,7 @@ def data_check(
     frames: Annotated[int, typer.Option(min=1, help="Frames to read and draw, evenly spaced.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Do its files hold together, and its points fit its images? Names likely mistakes. Exit code 3 if one is fatal."""
+    """Do its files hold together, and its points fit its images? Exit code 3 for problems and likely mistakes."""
     from ovps.errors import DatasetError
     from pipelines.data_check import check
 
@@ -642,7 +642,10 @@ def show(summary: Any, as_json: bool) -> None:
         print(strict_json.dumps(record, indent=2))
         return
     record.pop("warnings", None)
-    record = _in_words(summary, record)
+    if hasattr(summary, "in_words"):
+        record = TypeAdapter(dict[str, Any]).dump_python(summary.in_words(), mode="json")
+    else:
+        record = _in_words(summary, record)
     if not out.is_terminal:
         for name, value in _flat(record):
             for item in value if isinstance(value, list) and value else [value]:

@@ -6,8 +6,7 @@ ovps data check data/recording
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,14 @@ from pydantic import BaseModel, ConfigDict
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
-from ovps.datasets.folder.calibration import load_calibration
+from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
-from ovps.frame import Camera, Frame
+from ovps.frame import Camera, Frame, PointCloud
+from ovps.geometry.alignment import Alignment
 from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, fitting_grid
-from ovps.geometry.mistakes import likely_mistake
+from ovps.geometry.ground import axes_mistake
+from ovps.geometry.mistakes import likely_mistake, likely_unit
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
 from ovps.places import check_free
@@ -31,15 +32,20 @@ from ovps.report.overlay import depth_overlay
 from ovps.report.page import counted, render, write_page
 from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.plan import check_unique
+from pipelines.recording_findings import (
+    Findings,
+    missing,
+    mount_of,
+    odd_clocks,
+    odd_points,
+    resized,
+    unknown_motion,
+    wrong_poses,
+)
 
 PAGE = "check.html"
 _FAR = 0.02  # of the points beyond the default grid: worth a word
 _GROUND_M = -0.7  # a LiDAR on a vehicle stands higher over the ground
-_FEW = 100  # points: a LiDAR of one beam has more
-_ZEROS = 0.01  # of the points at the origin
-_FAST_M_S = 70.0
-_APART_US = 250_000  # between an image and its sweep
-_STEPS_US = (1_000, 10_000_000)  # between sweeps
 
 
 class DataCheck(BaseModel):
@@ -57,8 +63,8 @@ class DataCheck(BaseModel):
         beyond_default_share: of the points, beyond the range of the default grid.
         grid: with which nearly all points lie inside: `ovps precompute --grid`.
         page: with a picture of every camera of every frame that was read.
-        warnings: what is odd, and the likely mistake.
-        problems: what keeps frames from being used.
+        warnings: what is odd, and may be right.
+        problems: what keeps frames from being used, and likely mistakes of the calibration, of clocks or poses.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,6 +86,23 @@ class DataCheck(BaseModel):
     page: Path
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+
+    def in_words(self) -> dict[str, object]:
+        """The same for people, without the warnings."""
+        return {
+            "recording": f"{self.path}, {counted(self.frames, 'frame')} of {counted(len(self.scenes), 'scene')},"
+            f" {self.labelled or 'none'} with labels",
+            "looked at": f"{counted(self.frames_read, 'frame')}, {self.points_median:,} points each (median)",
+            "seen by the cameras": [f"{name} {share:.1%} of the points" for name, share in self.seen_share.items()],
+            "seen by no camera": f"{self.unseen_share:.1%} of the points",
+            "image and sweep apart, at most": [f"{name} {ms:.0f} ms" for name, ms in self.apart_ms.items()],
+            "distances": f"99 % of the points within {self.reach_m:.0f} m, the farthest at {self.farthest_m:.0f} m",
+            "ground near by": f"at {self.ground_m:+.1f} m",
+            "beyond the default grid": f"{self.beyond_default_share:.1%} of the points; {self.grid} fits",
+            "page": self.page,
+            "warnings": len(self.warnings) or "none",
+            "problems": list(self.problems),
+        }
 
 
 @dataclass(frozen=True)
@@ -103,7 +126,8 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
         count: frames to read and draw, evenly spaced; of the others only the files are looked for.
 
     Raises:
-        DatasetError: no recording, files that do not go together, or none of the frames can be read.
+        DatasetError: no recording, files that do not go together, or none of the frames can be used; of these the page
+            is written all the same.
         StorageError: the disk refuses.
     """
     root = path.absolute()
@@ -113,63 +137,156 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     frames = data.frames(root, data.default_version, data.subsets(root))
     check_free(folder)
     check_unique(frames)
-    problems, warnings = _missing(frames), _clocks(frames)
-    clouds: list[NDArray[np.float32]] = []
-    seen: dict[str, list[float]] = {}
-    unseen: list[float] = []
-    shown: list[ShownFrame] = []
     spread = sorted({round(place) for place in np.linspace(0, len(frames) - 1, min(count, len(frames)))})
-    for frame in (frames[place] for place in spread):
-        try:
-            check_calibration(frame)
-            cloud = data.points(frame)
-            data.labels(frame)
-            fault = cloud_fault(cloud)
-            if fault:
-                raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Points are in metres")
-        except FrameError as error:
-            problems.append(str(error))
-            continue
-        warnings += _of_points(frame, cloud.xyz, cloud.intensity)
-        clouds.append(cloud.xyz)
-        any_camera = np.zeros(len(cloud), bool)
+    looked = _Look(data, folder, wrong_poses(frames))
+    for text in (*missing(frames), *odd_clocks(frames)):
+        looked.problems.add(text, text)
+    for place in spread:
+        looked.at(frames[place])
+    looked.warnings.add("motion", unknown_motion(frames))
+    looked.judge()
+    if not looked.clouds:
+        said = looked.problems.said()
+        page = CheckPage(root.name, f"none of {counted(len(spread), 'frame')} can be used", looked.shown, (), said, {})
+        write_page(folder / PAGE, render("check_page.html", page))
+        raise DatasetError(
+            f"none of {counted(len(spread), 'frame')} that were tried can be used, see {folder / PAGE}. The first:"
+            f" {looked.problems.first()}{looked.likely()}",
+            path=root,
+        )
+    result = _result(root, frames, looked, folder / PAGE)
+    write_page(folder / PAGE, render("check_page.html", _page(result, looked.shown)))
+    return result
+
+
+class _Look:
+    """What was seen in the frames that were read, and the pictures of them."""
+
+    def __init__(self, data: Folder, folder: Path, wrong_poses: str | None) -> None:
+        self.data, self.folder = data, folder
+        self.problems, self.warnings = Findings(), Findings()
+        self.problems.add("poses", wrong_poses)
+        self.poses_fit = wrong_poses is None
+        self.mistakes: dict[str, str] = {}  # by camera; "points": of these
+        self.clouds: list[NDArray[np.float32]] = []
+        self.seen: dict[str, list[float]] = {}
+        self.unseen: list[float] = []
+        self.shown: list[ShownFrame] = []
+        self.alignment = Alignment()
+
+    def at(self, frame: Frame) -> None:
+        """Read and draw a frame, whatever part of it can be."""
+        cloud = self._read(frame)
+        usable = cloud is not None and self._fits(frame, cloud)
+        any_camera = np.zeros(0 if cloud is None else len(cloud), bool)
         pictures = []
         for camera in frame.cameras:
-            visible = unoccluded(project(cloud.xyz, camera), camera, data.occlusion)
-            any_camera |= visible
-            seen.setdefault(camera.channel, []).append(float(visible.mean()))
-            mistake = likely_mistake(cloud.xyz, camera)
-            warnings += [f"{camera.channel}: {mistake}"] if mistake else []
-            try:
-                picture = _overlay(data.image(camera), cloud.xyz, camera, data.occlusion)
-            except FrameError as error:
-                problems.append(f"{error}{_resolution(camera)}")
+            image, shown, note = self._image(camera)
+            visible = None
+            if cloud is not None and np.isfinite(camera.camera_from_lidar).all():
+                self._suspect(cloud.xyz, camera)
+                visible = unoccluded(project(cloud.xyz, camera), camera, self.data.occlusion)
+                any_camera |= visible
+                note = note or f": sees {visible.mean():.1%} of the points"
+                if usable:
+                    self.seen.setdefault(camera.channel, []).append(float(visible.mean()))
+            if image is None:
                 continue
-            title = f"{camera.channel}: sees {visible.mean():.1%} of the points"
-            pictures.append(write_picture(folder, f"{frame.token}-{camera.channel}", picture, title))
-        unseen.append(float((~any_camera).mean()))
+            if cloud is not None and visible is not None and shown is not None:
+                if usable and self.poses_fit:
+                    self.alignment.add(cloud.xyz, shown, image)
+                image = _overlay(image, cloud.xyz, shown, self.data.occlusion)
+            pictures.append(
+                write_picture(self.folder, f"{frame.token}-{camera.channel}", image, f"{camera.channel}{note}")
+            )
+        self.shown.append(ShownFrame(frame.token, pictures))
+        if not usable:
+            return
+        assert cloud is not None
+        for kind, text in odd_points(frame, cloud.xyz, cloud.intensity).items():
+            self.warnings.add(kind, text)
+        self.clouds.append(cloud.xyz)
+        self.unseen.append(float((~any_camera).mean()))
         if frame.cameras and not any_camera.any():
-            problems.append(f"{frame.token}: none of {counted(len(frame.cameras), 'camera')} sees a point of it")
-        shown.append(ShownFrame(frame.token, pictures))
-    if not clouds:
-        raise DatasetError(
-            f"none of {counted(len(spread), 'frame')} that were tried can be used. The first: {problems[0]}", path=root
+            none = f"{frame.token}: none of {counted(len(frame.cameras), 'camera')} sees a point of it"
+            self.problems.add("blind", none)
+
+    def judge(self) -> None:
+        """Add what all frames together say of the axes, and the mistakes of single cameras."""
+        axes = axes_mistake(np.concatenate(self.clouds)) if self.clouds else None
+        self.problems.add("axes", axes)
+        for name, text in self.mistakes.items():
+            self.problems.add(f"mistake {name}", text)
+        if not axes and not self.mistakes:
+            for text in self.alignment.mistakes():
+                self.problems.add(text, text)
+
+    def likely(self) -> str:
+        """The mistakes that may be why frames cannot be used, as more sentences."""
+        return "".join(f". {text}" for text in self.mistakes.values())
+
+    def _read(self, frame: Frame) -> PointCloud | None:
+        try:
+            return self.data.points(frame)
+        except FrameError as error:
+            self.problems.add("points", str(error))
+            return None
+
+    def _fits(self, frame: Frame, cloud: PointCloud) -> bool:
+        """Tell whether nothing is wrong with what was read that keeps it from being used."""
+        fault = cloud_fault(cloud)
+        if fault:
+            error = FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Points are in metres")
+            self.problems.add("points", str(error))
+            unit = likely_unit(cloud.xyz)
+            if unit:
+                self.mistakes.setdefault("points", unit)
+            return False
+        try:
+            check_calibration(frame)
+            self.data.labels(frame)
+        except FrameError as error:
+            self.problems.add("frame", str(error))
+            return False
+        return True
+
+    def _suspect(self, xyz: NDArray[np.float32], camera: Camera) -> None:
+        if self.poses_fit and camera.channel not in self.mistakes and "points" not in self.mistakes and len(xyz):
+            mistake = likely_mistake(xyz, camera, mount_of(camera))
+            if mistake:
+                self.mistakes[camera.channel] = f"{camera.channel}: {mistake}"
+
+    def _image(self, camera: Camera) -> tuple[NDArray[np.uint8] | None, Camera | None, str]:
+        """The image, the camera to draw points with, and a note if these are not as they should be."""
+        try:
+            return self.data.image(camera), camera, ""
+        except FrameError as error:
+            advice, model = resized(camera)
+            self.problems.add(f"image {camera.channel}", f"{error}{advice}")
+        try:
+            with Image.open(camera.image_path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None, None, ""
+        if model is None:
+            return pixels, None, ": cannot be used"
+        fx, fy, cx, cy = pinhole(model)
+        scaled = replace(
+            camera,
+            width=model.width,
+            height=model.height,
+            intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
         )
-    result = _result(root, frames, clouds, seen, unseen, folder / PAGE, warnings, problems)
-    write_page(folder / PAGE, render("check_page.html", _page(result, shown)))
-    return result
+        return undistort(pixels, model), scaled, ": as it would be with the intrinsics that the problem names"
 
 
 def _result(
     root: Path,
     frames: Sequence[Frame],
-    clouds: Sequence[NDArray[np.float32]],
-    seen: dict[str, list[float]],
-    unseen: Sequence[float],
+    looked: _Look,
     page: Path,
-    warnings: list[str],
-    problems: list[str],
 ) -> DataCheck:
+    clouds, warnings = looked.clouds, looked.warnings
     points = np.concatenate(clouds)
     reach = np.hypot(points[:, 0], points[:, 1])
     grid, default = fitting_grid(points), Grid.parse("cylinder")
@@ -177,16 +294,18 @@ def _result(
     near = points[(reach > 3) & (reach < 20), 2]
     ground = float(np.quantile(near, 0.1)) if len(near) else float("nan")
     if beyond > _FAR:
-        warnings.append(
+        warnings.add(
+            "grid",
             f"{beyond:.0%} of the points lie beyond the default grid ({default}) and would stand in its border cells;"
             f" {grid.beyond(points).mean():.1%} do with `ovps precompute --grid {grid}`."
-            " `ovps segment` takes that one by itself; a run that was trained elsewhere keeps its own"
+            " `ovps segment` takes that one by itself; a run that was trained elsewhere keeps its own",
         )
-    if ground > _GROUND_M:
-        warnings.append(
+    if ground > _GROUND_M and "axes" not in looked.problems:
+        warnings.add(
+            "ground",
             f"the ground lies {ground:+.1f} m from the points' origin: they seem to be in a frame on the ground. A"
             " network that was trained on a LiDAR's own frame expects the ground about 1.8 m below: add a frame there"
-            " to `transforms`, and name it as `into` under `points`"
+            " to `transforms`, and name it as `into` under `points`",
         )
     apart = {
         name: max(
@@ -204,8 +323,8 @@ def _result(
         labelled=sum(frame.labels_path is not None for frame in frames),
         frames_read=len(clouds),
         points_median=int(np.median([len(cloud) for cloud in clouds])),
-        seen_share={channel: float(np.mean(shares)) for channel, shares in seen.items()},
-        unseen_share=float(np.mean(unseen)),
+        seen_share={channel: float(np.mean(shares)) for channel, shares in looked.seen.items()},
+        unseen_share=float(np.mean(looked.unseen)),
         apart_ms=apart,
         farthest_m=float(reach.max()),
         reach_m=float(np.quantile(reach, 0.99)),
@@ -213,8 +332,8 @@ def _result(
         beyond_default_share=beyond,
         grid=str(grid),
         page=page,
-        warnings=tuple(dict.fromkeys(warnings)),
-        problems=tuple(dict.fromkeys(problems)),
+        warnings=warnings.said(),
+        problems=looked.problems.said(),
     )
 
 
@@ -225,86 +344,6 @@ def _overlay(
     inside = projection.inside
     visible = unoccluded(projection, camera, occlusion)[inside]
     return depth_overlay(image, projection.uv[inside], projection.depth[inside], visible)
-
-
-def _missing(frames: Sequence[Frame]) -> list[str]:
-    """Files that are named and not there."""
-    named = [(f, p) for f in frames for p in (f.points_path, f.labels_path, *(c.image_path for c in f.cameras)) if p]
-    lacking = [(frame, path) for frame, path in named if not Path(path).is_file()]
-    blind = [frame.token for frame in frames if not frame.cameras]
-    found = (
-        [f"{counted(len(lacking), 'file')} missing, the first is {lacking[0][1]} ({lacking[0][0].token})"]
-        if lacking
-        else []
-    )
-    return found + ([f"{counted(len(blind), 'frame')} without any image, the first is {blind[0]}"] if blind else [])
-
-
-def _resolution(camera: Camera) -> str:
-    """What to multiply the intrinsics by, if the image is of another size than they are for."""
-    try:
-        with Image.open(camera.image_path) as image:
-            across, down = image.width / camera.width, image.height / camera.height
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return ""
-    if (across, down) == (1, 1):
-        return ""
-    if abs(across / down - 1) < 0.02:
-        return (
-            f". The intrinsics are of another resolution: write width {image.width} and height {image.height}, and"
-            f" multiply fx and cx by {across:.6g}, fy and cy by {down:.6g}"
-        )
-    return ". The image was cropped or turned: its shape is another than that of the calibration"
-
-
-def _of_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> list[str]:
-    calibration = load_calibration(Path(getattr(frame, "calibration_path", "")))
-    origin = calibration.between(calibration.points.frame, calibration.lidar)[:3, 3]
-    zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
-    found = []
-    if len(xyz) < _FEW:
-        found.append(f"sweep {frame.token} has {counted(len(xyz), 'point')}: is its file cut off?")
-    if zeros > _ZEROS:
-        found.append(
-            f"{zeros:.0%} of the points of a sweep lie at (0, 0, 0), pulses without a return: set `invalid: drop` under"
-            " `points`"
-        )
-    if not intensity.any():
-        found.append("no point has an intensity: a network that was trained with intensities misses them")
-    elif intensity.max() < 0.02:
-        found.append(f"no intensity is above {intensity.max():.3g}: is `intensity_max` too large?")
-    if float(np.quantile(np.linalg.norm(xyz - origin, axis=1), 0.95)) < 1.5:
-        found.append("nearly all points lie within 1.5 m: are they in another unit than metres?")
-    return found
-
-
-def _clocks(frames: Sequence[Frame]) -> list[str]:
-    """Time stamps and poses that cannot be those of a drive."""
-    found = []
-    pairs = [(a, b) for a, b in pairwise(frames) if a.scene == b.scene]
-    steps = np.array([b.timestamp_us - a.timestamp_us for a, b in pairs])
-    if len(steps) and not _STEPS_US[0] <= float(np.median(steps)) <= _STEPS_US[1]:
-        small = float(np.median(steps)) < _STEPS_US[0]
-        likely = "seconds or milliseconds" if small else "nanoseconds"
-        found.append(
-            f"sweeps are {np.median(steps):g} microseconds apart: `time_us` seems to hold {likely} instead of"
-            " microseconds"
-        )
-    apart = [(abs(c.timestamp_us - f.timestamp_us), c.channel, f.token) for f in frames for c in f.cameras]
-    most = max(apart, default=(0, "", ""))
-    if most[0] > _APART_US:
-        found.append(
-            f"the image of {most[1]} and its sweep {most[2]} are {most[0] / 1e6:.3g} s apart: is it of another sweep,"
-            " or its time in another unit?"
-        )
-    moved = [
-        float(np.linalg.norm(b.global_from_lidar[:3, 3] - a.global_from_lidar[:3, 3])) / (step / 1e6)
-        for (a, b), step in zip(pairs, steps, strict=True)
-        if step > 0
-    ]
-    if moved and max(moved) > _FAST_M_S:
-        found.append(f"the vehicle would drive at {max(moved):,.0f} m/s: poses are in metres, times in microseconds")
-    return found
 
 
 def _page(result: DataCheck, shown: list[ShownFrame]) -> CheckPage:

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 _NEAR_M, _FAR_M = 3.0, 20.0  # about the axis that is tried
 _SLAB_M = 0.2
 _MUCH = 0.25  # of the points near by lie in the slab of the ground: 0.33 to 0.67 on five rigs
+_HEADROOM = 8  # slabs over the ground, where a ceiling may be
 _NOTHING = 0.01  # of them lie beneath it: 0.003 at most there
 _SOMETHING = 0.1  # of them lie above it
 
 ABOVE = (
-    "the ground lies above all other points: z points down, or its sign is lost. Write z upwards, in the points and in the"
-    " poses of the cameras"
+    "the ground lies above all other points: z points down, or its sign is lost. Write z upwards, in the points and in"
+    " the poses of the cameras"
 )
 
 
@@ -47,5 +48,5 @@ def _is_ground(xyz: NDArray[np.floating], axis: int, sign: int) -> bool:
     slabs = np.convolve(np.bincount(np.minimum(steps, 10_000)), [1, 1, 1], "same") / len(height)
     ground = int(slabs.argmax())
     lower, upper = (steps < ground - 3).mean(), (steps > ground + 3).mean()
-    ceiling = slabs[ground + 4 :].max(initial=0)
+    ceiling = slabs[ground + _HEADROOM :].max(initial=0)
     return bool(slabs[ground] > _MUCH and lower < _NOTHING and upper > _SOMETHING and ceiling < slabs[ground] / 2)

@@ -6,7 +6,7 @@ see clearly more of the points is named. That is a guess for people to check, ne
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,30 @@ _UPRIGHT = 0.7  # cosine between the camera's down and the LiDAR's
 _AS_STRAIGHT = 0.02  # of that cosine
 _AWAY_M = 10.0  # no camera of a car or a lorry is farther from its LiDAR
 _NAMED = 3
+_HALF_WITHIN_M, _HALF_BEYOND_M = 3.0, 300.0  # of the points: 5 to 20 m from a LiDAR on a vehicle
 _CAMERA_FROM_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 INVERSE = "the transform is the inverse of the one that is meant: exchange `from` and `to`"
 AXES = "the camera's axes are swapped, x forward, y left, z up: a camera has x right, y down, z forward"
 BOTH = "the transform is the inverse of the one that is meant, and the camera's axes are x forward, y left, z up"
 QUATERNION = "the quaternion is written x, y, z, w: w comes first"
-MILLIMETRES = "the translation is in millimetres"
+MILLIMETRES = "the translation is in millimetres: divide it by 1000"
 BEHIND = "the camera looks the other way: every point lies behind it"
+
+
+@dataclass(frozen=True, eq=False)
+class Mount:
+    """The transform of a camera as a file has it, which is where mistakes are made; others may follow on it.
+
+    Attributes:
+        mount_from_lidar: (4, 4), metres: from the points to the frame at the transform's other end.
+        from_camera: it takes coordinates in the camera to that frame; False: from there to the camera.
+        quaternion: its rotation is written as one.
+    """
+
+    mount_from_lidar: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    from_camera: bool = False
+    quaternion: bool = True
 
 
 def seen_share(xyz: NDArray[np.floating], camera: Camera) -> float:
@@ -46,13 +62,14 @@ def is_upright(camera_from_lidar: NDArray[np.floating]) -> bool:
     return bool(-camera_from_lidar[1, 2] > _UPRIGHT)
 
 
-def likely_mistake(xyz: NDArray[np.floating], camera: Camera) -> str | None:
+def likely_mistake(xyz: NDArray[np.floating], camera: Camera, mount: Mount | None = None) -> str | None:
     """Say what is likely wrong with the pose of a camera; None if it sees points, stands upright and not far away.
 
     Mistakes that would explain it equally well are all named: a rig may be symmetric.
 
     Args:
         xyz: (N, 3), metres, LiDAR frame with z up.
+        mount: how the camera's transform is written; None: from the LiDAR to the camera.
     """
     share, distance = seen_share(xyz, camera), float(np.linalg.norm(camera.camera_from_lidar[:3, 3]))
     if share <= NOTHING:
@@ -65,12 +82,12 @@ def likely_mistake(xyz: NDArray[np.floating], camera: Camera) -> str | None:
         return None
     others = {
         name: replace(camera, camera_from_lidar=matrix)
-        for name, matrix in _if_mistaken(camera.camera_from_lidar).items()
+        for name, matrix in _if_mistaken(camera.camera_from_lidar, mount or Mount()).items()
     }
     shares = {name: seen_share(xyz, other) for name, other in others.items() if stands_upright(other)}
     straight = max((-others[name].camera_from_lidar[1, 2] for name in shares), default=0.0)
     named = [
-        f"{name} (it would then see {share:.0%} of the points)"
+        f"{name} ({share:.0%} of the points would then lie inside its image)"
         for name, share in shares.items()
         if share > _ENOUGH and -others[name].camera_from_lidar[1, 2] > straight - _AS_STRAIGHT
     ]
@@ -81,18 +98,23 @@ def likely_mistake(xyz: NDArray[np.floating], camera: Camera) -> str | None:
     return f"it {state}, and no common mistake explains it: compare its transform with the rig"
 
 
-def _if_mistaken(given: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """The transform that would be right, by the mistake that was made."""
-    turned = np.linalg.inv(given)
-    small = given.copy()
+def _if_mistaken(camera_from_lidar: NDArray[np.float64], mount: Mount) -> dict[str, NDArray[np.float64]]:
+    """The `camera_from_lidar` that would be right, by the mistake that was made."""
+    given = camera_from_lidar @ np.linalg.inv(mount.mount_from_lidar)
+    written = np.linalg.inv(given) if mount.from_camera else given
+
+    def read(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.linalg.inv(matrix) if mount.from_camera else matrix
+
+    small = written.copy()
     small[:3, 3] /= 1000
-    far = {MILLIMETRES: small} if np.linalg.norm(given[:3, 3]) > _AWAY_M else {}
-    return far | {
-        INVERSE: turned,
-        AXES: _CAMERA_FROM_BODY @ given,
-        QUATERNION: _reordered(given),
-        BOTH: _CAMERA_FROM_BODY @ turned,
-    }
+    meant: dict[str, NDArray[np.float64]] = (
+        {MILLIMETRES: read(small)} if np.linalg.norm(written[:3, 3]) > _AWAY_M else {}
+    )
+    meant |= {INVERSE: np.linalg.inv(given), AXES: _CAMERA_FROM_BODY @ given}
+    meant |= {QUATERNION: read(_reordered(written))} if mount.quaternion else {}
+    meant |= {BOTH: _CAMERA_FROM_BODY @ np.linalg.inv(given)}
+    return {name: matrix @ mount.mount_from_lidar for name, matrix in meant.items()}
 
 
 def _reordered(given: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,3 +123,13 @@ def _reordered(given: NDArray[np.float64]) -> NDArray[np.float64]:
     right = given.copy()
     right[:3, :3] = Rotation.from_quat([w, x, y, z]).as_matrix()  # read w, x, y, z; meant x, y, z, w
     return right
+
+
+def likely_unit(xyz: NDArray[np.floating]) -> str | None:
+    """Say of points (N, 3) that cannot be in metres what they are likely in; None if they can."""
+    finite = xyz[np.isfinite(xyz).all(axis=1)]
+    usual = float(np.median(np.linalg.norm(finite, axis=1))) if len(finite) else 0.0
+    for factor, unit in ((1000, "millimetres"), (100, "centimetres")):
+        if usual > _HALF_BEYOND_M and usual / factor > _HALF_WITHIN_M:
+            return f"half of the points lie within {usual:,.0f}, as if they were in {unit}: divide x, y, z by {factor}"
+    return None

@@ -219,8 +219,13 @@ class Calibration(_Model):
             raise ValueError(f"no transforms lead from {source} to {target}; there are {', '.join(known) or 'none'}")
         return way
 
-    def _way(self, source: str, target: str) -> NDArray[np.float64] | None:
-        steps = [(t.source, t.target, t.values()) for t in self.transforms]
+    def mount_of(self, camera: str) -> Transform:
+        """Find the transform that begins or ends in a camera, on the way from it to the points."""
+        touching = [t for t in self.transforms if camera in (t.source, t.target)]
+        return next(t for t in touching if self._way(self.lidar, camera, without=t) is None)
+
+    def _way(self, source: str, target: str, without: Transform | None = None) -> NDArray[np.float64] | None:
+        steps = [(t.source, t.target, t.values()) for t in self.transforms if t is not without]
         steps += [(end, start, inverse(step)) for start, end, step in steps]
         found, queue = {source: np.eye(4)}, deque([source])
         while queue:

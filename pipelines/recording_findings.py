@@ -1,0 +1,224 @@
+"""What is odd in a recording as its files tell it: file names, clocks, poses, sizes of images, values of points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
+from ovps.frame import Camera, Frame
+from ovps.geometry.mistakes import Mount
+from ovps.report.page import counted
+
+_FEW = 100  # points: a LiDAR of one beam has more
+_ZEROS = 0.01  # of the points at the origin
+_FAST_M_S = 70.0
+_APART_US = 250_000  # between an image and its sweep
+_LATE_US = 50_000  # between them, where nobody says how the vehicle moved: half a metre in town
+_STEPS_US = (1_000, 10_000_000)  # between sweeps
+_TURN_DEG = 30.0  # no vehicle turns so far between an image and its sweep
+
+
+class Findings:
+    """Texts by what they are about; of many about one thing the first stands for all."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
+
+    def add(self, about: str, text: str | None) -> None:
+        """Add a text, if there is one."""
+        if text:
+            self._texts.setdefault(about, []).append(text)
+
+    def __contains__(self, about: str) -> bool:
+        return about in self._texts
+
+    def said(self) -> tuple[str, ...]:
+        """One text of each kind, with the number of those that it stands for."""
+        return tuple(
+            first + (f" (and in {counted(len(more), 'other frame')} of those that were read)" if more else "")
+            for first, *more in self._texts.values()
+        )
+
+    def first(self) -> str:
+        """The one that was found first, by itself."""
+        return next(iter(self._texts.values()))[0]
+
+
+def calibration_of(of: Any) -> Calibration:
+    """The calibration of a frame of a recording, or of a camera of one."""
+    return load_calibration(Path(of.calibration_path))
+
+
+def mount_of(camera: Camera) -> Mount:
+    """How the calibration file has the place of a camera."""
+    calibration = calibration_of(camera)
+    written = calibration.mount_of(camera.channel)
+    from_camera = written.source == camera.channel
+    end = written.target if from_camera else written.source
+    return Mount(calibration.between(calibration.lidar, end), from_camera, written.rotation_wxyz is not None)
+
+
+def missing(frames: Sequence[Frame]) -> list[str]:
+    """Files that are named and not there."""
+    named = [(f, p) for f in frames for p in (f.points_path, f.labels_path, *(c.image_path for c in f.cameras)) if p]
+    lacking = [(frame, path) for frame, path in named if not Path(path).is_file()]
+    blind = [frame.token for frame in frames if not frame.cameras]
+    found = (
+        [f"{counted(len(lacking), 'file')} missing, the first is {lacking[0][1]} ({lacking[0][0].token})"]
+        if lacking
+        else []
+    )
+    return found + ([f"{counted(len(blind), 'frame')} without any image, the first is {blind[0]}"] if blind else [])
+
+
+def odd_clocks(frames: Sequence[Frame]) -> list[str]:
+    """Time stamps that cannot be those of a drive, and poses that cannot with them."""
+    found = []
+    pairs = [(a, b) for a, b in pairwise(frames) if a.scene == b.scene]
+    steps = np.array([b.timestamp_us - a.timestamp_us for a, b in pairs])
+    usual = float(np.median(steps)) if len(steps) else float(_STEPS_US[0])
+    if usual == 0:
+        found.append("sweeps have the same time: `time_us` seems to hold whole seconds instead of microseconds")
+    elif not _STEPS_US[0] <= usual <= _STEPS_US[1]:
+        likely = "seconds or milliseconds" if usual < _STEPS_US[0] else "nanoseconds"
+        found.append(
+            f"by `time_us` sweeps are {_duration(usual)} apart: it seems to hold {likely} instead of microseconds"
+        )
+    most, camera, token = _farthest_apart(frames)
+    if most > _APART_US:
+        found.append(
+            f"the image of {camera} and its sweep {token} are {_duration(most)} apart: is it of another sweep,"
+            " or its time in another unit?"
+        )
+    moved = [
+        float(np.linalg.norm(b.global_from_lidar[:3, 3] - a.global_from_lidar[:3, 3])) / (step / 1e6)
+        for (a, b), step in zip(pairs, steps, strict=True)
+        if step > 0
+    ]
+    if moved and max(moved) > _FAST_M_S:
+        found.append(f"the vehicle would drive at {max(moved):,.0f} m/s: poses are in metres, times in microseconds")
+    return found
+
+
+def unknown_motion(frames: Sequence[Frame]) -> str | None:
+    """Say what it costs that nobody says how the vehicle moved between an image and its sweep."""
+    most, camera, _ = _farthest_apart(frames)
+    posed = any(not np.array_equal(frame.global_from_lidar, np.eye(4)) for frame in frames)
+    if posed or not _LATE_US < most <= _APART_US:
+        return None
+    return (
+        f"images of {camera} are up to {most / 1000:.0f} ms from their sweep, and there are no poses: at 10 m/s points"
+        f" lie {most / 1e5:.1f} m from where that image has them. If the vehicle moves, write its poses into"
+        " readings.csv"
+    )
+
+
+def wrong_poses(frames: Sequence[Frame]) -> str | None:
+    """Say that the poses are of other frames than `poses_of` says: the vehicle would turn over within a moment."""
+    for frame in frames:
+        for camera in frame.cameras:
+            calibration = calibration_of(camera)
+            lidar, name, of = calibration.lidar, camera.channel, calibration.poses_of
+            if of is None or _turn(camera.camera_from_lidar, calibration.between(lidar, name)) < _TURN_DEG:
+                continue
+            if of == SENSOR:
+                right = _turn(camera.camera_from_lidar, calibration.between(calibration.points.frame, lidar))
+                likely = "they seem to be those of one frame: name it as `poses_of`, instead of `sensor`"
+            else:
+                between = calibration.between(name, of) @ camera.camera_from_lidar @ calibration.between(of, lidar)
+                right = _turn(between, calibration.between(calibration.points.frame, name))
+                likely = "each seems to be that of its own sensor: write `poses_of: sensor`"
+            if right > _TURN_DEG:
+                likely = "is `poses_of` the frame that they are of, and the quaternion written w first?"
+            return (
+                f"by the poses in readings.csv {name} turns over between its image and sweep {frame.token} (`poses_of:"
+                f" {of}`): {likely}"
+            )
+    return None
+
+
+def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> dict[str, str]:
+    """What is odd about the points (N, 3) and intensities (N,) of a sweep, by kind."""
+    calibration = calibration_of(frame)
+    origin = calibration.between(calibration.points.frame, calibration.lidar)[:3, 3]
+    zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
+    found = {}
+    if len(xyz) < _FEW:
+        found["few"] = f"sweep {frame.token} has {counted(len(xyz), 'point')}: is its file cut off?"
+    if zeros > _ZEROS:
+        found["zeros"] = (
+            f"{zeros:.0%} of the points of a sweep lie at (0, 0, 0), pulses without a return: set `invalid: drop` under"
+            " `points`"
+        )
+    if not intensity.any():
+        found["intensity"] = "no point has an intensity: a network that was trained with intensities misses them"
+    elif intensity.max() < 0.02:
+        found["intensity"] = f"no intensity is above {intensity.max():.3g}: is `intensity_max` too large?"
+    if float(np.quantile(np.linalg.norm(xyz - origin, axis=1), 0.95)) < 1.5:
+        found["near"] = "nearly all points lie within 1.5 m: are they in another unit than metres?"
+    return found
+
+
+def resized(camera: Camera) -> tuple[str, CameraModel | None]:
+    """What to write for an image of another size than its calibration is for: a sentence, and the camera if known.
+
+    Pixel (0, 0) is the centre of the first one, so the left rim of an image, at -0.5, is what stays where it is.
+    """
+    try:
+        with Image.open(camera.image_path) as image:
+            width, height = image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return "", None
+    across, down = width / camera.width, height / camera.height
+    if (across, down) == (1, 1):
+        return "", None
+    if abs(across / down - 1) > 0.02:
+        return ". The image was cropped or turned: its shape is another than that of the calibration", None
+    model = calibration_of(camera).cameras[camera.channel]
+    right = model.model_copy(
+        update={
+            "width": width,
+            "height": height,
+            "fx": model.fx * across,
+            "fy": model.fy * down,
+            "cx": (model.cx + 0.5) * across - 0.5,
+            "cy": (model.cy + 0.5) * down - 0.5,
+        }
+    )
+    values = ", ".join(f"{name}: {getattr(right, name):.7g}" for name in ("width", "height", "fx", "fy", "cx", "cy"))
+    times = f"{across:.6g}" if across == down else f"{across:.6g} (down {down:.6g})"
+    return (
+        f". The intrinsics are of another resolution. If the image was scaled by {times} as a whole, write"
+        f" {{{values}}}: fx and fy times that, and cx, cy as (cx + 0.5) times that, less 0.5"
+    ), right
+
+
+def _farthest_apart(frames: Sequence[Frame]) -> tuple[int, str, str]:
+    """Microseconds between an image and its sweep, the most, with the camera and the frame."""
+    apart = [(abs(c.timestamp_us - f.timestamp_us), c.channel, f.token) for f in frames for c in f.cameras]
+    return max(apart, default=(0, "", ""))
+
+
+def _duration(microseconds: float) -> str:
+    """Microseconds in a unit that people read."""
+    for size, unit in ((3600e6, "hours"), (60e6, "minutes"), (1e6, "s"), (1e3, "ms")):
+        if microseconds >= size:
+            return (
+                f"{microseconds / size:,.3g} {unit}"
+                if microseconds / size < 1000
+                else f"{microseconds / size:,.0f} {unit}"
+            )
+    return f"{microseconds:.3g} µs"
+
+
+def _turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Degrees between the rotations of two transforms (4, 4)."""
+    return float(np.rad2deg(Rotation.from_matrix(one[:3, :3] @ other[:3, :3].T).magnitude()))
