@@ -111,7 +111,7 @@ def _if_mistaken(camera_from_lidar: NDArray[np.float64], mount: Mount) -> dict[s
     meant: dict[str, NDArray[np.float64]] = (
         {MILLIMETRES: read(small)} if np.linalg.norm(written[:3, 3]) > _AWAY_M else {}
     )
-    meant |= {INVERSE: np.linalg.inv(given), AXES: _CAMERA_FROM_BODY @ given}
+    meant |= {INVERSE: np.linalg.inv(given), AXES: np.asarray(_CAMERA_FROM_BODY @ given, np.float64)}
     meant |= {QUATERNION: read(_reordered(written))} if mount.quaternion else {}
     meant |= {BOTH: _CAMERA_FROM_BODY @ np.linalg.inv(given)}
     return {name: matrix @ mount.mount_from_lidar for name, matrix in meant.items()}
