@@ -29,6 +29,7 @@ COMMANDS = {
     "ovps/vocabulary.py": CLIP,
     "pipelines/bag/": ("data import",),
     "pipelines/evaluate.py": ("eval",),
+    "pipelines/examples.py": ("vocab build",),
     "pipelines/experiment/cell.py": ("eval",),
     "pipelines/experiment/trainings.py": ("train",),
     "pipelines/experiment/projection.py": ("experiment run",),
