@@ -38,7 +38,7 @@ OUTPUTS = {
     ("cache import", "--out"): "--features features --dataset folder --dataroot recording --encoder demo --out OUT",
     ("cache merge", "--out"): "store store --out OUT",
     ("cache subset", "--out"): "--cache store --limit 1 --out OUT",
-    ("demo", "--out"): "--out OUT",
+    ("demo", "--out"): "--no-open --out OUT",
     ("experiment join", "--out"): "results --out OUT",
     ("demo_clip render", "--out"): "--out OUT",
     ("demo_clip train", "--out"): "--out OUT",
