@@ -21,7 +21,7 @@ from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, VocabularyError, WeightsError
-from ovps.examples import parse_examples
+from ovps.examples import Examples, parse_examples
 from ovps.places import check_free
 from ovps.taxonomy import name_key
 from ovps.vocabulary import save_vocabulary
@@ -71,6 +71,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
         )
     check_free(options.out, file=True)
     _check_folders(pictures, options.out)
+    _check_examples(examples)
     store = Store.open(options.cache or defaults.STORE) if examples else None
     encoder = _encoder(options) if entries or pictures or store is None else None
     if encoder is not None:
@@ -106,6 +107,16 @@ def _check_folders(pictures: Sequence[Pictures], out: Path) -> None:
         seen.add((name_key(one.name), folder))
         if os.path.realpath(out.parent) == folder:
             raise ConfigError("this would be written among images", path=out, remedy="Give another folder")
+
+
+def _check_examples(examples: Sequence[Examples]) -> None:
+    """Raise ConfigError for a class that is shown twice, or an example that is named twice: it would count twice."""
+    shown = [name_key(one.name) for one in examples]
+    for one in examples:
+        if shown.count(name_key(one.name)) > 1:
+            raise ConfigError(f"--examples of {one.name} twice", remedy="Join what shows a class with |")
+        if len(set(one.items)) < len(one.items):
+            raise ConfigError(f"an example of {one.name} is named twice", remedy="Name each example once")
 
 
 def _encoder(options: VocabularyOptions) -> Encoder:

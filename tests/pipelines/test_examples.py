@@ -133,6 +133,14 @@ def test_what_shows_nothing_is_refused_and_the_remedy_works(store, text, words):
         show_examples(store.vocabulary, store, [parse_examples(f"car={frame}:{number}")])
 
 
+@pytest.mark.parametrize("shown", [("bus=car@train", "Bus=bus@train"), ("bus=bus@train|bus@train",)])
+def test_nothing_counts_twice(made, tmp_path, shown):
+    with pytest.raises(ConfigError, match="twice") as caught:
+        build(VocabularyOptions(cache=str(made[1]), out=tmp_path / "v", examples=shown))
+    assert caught.value.remedy
+    build(VocabularyOptions(cache=str(made[1]), out=tmp_path / "v", examples=("bus=car@train|bus@train",)))
+
+
 def test_names_of_another_clip_are_refused(made, tmp_path):
     asked = {"names": "car", "encoder": "demo", "cache": str(made[1]), "out": tmp_path / "v"}
     with pytest.raises(VocabularyError, match="examples have features of") as caught:
