@@ -106,7 +106,10 @@ def partitions(storage: Storage) -> list[str]:
 def again(storage: Storage, partition: str) -> str:
     """The remedy for a damaged partition."""
     manifest = storage.at(manifest_key(partition))
-    return f"Delete {manifest} and run the same `ovps precompute` again: it makes this partition anew"
+    return (
+        f"Delete {manifest} and run the same `ovps precompute` again, or run `ovps cache repair {storage.at()}`: both"
+        " make this partition anew"
+    )
 
 
 def _conflict(storage: Storage, partition: str) -> CacheError:

@@ -131,7 +131,8 @@ class RemoteStorage:
         return True
 
     def delete(self, key: str) -> None:
-        keys = [f"{key}/{name}" for name in self.entries(key)]
+        folder, _, name = key.rpartition("/")
+        keys = [f"{key}/{inner}" for inner in self.entries(key)] or [key] * (name in self.children(folder))
         if keys:
             with self._told(key):
                 obstore.delete(self._client, keys)

@@ -10,14 +10,21 @@ from uuid import uuid4
 
 import pytest
 
+from ovps.cache.layout import manifest_key, partition_key
+from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.where import storage_of
 from ovps.doctor import examine
 from ovps.errors import CacheError
 from pipelines.evaluate import evaluate
 from pipelines.labels import add_labels
+from pipelines.options import ConvertOptions, MergeOptions, RepairOptions, SubsetOptions
 from pipelines.precompute import estimate, precompute, task
 from pipelines.precompute.plan import plan
+from pipelines.stores.convert import convert
+from pipelines.stores.repair import repair
+from pipelines.stores.select import merge, subset
 from pipelines.train import TrainOptions, train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.s3 import BUCKET, copy_of, served, used
@@ -137,3 +144,22 @@ def other_run(root, url, real):
         return tasks
 
     return planned
+
+
+def test_stores_are_converted_merged_and_repaired_there(root, disk, url, tmp_path):
+    for name, frames in (("a", 1), ("b", 2)):
+        only = tuple(ref.token for ref in Store.open(disk).frames[frames - 1 : 2 * frames - 1])
+        subset(SubsetOptions(cache=disk, out=f"{url}-{name}", only=only))
+    merge(MergeOptions(caches=(f"{url}-a", f"{url}-b"), out=url))
+    assert same_frames(copy_of(url, tmp_path / "merged"), disk)
+    convert(ConvertOptions(cache=url, out=f"{url}-small", codec="cells-pca"))
+    convert(ConvertOptions(cache=disk, out=tmp_path / "small", codec="cells-pca"))
+    assert same_frames(copy_of(f"{url}-small", tmp_path / "copy"), tmp_path / "small")
+    storage = storage_of(url)
+    row = next(read_manifests(storage))
+    storage.delete(f"{partition_key(row.features.folder)}/points/xyz/c/0/0")
+    assert verify_store(url)
+    assert repair(RepairOptions(path=url, dataroot=root)).left == ()
+    storage.put(manifest_key(row.partition), b"PAR1")
+    assert repair(RepairOptions(path=url, dataroot=root)).manifests == 1
+    assert same_frames(copy_of(url, tmp_path / "repaired"), disk)
