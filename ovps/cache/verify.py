@@ -142,7 +142,7 @@ def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
         message = (
             f"lost: {storage.at(partition_key(folder))} holds its frames, but without a manifest nobody reads them"
         )
-        remedy = "Restore it, or run `ovps cache repair`, or the same `ovps precompute` again: they make this partition"
+        remedy = "Restore it, or run again what wrote the store, or `ovps cache repair`: they make this partition"
         manifest = storage.at(manifest_key(partition))
         found.append(Problem(kind="missing", path=manifest, message=message, remedy=f"{remedy} anew"))
     return found
