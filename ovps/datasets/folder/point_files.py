@@ -63,7 +63,7 @@ def read_points(
     returned = xyz.any(axis=1)
     if how.invalid == "drop":
         good &= returned
-    elif np.mean(~returned) > NO_RETURN:
+    elif len(xyz) - returned.sum() > NO_RETURN * len(xyz):
         raise refused(
             f"has {(~returned).sum()} of {len(xyz)} points at (0, 0, 0), pulses without a return, the first is point"
             f" {returned.argmin()}",
