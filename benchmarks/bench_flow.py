@@ -46,12 +46,10 @@ def main() -> None:
 
 def measured(frames: int, seconds: float, workers: int) -> tuple[float, float, int]:
     """Wall seconds from the first task to the last, CPU seconds of all processes, start included, and images."""
-    real = os.environ.get("OVPS_REAL_DATA")
-    root = Path(real) / "nuscenes" if real else options().dataroot
     out = Path(tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
     wanted = PrecomputeOptions(
         dataset="repeated",
-        dataroot=root,
+        dataroot=dataroot(),
         version=VERSION,
         subsets=("train",),
         encoder="simulated",
@@ -67,6 +65,12 @@ def measured(frames: int, seconds: float, workers: int) -> tuple[float, float, i
             return summary.seconds, _cpu_seconds() - before, summary.images
     finally:
         shutil.rmtree(out)
+
+
+def dataroot() -> Path:
+    """Of the real frame, else of a drive world."""
+    real = os.environ.get("OVPS_REAL_DATA")
+    return Path(real) / "nuscenes" if real else Path(str(options().dataroot))
 
 
 def _cpu_seconds() -> float:

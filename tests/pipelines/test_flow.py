@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from benchmarks.simulated import DEVICE, plugged
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
+from ovps.clip.open_clip_encoder import OpenClipEncoder
 from ovps.clip.protocol import AT_ONCE
-from ovps.errors import FrameError, SetupError
+from ovps.errors import ConfigError, FrameError, ProvenanceError, SetupError
 from pipelines.precompute import PrecomputeOptions, precompute
 from pipelines.precompute.compute_frame import StageTimes, Tools
 from pipelines.precompute.flow import ahead, computed
@@ -196,3 +197,15 @@ def test_a_batch_is_filled_up_and_an_image_keeps_its_cells(images):
     torch.testing.assert_close(cells, alone.encode(pixels), rtol=0, atol=2e-6)
     # whatever stands beside it, and in whatever place
     assert torch.equal(together.encode(pixels[:1]), cells[:1])
+
+
+def test_more_gpus_than_there_are(root, tmp_path):
+    with pytest.raises(ConfigError, match=r"--gpus 2, but 0 can be used with device cpu(.|\n)*Leave it out"):
+        resolved(options_for(root, tmp_path / "zarr", gpus=2, device="cpu"))
+
+
+def test_a_store_begun_on_a_gpu_is_not_completed_on_a_cpu(root, tmp_path, monkeypatch):
+    precompute(options_for(root, tmp_path / "zarr", limit=1))
+    monkeypatch.setattr(OpenClipEncoder, "precision", "bfloat16")
+    with pytest.raises(ProvenanceError, match="precision 'float32' there, 'bfloat16' now"):
+        precompute(options_for(root, tmp_path / "zarr"))
