@@ -128,7 +128,7 @@ def compute_frame(frame: Frame, tools: Tools, times: StageTimes) -> EncodedFrame
 
 
 def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
-    """What is done before the encoder.
+    """Do what comes before the encoder.
 
     Raises:
         FrameError: a file is missing or senseless, the calibration is that of no camera, or no camera sees a point.
@@ -162,7 +162,7 @@ def encode_images(images: Sequence[NDArray[np.uint8]], encoder: Encoder, at_once
 
 
 def finish_frame(read: ReadFrame, maps: Sequence[NDArray[np.float32]], tools: Tools, times: StageTimes) -> EncodedFrame:
-    """What is done behind the encoder.
+    """Do what comes behind the encoder.
 
     Args:
         maps: the cells (rows, cols, C) of each camera's image.
