@@ -209,7 +209,7 @@ class _Look:
         self.unseen.append(float((~any_camera).mean()))
         if frame.cameras and not any_camera.any():
             none = f"{frame.token}: none of {counted(len(frame.cameras), 'camera')} sees a point of it"
-            self.problems.add("blind", none)
+            self.problems.add(none, none)
 
     def judge(self) -> None:
         """Add what all frames together say of the axes, and the mistakes of single cameras."""

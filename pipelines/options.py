@@ -519,5 +519,7 @@ class SegmentOptions(Options):
     weights: str | None = Field(None, description="Of the encoder, as for precompute.")
     grid: str | None = Field(None, description="As for precompute. Default: the run's, or one that fits the points.")
     limit: int | None = Field(None, ge=1, description="Only the first frames.")
+    pictures: int = Field(30, ge=0, description="Frames to draw, evenly spaced; all are labelled.")
+    ply: bool = Field(False, description="Also ply/TOKEN.ply of each frame: colours, rows of the names, instances.")
     workers: int = Field(0, ge=0, description="dask worker processes; 0: none.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")

@@ -152,7 +152,7 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
     zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
     found = {}
     if len(xyz) < _FEW:
-        found["few"] = f"sweep {frame.token} has {counted(len(xyz), 'point')}: is its file cut off?"
+        found[f"few {frame.token}"] = f"sweep {frame.token} has {counted(len(xyz), 'point')}: is its file cut off?"
     if zeros > _ZEROS:
         found["zeros"] = (
             f"{zeros:.0%} of the points of a sweep lie at (0, 0, 0), pulses without a return: set `invalid: drop` under"

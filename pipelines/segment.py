@@ -23,6 +23,7 @@ from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, DatasetError
+from ovps.files import write_whole
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.projection import project
@@ -33,6 +34,7 @@ from ovps.report.linked import Picture, ShownFrame, write_picture
 from ovps.report.overlay import from_above, paint
 from ovps.report.page import counted, render, write_page
 from ovps.training.run import RunInfo, load_settings
+from ovps.viewer.export import to_ply
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute.plan import limited
@@ -41,7 +43,11 @@ from pipelines.predict import PredictSummary, forget, predict
 from pipelines.vocabulary import build
 
 PAGE = "segments.html"
-_PICTURED = 8  # frames on the page
+PLY = "ply"
+FRAGMENTS = (
+    "CLIP alone knows no objects: an instance is a connected piece of what has one name, so that a vehicle is often"
+    " several, and their number is no count of objects. A trained run (--run) tells objects apart"
+)
 _SAMPLED = 5  # frames that the grid is fitted to
 _THUMBNAIL = 960
 _MOST_M = 60.0  # that the view from above shows to every side
@@ -54,6 +60,7 @@ class SegmentSummary:
     Attributes:
         page: HTML, with its pictures beside it.
         predictions: folder of each split: `labels/SPLIT/TOKEN.npz` and `about.json`, see `ovps predict`.
+        frames_drawn: of the frames, those on the page.
         cache: the store of features: what it holds is not computed again.
         grid: of the store; beyond_range_share: of the points, those that stand in its border cells.
         seen_share: of the points, that some camera sees.
@@ -65,6 +72,7 @@ class SegmentSummary:
     predictions: tuple[Path, ...]
     cache: Path
     frames: int
+    frames_drawn: int
     points: int
     seen_share: float
     unlabelled_share: float
@@ -73,6 +81,20 @@ class SegmentSummary:
     encoder: str
     weights_random: bool
     warnings: tuple[str, ...]
+
+    def in_words(self) -> dict[str, object]:
+        """The same for people, without the warnings."""
+        left = self.frames - self.frames_drawn
+        more = f", the other {left} are labelled and not drawn: --pictures {self.frames} draws all" if left else ""
+        return {
+            "page": f"{self.page}, {counted(self.frames_drawn, 'frame')} of {self.frames}{more}",
+            "labels": list(self.predictions),
+            "features": f"{self.cache}, kept for the next time",
+            "points": f"{self.points:,}: {self.seen_share:.1%} seen by a camera,"
+            f" {self.unlabelled_share:.1%} without a label",
+            "grid": f"{self.grid}, {self.beyond_range_share:.1%} of the points beyond it",
+            "CLIP": f"{self.encoder}{', with random weights: labels mean nothing' if self.weights_random else ''}",
+        }
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
             options.run, store, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
         )
     refs = [ref for ref in opened.frames if ref.token in tokens]
-    return _drawn(out, root, opened, refs, found, vocabulary, warnings)
+    return _drawn(options, out, root, opened, refs, found, vocabulary, warnings)
 
 
 def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
@@ -183,6 +205,7 @@ def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
 
 
 def _drawn(
+    options: SegmentOptions,
     out: Path,
     root: Path,
     store: Store,
@@ -193,8 +216,9 @@ def _drawn(
 ) -> SegmentSummary:
     """Count and draw what was predicted."""
     entries = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
-    colours = entry_colours(entries.names, store.taxonomy)
-    pictured = {refs[round(place)].token for place in np.linspace(0, len(refs) - 1, min(_PICTURED, len(refs)))}
+    colours = entry_colours(entries.names, None if vocabulary else store.taxonomy)
+    count = min(options.pictures, len(refs))
+    pictured = {refs[round(place)].token for place in np.linspace(0, len(refs) - 1, count)}
     counts, instances = np.zeros(len(entries.names) + 1), np.zeros(len(entries.names) + 1, np.int64)
     seen = beyond = points = 0
     shown = []
@@ -208,8 +232,10 @@ def _drawn(
         seen, beyond, points = seen + int((frame.views > 0).sum()), beyond + frame.beyond_range, points + len(entry)
         if ref.token in pictured:
             occlusion = store.provenance.occlusion
-            pictures = _pictures(out, frame, colours[entry], store.pictures(ref), occlusion)
-            shown.append(ShownFrame(ref.token, pictures))
+            above, *pictures = _pictures(out, frame, colours[entry], store.pictures(ref), occlusion)
+            shown.append(ShownFrame(ref.token, pictures, above))
+        if options.ply:
+            write_whole(out / PLY / f"{ref.token}.ply", to_ply(_columns(frame, entry, instance, colours[entry])))
     known, first = store.provenance, next(iter(found.values()))
     unlabelled = float(counts[-1] / max(points, 1))
     warnings += [warning for summary in found.values() for warning in summary.warnings]
@@ -218,6 +244,8 @@ def _drawn(
             f"{beyond / points:.0%} of the points lie beyond the range of the grid ({known.grid}) and stand in its"
             " border cells: expect no good labels there"
         )
+    if options.run is None:
+        warnings.append(FRAGMENTS)
     lines = [
         Line(e.name, e.kind, _rgb(colours[row]), float(counts[row] / max(points, 1)), int(instances[row]))
         for row, e in enumerate(entries.entries)
@@ -228,6 +256,7 @@ def _drawn(
         predictions=tuple(one.out for one in found.values()),
         cache=Path(store.path),
         frames=len(refs),
+        frames_drawn=len(shown),
         points=points,
         seen_share=seen / max(points, 1),
         unlabelled_share=unlabelled,
@@ -269,6 +298,20 @@ def _pictures(
         drawn = paint(image, projection.uv[visible][order], colours[visible][order])
         pictures.append(write_picture(out, f"{frame.token}-{camera.channel}", drawn, camera.channel))
     return pictures
+
+
+def _columns(
+    frame: CachedFrame, entry: NDArray[np.integer], instance: NDArray[np.integer], colours: NDArray[np.uint8]
+) -> dict[str, NDArray]:
+    """What is written of each point, as `ovps export` names it."""
+    return {
+        **dict(zip("xyz", frame.xyz.T.astype(np.float64), strict=True)),
+        "intensity": frame.intensity,
+        **dict(zip(("red", "green", "blue"), colours.T, strict=True)),
+        "entry": entry.astype(np.int16),
+        "instance": instance.astype(np.int32),
+        "cameras": frame.views,
+    }
 
 
 def _facts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from ovps.taxonomy import Taxonomy, name_key
 DIM = (70, 76, 84)  # points that a panel is not about
 UNLABELLED_COLOUR = (48, 52, 58)
 LEAST_LUMINANCE = 95  # of 255; pure blue has 18
+# Okabe and Ito's, which colour-blind eyes tell apart, without black
+OKABE_ITO = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
+_STEPS = 9  # of red, green and blue, of which further colours are chosen
 _GOLDEN = 0.618034  # steps of the golden ratio keep neighbouring hues apart, however many there are
 
 
@@ -26,17 +30,51 @@ def class_colours(semantic: NDArray[np.integer], taxonomy: Taxonomy) -> NDArray[
     return table[semantic]
 
 
-def entry_colours(names: Sequence[str], taxonomy: Taxonomy) -> NDArray[np.uint8]:
+def entry_colours(names: Sequence[str], taxonomy: Taxonomy | None) -> NDArray[np.uint8]:
     """Give colours (E + 1, 3) to entries of a vocabulary, the last of them to what has none.
 
-    An entry that is named after a class has the class's colour, any other a hue of its own.
+    Args:
+        taxonomy: an entry that is named after a class of it has the class's colour. None: all are told well apart.
     """
-    colours = _hues(len(names))
+    colours = separated_colours(len(names))
     for row, name in enumerate(names):
-        found = taxonomy.by_key.get(name_key(name))
+        found = taxonomy.by_key.get(name_key(name)) if taxonomy else None
         if found is not None:
             colours[row] = visible(found.color)
     return np.concatenate([colours, np.array([UNLABELLED_COLOUR], np.uint8)])
+
+
+def separated_colours(count: int) -> NDArray[np.uint8]:
+    """Give colours (count, 3) that are told apart on a dark ground: Okabe and Ito's, then what is farthest from all.
+
+    Distances are Euclidean in CIELAB, as Glasbey et al. [2007] build palettes; the ground and the colour of what is
+    unlabelled are kept away from, too.
+    """
+    return np.array(_separated(count), np.uint8).reshape(-1, 3)
+
+
+@lru_cache(maxsize=8)
+def _separated(count: int) -> tuple[tuple[int, int, int], ...]:
+    chosen = [visible(colour) for colour in OKABE_ITO[:count]]
+    levels = np.linspace(0, 255, _STEPS).round().astype(int)
+    free = [visible((red, green, blue)) for red in levels for green in levels for blue in levels]
+    lab = _lab(np.array(free))
+    taken = _lab(np.array([*chosen, UNLABELLED_COLOUR, DIM]))
+    nearest = np.linalg.norm(lab[:, None] - taken, axis=2).min(axis=1)
+    while len(chosen) < count:
+        best = int(nearest.argmax())
+        chosen.append(free[best])
+        nearest = np.minimum(nearest, np.linalg.norm(lab - lab[best], axis=1))
+    return tuple(chosen)
+
+
+def _lab(rgb: NDArray[np.integer]) -> NDArray[np.float64]:
+    """CIELAB (N, 3) of sRGB colours (N, 3), white point D65."""
+    share = rgb / 255
+    linear = np.where(share > 0.04045, ((share + 0.055) / 1.055) ** 2.4, share / 12.92)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.maximum(linear @ to_xyz.T / to_xyz.sum(axis=1), 0.008856)).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
 def visible(colour: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -23,10 +23,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class ShownFrame:
-    """A frame on a page, and its pictures."""
+    """A frame on a page, its pictures, and perhaps one from above, which stands beside them."""
 
     token: str
     pictures: list[Picture]
+    above: Picture | None = None
 
 
 def write_picture(folder: Path, name: str, pixels: NDArray[np.uint8], title: str) -> Picture:

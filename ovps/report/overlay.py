@@ -41,12 +41,18 @@ def paint(
     if dim:
         picture = (picture // 5 * 3).astype(np.uint8)
     place = np.floor((uv + 0.5) * scale).astype(np.int64)
-    for down in (0, 1):
-        for across in (0, 1):
+    dot = range(-(_dot(size[0]) // 2), (_dot(size[0]) + 1) // 2)
+    for down in dot:
+        for across in dot:
             column = np.clip(place[:, 0] + across, 0, size[0] - 1)
             row = np.clip(place[:, 1] + down, 0, size[1] - 1)
             picture[row, column] = colours
     return picture
+
+
+def _dot(width: int) -> int:
+    """Side of a point on a picture of some width: it is seen where a page shows the picture at a third of its size."""
+    return max(2, round(width / 320))
 
 
 def depth_overlay(

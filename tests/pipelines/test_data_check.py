@@ -41,7 +41,7 @@ def inside_by_hand(number: int) -> float:
 
 
 def test_a_sound_recording_is_counted_and_drawn(tmp_path):
-    changed = {"occlusion": {"vertical_deg": 0.01, "horizontal_deg": 0.01}}  # hides next to nothing
+    changed = {"occlusion": {"tolerance_m": 1000}}  # hides nothing
     root = write_recording(tmp_path / "a b=c é", frames=4, changed=changed)
     found = check(root, count=2)
     assert (found.frames, found.frames_read, found.scenes, found.labelled) == (4, 2, (root.name,), 0)
@@ -61,7 +61,8 @@ def test_a_sound_recording_is_counted_and_drawn(tmp_path):
 def test_an_empty_picture_has_its_likely_mistake_and_the_page_says_so(tmp_path):
     swapped = [{"from": "front", "to": "lidar", "matrix": CAMERA_FROM_LIDAR.tolist()}]
     found = check(write_recording(tmp_path / "drive", changed={"transforms": swapped}))
-    assert mistakes.INVERSE in found.warnings[0]
+    assert any(mistakes.INVERSE in problem for problem in found.problems)
+    assert sum("front:" in problem for problem in found.problems) == 1  # of two frames
     assert "exchange" in found.page.read_text()
 
 
@@ -69,8 +70,10 @@ def test_an_image_of_another_resolution_says_what_to_multiply_by(tmp_path):
     root = write_recording(tmp_path / "drive", frames=1)
     Image.new("RGB", (2 * WIDTH, 2 * HEIGHT)).save(root / "images" / "front" / "000.png")
     (problem,) = check(root).problems
-    assert f"width {2 * WIDTH} and height {2 * HEIGHT}" in problem
-    assert "multiply fx and cx by 2, fy and cy by 2" in problem
+    assert f"width: {2 * WIDTH}, height: {2 * HEIGHT}" in problem
+    # pixel (0, 0) is a centre: the left rim, at -0.5, stays where it is
+    assert f"fx: {2 * FOCAL:g}, fy: {2 * FOCAL:g}, cx: {WIDTH + 0.5:g}, cy: {HEIGHT + 0.5:g}" in problem
+    assert len(list((root.with_name("drive-check") / "pictures").glob("*.png"))) == 1  # drawn all the same
 
 
 def readings(root, step, late=0):
@@ -83,15 +86,20 @@ def readings(root, step, late=0):
 
 @pytest.mark.parametrize(
     ("step", "late", "says"),
-    [(0.1, 0, "seconds"), (100, 0, "milliseconds"), (10**8, 0, "nanoseconds"), (10**5, 10**6, "another sweep")],
+    [
+        (0.1, 0, "whole seconds"),
+        (100, 0, "100 µs apart: it seems to hold seconds or milliseconds"),
+        (10**8, 0, "1.67 minutes apart: it seems to hold nanoseconds"),
+        (10**5, 10**6, "another sweep"),
+    ],
 )
 def test_clocks_in_another_unit_are_told(step, late, says, tmp_path):
     root = write_recording(tmp_path / "drive", frames=3)
     readings(root, step, late)
-    assert any(says in warning for warning in check(root).warnings)
+    assert any(says in problem for problem in check(root).problems)
     readings(root, 100_000, 20_000)
     sound = check(root)
-    assert sound.warnings == ()
+    assert (sound.warnings, sound.problems) == ((), ())
     assert sound.apart_ms == {"front": 20.0}
 
 
@@ -108,7 +116,8 @@ def test_a_vehicle_too_fast_no_returns_and_points_on_the_ground_are_told(tmp_pat
         rows[:20, :3] = 0
         (root / "points" / f"{number:03d}.bin").write_bytes(rows.tobytes())
     write_readings(root, lines)
-    text = " ".join(check(root).warnings)
+    found = check(root)
+    text = " ".join((*found.warnings, *found.problems))
     for says in ("10,000 m/s", "(0, 0, 0)", "invalid: drop", "in a frame on the ground"):
         assert says in text
 
@@ -166,7 +175,8 @@ def test_sweeps_of_next_to_no_points_are_told(tmp_path):
     for file in (root / "points").iterdir():
         file.write_bytes(np.array([[-5, 0, 0, 1]], "<f4").tobytes())
     found = check(root)
-    assert found.problems == tuple(f"drive.{n:03d}: none of 1 camera sees a point of it" for n in range(2))
+    for number in range(2):
+        assert f"drive.{number:03d}: none of 1 camera sees a point of it" in found.problems
 
 
 def test_a_folder_whose_name_is_no_text(tmp_path):
@@ -196,3 +206,79 @@ def test_what_is_no_recording_is_told_as_what_it_is(tmp_path):
     with pytest.raises(DatasetError, match="no such folder") as caught:
         check(tmp_path / "nowhere")
     assert "--" not in caught.value.remedy
+
+
+def test_the_transform_of_the_file_is_inverted_not_all_that_leads_to_the_points(tmp_path):
+    """The remedy is tried: what the hint promises is what is then seen."""
+    camera_in_vehicle = np.linalg.inv(CAMERA_FROM_LIDAR)
+    camera_in_vehicle[:3, 3] += (1.0, 0.3, 1.8)
+    lidar = {"from": "lidar", "to": "vehicle", "translation": [1, 0.3, 1.8], "rotation_wxyz": [1, 0, 0, 0]}
+    right = {"from": "front", "to": "vehicle", "matrix": camera_in_vehicle.tolist()}
+    mistaken = right | {"from": "vehicle", "to": "front"}
+    found = check(write_recording(tmp_path / "wrong", changed={"transforms": [mistaken, lidar]}))
+    (said,) = [problem for problem in found.problems if mistakes.INVERSE in problem]
+    inside = inside_by_hand(0)
+    assert f"exchange `from` and `to` ({inside:.0%} of the points would then lie inside its image)" in said
+    assert check(write_recording(tmp_path / "right", changed={"transforms": [right, lidar]})).problems == ()
+
+
+def test_points_and_translations_in_millimetres_are_said_to_be(tmp_path):
+    root = write_recording(tmp_path / "points")
+    for number in range(2):
+        rows = rows_of(number)
+        rows[:, :3] *= 1000
+        (root / "points" / f"{number:03d}.bin").write_bytes(rows.tobytes())
+    with pytest.raises(DatasetError, match="as if they were in millimetres"):
+        check(root)
+    camera_in_lidar = np.linalg.inv(CAMERA_FROM_LIDAR)
+    camera_in_lidar[:3, 3] *= 1000
+    changed = {"transforms": [{"from": "front", "to": "lidar", "matrix": camera_in_lidar.tolist()}]}
+    with pytest.raises(DatasetError, match="the translation is in millimetres") as refused:
+        check(write_recording(tmp_path / "camera", changed=changed))
+    assert str(tmp_path / "camera-check" / "check.html") in str(refused.value)
+    assert (tmp_path / "camera-check" / "pictures" / "camera.000-front.png").is_file()
+
+
+def test_z_that_points_down_is_told(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    rows = rows_of(0)
+    rows[:, 2] *= -1
+    above = len(rows) - 300  # what stands on the ground, by many heights
+    rows[:above, 2] = np.linspace(-4, 1, above)
+    (root / "points" / "000.bin").write_bytes(rows.tobytes())
+    assert any("lies above all other points" in problem for problem in check(root).problems)
+
+
+def posed(root, poses_of, camera_pose):
+    write_calibration(root, calibration() | {"poses_of": poses_of})
+    lines = ["sweep,sensor,file,time_us,x,y,z,qw,qx,qy,qz"]
+    for number in range(2):
+        lines.append(f"{number:03d},lidar,points/{number:03d}.bin,{100_000 * number},{number},0,0,1,0,0,0")
+        lines.append(f"{number:03d},front,images/front/{number:03d}.png,{100_000 * number},{number},{camera_pose}")
+    write_readings(root, lines)
+
+
+@pytest.mark.parametrize(
+    ("poses_of", "camera_pose", "says"),
+    [
+        ("lidar", "0,0,1,0,0,0", None),
+        ("sensor", "0,0,0.5,-0.5,0.5,-0.5", None),
+        ("lidar", "0,0,0.5,-0.5,0.5,-0.5", "write `poses_of: sensor`"),
+        ("sensor", "0,0,1,0,0,0", "instead of `sensor`"),
+    ],
+)
+def test_poses_of_each_sensor_and_poses_of_one_frame_are_told_apart(poses_of, camera_pose, says, tmp_path):
+    root = write_recording(tmp_path / "drive")
+    posed(root, poses_of, camera_pose)
+    problems = check(root).problems
+    if says is None:
+        assert problems == ()
+    else:
+        assert says in problems[0]
+        assert not any("Likely" in problem for problem in problems)  # the transforms are not blamed
+
+
+def test_what_it_costs_that_nobody_knows_the_motion_is_told(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=3)
+    readings(root, 500_000, 212_000)
+    assert any("at 10 m/s points lie 2.1 m" in warning for warning in check(root).warnings)
