@@ -45,6 +45,7 @@ def with_cameras(frame: Frame, channels: Sequence[str]) -> Frame:
     if missing:
         raise DatasetError(
             f"no images of camera {missing[0]} in scene {frame.scene}",
+            path=frame.points_path,
             frame=frame.token,
             remedy=f"Put them there, or name with --cameras those that are: {', '.join(there) or 'none'}",
         )
