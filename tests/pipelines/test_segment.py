@@ -140,3 +140,22 @@ def test_what_it_advises_it_can_do(recording, tmp_path):
             with pytest.raises(FrameError, match=r"; or leave such frames out with --on-error skip$"):
                 run(PrecomputeOptions(**options))
     assert precompute(PrecomputeOptions(on_error="skip", **options)).frames == 2
+
+
+def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other_programs(recording, tmp_path):
+    plyfile = pytest.importorskip("plyfile")
+    out = tmp_path / "found"
+    options = SegmentOptions(encoder="demo", names="car, floor:stuff=road", pictures=2, ply=True, out=out)
+    summary = segment(recording, options)
+    assert (summary.frames, summary.frames_drawn) == (3, 2)
+    assert "the other 1 are labelled and not drawn: --pictures 3" in str(summary.in_words()["page"])
+    assert any("no count of objects" in warning for warning in summary.warnings)
+    entry, instance = labels_of(summary.predictions[0], recording, 1)
+    points = plyfile.PlyData.read(out / "ply" / f"{recording.name}.001.ply")["vertex"]
+    np.testing.assert_array_equal(points["entry"], entry)
+    np.testing.assert_array_equal(points["instance"], instance)
+    np.testing.assert_allclose(points["x"], rows_of(1)[:, 0], atol=1e-6)
+    colours = {
+        (int(e), *map(int, c)) for e, *c in zip(entry, points["red"], points["green"], points["blue"], strict=True)
+    }
+    assert len(colours) == len(set(entry.tolist()))  # one colour a name
