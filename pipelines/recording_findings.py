@@ -1,4 +1,4 @@
-"""What is odd in a recording as its files tell it: file names, clocks, poses, sizes of images, values of points."""
+"""Findings in a recording as its files tell it: file names, clocks, poses, sizes of images, values of points."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Findings:
         )
 
     def first(self) -> str:
-        """The one that was found first, by itself."""
+        """Take the one that was found first, by itself."""
         return next(iter(self._texts.values()))[0]
 
 
@@ -58,7 +58,7 @@ def calibration_of(of: Any) -> Calibration:
 
 
 def mount_of(camera: Camera) -> Mount:
-    """How the calibration file has the place of a camera."""
+    """Take the place of a camera as the calibration file has it."""
     calibration = calibration_of(camera)
     written = calibration.mount_of(camera.channel)
     from_camera = written.source == camera.channel
@@ -146,7 +146,7 @@ def wrong_poses(frames: Sequence[Frame]) -> str | None:
 
 
 def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> dict[str, str]:
-    """What is odd about the points (N, 3) and intensities (N,) of a sweep, by kind."""
+    """Find what is odd about the points (N, 3) and intensities (N,) of a sweep, by kind."""
     calibration = calibration_of(frame)
     origin = calibration.between(calibration.points.frame, calibration.lidar)[:3, 3]
     zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
@@ -168,7 +168,7 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
 
 
 def resized(camera: Camera) -> tuple[str, CameraModel | None]:
-    """What to write for an image of another size than its calibration is for: a sentence, and the camera if known.
+    """Say what to write for an image of another size than its calibration is for: a sentence, and the camera if known.
 
     Pixel (0, 0) is the centre of the first one, so the left rim of an image, at -0.5, is what stays where it is.
     """
