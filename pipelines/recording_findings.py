@@ -1,4 +1,4 @@
-"""Findings in a recording as its files tell it: file names, clocks, poses, sizes of images, values of points."""
+"""Oddities of a recording as its files tell it: file names, clocks, poses, sizes of images, values of points."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def calibration_of(of: Any) -> Calibration:
 
 
 def mount_of(camera: Camera) -> Mount:
-    """Take the place of a camera as the calibration file has it."""
+    """Find how the calibration file has the place of a camera."""
     calibration = calibration_of(camera)
     written = calibration.mount_of(camera.channel)
     from_camera = written.source == camera.channel
@@ -146,7 +146,7 @@ def wrong_poses(frames: Sequence[Frame]) -> str | None:
 
 
 def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> dict[str, str]:
-    """Find what is odd about the points (N, 3) and intensities (N,) of a sweep, by kind."""
+    """List what is odd about the points (N, 3) and intensities (N,) of a sweep, by kind."""
     calibration = calibration_of(frame)
     origin = calibration.between(calibration.points.frame, calibration.lidar)[:3, 3]
     zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
