@@ -133,7 +133,7 @@ CALIBRATION = (
          "refused", "of another resolution", "000000.png"),
 )  # fmt: skip
 
-POSES = (
+POSES = (  # the store keeps them, and nothing else depends on them
     Case("poses of 3 numbers", d.replaced(poses, b"1 2 3\n"), "refused", "3 numbers", "poses.txt"),
     Case("poses in letters", d.replaced(poses, b"x " * 12), "refused", "no number", "poses.txt"),
     Case("poses of zeros", d.replaced(poses, b"0 " * 12), "refused", "the pose in line 1", "poses.txt"),
