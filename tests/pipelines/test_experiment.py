@@ -368,6 +368,14 @@ def test_the_table_holds_the_evaluations(made):
                         assert line["steps"] == TINY["steps"]
                         assert line["parameters"] == sum(p.numel() for p in load_run(training.run).network.parameters())
                         assert 0 < line["training_minutes"] < 1
+                groups = row["panoptic"]["groups"]
+                expected += 1
+                line = lines[evaluation.system, evaluation.seed, row["name"], "harmonic"]
+                for score in ("pq", "miou"):
+                    base, novel = (groups[group][score] for group in ("base", "novel"))
+                    known = line[score] is not None
+                    assert known == (None not in (base, novel) and not (row["name"] == "clip_argmax" and score == "pq"))
+                    assert not known or line[score] * (base + novel) == pytest.approx(2 * base * novel)
     assert expected == len(lines)
 
 
