@@ -261,11 +261,11 @@ def cache_info(
     """Frames, voxels, bytes by part and by array, codec and its errors, provenance, from the manifests alone."""
     from ovps.cache.info import store_info
 
-    summary = store_info(path).model_dump(mode="json")
+    summary = store_info(path)
     if dataroot is not None:
         from pipelines.stores.missing import missing_frames
 
-        summary["missing"] = missing_frames(path, dataroot)
+        summary = summary.model_copy(update={"missing": missing_frames(path, dataroot)})
     show(summary, as_json)
 
 

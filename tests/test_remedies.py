@@ -53,7 +53,13 @@ COMMANDS = {
     "pipelines/vocabulary.py": ("vocab build", "view", "query", "segment"),
 }
 # of pipelines/vocabulary.py, which looks for words and pictures that only its own command takes
-OWN = {"pipelines/vocabulary.py": {"--images": ("vocab build",), "--names": ("vocab build", "segment")}}
+OWN = {
+    "pipelines/vocabulary.py": {
+        "--images": ("vocab build",),
+        "--examples": ("vocab build",),
+        "--names": ("vocab build", "segment"),
+    }
+}
 OWN["pipelines/precompute/options.py"] = {"--dataroot": ("precompute", "cache labels")}
 NOT_OURS = {"--nproc-per-node", "--shm-size", "--format"}  # of torchrun, docker and others; --format is of aws, too
 EVERYWHERE = {"--json", "--help"}

@@ -48,6 +48,7 @@ class StoreSummary(BaseModel):
         codec_max_error: largest |stored - computed| over all voxel features.
         codec_mean_error: mean of the same.
         sweeps: points a frame, and which of them cameras and grid hold; None without frames.
+        missing: of a data set, frames and labels that the store lacks, by split; None: not looked for.
         warnings: what in them should be looked into.
     """
 
@@ -80,6 +81,7 @@ class StoreSummary(BaseModel):
     codec_mean_error: float
     sweeps: SweepStatistics | None
     warnings: tuple[str, ...]
+    missing: dict[str, dict[str, int]] | None = None
 
 
 def store_info(path: Where) -> StoreSummary:

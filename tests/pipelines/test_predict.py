@@ -192,8 +192,9 @@ def test_a_crowded_frame_ends_nothing_and_is_told_of(made, tmp_path, monkeypatch
     cache = write_synthetic_store(tmp_path / "zarr", frames=3, points=1500)
     whole = pipelines.predict.predictions
 
-    def crowded(session, frames, variants):
-        for number, (frame, prediction) in enumerate(whole(session, frames, variants)):
+    def crowded(*asked):
+        session = asked[0]
+        for number, (frame, prediction) in enumerate(whole(*asked)):
             n = len(frame.xyz)
             instance = np.where(np.arange(n) >= n - 10, n, np.arange(n)) + 1
             cars = PointLabels(np.full(n, session.vocabulary.names.index("car")), instance)
