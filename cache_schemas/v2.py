@@ -61,6 +61,11 @@ class Provenance(_Record):
     code_version: str
     sweeps: int = Field(default=0, ge=0)  # earlier ones whose points are joined to a frame's own as input
 
+    def sha256(self) -> str:
+        """Hash it, as each folder of a store states it: fields that are as they usually are have no say, so that the
+        hash stays what it is when there are new ones."""
+        return content_sha256(self.model_dump(mode="json", exclude_defaults=True))
+
 
 class StoreInfo(_Record):
     """`store.json`."""

@@ -14,13 +14,14 @@ import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
-from cache_schemas import Array, FolderRow, check_offsets, check_shapes
+from cache_schemas import Array, FileRow, FolderRow, check_offsets, check_shapes
 from ovps.cache.codecs.protocol import Arrays
 from ovps.cache.layout import partition_key
-from ovps.cache.storage import Storage
+from ovps.cache.storage import LOST, Storage
 from ovps.cache.zarr_files import ReadFiles, WrittenFiles
 from ovps.errors import CorruptStoreError
 
+SETTINGS = "provenance_sha256"  # attribute of the group: a folder of another store is not one of ours
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
 SHARD_BYTES = 2**24  # one file; more than glibc keeps (32 MiB) would come from the system, page by page, each time
 _LEVEL = 3  # of zstd
@@ -82,6 +83,30 @@ def write_folder(
     return FolderRow(folder=folder, files=files.rows())
 
 
+def settings_of(storage: Storage, key: str) -> str | None:
+    """The hash of the provenance that a folder states; None where it states none, or cannot be read."""
+    try:
+        return str(json.loads(storage.get(f"{key}/zarr.json"))["attributes"][SETTINGS])
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+
+
+def all_rows(storage: Storage, folder: str, name: str) -> np.ndarray | None:
+    """One array of a folder of which no manifest tells, as its files are now; None if it cannot be read."""
+    key, wanted = partition_key(folder), ("zarr.json", f"{name.partition('/')[0]}/")
+    try:
+        files = tuple(
+            FileRow(path=path, bytes=entry.bytes, sha256=storage.sha256(f"{key}/{path}"))
+            for path, entry in storage.entries(key).items()
+            if path.startswith(wanted)
+        )
+        listed = ReadFiles(storage, FolderRow(folder=folder, files=files), LOST)
+        group = zarr.open_group(listed, mode="r", zarr_format=3)
+        return np.asarray(_as_array(group[name])[:])
+    except (ValueError, KeyError, TypeError, RuntimeError, OSError, CorruptStoreError):
+        return None
+
+
 def is_whole(storage: Storage, folder: str, names: Iterable[str]) -> bool:
     """Tell whether `write_folder` got to the end of these arrays: it writes them by name, shard after shard."""
     last = f"{partition_key(folder)}/{max(names)}"
@@ -141,11 +166,14 @@ class Folder:
     remedy: str
 
     @classmethod
-    def open(cls, storage: Storage, row: FolderRow, specs: Iterable[Array], clip_dim: int, remedy: str) -> Folder:
+    def open(
+        cls, storage: Storage, row: FolderRow, specs: Iterable[Array], clip_dim: int, settings: str, remedy: str
+    ) -> Folder:
         """Open the folder that a manifest names.
 
         Args:
             specs: the arrays that it has.
+            settings: hash of the provenance that it must be of.
             remedy: of whatever is damaged.
 
         Raises:
@@ -160,6 +188,8 @@ class Folder:
         names = [*dims, *(f"offsets/{dim}" for dim in dict.fromkeys(dims.values()))]
         try:
             group = zarr.open_group(files, mode="r", zarr_format=3)
+            if group.attrs.get(SETTINGS, settings) != settings:  # folders of earlier state none
+                raise ValueError("it was made with other settings than store.json states")
             arrays = {name: _as_array(group[name]) for name in names}
             sizes = check_shapes({n: (a.shape, a.dtype) for n, a in arrays.items()}, specs, clip_dim=clip_dim)
             for array in arrays.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 INFO = "store.json"
+INFO_SHA256 = "sha256"  # in it: of the rest of its content
 VOCABULARY = "vocabulary.safetensors"
 CODEC_STATE = "codec.safetensors"
 LOCK = ".lock"

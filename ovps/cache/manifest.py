@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from cache_schemas import MANIFEST, SCHEMA_VERSION, PartitionRow
+from cache_schemas import MANIFEST, SCHEMA_VERSION, PartitionRow, content_sha256
 from ovps.cache.layout import MANIFESTS, manifest_key
 from ovps.cache.storage import Storage
 from ovps.errors import CacheError, CorruptStoreError
@@ -17,6 +17,7 @@ from ovps.files import TEMPORARY
 from ovps.parquet import parse_parquet
 
 _SUFFIX = ".parquet"
+_SHA256 = b"ovps_sha256"  # of the row: Parquet has no checksum of its own that covers all that is read
 
 
 def write_manifest(storage: Storage, row: PartitionRow, before: PartitionRow | None) -> None:
@@ -30,7 +31,9 @@ def write_manifest(storage: Storage, row: PartitionRow, before: PartitionRow | N
         CacheError: another run has committed the partition meanwhile, which stays as that run wrote it.
     """
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row.model_dump()], schema=MANIFEST), sink)
+    table = pa.Table.from_pylist([row.model_dump()], schema=MANIFEST)
+    stated = {**MANIFEST.metadata, _SHA256: content_sha256(table.to_pylist()[0]).encode()}
+    pq.write_table(table.replace_schema_metadata(stated), sink)
     key = manifest_key(row.partition)
 
     def as_before(content: bytes | None) -> bool:
@@ -124,7 +127,8 @@ def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
     path, remedy = storage.at(manifest_key(partition)), again(storage, partition)
     try:
         table = parse_parquet(content)
-    except (pa.ArrowException, OSError) as error:
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(storage, partition, error) from error
     if not table.schema.equals(MANIFEST) or table.num_rows != 1:
         raise CorruptStoreError(
@@ -132,8 +136,11 @@ def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
             path=path,
             remedy=remedy,
         )
+    stated = (table.schema.metadata or {}).get(_SHA256)
+    if stated is not None and stated != content_sha256(rows[0]).encode():
+        raise CorruptStoreError("not the manifest that was written", path=path, remedy=remedy)
     try:
-        row = PartitionRow.model_validate(table.to_pylist()[0])
+        row = PartitionRow.model_validate(rows[0])
     except ValidationError as error:
         raise CorruptStoreError(f"senseless manifest: {error}", path=path, remedy=remedy) from error
     if row.partition != partition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,10 @@ from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures
 from ovps.cache.codecs.state import read_state
-from ovps.cache.folder import Folder, is_whole
+from ovps.cache.folder import Folder, all_rows, is_whole, settings_of
 from ovps.cache.frame_arrays import arrays_of, frame_of
 from ovps.cache.frame_data import CachedFrame
+from ovps.cache.layout import partition_key
 from ovps.cache.manifest import again
 from ovps.cache.object_embeddings import Objects, no_objects
 from ovps.cache.storage import Storage
@@ -39,9 +40,11 @@ class Partition:
             ConfigError: the store's codec is of a package that is not installed.
         """
         codec = codecs.get(provenance.codec)
-        remedy = again(storage, row.partition)
+        remedy, settings = again(storage, row.partition), provenance.sha256()
         parts = {
-            part: Folder.open(storage, folder, arrays_of(part, codec, provenance), provenance.clip_dim, remedy)
+            part: Folder.open(
+                storage, folder, arrays_of(part, codec, provenance), provenance.clip_dim, settings, remedy
+            )
             for part, folder in row.parts.items()
         }
         return cls(storage, row, provenance, codec, parts)
@@ -147,6 +150,19 @@ class Partition:
             return {name: array for (name, _), array in zip(wanted, read, strict=True)}
         except CorruptStoreError as error:
             raise CorruptStoreError(error.message, path=error.path, frame=token, remedy=error.remedy) from error
+
+
+def first_thumbnail(storage: Storage, folder: str) -> bytes | None:
+    """The first encoded image of a folder of which no manifest tells, and what follows it; None where there is none."""
+    content = all_rows(storage, folder, _THUMBNAILS)
+    return content.tobytes() if content is not None and len(content) else None
+
+
+def of_other_settings(storage: Storage, rows: Iterable[PartitionRow], provenance: Provenance) -> bool:
+    """Tell whether all of some partitions, at least one, say that they were made with other settings than these."""
+    folders = [partition_key(row.features.folder) for row in rows if row.frames]
+    stated = [settings_of(storage, folder) for folder in folders]
+    return bool(stated) and all(settings not in (None, provenance.sha256()) for settings in stated)
 
 
 _THUMBNAILS = "thumbnails/bytes"

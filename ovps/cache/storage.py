@@ -14,6 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
+LOST_INFO = "Restore it, or delete it and run `ovps precompute` again with the settings that the store was made with"
 
 
 class Entry(NamedTuple):

@@ -22,9 +22,9 @@ from ovps.cache.layout import (
     partition_of,
 )
 from ovps.cache.manifest import again, partitions, read_manifest
-from ovps.cache.partition import Partition, is_complete
+from ovps.cache.partition import Partition, is_complete, of_other_settings
 from ovps.cache.reader import read_info
-from ovps.cache.storage import LOST, Entry, Storage
+from ovps.cache.storage import LOST, LOST_INFO, Entry, Storage
 from ovps.cache.where import Where, storage_of
 from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
@@ -62,6 +62,7 @@ def verify_store(path: Where, on_partition: Callable[[str], None] | None = None)
     info = read_info(storage)
     problems = _check_root(storage, info) + _lost_manifests(storage, info)
     tokens: Counter[str] = Counter()
+    rows: list[PartitionRow] = []
     for name in partitions(storage):
         try:
             row, found = _check_manifest(storage, name, info)
@@ -71,8 +72,12 @@ def verify_store(path: Where, on_partition: Callable[[str], None] | None = None)
             continue
         tokens.update(frame.token for frame in row.frames)
         problems += found
+        rows.append(row)
         if on_partition is not None:
             on_partition(row.partition)
+    if of_other_settings(storage, rows, info.provenance):
+        message = "of another store: every partition was made with other settings"
+        problems.append(Problem(kind="content", path=storage.at(INFO), message=message, remedy=LOST_INFO))
     twice = sorted(token for token, count in tokens.items() if count > 1)
     if twice:
         problems.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,17 +23,19 @@ from cache_schemas import (
     SkippedRow,
     StoreInfo,
     check_arrays,
+    content_sha256,
     dims_of,
 )
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Arrays, Codec, Encoded, State, VoxelFeatures, codec_error, encoded
 from ovps.cache.codecs.state import state_bytes
-from ovps.cache.folder import Rows, write_folder
+from ovps.cache.folder import SETTINGS, Rows, write_folder
 from ovps.cache.frame_arrays import arrays_of, arrays_of_frame, row_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import (
     CODEC_STATE,
     INFO,
+    INFO_SHA256,
     LOCK,
     MANIFESTS,
     PARTITIONS,
@@ -80,17 +83,19 @@ def create_store(
         return check_provenance(storage, provenance)
     _check_ours(storage)
     names = vocabulary_bytes(vocabulary)
-    content = state_bytes(state)
+    fitted = state_bytes(state)
     _put_first(storage, VOCABULARY, names)
-    if content is not None:
-        _put_first(storage, CODEC_STATE, content)
+    if fitted is not None:
+        _put_first(storage, CODEC_STATE, fitted)
     info = StoreInfo(
         schema_version=SCHEMA_VERSION,
         provenance=provenance,
         taxonomy=taxonomy.model_dump(mode="json"),
         vocabulary_sha256=sha256(names).hexdigest(),
     )
-    if not storage.replace(INFO, (info.model_dump_json(indent=2) + "\n").encode(), lambda there: there is None):
+    content = info.model_dump(mode="json")
+    stated = json.dumps(content | {INFO_SHA256: content_sha256(content)}, indent=2, ensure_ascii=False) + "\n"
+    if not storage.replace(INFO, stated.encode(), lambda there: there is None):
         return check_provenance(storage, provenance)  # another run has just made it
     return info
 
@@ -278,6 +283,7 @@ def _write_part(
     specs = arrays_of(part, codecs.get(provenance.codec), provenance)
     arrays = _joined(frames, specs, provenance.clip_dim) if frames else {}
     attributes = {"ovps_schema_version": SCHEMA_VERSION, "part": part, "codec": provenance.codec}
+    attributes[SETTINGS] = provenance.sha256()
     return write_folder(storage, folder, arrays, attributes, _dimension_names(specs))
 
 

@@ -18,11 +18,11 @@ from ovps.cache import codecs
 from ovps.cache.cameras import decode_thumbnail
 from ovps.cache.codecs.state import state_bytes
 from ovps.cache.late_labels import with_labels
-from ovps.cache.layout import CODEC_STATE, VOCABULARY, manifest_key
+from ovps.cache.layout import CODEC_STATE, INFO, PARTITIONS, VOCABULARY, manifest_key
 from ovps.cache.manifest import find_manifest, partitions, read_manifest, unless_replaced
-from ovps.cache.partition import Partition
+from ovps.cache.partition import Partition, first_thumbnail, of_other_settings
 from ovps.cache.reader import read_info
-from ovps.cache.storage import LOST, Storage
+from ovps.cache.storage import LOST, LOST_INFO, Storage
 from ovps.cache.verify import damaged_parts, damaged_root, lost_partitions, verify_store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, check_provenance, remove_leftovers, write_labels, write_partition
@@ -85,7 +85,13 @@ def repair(options: RepairOptions) -> RepairSummary:
     info = read_info(storage)
     with storage.exclusive():
         found = _examine(storage, info)
-        work = _Work(options, storage, info, found.rows)
+        if of_other_settings(storage, found.rows, info.provenance):
+            raise CorruptStoreError(
+                "of another store: every partition was made with other settings",
+                path=storage.at(INFO),
+                remedy=LOST_INFO,
+            )
+        work = _Work(options, storage, info, found)
         if found.root:
             _repair_root(work, found.root)
         note = f"what is repaired in {storage.at()} stays; the same command does the rest"
@@ -154,16 +160,18 @@ def _examine(storage: Storage, info: StoreInfo) -> _Found:
 class _Work:
     """The data set and the tools of the store, each loaded when something first needs it."""
 
-    def __init__(self, options: RepairOptions, storage: Storage, info: StoreInfo, rows: Sequence[PartitionRow]) -> None:
+    def __init__(self, options: RepairOptions, storage: Storage, info: StoreInfo, found: _Found) -> None:
         self.storage, self.info = storage, info
+        rows = found.rows
         self.taxonomy = Taxonomy.model_validate(info.taxonomy)
         about = info.provenance
         splits = tuple(dict.fromkeys(frame.subset for row in rows for frame in row.frames))
+        usual = datasets.usual_subsets(datasets.get(about.dataset), about.dataset_version)
         asked = PrecomputeOptions(
             dataset=about.dataset,
             dataroot=options.dataroot,
             version=about.dataset_version,
-            subsets=_in_order(splits, datasets.usual_subsets(datasets.get(about.dataset), about.dataset_version)),
+            subsets=_in_order(splits, usual, every=bool(found.lost or found.root)),
             sweeps=about.sweeps,
             cameras=about.cameras or (),
             encoder=about.encoder,
@@ -220,9 +228,13 @@ class _Work:
         return found
 
 
-def _in_order(splits: tuple[str, ...], usual: tuple[str, ...]) -> tuple[str, ...]:
-    """Splits of a store in the order that they are usually asked for; the usual ones where nothing is known."""
-    known = [split for split in usual if split in splits] + [split for split in splits if split not in usual]
+def _in_order(splits: tuple[str, ...], usual: tuple[str, ...], every: bool) -> tuple[str, ...]:
+    """Splits of a store in the order that they are usually asked for; the usual ones where nothing is known.
+
+    Args:
+        every: the usual ones too of which no readable manifest knows: all that was of them may be lost.
+    """
+    known = [split for split in usual if split in splits or every] + [split for split in splits if split not in usual]
     return tuple(known) or (USUAL,)
 
 
@@ -236,6 +248,10 @@ def _thumbnail_width(storage: Storage, info: StoreInfo, rows: Sequence[Partition
                 except CorruptStoreError:
                     break
                 return max(decode_thumbnail(content).shape[1] for content in contents if content)
+    for folder in storage.children(PARTITIONS):  # of lost manifests
+        content = first_thumbnail(storage, folder)
+        if content is not None:
+            return int(decode_thumbnail(content).shape[1])
     return None
 
 
