@@ -45,7 +45,7 @@ def full_disk(ground: Ground, rng: np.random.Generator, count: int) -> Iterator[
     """A disk with room for a part of what is written: something between nothing and all but a little."""
     disk = ground.folder / "disk"
     disk.mkdir(exist_ok=True)
-    pages = sum(-(-p.stat().st_size // 4096) + 1 for p in ground.whole.rglob("*"))
+    pages = sum(-(-p.stat().st_size // 4096) for p in ground.whole.rglob("*") if p.is_file())
     for number in range(count):
         phase = PHASES[number % len(PHASES)]
         room = int(rng.integers(1, pages)) * 4 if phase != "repair" else int(rng.integers(1, pages // 3)) * 4

@@ -65,7 +65,7 @@ def kill_client(ground: Ground, rng: np.random.Generator, count: int) -> Iterato
     usual = _seconds(ground)
     for _ in range(count):
         out = ground.folder / "killed"
-        moment = float(rng.uniform(0.0, 1.05 * usual))
+        moment = float(rng.uniform(0.0, 0.9 * usual))
         child = forked(lambda: ground.precompute(out))  # noqa: B023
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
