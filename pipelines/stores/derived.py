@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
 from ovps.cache.disk import LocalStorage
-from ovps.cache.manifest import find_manifest
+from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, write_partition
@@ -109,6 +109,7 @@ def write_derived(
     with storage.exclusive():
         create_store(storage, provenance, taxonomy, vocabulary, state)
         remove_leftovers(storage)
+        _check_no_more(storage, pieces)
         before = {piece.name: find_manifest(storage, piece.name) for piece in pieces}
         for piece in pieces:
             _check_same(storage, piece, before[piece.name])
@@ -144,6 +145,22 @@ def partition_name(scene: str, first: FrameRow) -> str:
     """Name a partition after its first frame, as precompute does."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", scene)[:64].lstrip("-") or "_"
     return f"{plain}.{first.index:06d}.{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"
+
+
+def _check_no_more(storage: Storage, pieces: Sequence[Piece]) -> None:
+    """What is there besides would be in the new store, too.
+
+    Raises:
+        CacheError: a partition that is none of the pieces.
+    """
+    wanted = {piece.name for piece in pieces}
+    more = sum(len(row.frames) for row in read_manifests(storage) if row.partition not in wanted)
+    if more:
+        raise CacheError(
+            f"the store there holds {more} other frames than would be written",
+            path=storage.at(),
+            remedy="Give a new folder as --out, or delete this one",
+        )
 
 
 def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> None:

@@ -318,3 +318,56 @@ def test_all_manifests_lost_are_told(store):
     count = len(list((store / "manifest").iterdir()))
     shutil.rmtree(store / "manifest")
     assert [p.kind for p in verify_store(store)] == ["missing"] * count
+
+
+def test_a_manifest_of_which_a_value_has_changed(store):
+    """Parquet has no checksum that covers it: a pose a metre off reads as well as the right one."""
+    file = store / manifest_key(PARTITION)
+    table = pq.read_table(pa.BufferReader(file.read_bytes()))
+    row = table.to_pylist()[0]
+    row["frames"][0]["global_from_lidar"][3] += 1.0
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), file)
+    with pytest.raises(CorruptStoreError, match="not the manifest that was written"):
+        Store.open(store)
+    assert [(p.kind, p.path) for p in verify_store(store)] == [("manifest", str(file))]
+
+
+def test_a_store_json_of_which_a_value_has_changed(store):
+    file = store / "store.json"
+    file.write_text(file.read_text().replace("60x45x8", "60x45x9"))
+    for use in (Store.open, verify_store):
+        with pytest.raises(CorruptStoreError, match=r"store\.json: not the content .*Restore it, or delete it"):
+            use(store)
+
+
+def test_what_was_made_with_other_settings(store, tmp_path):
+    """One partition, or store.json: sizes, hashes, vocabulary and schema agree; only the grid is another."""
+    other = write_synthetic_store(tmp_path / "other", frames=1, points=120, grid="cylinder:48x36x8")
+    name = read_manifest(storage_of(other), PARTITION)
+    shutil.copy(other / manifest_key(PARTITION), store / manifest_key(PARTITION))
+    for part in name.parts.values():
+        shutil.copytree(other / partition_key(part.folder), store / partition_key(part.folder))
+    with pytest.raises(CorruptStoreError, match="made with other settings than store.json states"):
+        read_all(store)
+    assert {p.kind for p in verify_store(store)} == {"schema"}
+    whole = write_synthetic_store(tmp_path / "whole", frames=1, points=120)
+    shutil.copy(other / "store.json", whole / "store.json")
+    with pytest.raises(CorruptStoreError, match="made with other settings"):
+        read_all(whole)
+    last = verify_store(whole)[-1]
+    assert (last.kind, last.path) == ("content", str(whole / "store.json"))
+
+
+def test_a_shard_of_another_partition_that_is_as_long(tmp_path):
+    """Its chunks have sound checksums: they are of another place."""
+    store = write_synthetic_store(tmp_path / "s", frames=2, points=120, subsets=("train",), partition_frames=1)
+    storage = storage_of(store)
+    one, other = (
+        store / partition_key(row.features.folder)
+        for row in (read_manifest(storage, name) for name in ("synthetic-0000.000000", "synthetic-0000.000001"))
+    )
+    (one / "points/intensity/c/0").write_bytes((other / "points/intensity/c/0").read_bytes())
+    assert [p.kind for p in verify_store(store)] == ["content"], "of the same size"
+    with pytest.raises(CorruptStoreError, match="not the bytes that were written") as caught:
+        read_all(store)
+    assert caught.value.path == str(one / "points/intensity/c/0")

@@ -16,7 +16,7 @@ from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import create_store, remove_leftovers, write_partition
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
-from ovps.taxonomy import Taxonomy, load_taxonomy
+from ovps.taxonomy import load_taxonomy
 from ovps.training.config import load_config
 from pipelines.train import plan
 from tests.helpers.stores import contents
@@ -124,19 +124,11 @@ def test_info(tmp_path):
     assert info.image_sizes == {"32x24": 6, "64x48": 6}
 
 
-def own_classes(store):
-    """The store, as if it had been made of a user's own taxonomy, whose file is gone."""
-    file = store / "store.json"
-    info = json.loads(file.read_text())
-    info["taxonomy"]["name"] = info["provenance"]["taxonomy"] = "mine"
-    info["provenance"]["taxonomy_sha256"] = Taxonomy.model_validate(info["taxonomy"]).sha256
-    file.write_text(json.dumps(info))
-    return store
-
-
-def test_a_store_holds_its_taxonomy_whole(store, tmp_path):
-    opened = Store.open(own_classes(store))
+def test_a_store_holds_its_taxonomy_whole(tmp_path):
+    """As if it had been made of a user's own taxonomy, whose file is gone."""
     nuscenes = load_taxonomy("nuscenes")
+    mine = nuscenes.model_copy(update={"name": "mine"})
+    opened = Store.open(write_synthetic_store(tmp_path / "own", frames=1, points=120, taxonomy=mine))
     assert opened.taxonomy == nuscenes.model_copy(update={"name": "mine", "raw_names": {}})
     split = tmp_path / "split.yaml"
     split.write_text("name: mine_b\ntaxonomy: mine\nnovel: [bus]\n")
@@ -148,6 +140,7 @@ def test_a_store_holds_its_taxonomy_whole(store, tmp_path):
 def test_a_taxonomy_that_is_not_the_one_of_the_provenance(store):
     file = store / "store.json"
     info = json.loads(file.read_text())
+    del info["sha256"]  # of an earlier version, which did not state it
     info["taxonomy"]["classes"][0]["name"] = "something else"
     file.write_text(json.dumps(info))
     with pytest.raises(CorruptStoreError, match="not the one that the provenance names"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +112,7 @@ def test_neither_names_nor_images(tmp_path):
 def test_the_encoder_is_that_of_the_cache_and_its_weights_are_checked(tmp_path, monkeypatch):
     random = encoders.load("demo", "random")
     known = {"encoder": "demo", "weights_sha256": random.weights.sha256, "weights_random": True}
-    store = write_synthetic_store(tmp_path / "zarr", frames=1, points=40, subsets=("train",))
-    about = json.loads((store / "store.json").read_text())
-    (store / "store.json").write_text(json.dumps(about | {"provenance": about["provenance"] | known}))
+    store = write_synthetic_store(tmp_path / "zarr", frames=1, points=40, subsets=("train",), **known)
     monkeypatch.chdir(tmp_path)  # ./zarr is taken unasked
     asked = {"names": "car", "out": tmp_path / "v"}
     assert build(VocabularyOptions(**asked)).weights_sha256 == random.weights.sha256

@@ -53,6 +53,8 @@ def write_synthetic_store(
     noise: float = 0.3,
     labelled: bool = True,
     partition_frames: int = 2,
+    taxonomy: Taxonomy | None = None,
+    **about: object,
 ) -> Path:
     """Write a store of one scene per subset and return its path.
 
@@ -63,12 +65,15 @@ def write_synthetic_store(
         points: per frame; about half lie on things.
         noise: length of the noise on the features, whose class vectors have length 1.
         partition_frames: frames per partition.
+        taxonomy: in place of that of nuScenes, with the same classes.
+        about: other values of the provenance.
     """
-    taxonomy = load_taxonomy("nuscenes")
+    taxonomy = taxonomy or load_taxonomy("nuscenes")
     vectors = class_vectors(taxonomy, clip_dim)
     storage = storage_of(path)
-    about = provenance(clip_dim=clip_dim, grid=grid, codec=codec)
-    create_store(storage, about, taxonomy, vocabulary(clip_dim=clip_dim))
+    named = {"taxonomy": taxonomy.name, "taxonomy_sha256": taxonomy.sha256}
+    settings = provenance(clip_dim=clip_dim, grid=grid, codec=codec, **(named | about))
+    create_store(storage, settings, taxonomy, vocabulary(clip_dim=clip_dim))
     for s, subset in enumerate(subsets):
         scene = f"synthetic-{s:04d}"
         for start in range(0, frames, partition_frames):

@@ -227,10 +227,7 @@ def test_about_says_which_clip_and_names_no_place_on_this_machine(made, tmp_path
     info = json.loads((random / "run.json").read_text())
     info["clip"]["weights_random"] = True
     (random / "run.json").write_text(json.dumps(info))
-    chance = shutil.copytree(cache, tmp_path / "zarr")
-    store = json.loads((chance / "store.json").read_text())
-    store["provenance"]["weights_random"] = True
-    (chance / "store.json").write_text(json.dumps(store))
+    chance = write_synthetic_store(tmp_path / "zarr", frames=2, weights_random=True)
     summary = predict(random, chance, tmp_path / "out")
     assert (summary.encoder, summary.weights_random) == ("synthetic", True)
     assert summary.warnings == ["random CLIP weights: the labels mean nothing"]

@@ -312,6 +312,41 @@ def test_damaged_features_are_computed_again_and_nothing_else(world, whole, tmp_
     assert repair(RepairOptions(path=store, dataroot=world)).features == 0
 
 
+def test_all_manifests_of_a_split_or_of_the_store_are_made_again(world, whole, tmp_path):
+    """Nothing that can be read knows of the split any more, nor, in the end, of thumbnails."""
+    for lost in ("mini-0001", "mini-"):
+        store = Path(shutil.copytree(whole, tmp_path / lost))
+        manifests = sorted((store / "manifest").glob(f"{lost}*"))
+        for file in manifests:
+            file.write_bytes(b"PAR1")
+        summary = repair(RepairOptions(path=store, dataroot=world))
+        assert (summary.manifests, summary.left) == (len(manifests), ())
+        assert same_frames(store, whole)
+        assert len(Store.open(store).pictures(Store.open(store).frames[0])) == 6
+
+
+def test_a_store_with_the_store_json_of_another_is_not_made_anew(world, whole, tmp_path):
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    precompute(options_for(world, tmp_path / "other", limit=1, grid="cylinder:48x36x8"))
+    shutil.copy(tmp_path / "other/store.json", store / "store.json")
+    before = contents(store)
+    with pytest.raises(CorruptStoreError, match=r"every partition was made with other settings.*delete it and run"):
+        repair(RepairOptions(path=store, dataroot=world))
+    assert contents(store) | {".lock": b""} == before | {".lock": b""}
+    (store / "store.json").unlink()  # as the remedy says
+    assert precompute(options_for(world, store, thumbnails=40)).frames == 0
+    assert written(store) == written(whole)
+
+
+def test_a_subset_of_what_holds_more_is_refused(whole, tmp_path):
+    """`--out` is a copy of the whole: three frames were asked for, and there are six."""
+    out = Path(shutil.copytree(whole, tmp_path / "copy"))
+    before = contents(out)
+    with pytest.raises(CacheError, match=r"holds 3 other frames.*Give a new folder"):
+        subset(SubsetOptions(cache=whole, out=out, subsets=("val",)))
+    assert contents(out) | {".lock": b""} == before | {".lock": b""}
+
+
 def test_the_files_of_a_whole_store_are_repaired(world, tmp_path):
     precompute(options_for(world, tmp_path / "zarr", codec="cells-pca"))
     before = written(tmp_path / "zarr")
