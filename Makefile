@@ -7,11 +7,13 @@ DEVICE ?=
 PYTHON_VERSION ?= 3.12
 MINKOWSKI ?=
 CORE ?= build/core
+FAULTS ?= 300
+SEED ?= 0
 JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full demo test test-all corrupt core-check lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full demo test test-all corrupt chaos core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -23,6 +25,7 @@ help:  ## print this
 	@echo "  SYSTEMS=ovps        which systems, comma-separated; those of the experiment without it"
 	@echo "  MINUTES=9 STAGES=a,b DEVICE=cpu         of make gpu-check; all stages without STAGES"
 	@echo "  PYTHON_VERSION=3.12 MINKOWSKI=a.whl    of make gpu-wheels; MinkowskiEngine is built without MINKOWSKI"
+	@echo "  FAULTS=300 SEED=0                       of make chaos"
 	@echo "  JOBS=2              trainings at a time, each with one thread; 1 with CONFIG=nuscenes"
 
 setup:  ## make .venv: pinned packages and MinkowskiEngine built from source
@@ -46,6 +49,9 @@ test-all: setup  ## the default suite and the slow tests
 
 corrupt: setup  ## corrupt input of every data set: what comes of it, counted
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/corrupt
+
+chaos: setup  ## faults against a store and those who use it, FAULTS of them: what tells, what mends, bytes lost or wrong
+	$(BIN)/python -m tools.chaos --faults $(FAULTS) --seed $(SEED)
 
 core-check:  ## the core on numpy 2 and without MinkowskiEngine, in an environment of its own (CORE=build/core, made if missing: several GB)
 	@PYTHON=$(PYTHON) CORE=$(CORE) tools/core_check.sh

@@ -347,7 +347,7 @@ def test_what_was_made_with_other_settings(store, tmp_path):
     shutil.copy(other / manifest_key(PARTITION), store / manifest_key(PARTITION))
     for part in name.parts.values():
         shutil.copytree(other / partition_key(part.folder), store / partition_key(part.folder))
-    with pytest.raises(CorruptStoreError, match="made with other settings than store.json states"):
+    with pytest.raises(CorruptStoreError, match=r"made with other settings than store\.json states"):
         read_all(store)
     assert {p.kind for p in verify_store(store)} == {"schema"}
     whole = write_synthetic_store(tmp_path / "whole", frames=1, points=120)

@@ -19,7 +19,7 @@ from ovps.cache.verify import verify_store
 from ovps.clip import demo
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.geometry.projection import project
-from pipelines.precompute import PrecomputeOptions, estimate, precompute
+from pipelines.precompute import PrecomputeOptions, compute_frame, estimate, precompute
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
@@ -104,6 +104,32 @@ def test_features_that_are_no_numbers_are_never_stored(root, overflowing):
 
     quarantine_all(options)
     assert strict(store_info(options.out).model_dump_json())["frames"] == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
+def test_one_cell_that_is_no_number_is_an_error_of_its_frame_alone(root, monkeypatch, value):
+    real, calls = compute_frame.encode_images, 0
+
+    def once(*args):
+        nonlocal calls
+        for cells in real(*args):
+            calls += 1
+            spoilt = cells.copy()
+            spoilt[0, 0] = value if calls == 8 else spoilt[0, 0]  # the second image of the second frame
+            yield spoilt
+
+    monkeypatch.setattr("pipelines.precompute.flow.encode_images", once)
+    options = options_for(root, on_error="skip")
+    summary = precompute(options)
+    second = frames_of(resolved(options))[1]
+    (record,) = summary.quarantined
+    assert record.token == second.token
+    assert second.cameras[1].image_path in record.reason
+    store = Store.open(options.out)
+    assert second.token not in {ref.token for ref in store.frames}
+    assert all(np.isfinite(store.read(ref).clip).all() for ref in store.frames)
+    monkeypatch.undo()
+    assert precompute(options).mended == 1, "and it is tried again without being asked"
 
 
 FX0 = [[0.0, 0.0, 64.0], [0.0, 102.4, 36.0], [0.0, 0.0, 1.0]]

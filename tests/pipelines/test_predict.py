@@ -222,7 +222,7 @@ def test_a_crowded_frame_ends_nothing_and_is_told_of(made, tmp_path, monkeypatch
 
 
 def test_about_says_which_clip_and_names_no_place_on_this_machine(made, tmp_path):
-    run, cache = made
+    run, _ = made
     random = shutil.copytree(run, tmp_path / "run")
     info = json.loads((random / "run.json").read_text())
     info["clip"]["weights_random"] = True
