@@ -160,13 +160,14 @@ class ReadFiles(_Files):
 
     def _read(self, name: str, span: tuple[int, int] | None) -> bytes:
         small = self._rows[name].bytes <= SMALL
+        if span and small and name not in self._sound:
+            content = self._hashed(name)
+            self._sound.add(name)
+            return content[slice(*span)]
         if self._kept is None:
-            if span and small and name not in self._sound:
-                self._hashed(name)
-                self._sound.add(name)
             return self._fetch(name, span)
         if span and small:
-            return self._hashed(name)[slice(*span)]
+            return self._read(name, None)[slice(*span)]  # it is kept whole
         sha256 = self._rows[name].sha256
         piece = "whole" if span is None else f"{span[0]}-{span[1]}"
         # parts of a shard, its chunks and its index, end in their CRC-32C
