@@ -6,8 +6,8 @@ ovps cache repair ./zarr --dataroot data/nuscenes
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
@@ -38,7 +38,7 @@ from pipelines.precompute.compute_frame import StageTimes, Tools
 from pipelines.precompute.flow import computed, or_raised
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
-from pipelines.precompute.plan import plan
+from pipelines.precompute.plan import partition_name, plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
 
@@ -105,9 +105,10 @@ def repair(options: RepairOptions) -> RepairSummary:
                 frames += _repair_features(work, row)
                 counter.advance()
             for name in found.lost:
-                frames += _make_again(work, name)
+                frames += _make_again(work, name, found.lost)
                 counter.advance()
-        remove_leftovers(storage)
+        with suppress(CorruptStoreError):  # a manifest of frames that the data set does not have: told by `left`
+            remove_leftovers(storage)
         left = tuple(map(str, verify_store(storage)))
     return RepairSummary(
         path=storage.at(),
@@ -281,13 +282,15 @@ def _repair_features(work: _Work, row: PartitionRow) -> int:
     return len(frames)
 
 
-def _make_again(work: _Work, name: str) -> int:
+def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
     """A partition of which nobody knows the frames: what the data set has where its first frame is, up to the next.
 
     Until they are computed the store has them as quarantined: who stops here finds them again.
     """
     storage = work.storage
-    task = next((task for task in plan(work.frames, _held(storage), MAX_FRAMES) if task.name == name), None)
+    held = _held(storage)
+    known = [frame for frame, of in _by_lost(work.frames, lost) if of == name or frame.token in held]
+    task = next((task for task in plan(known, held, MAX_FRAMES) if task.name == name), None)
     if task is None:
         return 0  # told by `left`
     before = _readable(storage, name)
@@ -306,6 +309,15 @@ def _make_again(work: _Work, name: str) -> int:
                     encoded.append(or_raised(made))
     write_partition(storage, name, task.scene, encoded, skipped, before=before)
     return len(encoded)
+
+
+def _by_lost(frames: Sequence[Frame], lost: Sequence[str]) -> Iterator[tuple[Frame, str | None]]:
+    """Each frame and the lost partition that it was of: the one that began last, if it is of that drive."""
+    current: tuple[str, str] | None = None
+    for frame in frames:
+        if partition_name(frame) in lost:
+            current = frame.scene, partition_name(frame)
+        yield frame, current[1] if current and current[0] == frame.scene else None
 
 
 def _readable(storage: Storage, name: str) -> PartitionRow | None:
