@@ -120,7 +120,7 @@ def test_the_encoder_is_that_of_the_cache_and_its_weights_are_checked(tmp_path, 
     other = build(VocabularyOptions(**asked, encoder="demo"))  # told otherwise: the shipped weights
     assert other.weights_sha256 != random.weights.sha256
     weights = str(Path(encoders.__file__).parent / "demo" / "demo.safetensors")
-    with pytest.raises(WeightsError, match=r"the cache was made with .*--encoder"):
+    with pytest.raises(WeightsError, match=r"the cache was made with .*--weights"):
         build(VocabularyOptions(**asked, weights=weights))
 
 

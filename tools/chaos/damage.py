@@ -141,7 +141,7 @@ def damages(ground: Ground, kind: str, rng: np.random.Generator, count: int) -> 
         outcome = Outcome(kind, what)
         if contents(store) == before:
             raise AssertionError(f"{what}: nothing was damaged")
-        ground.watch(store, outcome, trained=number % TRAINED == 0)
+        ground.watch(store, outcome, trained=number % TRAINED == 1)
         _mend(ground, store, outcome, rng)
         if not ground.compare(store, outcome):
             outcome.note = outcome.note or "not mended"
