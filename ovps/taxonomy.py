@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from ovps import plain_yaml
 from ovps.errors import ConfigError
 
 UNLABELLED = 0
@@ -301,7 +302,7 @@ def _load(model, folder: str, name: str):
             remedy=f"Give the path of a YAML file, or one of: {', '.join(known)}",
         )
     try:
-        return model.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
+        return model.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"not a valid {model.__name__.lower()}: {error}",

@@ -138,7 +138,7 @@ class ReadFiles(_Files):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         span = self._span(key, byte_range)
-        content = await asyncio.to_thread(self._read if span else self._hashed, key, *([span] if span else []))
+        content = await asyncio.to_thread(lambda: self._read(key, span) if span else self._hashed(key))
         if key in self._chunks and not isinstance(byte_range, RangeByteRequest):
             self._check_index(key, content)
         return prototype.buffer.from_bytes(content)

@@ -19,6 +19,7 @@ from ovps.report.page import spaced
 from ovps.report.pictures import FrameView, jpeg_url
 from ovps.taxonomy import Taxonomy
 
+_DOT_PX = 4  # few points on a small picture
 RIGHT, WRONG, NOTHING = (86, 180, 233), (230, 159, 0), (255, 255, 255)  # Okabe and Ito's sky blue and orange; white
 SHOWN = 6  # kinds on a page
 _WIDTH, _HEIGHT = 480, 360
@@ -150,7 +151,7 @@ def draw_mistake(mistake: Mistake) -> str:
     part = Image.fromarray(image[top : top + height, left : left + width]).resize(size, Image.Resampling.BICUBIC)
     order = np.argsort(-projection.depth[inside], kind="stable")
     uv = (projection.uv[inside][order] - (left, top)) * (_WIDTH / width)
-    return jpeg_url(paint(np.asarray(part), uv, colours[inside][order], width=_WIDTH))
+    return jpeg_url(paint(np.asarray(part), uv, colours[inside][order], width=_WIDTH, dot=_DOT_PX))
 
 
 def _box(uv: NDArray[np.float64], width: int, height: int) -> tuple[int, int, int, int]:

@@ -27,6 +27,7 @@ def paint(
     colours: NDArray[np.uint8],
     width: int = WIDTH,
     dim: bool = True,
+    dot: int | None = None,
 ) -> NDArray[np.uint8]:
     """Paint points over an image of at most `width` columns, darkened; later points lie over earlier ones.
 
@@ -34,6 +35,7 @@ def paint(
         image: (H, W, 3) uint8.
         uv: (M, 2) pixels of the whole image.
         colours: (M, 3) uint8.
+        dot: side of a point, pixels of the picture; None: as its width asks for.
     """
     scale = min(1.0, width / image.shape[1])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -41,9 +43,10 @@ def paint(
     if dim:
         picture = (picture // 5 * 3).astype(np.uint8)
     place = np.floor((uv + 0.5) * scale).astype(np.int64)
-    dot = range(-(_dot(size[0]) // 2), (_dot(size[0]) + 1) // 2)
-    for down in dot:
-        for across in dot:
+    side = dot or _dot(size[0])
+    offsets = range(-(side // 2), (side + 1) // 2)
+    for down in offsets:
+        for across in offsets:
             column = np.clip(place[:, 0] + across, 0, size[0] - 1)
             row = np.clip(place[:, 1] + down, 0, size[1] - 1)
             picture[row, column] = colours

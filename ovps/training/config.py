@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ovps import plain_yaml
 from ovps.batch.settings import AugmentationConfig, DataConfig
 from ovps.errors import ConfigError
 from ovps.losses.config import LossConfig
@@ -168,7 +169,7 @@ def _read(name_or_file: str) -> dict[str, Any]:
             remedy=f"Give the path of a YAML file, or one of: {', '.join(configs())}",
         )
     try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
+        values = plain_yaml.loads(source.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not YAML: {error}", path=str(source), remedy=_LIKE) from error
     if not isinstance(values, dict):
@@ -182,7 +183,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"cannot read the setting {override!r}", remedy="Write --set key.sub=value")
     check_key(key)
     try:
-        value = yaml.safe_load(text)
+        value = plain_yaml.loads(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"cannot read the value of {override!r}: {error}", remedy="Write a YAML value: --set key.sub=value"

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from cache_schemas import Provenance
-from ovps import systems
+from ovps import plain_yaml, systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
@@ -207,7 +207,7 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise CheckpointError(f"damaged: {error}", path=path / INFO, remedy=remedy) from error
     try:
-        values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        values = plain_yaml.loads((path / CONFIG).read_text(encoding="utf-8"))
         config = validate_config(values if isinstance(values, dict) else {}, source=str(path / CONFIG))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
         raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ovps import plain_yaml
 from ovps.errors import ConfigError
 from ovps.training.config import check_key, stated_settings
 
@@ -138,7 +139,7 @@ def _read(name_or_file: str) -> tuple[_File, str]:
             remedy=f"Give the path of a YAML file, or one of: {', '.join(systems())}",
         )
     try:
-        return _File.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")) or {}), str(source)
+        return _File.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")) or {}), str(source)
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"not a valid system: {error}",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
+from ovps import plain_yaml
 from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
 from ovps.options import Once
@@ -122,7 +123,7 @@ def load_experiment(name_or_file: str) -> Experiment:
             f"no experiment {name_or_file!r}", remedy=f"Give a YAML file, or one of: {', '.join(experiments())}"
         )
     try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8"))
+        values = plain_yaml.loads(source.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("an experiment is a mapping of settings")
         experiment = Experiment.model_validate({**values, "name": Path(name_or_file).stem})

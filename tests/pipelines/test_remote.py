@@ -111,14 +111,14 @@ precompute(one_scene(Path(sys.argv[1]), sys.argv[2]))
 
 def test_two_precomputes_at_once(root, disk, url, tmp_path, monkeypatch):
     """The one that commits later is told, changes nothing, and has nothing left to do when it is run again."""
-    real = task.compute
+    real = task.computed
 
     def other_first(*args):
-        monkeypatch.setattr(task, "compute", real)
+        monkeypatch.setattr(task, "computed", real)
         assert precompute(one_scene(root, url)).frames == 3
         return real(*args)
 
-    monkeypatch.setattr(task, "compute", other_first)
+    monkeypatch.setattr(task, "computed", other_first)
     with pytest.raises(CacheError, match=r"another run has committed partition .* meanwhile.*same command again"):
         precompute(one_scene(root, url))
     assert verify_store(url) == []

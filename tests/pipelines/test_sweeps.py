@@ -86,9 +86,9 @@ def test_a_data_set_without_earlier_sweeps_says_so(monkeypatch):
     ("version", "subsets"),
     [("v1.0-mini", ("mini_train", "mini_val")), ("v1.0-test", ("test",)), (VERSION, ("train", "val"))],
 )
-def test_a_version_brings_its_own_splits(version, subsets):
-    assert resolved(PrecomputeOptions(version=version)).subsets == subsets
-    assert resolved(PrecomputeOptions(version=version, subsets=("train",))).subsets == ("train",)
+def test_a_version_brings_its_own_splits(version, subsets, tmp_path):
+    assert resolved(PrecomputeOptions(dataroot=tmp_path, version=version)).subsets == subsets
+    assert resolved(PrecomputeOptions(dataroot=tmp_path, version=version, subsets=("train",))).subsets == ("train",)
 
 
 def test_the_test_set_has_no_labels_and_ends_in_a_submission(made, tmp_path):

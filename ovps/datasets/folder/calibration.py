@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ovps import plain_yaml
 from ovps.errors import DatasetError
 from ovps.geometry.calibration import intrinsics_fault, rigid_fault
 from ovps.geometry.visibility import Occlusion
@@ -256,7 +257,7 @@ def _load(path: Path, changed: int, size: int) -> Calibration:
         raise DatasetError(f"{size:,} bytes are no calibration file", path=path, remedy=f"Write one: {_PAGE}")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else plain_yaml.loads(text)
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy="Make it readable") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
