@@ -1,4 +1,4 @@
-"""YAML without aliases: with them a file of a kilobyte unpacks to a billion words."""
+"""YAML of a bounded size: with aliases of aliases a file of a kilobyte unpacks to a billion words."""
 
 from __future__ import annotations
 
@@ -6,24 +6,36 @@ from typing import Any
 
 import yaml
 
-
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"an alias, *{event.anchor}: write out what it stands for", event.start_mark
-            )
-        return super().compose_node(parent, index)
+MOST = 1_000_000  # lists, dicts and values that a file may unpack to
 
 
 def loads(text: str) -> Any:
     """Read dicts, lists, strings and numbers from YAML.
 
     Raises:
-        yaml.YAMLError: no YAML, or an alias in it.
+        yaml.YAMLError: no YAML, or its aliases unpack to more than `MOST` values, or into themselves.
 
     >>> loads("classes: [car, bus]")
     {'classes': ['car', 'bus']}
     """
-    return yaml.load(text, Loader=_Loader)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _unpacked(node, {}) > MOST:
+            raise yaml.YAMLError(f"its aliases unpack to more than {MOST:,} values: write out what they stand for")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _unpacked(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of values that a node stands for, those of aliases counted each time."""
+    if id(node) not in known:
+        known[id(node)] = MOST + 1  # should it be found within itself
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        pairs = isinstance(node, yaml.MappingNode)
+        inner = (part for child in children for part in (child if pairs else (child,)))
+        known[id(node)] = 1 + sum(_unpacked(child, known) for child in inner)
+    return known[id(node)]

@@ -46,6 +46,7 @@ COMMANDS = {
     "pipelines/stores/brought.py": ("cache import",),
     "pipelines/stores/convert.py": ("cache convert",),
     "pipelines/stores/derived.py": ("cache convert", "cache subset", "cache merge"),
+    "pipelines/stores/plain.py": ("cache export",),
     "pipelines/stores/repair.py": ("cache repair",),
     "pipelines/train.py": ("train",),
     "pipelines/tune.py": ("eval", "predict"),

@@ -19,6 +19,7 @@ from ovps.errors import CacheError, ConfigError
 from ovps.taxonomy import Taxonomy
 from pipelines.options import ConvertOptions
 from pipelines.stores.derived import DerivedSummary, Known, Piece, bytes_of, write_derived
+from pipelines.stores.select import check_known
 
 
 def convert(options: ConvertOptions) -> DerivedSummary:
@@ -100,6 +101,8 @@ def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
         ConfigError: no such split, or `--like` is of another codec or encoder.
     """
     out = storage_of(options.out)
+    if options.split is not None:
+        check_known("split", [options.split], {ref.subset for ref in source.frames}, source)
     if is_store(out) and read_info(out).provenance.codec == codec.name:
         return read_state(out, read_info(out).provenance)
     if options.like is not None:

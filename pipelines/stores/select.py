@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 
 from cache_schemas import FrameRow, PartitionRow
 from ovps.cache.codecs.state import read_state
+from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
@@ -44,6 +45,10 @@ def merge(options: MergeOptions) -> DerivedSummary:
     if len(options.caches) < 2:
         raise ConfigError("one store alone cannot be merged", remedy="Name two or more")
     sources = [Store.open(cache) for cache in options.caches]
+    places = [s.storage.root.resolve() if isinstance(s.storage, LocalStorage) else s.path for s in sources]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise ConfigError(f"{place} is named twice", remedy="Name each store once")
     first = sources[0]
     for other in sources[1:]:
         _check_alike(first, other)
@@ -77,9 +82,9 @@ def chosen(options: FramesOptions, source: Store) -> set[str]:
     Raises:
         ConfigError: a split, scene or frame that it does not have, or nothing that fits all that was asked for.
     """
-    _check_known("split", options.subsets, {ref.subset for ref in source.frames}, source)
-    _check_known("scene", options.scenes, {ref.scene for ref in source.frames}, source)
-    _check_known("frame", options.only, {ref.token for ref in source.frames}, source)
+    check_known("split", options.subsets, {ref.subset for ref in source.frames}, source)
+    check_known("scene", options.scenes, {ref.scene for ref in source.frames}, source)
+    check_known("frame", options.only, {ref.token for ref in source.frames}, source)
     count: Counter[str] = Counter()
     tokens = set()
     for ref in source.frames:
@@ -103,7 +108,7 @@ def chosen(options: FramesOptions, source: Store) -> set[str]:
     return tokens
 
 
-def _check_known(what: str, asked: Iterable[str], there: Collection[str], source: Store) -> None:
+def check_known(what: str, asked: Iterable[str], there: Collection[str], source: Store) -> None:
     for name in asked:
         if name not in there:
             some = ", ".join(sorted(there)[:8]) or "none"

@@ -413,6 +413,45 @@ def test_frames_as_plain_arrays(whole, tmp_path, form):
         export_arrays(ArraysOptions(cache=whole, out=whole))
 
 
+@pytest.mark.parametrize("form", ["npz", "npy"])
+def test_arrays_that_are_cut_are_written_again_and_the_index_keeps_what_it_had(whole, tmp_path, form):
+    def export(**changes):
+        return export_arrays(ArraysOptions(cache=whole, out=tmp_path / "out", format=form, **changes))
+
+    def content():
+        return {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.np?")}
+
+    export(subsets=("val",))
+    export(subsets=("train",))
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert {entry["token"] for entry in index["frames"]} == {ref.token for ref in Store.open(whole).frames}
+    before = content()
+    for number, path in enumerate(sorted(before)):
+        if number % 2:
+            path.unlink()
+        else:
+            path.write_bytes(before[path][:100])
+    export()
+    assert content().keys() == before.keys()
+    assert all(np.load(path) is not None for path in before)
+    (tmp_path / "out/index.json").write_text('{"provenance": {}, "frames": []}')
+    with pytest.raises(ConfigError, match="arrays of another store"):
+        export()
+
+
+def test_a_store_is_merged_with_others(whole, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(whole)
+    with pytest.raises(ConfigError, match="is named twice"):
+        merge(MergeOptions(caches=(str(whole), str(link)), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_split_is_told_where_a_codec_fits_nothing(whole, tmp_path):
+    with pytest.raises(ConfigError, match=r"no split 'nope' in the store.*train, val"):
+        convert(ConvertOptions(cache=whole, out=tmp_path / "out", codec="dense", split="nope"))
+
+
 def imported(world: Path, tmp_path: Path, **changes) -> ImportOptions:
     values = {"features": tmp_path / "fused", "dataroot": world, "encoder": "demo", "weights": "random", "grid": GRID}
     return ImportOptions.model_validate(values | {"out": tmp_path / "zarr"} | changes)
