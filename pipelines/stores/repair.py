@@ -188,6 +188,7 @@ class _Work:
             device=options.device,
         )
         self.options: Resolved = resolved(asked)
+        self._known = tuple(split for split in self.options.subsets if split in splits)
         self._frames: list[Frame] | None = None
         self._tools: Tools | None = None
 
@@ -195,7 +196,12 @@ class _Work:
     def frames(self) -> list[Frame]:
         """Frames of the data set."""
         if self._frames is None:
-            self._frames = frames_of(self.options)
+            try:
+                self._frames = frames_of(self.options)
+            except DatasetError:  # it may lack a split that is usual
+                if not self._known:
+                    raise
+                self._frames = frames_of(self.options.model_copy(update={"subsets": self._known}))
         return self._frames
 
     @property

@@ -879,7 +879,13 @@ FOLDER = (
     ),
     Case("labels that are a loop", d.looped(label_file), "quarantined", "symbolic links", "000.npy"),
     Case("a taxonomy that is a loop", d.looped(lambda r: r / "taxonomy.yaml"), "refused", "", "taxonomy.yaml"),
-    Case("a folder that links to the root", lambda r: (r / "points" / "again").symlink_to(r), "refused", "not one of", "again"),
+    Case(
+        "a folder that links to the root",
+        lambda r: (r / "points" / "again").symlink_to(r),
+        "refused",
+        "not one of",
+        "again",
+    ),
     Case("a folder of images that is a loop", looped_folder("images/front"), "refused", "", "images"),
     Case("a folder of points that is a loop", looped_folder("points"), "refused", "", ""),
 )
