@@ -18,7 +18,7 @@ from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.errors import ConfigError
 
-UNLABELLED = -1
+NO_LABELS = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class FrameDataset(Dataset[FrameTensors]):
             tokens=(ref.token,),
             xyz=torch.from_numpy(arrays["points/xyz"]),
             intensity=torch.from_numpy(arrays["points/intensity"]),
-            label=torch.full((points,), UNLABELLED) if label is None else torch.from_numpy(label.astype(np.int64)),
+            label=torch.full((points,), NO_LABELS) if label is None else torch.from_numpy(label.astype(np.int64)),
             point_voxel=torch.from_numpy(arrays["points/voxel"].astype(np.int64)),
             point_frame=torch.zeros(points, dtype=torch.int64),
             coords=torch.from_numpy(arrays["voxels/coords"]),

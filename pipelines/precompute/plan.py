@@ -93,7 +93,7 @@ def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: in
             stretch = tuple(run) if new else ()
             for start in range(0, len(stretch), partition_frames):
                 part = stretch[start : start + partition_frames]
-                tasks.append(Task(partition_name(part[0]), scene, part))
+                tasks.append(Task(partition_name(scene, part[0].index, part[0].token), scene, part))
     again: dict[str, list[Frame]] = {}
     for frame in frames:
         if frame.token in held and held[frame.token].lacks(frame):
@@ -101,11 +101,11 @@ def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: in
     return tasks + [Task(name, part[0].scene, tuple(part)) for name, part in again.items()]
 
 
-def partition_name(first: Frame) -> str:
+def partition_name(scene: str, index: int, token: str) -> str:
     """Name a new partition after its first frame: for people its scene and index, and a hash of its token.
 
     The hash keeps partitions apart whose scenes differ in signs that no file name has, or in upper and lower case
     alone, and those that began at one index when the data set had other frames.
     """
-    scene = re.sub(r"[^A-Za-z0-9_-]", "_", first.scene)[:64].lstrip("-") or "_"
-    return f"{scene}.{first.index:06d}.{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", scene)[:64].lstrip("-") or "_"
+    return f"{plain}.{index:06d}.{hashlib.sha256(token.encode()).hexdigest()[:8]}"

@@ -18,7 +18,8 @@ from ovps.cache.writer import EncodedFrame, is_store
 from ovps.errors import CacheError, ConfigError
 from ovps.taxonomy import Taxonomy
 from pipelines.options import ConvertOptions
-from pipelines.stores.derived import DerivedSummary, Known, Piece, bytes_of, write_derived
+from pipelines.precompute.task import bytes_of
+from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 from pipelines.stores.select import check_known
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +20,7 @@ from ovps.places import check_free
 from ovps.progress import progress
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary
+from pipelines.precompute.task import bytes_of
 
 
 class DerivedSummary(BaseModel):
@@ -134,17 +133,6 @@ def write_derived(
         bytes=sum(map(bytes_of, rows)),
         bytes_before=bytes_before,
     )
-
-
-def bytes_of(row: PartitionRow) -> int:
-    """Bytes of all files of a partition."""
-    return sum(file.bytes for part in row.parts.values() for file in part.files)
-
-
-def partition_name(scene: str, first: FrameRow) -> str:
-    """Name a partition after its first frame, as precompute does."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", scene)[:64].lstrip("-") or "_"
-    return f"{plain}.{first.index:06d}.{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"
 
 
 def _check_no_more(storage: Storage, pieces: Sequence[Piece]) -> None:

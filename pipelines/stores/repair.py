@@ -123,7 +123,7 @@ def repair(options: RepairOptions) -> RepairSummary:
 
 
 class _Found:
-    """Damage: what is wrong with a store: partitions by what has to be made anew."""
+    """The damage of a store: its partitions, by what has to be made anew."""
 
     def __init__(self) -> None:
         self.root: list[str] = []
@@ -149,7 +149,7 @@ def _examine(storage: Storage, info: StoreInfo) -> _Found:
                 if any(record.kind == WAITING for record in row.skipped):
                     found.lost.append(name)
                 parts = damaged_parts(storage, row, info)
-                if parts and (parts.keys() == {"labels"} and keeps_cells):
+                if parts.keys() == {"labels"} and keeps_cells:
                     found.labels.append(row)
                 elif parts:
                     found.features.append(row)
@@ -321,8 +321,9 @@ def _by_lost(frames: Sequence[Frame], lost: Sequence[str]) -> Iterator[tuple[Fra
     """Each frame and the lost partition that it was of: the one that began last, if it is of that drive."""
     current: tuple[str, str] | None = None
     for frame in frames:
-        if partition_name(frame) in lost:
-            current = frame.scene, partition_name(frame)
+        name = partition_name(frame.scene, frame.index, frame.token)
+        if name in lost:
+            current = frame.scene, name
         yield frame, current[1] if current and current[0] == frame.scene else None
 
 

@@ -17,7 +17,9 @@ from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError
 from pipelines.options import FramesOptions, MergeOptions, SubsetOptions
-from pipelines.stores.derived import DerivedSummary, Known, Piece, bytes_of, partition_name, write_derived
+from pipelines.precompute.plan import partition_name
+from pipelines.precompute.task import bytes_of
+from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 
 
 def subset(options: SubsetOptions) -> DerivedSummary:
@@ -109,6 +111,12 @@ def chosen(options: FramesOptions, source: Store) -> set[str]:
 
 
 def check_known(what: str, asked: Iterable[str], there: Collection[str], source: Store) -> None:
+    """Raise ConfigError for the first of some names that a store does not have.
+
+    Args:
+        what: they name, for people.
+        there: the names that it has.
+    """
     for name in asked:
         if name not in there:
             some = ", ".join(sorted(there)[:8]) or "none"
@@ -127,7 +135,7 @@ def _piece(source: Store, row: PartitionRow, tokens: Collection[str]) -> Piece |
     def make() -> list[EncodedFrame]:
         return stored_frames(source.storage, row, tokens)
 
-    name = row.partition if whole else partition_name(row.scene, frames[0])
+    name = row.partition if whole else partition_name(row.scene, frames[0].index, frames[0].token)
     return Piece(name, row.scene, tuple(map(Known.of, frames)), row.skipped if whole else (), make)
 
 

@@ -500,10 +500,13 @@ def test_features_of_another_program(world, tmp_path):
 
 
 class Program:
-    """What loading a pickle runs."""
+    """What loading a pickle runs: it makes a folder."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
 
     def __reduce__(self):
-        return os.mkdir, ("/tmp/it-ran",)
+        return os.mkdir, (str(self.made),)
 
 
 def test_files_of_features_that_are_none(world, tmp_path):
@@ -512,7 +515,7 @@ def test_files_of_features_that_are_none(world, tmp_path):
     file = tmp_path / "fused" / f"{first}.pt"
     good = torch.load(file, weights_only=True)
     wrong = {
-        "more than tensors": Program(),
+        "more than tensors": Program(tmp_path / "it ran"),
         "the sweep has": good | {"mask_full": good["mask_full"][:-1]},
         r"expected \(\d+, 64\)": good | {"feat": good["feat"][:, :32]},
         "NaN": good | {"feat": good["feat"] * torch.nan},
@@ -523,7 +526,7 @@ def test_files_of_features_that_are_none(world, tmp_path):
         with pytest.raises(FrameError, match=message) as found:
             import_features(imported(world, tmp_path))
         assert (found.value.frame, found.value.path) == (first, str(file))
-    assert not Path("/tmp/it-ran").exists()
+    assert not (tmp_path / "it ran").exists()
     file.unlink()
     with pytest.raises(FrameError, match=r"no file of features.*--names"):
         import_features(imported(world, tmp_path))
