@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -36,7 +37,7 @@ OUTPUTS = {
     ("cache convert", "--out"): "--cache store --codec cells --out OUT",
     ("cache export", "--out"): "--cache store --out OUT",
     ("cache import", "--out"): "--features features --dataset folder --dataroot recording --encoder demo --out OUT",
-    ("cache merge", "--out"): "store store --out OUT",
+    ("cache merge", "--out"): "store twin --out OUT",
     ("cache subset", "--out"): "--cache store --limit 1 --out OUT",
     ("demo", "--out"): "--no-open --out OUT",
     ("experiment join", "--out"): "results --out OUT",
@@ -85,6 +86,7 @@ def here(tmp_path_factory, mini_nuscenes, kitti_world) -> Path:
     folder = tmp_path_factory.mktemp("outputs")
     _, store = untrained(folder)
     store.rename(folder / "store")
+    shutil.copytree(folder / "store", folder / "twin")
     write_recording(folder / "recording")
     write_recording(folder / "drives", scene="monday")
     for name, root in (("nuscenes", mini_nuscenes), ("kitti", kitti_world)):

@@ -142,12 +142,6 @@ def _training_frames(source: Store, split: str | None) -> list[FrameRef]:
     """The frames that a codec may be fitted to; those of val have no say, but where they are all there is."""
     wanted = split or _usual_split(source)
     refs = [ref for ref in source.frames if ref.subset == wanted]
-    if split is not None and not refs:
-        raise ConfigError(
-            f"no frames of split {split!r}",
-            path=source.path,
-            remedy=f"There are: {', '.join(sorted({ref.subset for ref in source.frames})) or 'none'}",
-        )
     refs = refs or list(source.frames)
     if not refs:
         raise CacheError("the store has no frames", path=source.path, remedy="Complete it: ovps precompute")

@@ -138,7 +138,7 @@ def test_a_codec_is_fitted_to_training_frames_alone(whole, tmp_path):
     convert(ConvertOptions(cache=whole, out=tmp_path / "c", codec="cells-pca", split="val"))
     state = [(tmp_path / name / "codec.safetensors").read_bytes() for name in "abc"]
     assert state[0] == state[1] != state[2]
-    with pytest.raises(ConfigError, match=r"no frames of split 'test'.*train, val"):
+    with pytest.raises(ConfigError, match=r"no split 'test' in the store.*train, val"):
         convert(ConvertOptions(cache=whole, out=tmp_path / "d", codec="cells-pca", split="test"))
 
 
