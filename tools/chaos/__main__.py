@@ -20,6 +20,8 @@ from tools.chaos.ground import Ground
 from tools.chaos.outcome import Outcome
 from tools.chaos.table import rows, show
 
+SAY_EVERY = 30  # seconds
+
 
 def main(
     faults: Annotated[int, typer.Option(min=1, help="At least so many, over all kinds.")] = 300,
@@ -32,10 +34,14 @@ def main(
         raise typer.BadParameter(f"no kind {', '.join(unknown)}; there are {' | '.join(KINDS)}")
     torch.set_num_threads(1)
     start, outcomes = time.monotonic(), []
+    said = start
     console = Console(width=None if os.isatty(1) else 160)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as quiet:
         for outcome in _run(Ground(Path(folder)), faults, seed, kinds, quiet):
             outcomes.append(outcome)
+            if time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                console.print(f"{len(outcomes)} faults, {said - start:.0f} s: {outcome.kind}", highlight=False)
             if not outcome.good:
                 console.print(f"{outcome.kind}: {outcome.what}: {outcome.note}", markup=False, soft_wrap=True)
     show(outcomes, console)
