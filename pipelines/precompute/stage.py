@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 import ovps
 from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
+from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.state import state_sha256
 from ovps.cache.disk import LocalStorage
-from ovps.cache.reader import read_info
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import storage_of
@@ -25,16 +25,16 @@ from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.places import check_free
+from ovps.progress import show_warnings
 from ovps.vocabulary import entries_of
 from pipelines.options import PrecomputeOptions
-from pipelines.precompute.codec_state import codec_state
-from pipelines.precompute.compute_frame import smallest_codec
+from pipelines.precompute.codec_choice import choose_codec, codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan, with_cameras
-from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder, tools_of
+from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder
 
 
 class PrecomputeSummary(BaseModel):
@@ -54,6 +54,8 @@ class PrecomputeSummary(BaseModel):
         stage_seconds: summed over workers.
         peak_worker_bytes: resident memory of the largest worker at its highest.
         weights_random: the CLIP features mean nothing: show it wherever results are shown.
+        codec: of the store.
+        fidelity: of a codec that was chosen now, to the training frames that it was fitted to; None of any other.
         sweeps: of the frames asked for that are in the store now; None if none is.
         warnings: what in them should be looked into.
     """
@@ -78,6 +80,8 @@ class PrecomputeSummary(BaseModel):
     peak_worker_bytes: int
     workers: int
     weights_random: bool
+    codec: str
+    fidelity: Fidelity | None
     sweeps: SweepStatistics | None
     warnings: tuple[str, ...]
 
@@ -119,6 +123,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
     if isinstance(storage, LocalStorage):
         check_free(storage.root, but="store")
     frames = frames_of(options)
+    begun = is_store(storage)
     job, provenance = prepare(options, frames)
     with storage.exclusive():
         _open_store(job, provenance)
@@ -132,6 +137,8 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         start = perf_counter()
         results: list[Done] = []
         todo = sum(len(task.frames) for task in tasks)
+        warnings = codec_warnings(job, todo) if begun and options.codec is None else ()
+        show_warnings(warnings)  # before what may take hours
         with kept(lambda: _kept(storage, before, todo)), display(todo) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
@@ -166,8 +173,10 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         peak_worker_bytes=max((done.peak_bytes for done in results), default=0),
         workers=options.workers or 1,
         weights_random=provenance.weights_random,
+        codec=job.codec,
+        fidelity=job.fidelity,
         sweeps=sweep_statistics(rows),
-        warnings=sweep_warnings(rows),
+        warnings=(*warnings, *sweep_warnings(rows)),
     )
 
 
@@ -233,7 +242,10 @@ def _check_outcome(
 
 
 def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
-    """Prepare what the workers need, and what the store says about itself. Loads CLIP, to hash its weights."""
+    """Prepare what the workers need, and what the store says about itself. Loads CLIP, to hash its weights.
+
+    A new store's codec may be fitted to training frames: CLIP is run on them.
+    """
     device, dataset = options.device, datasets.at(options.dataset, options.dataroot)
     encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
     occlusion = dataset.occlusion if options.occlusion else None
@@ -257,9 +269,8 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     )
     # val has no say in how the features that are trained on are rounded; it may be all there is
     first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
-    if options.codec is None:
-        job = replace(job, codec=_choose_codec(job, first))
-    job = replace(job, state=codec_state(job, first))
+    chosen = choose_codec(job, options.codec, options.like, first)
+    job = replace(job, codec=chosen.name, state=chosen.state, fidelity=chosen.fidelity)
     provenance = Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
@@ -280,19 +291,6 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         sweeps=options.sweeps,
     )
     return job, provenance
-
-
-def _choose_codec(job: Job, frames: list[Frame]) -> str:
-    """That of the store, if there is one; else the smaller one, by the first frame that can be lifted."""
-    if is_store(job.out):
-        return read_info(job.out).provenance.codec
-    tools = tools_of(job)
-    for frame in frames:
-        try:
-            return smallest_codec(frame, tools)
-        except FrameError:  # told when its turn comes
-            continue
-    return job.codec
 
 
 def _open_store(job: Job, provenance: Provenance) -> None:

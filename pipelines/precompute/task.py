@@ -16,6 +16,7 @@ import torch
 from cache_schemas import PartitionRow, SkippedRow
 from ovps import clip, datasets, machine
 from ovps.cache import codecs
+from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.protocol import State
 from ovps.cache.late_labels import with_labels
 from ovps.cache.manifest import find_manifest, unless_replaced, write_manifest
@@ -54,6 +55,7 @@ class Job:
     dataroot: Path
     thumbnails: int | None
     sweeps: int = 0
+    fidelity: Fidelity | None = None  # of a codec chosen for a new store, to what it was fitted to
     gpus: int = 0  # that workers of a cluster of our own take in turn; 0: `device` is meant as it is
 
 

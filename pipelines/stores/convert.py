@@ -18,6 +18,7 @@ from ovps.cache.writer import EncodedFrame, is_store
 from ovps.errors import CacheError, ConfigError
 from ovps.taxonomy import Taxonomy
 from pipelines.options import ConvertOptions
+from pipelines.precompute.codec_choice import codec_like, spread
 from pipelines.precompute.task import bytes_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 from pipelines.stores.select import check_known
@@ -107,31 +108,14 @@ def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
     if is_store(out) and read_info(out).provenance.codec == codec.name:
         return read_state(out, read_info(out).provenance)
     if options.like is not None:
-        other = Store.open(options.like)
-        about = (
-            ("codec", codec.name, other.provenance.codec),
-            (
-                "weights_sha256",
-                source.provenance.weights_sha256,
-                other.provenance.weights_sha256,
-            ),
-        )
-        for what, ours, theirs in about:
-            if ours != theirs:
-                raise ConfigError(
-                    f"the store to be like has {what} {theirs!r}, not {ours!r}",
-                    path=other.path,
-                    remedy="Give another --like, or none",
-                )
-        return read_state(other.storage, other.provenance)
+        return codec_like(options.like, codec.name, source.provenance.weights_sha256)[1]
     if codec.name == source.provenance.codec:
         return read_state(source.storage, source.provenance)
     if not codec.fit_frames:
         return {}
     refs = _training_frames(source, options.split)
-    chosen = sorted({number * len(refs) // codec.fit_frames for number in range(codec.fit_frames)})
     sample = []
-    for ref in (refs[number] for number in chosen):
+    for ref in (refs[number] for number in spread(codec.fit_frames, len(refs))):
         partition = Partition.open(source.storage, read_manifest(source.storage, ref.partition), source.provenance)
         arrays = partition.encoded(ref.token)
         sample.append(sample_of(codec, read_back(partition.codec, arrays, arrays["voxels/valid"], partition.state)))

@@ -333,7 +333,7 @@ def test_validation_frames_have_no_say_in_the_codec(
     dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Codecs round differently. The val scene comes first in this data set."""
-    from pipelines.precompute import stage as module
+    from pipelines.precompute import codec_choice, stage
 
     asked: list[Frame] = []
 
@@ -341,8 +341,8 @@ def test_validation_frames_have_no_say_in_the_codec(
         asked.append(frame)
         return "dense"
 
-    monkeypatch.setattr(module, "smallest_codec", spy)
+    monkeypatch.setattr(codec_choice, "smallest_codec", spy)
     options = resolved(options_for(dataroot, tmp_path / "zarr", codec=None))
-    frames = module.frames_of(options)
-    module.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
+    frames = stage.frames_of(options)
+    stage.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
     assert [frame.subset for frame in asked] == ["train"]

@@ -1,0 +1,143 @@
+"""The codec of a store with its state, made of training frames; those of a store that is there are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.cache import codecs
+from ovps.cache.codecs.choice import FRAMES_PER_FITTED, SMALL, Fidelity, fidelity
+from ovps.cache.codecs.protocol import Codec, State, sample_of
+from ovps.cache.codecs.state import read_state
+from ovps.cache.reader import Store, read_info
+from ovps.cache.writer import is_store
+from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.frame import Frame
+from ovps.progress import progress
+from pipelines.precompute.compute_frame import smallest_codec, voxel_features
+from pipelines.precompute.task import Job, one_thread, tools_of
+
+
+class Chosen(NamedTuple):
+    """A codec by name, its state, and what it loses of the training frames, where that was looked at."""
+
+    name: str
+    state: State
+    fidelity: Fidelity | None = None
+
+
+def choose_codec(job: Job, asked: str | None, like: str | None, frames: Sequence[Frame]) -> Chosen:
+    """Choose that of the store that is there, else what was asked for, else the smallest that loses next to nothing.
+
+    Args:
+        asked: a codec's name. None: of a new store with 160 training frames and more the first of `SMALL` whose
+            `Fidelity` is enough, else an exact one.
+        like: a store whose codec and state are taken.
+        frames: to train on: no other frame has a say in how features are rounded.
+
+    Raises:
+        DatasetError: none of the frames that a state would be made of can be computed.
+        ConfigError: `like` is of another codec or encoder.
+        CorruptStoreError: a store's state cannot be read.
+    """
+    if like is not None:
+        return Chosen(*codec_like(like, asked, job.weights_sha256))
+    if is_store(job.out):
+        there = read_info(job.out).provenance
+        if asked in (None, there.codec):
+            return Chosen(there.codec, read_state(job.out, there))
+        return Chosen(str(asked), {})  # refused soon
+    if asked is not None:
+        return Chosen(asked, _fitted(job, frames, codecs.get(asked)))
+    return _small_enough(job, frames) or exact_codec(job, frames)
+
+
+def exact_codec(job: Job, frames: Sequence[Frame]) -> Chosen:
+    """Choose, of the codecs that lose nothing, the smaller one by the first frame that can be lifted."""
+    tools = tools_of(job)
+    for frame in frames:
+        try:
+            return Chosen(smallest_codec(frame, tools), {})
+        except FrameError:  # told when its turn comes
+            continue
+    return Chosen("dense", {})
+
+
+def codec_like(place: str, asked: str | None, weights_sha256: str) -> tuple[str, State]:
+    """Read the codec of a store and its state, so that a new one can be merged with it.
+
+    Raises:
+        ConfigError: it is of another codec than was asked for, or of another encoder.
+    """
+    other = Store.open(place)
+    known = other.provenance
+    about = (("codec", asked or known.codec, known.codec), ("weights_sha256", weights_sha256, known.weights_sha256))
+    for what, ours, theirs in about:
+        if ours != theirs:
+            raise ConfigError(
+                f"the store to be like has {what} {theirs!r}, not {ours!r}",
+                path=other.path,
+                remedy="Give another --like, or none",
+            )
+    return known.codec, read_state(other.storage, known)
+
+
+def codec_warnings(job: Job, todo: int) -> tuple[str, ...]:
+    """Warn that a store which was begun with few frames keeps the features of many exactly, in many times the bytes."""
+    if not codecs.get(job.codec).lossless or todo < _least_frames():
+        return ()
+    return (
+        f"{job.out.at()} was begun with codec {job.codec}, and {todo} more frames are stored as exactly: a new store,"
+        " with another --out, would take a fifth of the bytes",
+    )
+
+
+def spread(count: int, frames: int) -> list[int]:
+    """Numbers of `count` frames, evenly spread over so many; of fewer all."""
+    return sorted({number * frames // count for number in range(count)}) if frames else []
+
+
+def _fitted(job: Job, frames: Sequence[Frame], codec: Codec) -> State:
+    if not codec.fit_frames:
+        return {}
+    sample = _sample(job, frames, codec)
+    if not len(sample):
+        raise DatasetError(
+            f"codec {codec.name} is fitted to training frames, and none of {codec.fit_frames} can be computed",
+            remedy="Mend the frames, or choose a codec that needs none: `ovps precompute --codec dense`",
+        )
+    return codec.fit(sample)
+
+
+def _small_enough(job: Job, frames: Sequence[Frame]) -> Chosen | None:
+    if len(frames) < _least_frames():
+        return None
+    tried = [codecs.get(name) for name in SMALL]
+    sample = _sample(job, frames, tried[0])
+    for codec in tried if len(sample) else ():
+        state = codec.fit(sample)
+        found = fidelity(codec, state, sample)
+        if found.enough:
+            return Chosen(codec.name, state, found)
+    return None
+
+
+def _least_frames() -> int:
+    return FRAMES_PER_FITTED * codecs.get(SMALL[0]).fit_frames
+
+
+def _sample(job: Job, frames: Sequence[Frame], codec: Codec) -> NDArray[np.float32]:
+    """(M, C) float32 of frames that are evenly spread, see `sample_of`; bad ones are told when their turn comes."""
+    tools = tools_of(job)
+    chosen = spread(codec.fit_frames, len(frames))
+    found = [np.zeros((0, tools.encoder.dim), np.float32)]
+    with one_thread(), progress("features to fit the codec to", "frames", len(chosen)) as counter:
+        for number in chosen:
+            with suppress(FrameError):
+                found.append(sample_of(codec, voxel_features(frames[number], tools)))
+            counter.advance()
+    return np.concatenate([rows for rows in found if np.isfinite(rows).all()])
