@@ -62,7 +62,7 @@ class Codec(Protocol):
 
     Attributes:
         name: of the entry point; stands in the provenance of a store.
-        lossless: exact but for rounding to float16. One that is not is never chosen unasked.
+        lossless: exact but for rounding to float16. Only built-in codecs are ever chosen unasked, see `choice`.
         keeps_cells: `factors` gives back what voxel features are made of: labels that come later need no CLIP.
         fit_frames: how many training frames its state is made of; 0: it has none.
         arrays: what it stores. Names begin with `clip/`. The first dimension of an array is its own to name: arrays of
