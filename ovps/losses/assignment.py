@@ -1,15 +1,14 @@
-"""Assignment of queries to base segments."""
+"""What it costs that a query answers for a segment, and which query a segment of stuff has."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ovps.losses.mask_loss import Masks, Members, Totals, focal
-from ovps.losses.targets import Proposals, Targets
+from ovps.losses.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -26,67 +25,64 @@ class Costs:
 
 @dataclass(frozen=True)
 class Assignment:
-    """M matched pairs.
+    """M matched pairs, on the CPU, where they are found.
 
     Attributes:
         query: (M,) int64.
-        segment: (M,) int64, row of `Targets`.
+        segment: (M,) int64, row of `Targets`, or of `Proposals`.
     """
 
     query: Tensor
     segment: Tensor
 
 
-@torch.no_grad()
-def assign(
-    class_logits: Tensor, masks: Masks, totals: Totals, targets: Targets, stuff: Tensor, costs: Costs
-) -> Assignment:
-    """Hungarian matching of learned queries with base things; fixed pairs for base stuff.
-
-    A base stuff class that the frame lacks leaves its query unmatched: a negative for every class, with no mask loss.
-    With more things than learned queries, the costliest things stay unmatched.
+def thing_cost(
+    class_logits: Tensor,
+    masks: Masks,
+    totals: Totals,
+    learned: int,
+    things: Members,
+    thing_class: Tensor,
+    costs: Costs,
+) -> Tensor:
+    """Costs of base things, (learned, T).
 
     Args:
         class_logits: (Q, E) over the base classes.
         masks: Q masks.
         totals: over the voxels that base masks are compared on.
-        targets: the frame's base segments, at most one per stuff class.
-        stuff: (S,) int64, base class of each fixed query; those are the last S of the Q.
+        learned: number of learned queries, the first of the Q.
+        things: T of them.
+        thing_class: (T,) int64.
         costs: see there.
     """
-    learned = torch.arange(len(class_logits) - len(stuff), device=stuff.device)
-    things = targets.segment_is_thing.nonzero()[:, 0]
-    cost = costs.class_weight * class_cost(class_logits[learned], targets.segment_class[things], costs)
-    inside = Members.of(things, targets.voxel_segment, len(targets.segment_class))
-    cost += mask_cost(masks, totals, learned, inside, costs)
-    rows, columns = _solve(cost)
+    queries = torch.arange(learned, device=class_logits.device)
+    cost = costs.class_weight * class_cost(class_logits[queries], thing_class, costs)
+    cost += mask_cost(masks, totals, queries, things, costs)
+    return cost
 
+
+def stuff_pairs(query: Tensor, thing: Tensor, targets: Targets, stuff: Tensor, learned: int) -> Assignment:
+    """Add the fixed pairs of base stuff to those of things.
+
+    A base stuff class that the frame lacks leaves its query unmatched: a negative for every class, with no mask loss.
+    With more things than learned queries, the costliest things stay unmatched.
+
+    Args:
+        query, thing: (T,) int64 on the CPU, learned queries and the segments they were matched with.
+        targets: the frame's base segments, at most one per stuff class.
+        stuff: (S,) int64 on the CPU, base class of each fixed query, behind the learned ones.
+        learned: number of learned queries.
+    """
     # (present stuff segments) x (stuff classes): the class id need not be contiguous with anything
-    stuff_segments = (~targets.segment_is_thing).nonzero()[:, 0]
-    fits = targets.segment_class[stuff_segments][:, None] == stuff
+    segments = (~targets.segment_is_thing).nonzero()[:, 0]
+    fits = targets.segment_class[segments][:, None] == stuff
     if not bool(fits.any(dim=1).all()) or bool((fits.sum(dim=0) > 1).any()):
         raise ValueError(
             "targets: a stuff segment of a class that is not base stuff, or two segments of one stuff class"
         )
     row, fixed = fits.nonzero(as_tuple=True)
-    return Assignment(torch.cat([rows, len(learned) + fixed]), torch.cat([things[columns], stuff_segments[row]]))
-
-
-@torch.no_grad()
-def assign_proposals(masks: Masks, totals: Totals, free: Tensor, proposals: Proposals, costs: Costs) -> Assignment:
-    """Hungarian matching of queries that answer for no base segment with proposals, by their masks alone.
-
-    Args:
-        masks: Q masks.
-        totals: over the voxels that proposals are compared on.
-        free: (F,) int64, the queries that may be matched.
-        proposals: of the frame; `Assignment.segment` counts these.
-        costs: those of the masks.
-    """
-    everyone = torch.arange(len(proposals.valid), device=free.device)
-    inside = Members.of(everyone, proposals.voxel_proposal, len(everyone))
-    rows, columns = _solve(mask_cost(masks, totals, free, inside, costs))
-    return Assignment(free[rows], columns)
+    return Assignment(torch.cat([query, learned + fixed]), torch.cat([thing, segments[row]]))
 
 
 def class_cost(class_logits: Tensor, segment_class: Tensor, costs: Costs) -> Tensor:
@@ -117,8 +113,3 @@ def mask_cost(masks: Masks, totals: Totals, queries: Tensor, segments: Members, 
     overlap = there.probability @ member
     dice_cost = 1 - 2 * overlap / (totals.area[queries, None] + segments.size + 1e-3)
     return costs.focal_weight * focal_cost + costs.dice_weight * dice_cost
-
-
-def _solve(cost: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = linear_sum_assignment(cost.cpu().numpy())
-    return torch.from_numpy(rows).to(cost.device), torch.from_numpy(columns).to(cost.device)

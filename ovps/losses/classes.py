@@ -21,7 +21,8 @@ def class_loss(logits: Tensor, label: Tensor, takes_part: Tensor, gamma: float, 
         takes_part: (Q,) bool.
     """
     target = label[:, None] == torch.arange(logits.shape[1], device=logits.device)
-    return focal(logits, target, gamma, alpha)[takes_part].sum()
+    # zeros rather than fewer rows, whose number only the device knows
+    return torch.where(takes_part[:, None], focal(logits, target, gamma, alpha), 0).sum()
 
 
 def takes_part(mask_logits: Tensor, labelled: Tensor, matched: Tensor) -> Tensor:
@@ -33,14 +34,12 @@ def takes_part(mask_logits: Tensor, labelled: Tensor, matched: Tensor) -> Tensor
     Args:
         mask_logits: (Q, V).
         labelled: (V,) bool, voxels of a base segment.
-        matched: (Q,) int64 or other, indices of the matched queries.
+        matched: (Q,) bool.
     """
     inside = mask_logits.detach() > 0
     area = inside.sum(dim=1)
     unlabelled = (inside & ~labelled).sum(dim=1)
-    part = 2 * unlabelled <= area
-    part[matched] = True
-    return part
+    return (2 * unlabelled <= area) | matched
 
 
 def counted_voxels(labelled: Tensor, unlabelled: Unlabelled) -> Tensor:

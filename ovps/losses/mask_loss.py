@@ -111,7 +111,22 @@ class Members:
         row_of[chosen] = torch.arange(len(chosen), device=chosen.device)
         row = row_of[voxel_segment]
         voxel = (row >= 0).nonzero()[:, 0]
-        return cls(voxel, row[voxel], torch.bincount(row[voxel], minlength=len(chosen)))
+        row = row[voxel]
+        size = torch.zeros_like(chosen).index_add(0, row, torch.ones_like(row))
+        return cls(voxel, row, size)
+
+    def only(self, chosen: Tensor, everyone: bool) -> Members:
+        """Take the voxels of `chosen` (M',) of the M segments alone, none of them twice.
+
+        `everyone`: whether they are all of them, in any order; who knows saves the device the search.
+        """
+        row_of = torch.full_like(self.size, -1)
+        row_of[chosen] = torch.arange(len(chosen), device=chosen.device)
+        row, voxel = row_of[self.row], self.voxel
+        if not everyone:
+            kept = (row >= 0).nonzero()[:, 0]
+            row, voxel = row[kept], voxel[kept]
+        return Members(voxel, row, self.size[chosen])
 
 
 def mask_losses(masks: Masks, totals: Totals, query: Tensor, segments: Members) -> tuple[Tensor, Tensor]:
@@ -145,6 +160,6 @@ def exclusion_loss(totals: Totals, unmatched: Tensor) -> Tensor:
 
     Args:
         totals: over the voxels of base segments.
-        unmatched: (Q,) bool.
+        unmatched: (U,) int64.
     """
     return totals.outside[unmatched].sum() / totals.size

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -15,7 +19,7 @@ class Proposals:
     Attributes:
         voxel_proposal: (V,) int64, row of the voxel's cluster, -1: in none.
         embedding: (P, C) float32, mean `F_clip` over the cluster's valid voxels; zeros where not valid.
-        valid: (P,) bool.
+        valid: (P,) bool, on the CPU wherever the rest is, as `Targets.object_valid`.
     """
 
     voxel_proposal: Tensor
@@ -28,7 +32,7 @@ class Proposals:
             raise ValueError(f"proposals: arrays that do not fit {p} clusters")
 
     def to(self, device: torch.device | str) -> Proposals:
-        return Proposals(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        return _moved(self, device, ("voxel_proposal", "embedding"))
 
 
 def no_segments(voxels: int, clip_dim: int) -> Targets:
@@ -44,10 +48,11 @@ class Targets:
 
     Attributes:
         voxel_segment: (V,) int64, row of the voxel's segment, -1: unlabelled (novel, noise and ignored alike).
-        segment_class: (S,) int64, position of the class in the list of base classes (vocabulary order).
-        segment_is_thing: (S,) bool.
+        segment_class: (S,) int64, position of the class in the list of base classes (vocabulary order). On the CPU
+            wherever the rest is, like the two below: matching, which happens there, asks for them.
+        segment_is_thing: (S,) bool, on the CPU.
         object_embedding: (S, C) float32, mean CLIP feature over the segment's own points; zeros where not valid.
-        object_valid: (S,) bool.
+        object_valid: (S,) bool, on the CPU.
         proposals: what may be objects among the unlabelled voxels; None: not asked for.
     """
 
@@ -66,6 +71,14 @@ class Targets:
             raise ValueError(f"targets: a voxel belongs to segment {int(self.voxel_segment.max())} of {s}")
 
     def to(self, device: torch.device | str) -> Targets:
-        tensors = [f.name for f in fields(self) if f.name != "proposals"]
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in tensors}
-        return Targets(**moved, proposals=self.proposals and self.proposals.to(device))
+        moved = _moved(self, device, ("voxel_segment", "object_embedding"))
+        moved.proposals = self.proposals and self.proposals.to(device)
+        return moved
+
+
+def _moved(value: T, device: torch.device | str, names: tuple[str, ...]) -> T:
+    """A copy with these tensors on the device; it is not checked again, which would make the host wait."""
+    moved = copy(value)
+    for name in names:
+        setattr(moved, name, getattr(value, name).to(device, non_blocking=True))
+    return moved

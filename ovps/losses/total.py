@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 from ovps.losses.config import PARTS, LossConfig
-from ovps.losses.frame_loss import Part, frame_parts
+from ovps.losses.frame_loss import frame_parts, look_at
+from ovps.losses.frame_targets import FrameTargets
+from ovps.losses.matching import Look, match
 from ovps.losses.targets import Targets
 from ovps.model.class_text import ClassText
 from ovps.model.inputs import LayerOutput, VoxelBatch
+
+BY_VOXELS = [PARTS.index(part) for part in ("voxel", "coverage")]  # what L_V is made of
+SUPERVISED = [number for number in range(len(PARTS)) if number not in BY_VOXELS]
 
 # (class embedding (..., C), E classes) -> logits (..., E); `Network.class_logits`
 Classify = Callable[[Tensor, ClassText], Tensor]
@@ -69,28 +74,30 @@ def loss_terms(
         config: weights.
         reduce: over processes: takes the counts and returns their mean over processes (gradients are averaged too).
     """
+    frames = [FrameTargets.of(b, batch, t, config.unlabelled) for b, t in enumerate(targets)]
+    looks: list[Look] = []
+    for output in outputs:
+        logits = classify(output.class_embedding, base)
+        looks += [look_at(output, logits[b], b, frame, config) for b, frame in enumerate(frames)]
+    matches = match(looks, base.stuff, config.costs)
+
     sums, counts = [], []
     for number, output in enumerate(outputs):
         last = number == len(outputs) - 1
         with_voxels = config.weight("voxel") > 0 and (last or config.voxel_layers == "all")
-        logits = classify(output.class_embedding, base)
-        frames = [
-            frame_parts(output, logits[b], b, batch, targets[b], base, config, with_voxels) for b in range(len(targets))
+        found = [
+            frame_parts(output, b, looks[i], matches[i], config, with_voxels)
+            for b, i in enumerate(range(number * len(frames), (number + 1) * len(frames)))
         ]
-        sums.append(torch.stack([torch.stack([frame[part].sum for part in PARTS]) for frame in frames]).sum(dim=0))
-        counts.append(torch.stack([_counts(frame, sums[-1]) for frame in frames]).sum(dim=0))
+        sums.append(torch.stack([torch.stack([parts[part].sum for part in PARTS]) for parts in found]).sum(dim=0))
+        counts.append([sum(parts[part].count for parts in found) for part in PARTS])
     # a part that was not computed has neither sum nor count
-    parts = torch.stack(sums) / reduce(torch.stack(counts)).clamp(min=1e-6)
+    parts = torch.stack(sums) / reduce(sums[0].new_tensor(counts)).clamp(min=1e-6)
     parts = parts * parts.new_tensor([1 / mean_l1 if part == "voxel" else 1.0 for part in PARTS])
     weighted = (parts * parts.new_tensor([config.part_weights[part] for part in PARTS])).sum(dim=0)
-    by_voxels = torch.tensor([part in ("voxel", "coverage") for part in PARTS], device=parts.device)
     of_last_layer = {f"last/{part}": value for part, value in zip(PARTS, parts[-1].detach(), strict=True)}
-    return LossTerms(weighted[~by_voxels].sum(), weighted[by_voxels].sum(), of_last_layer)
-
-
-def _counts(frame: dict[str, Part], like: Tensor) -> Tensor:
-    """(PARTS,) of the dtype and on the device of `like`."""
-    return torch.stack([torch.as_tensor(frame[part].count, dtype=like.dtype, device=like.device) for part in PARTS])
+    supervised, voxel = (weighted[torch.tensor(rows, device=weighted.device)].sum() for rows in (SUPERVISED, BY_VOXELS))
+    return LossTerms(supervised, voxel, of_last_layer)
 
 
 def gradient_ratio(

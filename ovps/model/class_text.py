@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,10 +41,10 @@ class ClassText:
     def __len__(self) -> int:
         return len(self.is_thing)
 
-    @property
+    @cached_property
     def stuff(self) -> Tensor:
-        """The stuff classes, (S,) int64: in training the k-th fixed query belongs to the k-th of them."""
-        return (~self.is_thing).nonzero()[:, 0]
+        """The stuff classes, (S,) int64 on the CPU: in training the k-th fixed query belongs to the k-th of them."""
+        return (~self.is_thing.cpu()).nonzero()[:, 0]
 
     def to(self, device: torch.device | str) -> ClassText:
         return ClassText(*(getattr(self, f.name).to(device) for f in fields(self)))

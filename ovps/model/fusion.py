@@ -18,11 +18,16 @@ class Fusion(nn.Module):
         self.no_clip = nn.Parameter(0.02 * torch.randn(width))
         self.proj = mlp(2 * width + 1, width, width)
 
-    def forward(self, lidar: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
-        """Fuse lidar (V, D), clip (V, C), valid (V,) bool -> (V, D). Rows of `clip` not valid are never read."""
-        projected = self.clip(clip[valid])
+    def forward(self, lidar: Tensor, clip: Tensor, valid: Tensor, rows: Tensor) -> Tensor:
+        """Fuse lidar (V, D) and clip (V, C), read where it is valid alone, to (V, D).
+
+        Args:
+            valid: (V,) bool.
+            rows: (n,) int64, the valid ones.
+        """
+        projected = self.clip(clip[rows])
         # index_put rather than torch.where: what lies in the invalid rows, even NaN, cannot reach a gradient
-        filled = self.no_clip.to(projected.dtype).expand(len(lidar), -1).index_put((valid.nonzero()[:, 0],), projected)
+        filled = self.no_clip.to(projected.dtype).expand(len(lidar), -1).index_put((rows,), projected)
         return self.proj(torch.cat([lidar, filled, valid[:, None].to(lidar.dtype)], dim=1))
 
 
@@ -33,6 +38,6 @@ class LidarOnly(nn.Module):
         super().__init__()
         self.proj = mlp(width, width, width)
 
-    def forward(self, lidar: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
-        """Project lidar (V, D) to (V, D); the other two are ignored."""
+    def forward(self, lidar: Tensor, clip: Tensor, valid: Tensor, rows: Tensor) -> Tensor:
+        """Project lidar (V, D) to (V, D); the others are ignored."""
         return self.proj(lidar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -54,10 +55,20 @@ class VoxelBatch:
     def points_of(self, frame: int) -> slice:
         return slice(int(self.point_offsets[frame]), int(self.point_offsets[frame + 1]))
 
+    @cached_property
+    def clip_rows(self) -> list[Tensor]:
+        """The voxels of each frame that have a CLIP feature, B x (n_b,) int64, counted within the frame.
+
+        The first who asks makes the host wait for a GPU: `to` asks where the voxels still are on the CPU.
+        """
+        return [self.clip_valid[self.voxels_of(b)].nonzero()[:, 0] for b in range(self.frames)]
+
     def to(self, device: torch.device | str) -> VoxelBatch:
         stay = ("voxel_offsets", "point_offsets")
         moved = (f.name for f in fields(self) if f.name not in stay)
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in moved})
+        there = replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in moved})
+        there.clip_rows = [rows.to(device, non_blocking=True) for rows in self.clip_rows]
+        return there
 
 
 @dataclass

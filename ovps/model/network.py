@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ovps.model.class_text import ClassText
@@ -51,8 +52,9 @@ class Network(nn.Module):
         """
         lidar = self.encoder(batch.coords, batch.features)
         place = self.position(batch.position)
-        voxels = self.norm(self.fusion(lidar, batch.clip, batch.clip_valid)) + place
         frames = [batch.voxels_of(b) for b in range(batch.frames)]
+        rows = torch.cat([found + frame.start for found, frame in zip(batch.clip_rows, frames, strict=True)])
+        voxels = self.norm(self.fusion(lidar, batch.clip, batch.clip_valid, rows)) + place
         return self.decoder(self.queries(batch.frames), [voxels[f] for f in frames], [place[f] for f in frames])
 
     def class_logits(self, class_embedding: Tensor, classes: ClassText) -> Tensor:

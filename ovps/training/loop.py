@@ -116,11 +116,11 @@ def train_steps(
                     ratio = gradient_ratio(terms, network.parameters(), processes.mean)
                 (terms.total / passes).backward()
             logs.append(terms.log())
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.clip_norm or float("inf"))
-        losses = _mean(logs, processes)
-        _check_finite(losses, float(norm), step, tokens)
+        clipped = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.clip_norm or float("inf"))
+        losses, norm = _mean(logs, processes), float(clipped)
+        _check_finite(losses, norm, step, tokens)
         optimiser.step()
-        yield StepReport(step + 1, losses, float(norm), ratio, rate, waited, time.perf_counter() - begin)
+        yield StepReport(step + 1, losses, norm, ratio, rate, waited, time.perf_counter() - begin)
 
 
 def _mean(logs: list[dict[str, Tensor]], processes: Processes) -> dict[str, float]:

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovps.losses.assignment import Costs, assign, assign_proposals, class_cost, mask_cost
+from ovps.losses.assignment import Costs, class_cost, mask_cost, stuff_pairs, thing_cost
 from ovps.losses.mask_loss import Masks, Members
-from ovps.losses.targets import Proposals, Targets
+from ovps.losses.matching import solve
+from ovps.losses.targets import Targets
 from tests.losses.test_mask_loss import slow_focal
 
 
@@ -26,9 +27,15 @@ def made(seed: int, queries: int, segment_class: list[int], thing: list[bool], c
     return 2 * torch.randn(queries, classes, generator=g), 2 * torch.randn(queries, voxels, generator=g), targets
 
 
-def matched(class_logits, mask_logits, targets, stuff, counted):
-    masks = Masks.of(mask_logits, Costs().mask_gamma, Costs().alpha)
-    return assign(class_logits, masks, masks.totals(counted)[0], targets, stuff, Costs())
+def matched(class_logits, mask_logits, targets, stuff, counted, costs=None):
+    costs = costs or Costs()
+    masks = Masks.of(mask_logits, costs.mask_gamma, costs.alpha)
+    thing, learned = targets.segment_is_thing.nonzero()[:, 0], len(class_logits) - len(stuff)
+    things = Members.of(thing, targets.voxel_segment, len(targets.segment_class))
+    totals = masks.totals(counted)[0]
+    cost = thing_cost(class_logits, masks, totals, learned, things, targets.segment_class[thing], costs)
+    ((rows, columns),) = solve([cost])
+    return stuff_pairs(rows, thing[columns], targets, stuff, learned)
 
 
 def slow_cost(class_logits, mask_logits, targets, weight, q, s, costs):
@@ -92,13 +99,13 @@ def test_proposals_match_free_queries_at_the_lowest_cost(seed, free, clusters):
     g = torch.Generator().manual_seed(seed)
     mask_logits = 2 * torch.randn(5, 12, generator=g)
     voxel = torch.randint(-1, clusters, (12,), generator=g) if clusters else torch.full((12,), -1)
-    proposals = Proposals(voxel, torch.zeros(clusters, 3), torch.ones(clusters, dtype=torch.bool))
     counted = (voxel >= 0) | (torch.rand(12, generator=g) < 0.5)
     counted[0] = True
     queries = torch.randperm(5, generator=g)[:free]
     masks = Masks.of(mask_logits, Costs().mask_gamma, Costs().alpha)
-    got = assign_proposals(masks, masks.totals(counted)[0], queries, proposals, Costs())
-    pairs = list(zip(got.query.tolist(), got.segment.tolist(), strict=True))
+    inside = Members.of(torch.arange(clusters), voxel, clusters)
+    ((rows, columns),) = solve([mask_cost(masks, masks.totals(counted)[0], queries, inside, Costs())])
+    pairs = list(zip(queries[rows].tolist(), columns.tolist(), strict=True))
     assert len(pairs) == min(free, clusters)
     assert {q for q, _ in pairs} <= set(queries.tolist())
 

@@ -37,4 +37,4 @@ def test_who_takes_part():
             [-1.0, -1.0, 1.0, 1.0],  # all of it, but matched
         ]
     )
-    assert takes_part(logits, labelled, torch.tensor([4])).tolist() == [True, False, False, True, True]
+    assert takes_part(logits, labelled, torch.tensor([False] * 4 + [True])).tolist() == [True, False, False, True, True]

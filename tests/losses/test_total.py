@@ -8,17 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ovps.losses.assignment import assign
 from ovps.losses.classes import class_loss, takes_part
 from ovps.losses.config import PARTS, LossConfig
 from ovps.losses.distillation import coverage_loss, object_loss, voxel_loss
-from ovps.losses.mask_loss import Masks
 from ovps.losses.targets import Proposals
 from ovps.losses.total import gradient_ratio, loss_terms
 from ovps.model.classify import class_logits
 from ovps.model.inputs import LayerOutput
 from tests.losses import plain
 from tests.losses.plain import mask_dice, mask_focal
+from tests.losses.test_assignment import matched
 from tests.model import tiny
 
 QUERIES = 8 + tiny.BASE_STUFF
@@ -34,8 +33,7 @@ def classify(embedding, classes):
 
 
 def assigned(logits, masks, targets, counted, config):
-    mine = Masks.of(masks, config.mask_gamma, config.alpha)
-    return assign(logits, mine, mine.totals(counted)[0], targets, torch.tensor([1, 4]), config.costs)
+    return matched(logits, masks, targets, torch.tensor([1, 4]), counted, config.costs)
 
 
 def made_up(batch, seed: int, layers: int = 2) -> list[LayerOutput]:
@@ -76,16 +74,15 @@ def test_against_the_parts_by_hand(frame, unlabelled):
         label = torch.full((QUERIES,), -1)
         label[pairs.query] = targets.segment_class[pairs.segment]
         truth = tiny.segments(targets)[pairs.segment]
-        matched = masks[pairs.query]
+        masks_of = masks[pairs.query]
+        seen, rows = targets.object_valid[pairs.segment], batch.clip_valid.nonzero()[:, 0]
         parts = {
-            "class": class_loss(logits, label, takes_part(masks, labelled, pairs.query), 4, 0.25) / 4,
-            "mask_focal": mask_focal(matched, truth, counted, 2, 0.25) / 4,
-            "mask_dice": mask_dice(matched, truth, counted) / 4,
+            "class": class_loss(logits, label, takes_part(masks, labelled, label >= 0), 4, 0.25) / 4,
+            "mask_focal": mask_focal(masks_of, truth, counted, 2, 0.25) / 4,
+            "mask_dice": mask_dice(masks_of, truth, counted) / 4,
             "position": mask_dice(output.position_logits[0][pairs.query], truth, counted) / 4,
-            "object": object_loss(
-                e[pairs.query], targets.object_embedding[pairs.segment], targets.object_valid[pairs.segment]
-            ) / 3,
-            "voxel": voxel_loss(masks.sigmoid(), e, batch.clip, batch.clip_valid) / batch.clip_valid.sum() / 3.0,
+            "object": object_loss(e[pairs.query[seen]], targets.object_embedding[pairs.segment[seen]]) / 3,
+            "voxel": voxel_loss(masks.sigmoid(), e, batch.clip[rows], rows) / batch.clip_valid.sum() / 3.0,
         }  # fmt: skip
         want += 0.7 * parts["class"] + 0.5 * parts["object"] + 0.2 * parts["voxel"]
         want += 1.3 * (parts["mask_focal"] + 2 * (parts["mask_dice"] + 0.2 * parts["position"]))
@@ -223,9 +220,9 @@ def test_exclusion_is_of_unmatched_masks_and_coverage_of_unlabelled_voxels(frame
         assert 0 < len(unmatched) < QUERIES
         exclusion += plain.exclusion(masks[unmatched], labelled, config.mask_gamma, config.alpha)
         free = batch.clip_valid & ~labelled
-        answers_for_none = torch.tensor([q in unmatched for q in range(QUERIES)])
+        answers_for_none, rows = torch.tensor(unmatched), free.nonzero()[:, 0]
         assert 0 < int(free.sum()) < int(batch.clip_valid.sum())
-        coverage += coverage_loss(masks.sigmoid(), answers_for_none, free) / free.sum()
+        coverage += coverage_loss(masks.sigmoid(), answers_for_none, rows) / free.sum()
     assert terms.supervised.item() == pytest.approx(0.7 * exclusion.item(), rel=1e-5)
     alone = loss_terms(outputs, batch, [targets], classify, base, 1.0, config.model_copy(update={"coverage_weight": 0}))
     assert (terms.voxel - alone.voxel).item() == pytest.approx(0.3 * coverage.item(), rel=1e-4)

@@ -108,11 +108,11 @@ def test_fusion_never_reads_features_that_are_not_valid():
 def test_fusion_sees_features_that_are_valid_and_knows_which_are_not():
     fusion, batch = Fusion(tiny.CLIP_DIM, 24), tiny.frame(50)
     lidar = torch.randn(50, 24)
-    seen = fusion(lidar, batch.clip, batch.clip_valid)
-    other = fusion(lidar, -batch.clip, batch.clip_valid)
+    seen = fusion(lidar, batch.clip, batch.clip_valid, *batch.clip_rows)
+    other = fusion(lidar, -batch.clip, batch.clip_valid, *batch.clip_rows)
     assert ((seen != other).any(dim=1) == batch.clip_valid).all()
-    zeros = fusion(lidar, torch.zeros_like(batch.clip), batch.clip_valid)
-    nothing = fusion(lidar, batch.clip, torch.zeros_like(batch.clip_valid))
+    zeros = fusion(lidar, torch.zeros_like(batch.clip), batch.clip_valid, *batch.clip_rows)
+    nothing = fusion(lidar, batch.clip, torch.zeros_like(batch.clip_valid), batch.clip_rows[0][:0])
     assert ((zeros != nothing).any(dim=1) == batch.clip_valid).all()
 
 

@@ -4,8 +4,8 @@ python -m tools.gpu_check.counts                       # a training step, drive 
 python -m tools.gpu_check.counts --config nuscenes      # full scale: a minute
 python -m tools.gpu_check.counts --what predict        # or evaluate: a frame with all its variants
 
-Figures are of the sparse backend `torch`, whose operations are visible; MinkowskiEngine has fewer, and waits inside that
-nobody sees. Places are files of ovps, or lines with --lines; `training/loop.py` has the backward pass.
+Figures are of the sparse backend `torch`, whose operations are visible; MinkowskiEngine has fewer, and waits inside
+that nobody sees. Places are files of ovps, or lines with --lines; `training/loop.py` has the backward pass.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ is needed is an error, as on a GPU. With `with StandIn() as seen: ...` every ope
 of ovps that asked for it:
 
 - `operations`: what the device is given to do. Views and other bookkeeping are not counted;
-- `waits`: the host reads a number of the device (`item`, `float`, `bool`, `cpu`), or a size that only the device knows
-  (`nonzero`, an index or an assignment by a mask, `unique`, `bincount`). It goes on when the device has done all before;
-- `sends`: copies from the host to the device, a tensor made from a number (`torch.tensor(..., device=...)`) among them.
+- `waits`: the host reads a number of the device (`item`, `float`, `cpu`), or a size that only the device knows
+  (`nonzero`, an index or an assignment by a mask, `unique`, `bincount`), and so waits for all that it gave it to do;
+- `sends`: copies from the host to the device, tensors made from numbers (`torch.tensor(..., device=...)`) among them.
 
 MinkowskiEngine knows nothing of it: networks need the sparse backend `torch`.
 """
@@ -156,7 +156,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], counter: StandIn | None) 
         return func(*args, **kwargs)
     name = func._overloadpacket.__name__
     copies = name in ("_to_copy", "copy_")
-    fetched = copies and (wanted is not None and not to_device if name == "_to_copy" else not isinstance(args[0], OnDevice))
+    fetched = copies and (
+        wanted is not None and not to_device if name == "_to_copy" else not isinstance(args[0], OnDevice)
+    )
     sent = copies and bool(host) and not fetched
     if not copies and name not in _BY_INDEX and any(t.ndim for t in host):  # numbers may be mixed, and indices
         raise RuntimeError(f"{func}: a tensor of the CPU, {[tuple(t.shape) for t in host]}, among those of the device")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class Level:
     parent: Tensor | None = None
     _coarser: Level | None = None
     _neighbours: dict[int, Pairs] = field(default_factory=dict)
+    _children: Pairs | None = None
 
     def coarser(self) -> Level:
         """The level of cells twice as large."""
@@ -49,22 +50,29 @@ class Level:
             stride = torch.stack([span.prod(), torch.ones_like(span[0]), span[0], span[0] * span[1]])
             key = ((self.coords - low) * stride).sum(dim=1)
             sorted_key, row = key.sort()
-            pairs: Pairs = []
-            for z, y, x in product(range(-reach, reach + 1), repeat=3):
-                wanted = key + int(x) * stride[1] + int(y) * stride[2] + int(z) * stride[3]
-                place = torch.searchsorted(sorted_key, wanted).clamp(max=len(key) - 1)
-                output = (sorted_key[place] == wanted).nonzero()[:, 0]
-                pairs.append((row[place[output]], output))
-            self._neighbours[kernel] = pairs
+            offsets = torch.tensor(list(product(range(-reach, reach + 1), repeat=3)), device=key.device)  # z, y, x
+            wanted = key + (offsets * stride[[3, 2, 1]]).sum(dim=1, keepdim=True)
+            place = torch.searchsorted(sorted_key, wanted).clamp(max=len(key) - 1)
+            offset, output = (sorted_key[place] == wanted).nonzero(as_tuple=True)
+            self._neighbours[kernel] = _by_offset(offset, row[place[offset, output]], output, len(offsets))
         return self._neighbours[kernel]
 
     def children(self) -> Pairs:
         """Pairs of a finer voxel and the voxel here that holds it, for each of the eight places in it, x fastest."""
-        assert self.finer is not None
-        assert self.parent is not None
-        place = (self.finer.coords[:, 1:] % 2 * torch.tensor([1, 2, 4], device=self.coords.device)).sum(dim=1)
-        fine = [(place == octant).nonzero()[:, 0] for octant in range(8)]
-        return [(rows, self.parent[rows]) for rows in fine]
+        if self._children is None:
+            assert self.finer is not None
+            assert self.parent is not None
+            place = (self.finer.coords[:, 1:] % 2 * torch.tensor([1, 2, 4], device=self.coords.device)).sum(dim=1)
+            octant, rows = place.sort(stable=True)
+            self._children = _by_offset(octant, rows, self.parent[rows], 8)
+        return self._children
+
+
+def _by_offset(offset: Tensor, source: Tensor, target: Tensor, offsets: int) -> Pairs:
+    """Pairs that are sorted by their offset, offset by offset; the host reads where each ends, once."""
+    ends = torch.searchsorted(offset, torch.arange(offsets, device=offset.device), right=True).tolist()
+    bounds = [slice(begin, end) for begin, end in pairwise([0, *ends])]
+    return [(source[part], target[part]) for part in bounds]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +106,7 @@ class Convolution(nn.Module):
         out = x.features.new_zeros(len(level.coords), self.kernel.shape[-1])
         for weight, (source, target) in zip(self.kernel, pairs, strict=True):
             if len(source):
-                out = out.index_add(0, target, x.features[source] @ weight)
+                out.index_add_(0, target, x.features[source] @ weight)
         return Voxels(level, out)
 
     def _pairs(self, level: Level) -> tuple[Level, Pairs]:
