@@ -100,17 +100,17 @@ def match(looks: Sequence[Look], stuff: Tensor, costs: Costs) -> list[Matches]:
     off_base = [_others(len(look.logits), pairs.query) for look, pairs in zip(looks, base, strict=True)]
     left = [others[others < n] for others, n in zip(off_base, learned, strict=True)]
 
-    asked = [i for i, look in enumerate(looks) if look.frame.clusters is not None]
-    there = _send([left[i] for i in asked], looks)
+    asked = [(i, look, look.frame.clusters) for i, look in enumerate(looks) if look.frame.clusters is not None]
+    there = _send([left[i] for i, _, _ in asked], looks)
     solved = solve(
         [
-            mask_cost(looks[i].masks, looks[i].on_proposals, queries, looks[i].frame.clusters, costs)
-            for i, queries in zip(asked, there, strict=True)
+            mask_cost(look.masks, look.on_proposals, queries, clusters, costs)
+            for (_, look, clusters), queries in zip(asked, there, strict=True)
         ]
     )
     nothing = torch.zeros(0, dtype=torch.int64)
     proposals = [Assignment(nothing, nothing)] * len(looks)
-    for i, (rows, columns) in zip(asked, solved, strict=True):
+    for (i, _, _), (rows, columns) in zip(asked, solved, strict=True):
         proposals[i] = Assignment(left[i][rows], columns)
     return _on_device(looks, base, off_base, proposals)
 
@@ -152,14 +152,22 @@ def _on_device(
         parts += _parts(of_base, targets.object_valid)
         parts += _parts(of_proposals, look.frame.proposal_valid)
         parts += [label, others, others[excused[others] == 0], excused]
-    sent = _send(parts, looks)
-    found = []
-    for number, (look, of_base, of_proposals) in enumerate(zip(looks, base, proposals, strict=True)):
-        at = sent[12 * number : 12 * (number + 1)]
-        every = len(of_base.query) == len(look.frame.targets.segment_class)
-        every_proposal = len(of_proposals.query) == len(look.frame.proposal_valid)
-        found.append(Matches(Pairs(*at[:4], every), Pairs(*at[4:8], every_proposal), *at[8:11], at[11].bool()))
-    return found
+    sent = iter(_send(parts, looks))
+
+    def pairs(found: Assignment, segments: int) -> Pairs:
+        return Pairs(next(sent), next(sent), next(sent), next(sent), all=len(found.query) == segments)
+
+    return [
+        Matches(
+            base=pairs(of_base, len(look.frame.targets.segment_class)),
+            proposals=pairs(of_proposals, len(look.frame.proposal_valid)),
+            label=next(sent),
+            off_base=next(sent),
+            unmatched=next(sent),
+            excused=next(sent).bool(),
+        )
+        for look, of_base, of_proposals in zip(looks, base, proposals, strict=True)
+    ]
 
 
 def _parts(pairs: Assignment, valid: Tensor) -> list[Tensor]:

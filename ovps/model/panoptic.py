@@ -106,11 +106,11 @@ def _survives(own: Tensor, inside: Tensor, label: Tensor, is_thing: Tensor, over
         label: (K,) int64.
     """
     alone = len(is_thing) + torch.arange(len(label), device=label.device)
-    _, segment = torch.where(is_thing[label], alone, label).unique(return_inverse=True)
-    member = (segment == torch.arange(int(segment.max()) + 1, device=label.device)[:, None]).float()
-    area = ((member @ own.float()) > 0).sum(dim=1)
-    original = ((member @ inside.float()) > 0).sum(dim=1)
-    return ((area > 0) & (area >= overlap * original))[segment]
+    segment = torch.where(is_thing[label], alone, label)
+    together = (segment == segment[:, None]).float()
+    area = ((together @ own.float()) > 0).sum(dim=1)
+    original = ((together @ inside.float()) > 0).sum(dim=1)
+    return (area > 0) & (area >= overlap * original)
 
 
 def without_duplicates(inside: Tensor, score: Tensor, group: Tensor, limit: float) -> Tensor:
@@ -130,12 +130,15 @@ def without_duplicates(inside: Tensor, score: Tensor, group: Tensor, limit: floa
     area = columns.sum(dim=1)
     alike = both > limit * (area[:, None] + area - both).clamp(min=1)
     alike &= (group[:, None] == group) & (group >= 0)[:, None]
-    stays = torch.ones_like(group, dtype=torch.bool)
-    for row in score.argsort(descending=True, stable=True).tolist():
+    # one after the other on the CPU, with all that it takes in one piece: a GPU would be asked for each row
+    order = score.argsort(descending=True, stable=True)
+    alike_of, first = np.split(torch.cat([alike.long(), order[:, None]], dim=1).cpu().numpy(), [len(group)], axis=1)
+    stays = np.ones(len(group), bool)
+    for row in first[:, 0]:
         if stays[row]:
-            alike[row, row] = False
-            stays &= ~alike[row]
-    return stays.nonzero()[:, 0]
+            stays &= alike_of[row] == 0
+            stays[row] = True
+    return torch.from_numpy(np.flatnonzero(stays)).to(group.device)
 
 
 def fill_uncovered(
@@ -173,9 +176,10 @@ def fill_uncovered(
 def _instances(segment: Tensor, voxel_class: Tensor, is_thing: Tensor, position: Tensor, config: MergeConfig) -> Tensor:
     """Number the thing segments (V,), and their pieces, from 1."""
     instance = np.zeros(len(segment), np.int64)
-    ids, place = segment.cpu().numpy(), position.detach().cpu().numpy()
-    thing = (is_thing[voxel_class.clamp(min=0)] & (voxel_class >= 0)).cpu().numpy()
-    for one in np.unique(ids[thing]):
+    thing = is_thing[voxel_class.clamp(min=0)] & (voxel_class >= 0)
+    ids = torch.where(thing, segment, NO_ENTRY).cpu().numpy()
+    place = position.detach().cpu().numpy()
+    for one in np.unique(ids[ids != NO_ENTRY]):
         rows = np.flatnonzero(ids == one)
         piece = components(place[rows], config.split_gap, config.split_gap_per_metre) if config.split else 0
         instance[rows] = instance.max() + 1 + piece
