@@ -32,14 +32,20 @@ class OptimiserConfig(BaseModel):
     clip_norm: float = Field(default=10.0, ge=0)
 
 
-def make_optimiser(network: nn.Module, config: OptimiserConfig) -> AdamW:
-    """AdamW in two groups: matrices and kernels decay; norms, biases, scalars and learned queries do not."""
+def make_optimiser(network: nn.Module, config: OptimiserConfig, fused: bool | None = None) -> AdamW:
+    """AdamW in two groups: matrices and kernels decay; norms, biases, scalars and learned queries do not.
+
+    Args:
+        fused: all parameters of a group in one operation, which rounds otherwise than one after the other; None: where
+            they are on a GPU.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (free if parameter.ndim < 2 or name.startswith("queries.") else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return AdamW([g for g in groups if g["params"]], lr=config.lr)
+    chosen = next(network.parameters()).is_cuda if fused is None else fused
+    return AdamW([g for g in groups if g["params"]], lr=config.lr, fused=chosen or None)
 
 
 def learning_rate(config: OptimiserConfig, step: int, total: int) -> float:

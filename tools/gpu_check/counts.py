@@ -65,7 +65,7 @@ def counted_step(store: Store, config: TrainConfig) -> dict[str, Tally]:
     kind = systems.get(config.system)
     torch.manual_seed(config.seed)
     network = send(make_network(config, info))
-    optimiser = make_optimiser(network, config.optimiser)
+    optimiser = make_optimiser(network, config.optimiser, fused=True)  # as on a GPU
     with deterministic_algorithms(), StandIn() as seen:
         classes = kind.training_classes(store.vocabulary, info.classes).to(DEVICE)
         objective = make_objective(kind, config, classes, 1.0)
