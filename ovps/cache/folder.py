@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -15,8 +17,10 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from cache_schemas import Array, FileRow, FolderRow, check_offsets, check_shapes
+from ovps import machine
 from ovps.cache.codecs.protocol import Arrays
 from ovps.cache.layout import partition_key
+from ovps.cache.shards import Shards
 from ovps.cache.storage import LOST, Storage
 from ovps.cache.zarr_files import ReadFiles, WrittenFiles
 from ovps.errors import CorruptStoreError
@@ -24,6 +28,7 @@ from ovps.errors import CorruptStoreError
 SETTINGS = "provenance_sha256"  # attribute of the group: a folder of another store is not one of ours
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
 SHARD_BYTES = 2**24  # one file; more than glibc keeps (32 MiB) would come from the system, page by page, each time
+WRITERS = 4  # threads of a folder at most; each has a shard in memory, packed
 _LEVEL = 3  # of zstd
 
 
@@ -77,8 +82,10 @@ def write_folder(
     if arrays:
         group = zarr.create_group(files, zarr_format=3)
         group.attrs.put(dict(attributes))
-        for name in sorted(arrays):
-            _write_array(group, name, arrays[name], dims[name])
+        with ThreadPoolExecutor(min(WRITERS, machine.cores()), thread_name_prefix="shard") as pool:
+            for name in sorted(arrays):
+                shards = Shards.of(_create_array(group, name, arrays[name], dims[name]))
+                list(pool.map(partial(files.write_shard, shards, arrays[name]), range(shards.count)))
     storage.settle(partition_key(folder))
     return FolderRow(folder=folder, files=files.rows())
 
@@ -102,7 +109,7 @@ def all_rows(storage: Storage, folder: str, name: str) -> np.ndarray | None:
         )
         listed = ReadFiles(storage, FolderRow(folder=folder, files=files), LOST)
         group = zarr.open_group(listed, mode="r", zarr_format=3)
-        return np.asarray(_as_array(group[name])[:])
+        return _all(listed, Shards.of(_as_array(group[name])))
     except (ValueError, KeyError, TypeError, RuntimeError, OSError, CorruptStoreError):
         return None
 
@@ -118,14 +125,14 @@ def is_whole(storage: Storage, folder: str, names: Iterable[str]) -> bool:
     return len(storage.entries(f"{last}/c")) == ceil(length / shard)
 
 
-def _write_array(group: zarr.Group, name: str, data: np.ndarray | Rows, dims: Sequence[str]) -> None:
-    """One array, shard by shard. The checksum is the last inner codec, or a flipped byte would read as wrong data."""
+def _create_array(group: zarr.Group, name: str, data: np.ndarray | Rows, dims: Sequence[str]) -> zarr.Array:
+    """One array, its shards to come. The last inner codec is the checksum: a flipped byte would read as wrong data."""
     row_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))
     rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
     shard = rows * max(1, min(SHARD_BYTES // (rows * row_bytes), -(-len(data) // rows)))
     inner = tuple(max(1, n) for n in data.shape[1:])
     by_column = tuple(reversed(range(data.ndim)))  # x after x: what is alike lies side by side
-    array = group.create_array(
+    return group.create_array(
         name,
         shape=data.shape,
         dtype=data.dtype,
@@ -137,8 +144,6 @@ def _write_array(group: zarr.Group, name: str, data: np.ndarray | Rows, dims: Se
         # chunks of zeros are written too: an absent file then always means a lost one
         config={"write_empty_chunks": True},
     )
-    for start in range(0, len(data), shard):
-        array[start : start + shard] = data[start : start + shard]
 
 
 def _compressor(chunk: np.ndarray) -> BytesBytesCodec:
@@ -160,7 +165,8 @@ class Folder:
     """
 
     path: str
-    arrays: Mapping[str, zarr.Array]
+    files: ReadFiles
+    arrays: Mapping[str, Shards]
     dims: Mapping[str, str]
     offsets: Arrays
     remedy: str
@@ -192,13 +198,12 @@ class Folder:
                 raise ValueError("it was made with other settings than store.json states")
             arrays = {name: _as_array(group[name]) for name in names}
             sizes = check_shapes({n: (a.shape, a.dtype) for n, a in arrays.items()}, specs, clip_dim=clip_dim)
-            for array in arrays.values():
-                files.expect_chunks_of(array)
-            offsets = {name: np.asarray(arrays.pop(name)[:]) for name in names if name.startswith("offsets/")}
+            shards = {name: Shards.of(array) for name, array in arrays.items()}
+            offsets = {name: _all(files, shards.pop(name)) for name in names if name.startswith("offsets/")}
             check_offsets(offsets, sizes)
         except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
             raise CorruptStoreError(f"damaged partition: {error}", path=path, remedy=remedy) from error
-        return cls(path, arrays, dims, {name.removeprefix("offsets/"): a for name, a in offsets.items()}, remedy)
+        return cls(path, files, shards, dims, {name.removeprefix("offsets/"): a for name, a in offsets.items()}, remedy)
 
     def read(self, name: str, position: int) -> np.ndarray:
         """The rows of one array that are of the frame at a position.
@@ -206,13 +211,12 @@ class Folder:
         Raises:
             CorruptStoreError: bytes that are not those that were written.
         """
-        start, stop = self.offsets[self.dims[name]][position : position + 2]
-        try:
-            return np.asarray(self.arrays[name][int(start) : int(stop)])
-        except (ValueError, KeyError, RuntimeError, OSError) as error:
-            raise CorruptStoreError(
-                f"array {name} cannot be read: {error}", path=f"{self.path}/{name}", remedy=self.remedy
-            ) from error
+        start, stop = map(int, self.offsets[self.dims[name]][position : position + 2])
+        return self.files.read(self.arrays[name], start, stop)
+
+
+def _all(files: ReadFiles, shards: Shards) -> np.ndarray:
+    return files.read(shards, 0, shards.length)
 
 
 def _as_array(node: Any) -> zarr.Array:

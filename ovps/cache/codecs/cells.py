@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cache_schemas import Array
+from ovps.cache.codecs.half import to_half, to_single
 from ovps.cache.codecs.protocol import Arrays, State, VoxelFeatures
 
 
@@ -39,7 +40,7 @@ class Cells:
         rows = features.weights[features.valid]  # canonical copy; rows of unseen voxels hold nothing
         used, indices = np.unique(rows.indices, return_inverse=True)
         return {
-            "clip/cells": features.cells[used].astype(np.float16),
+            "clip/cells": to_half(features.cells[used]),
             "clip/indptr": rows.indptr.astype(np.int32),
             "clip/indices": indices.reshape(-1).astype(np.int32),
             "clip/weights": rows.data.astype(np.float32),
@@ -49,7 +50,7 @@ class Cells:
         return self.factors(arrays, valid, state).dense()
 
     def factors(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
-        cells = arrays["clip/cells"].astype(np.float32)
+        cells = to_single(arrays["clip/cells"])
         counts = np.zeros(len(valid), np.int32)
         counts[valid] = np.diff(arrays["clip/indptr"])
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cache_schemas import Array
+from ovps.cache.codecs.half import to_half, to_single
 from ovps.cache.codecs.protocol import Arrays, State, VoxelFeatures
 
 
@@ -26,12 +27,12 @@ class Dense:
         return {}
 
     def encode(self, features: VoxelFeatures, state: State) -> Arrays:
-        return {"clip/dense": features.dense()[features.valid].astype(np.float16)}
+        return {"clip/dense": to_half(features.dense()[features.valid])}
 
     def decode(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> NDArray[np.float32]:
         stored = arrays["clip/dense"]
         out = np.zeros((len(valid), stored.shape[1]), np.float32)
-        out[valid] = stored
+        out[valid] = to_single(stored)
         return out
 
     def factors(self, arrays: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_], state: State) -> VoxelFeatures:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cache_schemas import Array
+from ovps.cache.codecs.half import to_half, to_single
 from ovps.cache.codecs.mixture import MIXTURE, mixture_arrays, mixture_weights
 from ovps.cache.codecs.principal_axes import PrincipalAxes
 from ovps.cache.codecs.product_quantiser import ProductQuantiser
@@ -77,7 +78,7 @@ class LossyCells:
 
 def _halved(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """As codec `cells` stores them: a store that is converted from it holds the codes that precompute would write."""
-    return cells.astype(np.float16).astype(np.float32)
+    return to_single(to_half(cells))
 
 
 PCA = LossyCells("cells-pca", PrincipalAxes(noise=0.005))
