@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--milliseconds", type=float, default=15.0, help="of the accelerator, for each image")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="processes; without it what precompute takes by itself")
     asked = parser.parse_args()
     cores, ratios = machine.cores(), []
     for _ in range(asked.rounds):
@@ -44,7 +44,7 @@ def main() -> None:
     print(f"least of {asked.rounds}: {min(ratios):.2f}; aim 1.10")
 
 
-def measured(frames: int, seconds: float, workers: int) -> tuple[float, float, int]:
+def measured(frames: int, seconds: float, workers: int | None = None) -> tuple[float, float, int]:
     """Wall seconds from the first task to the last, CPU seconds of all processes, start included, and images."""
     out = Path(tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
     wanted = PrecomputeOptions(

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -20,13 +20,14 @@ from distributed.comm.registry import get_backend
 
 from ovps.errors import ConfigError, OvpsError
 from ovps.interrupt import deaf_children
+from pipelines.precompute.flow import ahead
 from pipelines.precompute.plan import Task
-from pipelines.precompute.task import Done, Job, OnFrame, run_task
+from pipelines.precompute.task import Done, Job, OnFrame, one_thread, run_task
 
 CONNECT_SECONDS = 12  # for each of: a scheduler that answers, a worker that joins
 LOOK_EVERY = 3  # seconds
 _AHEAD = 2  # tasks per thread of a worker that wait at the scheduler, frame records and all
-_BESIDE = 2  # tasks of a worker with an accelerator: one has frames for it while the other begins or is written
+_BESIDE = 2  # tasks of a process with an accelerator: one has frames for it while the other begins or is written
 
 # dask makes its workers return memory to the system at once, which also fixes glibc's threshold for mapping memory at
 # 128 kB: every activation map of the encoder would be mapped, filled with zeros page by page, and unmapped again.
@@ -38,9 +39,22 @@ _SETTINGS = {
 
 
 def run_here(job: Job, tasks: Sequence[Task], on_frame: OnFrame) -> Iterator[Done]:
-    """One task after another in this process."""
-    for task in tasks:
-        yield run_task(job, task, on_frame)
+    """In this process, one task after another; beside an accelerator the next one begins while one is written."""
+    if job.device == "cpu":
+        yield from (run_task(job, task, on_frame) for task in tasks)
+        return
+    ended = threading.Event()
+
+    def unless_ended(images: int) -> None:
+        if ended.is_set():
+            raise CancelledError
+        on_frame(images)
+
+    with one_thread(), ThreadPoolExecutor(_BESIDE, thread_name_prefix="task") as pool:
+        try:
+            yield from ahead(pool, _BESIDE, lambda task: run_task(job, task, unless_ended), tasks)
+        finally:
+            ended.set()
 
 
 def run_on_dask(

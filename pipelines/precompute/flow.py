@@ -11,8 +11,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,9 @@ R = TypeVar("R")
 Maps = Sequence[NDArray[np.float32]]  # the cells of each image of a frame
 
 _DEVICE = threading.Lock()  # several tasks may run in a process, which has one encoder
+# An accelerator is a task's from its first frame to its last: frame by frame in turns, tasks would all end at once, and
+# nothing would be encoded while they are written.
+_TURN = threading.Lock()
 
 
 def computed(
@@ -46,8 +50,9 @@ def computed(
     at_once = AT_ONCE if threads else 1
     with _begun(threads) as each:
         read = each(lambda frame: _tried(frame, lambda: read_frame(frame, tools, times)), frames)
-        encoded = _encoded(_together(read, at_once), tools, times, at_once)
-        yield from each(lambda one: _finished(one, tools, times), encoded)
+        groups = _together(read, at_once)
+        with closing(_in_turn(groups) if threads else groups) as ready:
+            yield from each(lambda one: _finished(one, tools, times), _encoded(ready, tools, times, at_once))
 
 
 def or_raised(made: EncodedFrame | FrameError) -> EncodedFrame:
@@ -81,7 +86,9 @@ def ahead(pool: ThreadPoolExecutor, limit: int, do: Callable[[T], R], things: It
         yield begun.popleft().result()
 
 
-def _together(frames: Iterable[ReadFrame | FrameError], images: int) -> Iterator[list[ReadFrame | FrameError]]:
+def _together(
+    frames: Iterable[ReadFrame | FrameError], images: int
+) -> Generator[list[ReadFrame | FrameError], None, None]:
     """Consecutive frames that have at least so many images in all, but for the last ones."""
     group: list[ReadFrame | FrameError] = []
     count = 0
@@ -93,6 +100,13 @@ def _together(frames: Iterable[ReadFrame | FrameError], images: int) -> Iterator
             group, count = [], 0
     if group:
         yield group
+
+
+def _in_turn(groups: Iterator[T]) -> Generator[T, None, None]:
+    """The groups of a task once it is its turn; until then its first frames are read."""
+    first = list(islice(groups, 1))
+    with _TURN:
+        yield from chain(first, groups)
 
 
 def _encoded(

@@ -104,10 +104,12 @@ def _gpus(asked: int | None, device: str) -> int:
 
 
 def default_workers(encoder: str, device: str, gpus: int) -> int:
-    """One worker for each GPU, else one for each core, unless memory allows fewer.
+    """One worker for each GPU, none beside a single one, else one for each core, unless memory allows fewer.
 
-    A worker with a GPU has threads for what else there is to do. Of a container it is its cores and its memory that
-    count.
+    Who has a GPU has threads for what else there is to do: beside one, this process does it all, and CLIP is loaded
+    once. Of a container it is its cores and its memory that count.
     """
-    wanted = machine.cores() if device == "cpu" else max(1, gpus)
+    if device != "cpu" and gpus <= 1:
+        return 0
+    wanted = machine.cores() if device == "cpu" else gpus
     return max(1, min(wanted, int(machine.free_memory() // clip.get(encoder).worker_bytes)))

@@ -236,12 +236,23 @@ def forget_encoder() -> None:
     gc.collect()
 
 
+_ONE = Lock()
+_inside: list[int] = []  # of each that runs torch on one thread: how many it had before
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread: with more, sums may be ordered otherwise, and bytes would depend on the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Run torch on one thread: with more, sums may be ordered otherwise, and bytes would depend on the machine.
+
+    Several tasks of a process may be within; the last one that leaves gives back the threads that the first one found.
+    """
+    with _ONE:
+        _inside.append(_inside[0] if _inside else torch.get_num_threads())
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _ONE:
+            before = _inside.pop()
+            if not _inside:
+                torch.set_num_threads(before)

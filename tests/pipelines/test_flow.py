@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.simulated import DEVICE, plugged
+from ovps.cache.writer import EncodedFrame
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
 from ovps.clip.open_clip_encoder import OpenClipEncoder
 from ovps.clip.protocol import AT_ONCE
 from ovps.errors import ConfigError, FrameError, ProvenanceError, SetupError
-from pipelines.precompute import PrecomputeOptions, precompute
+from pipelines.precompute import PrecomputeOptions, executor, precompute
 from pipelines.precompute.compute_frame import StageTimes, Tools
 from pipelines.precompute.flow import ahead, computed
 from pipelines.precompute.options import resolved
@@ -155,6 +158,61 @@ def test_nothing_goes_on_once_nobody_asks(world):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("frame")]
 
 
+def test_a_task_has_the_encoder_to_itself_and_gives_it_back(world):
+    """The next one reads ahead until then; also when the first one fails."""
+    frames, tools = world
+    order = []
+
+    def noted(name, fail=False):
+        def encode(images):
+            order.append(name)
+            if fail:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return with_encoder(tools, encode)
+
+    read = threading.Event()
+
+    class Told(StageTimes):
+        def stage(self, name):
+            if name == "lift":
+                read.set()
+            return super().stage(name)
+
+    with ThreadPoolExecutor(1) as other:
+        with closing(computed(frames, noted("first"), StageTimes(), threads=2)) as first:
+            next(first)
+            second = other.submit(lambda: list(computed(frames[:2], noted("second"), Told(), threads=2)))
+            assert read.wait(20), "the second task does not read ahead"
+            assert len(list(first)) == FRAMES - 1
+        assert all(isinstance(one, EncodedFrame) for one in second.result(20))
+    assert order == ["first"] * FRAMES + ["second"] * 2
+    with pytest.raises(SetupError) as kept:  # and its traceback with it
+        list(computed(frames, noted("third", fail=True), StageTimes(), threads=2))
+    assert len(list(computed(frames, tools, StageTimes(), threads=2))) == FRAMES
+    assert kept.value
+
+
+def test_a_task_that_fails_beside_an_accelerator_ends_the_others(monkeypatch):
+    """None goes on behind the error that is told, and torch has its threads again."""
+    done = []
+
+    def task(job, number, on_frame):
+        if number == 0:
+            raise FrameError("of no use", remedy="Look at it")
+        for frame in range(1000):
+            on_frame(6)
+            done.append(frame)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(executor, "run_task", task)
+    threads = torch.get_num_threads()
+    with pytest.raises(FrameError, match="of no use"):
+        list(executor.run_here(SimpleNamespace(device=DEVICE), [0, 1, 2], lambda images: None))
+    assert len(done) < 100
+    assert torch.get_num_threads() == threads
+
+
 @given(st.lists(st.integers(), max_size=20), st.integers(1, 4), st.integers(1, 6))
 def test_ahead_is_map_with_a_bound(things, threads, limit):
     begun = count()
@@ -166,7 +224,7 @@ def test_ahead_is_map_with_a_bound(things, threads, limit):
             assert begun.__reduce__()[1][0] <= taken + limit
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [None, 1])
 def test_a_store_made_beside_an_accelerator_has_the_same_bytes(root, tmp_path, workers, monkeypatch):
     """Repeated frames of a simulated one, in partitions of two, by threads, and by two tasks at a time in a worker."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
