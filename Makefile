@@ -62,8 +62,8 @@ lint: setup  ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## speed as ratios against named references
-	@for b in step codecs precompute flow stages pooling sparse query tables; do echo "== $$b"; $(BIN)/python -m benchmarks.bench_$$b 2>/dev/null || exit 1; done
+bench: setup  ## speed as ratios against named references: one table, and JSON
+	$(BIN)/python -m benchmarks
 
 real-check: setup  ## the same code on real frames, of nuScenes and of KITTI; needs OVPS_REAL_DATA
 	@test -n "$$OVPS_REAL_DATA" || { echo "set OVPS_REAL_DATA to a folder with dataroots nuscenes/, kitti/, kitti_raw/, semantickitti/" >&2; exit 2; }

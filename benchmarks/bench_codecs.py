@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from benchmarks.rows import Row
 from benchmarks.setting import options
 from ovps import clip, datasets
 from ovps.cache import codecs
@@ -60,6 +61,22 @@ def main() -> None:
     rows = real_frame(given.real, names) if given.real else store(given.cache, given.frames, names)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2))
+
+
+def rows() -> list[Row]:
+    """Bytes of a frame of the drive world by codec, points, labels and objects included."""
+    found = store(None, 4, (REFERENCE, "cells-pca", "cells-pca-small"))
+    return [
+        Row(
+            f"bytes of a frame, all, drive world, `{row['codec']}`",
+            "dense float16",
+            row["bytes_per_frame"] / 1e6,
+            row["of_clip"] / row["clip_of_dense_fp16"] / 1e6,
+            "MB",
+            0.1,
+        )
+        for row in found
+    ]
 
 
 def store(cache: str | None, frames: int, names: Sequence[str]) -> list[dict]:

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from benchmarks.rows import Row
 from benchmarks.setting import options
 from benchmarks.simulated import DEVICE, plugged
 from ovps import machine
@@ -23,6 +24,7 @@ from pipelines.precompute import PrecomputeOptions, precompute
 
 VERSION = "v1.0-trainval"
 IN_MEMORY = Path("/dev/shm")
+AIM = 1.1
 
 
 def main() -> None:
@@ -41,7 +43,16 @@ def main() -> None:
             f"{asked.frames} frames, {images} images, {cores} cores: accelerator {device:.2f} s, CPU {cpu:.2f} s"
             f" ({cpu / asked.frames * 1000:.0f} ms a frame), wall {wall:.2f} s: {ratios[-1]:.2f} of the larger"
         )
-    print(f"least of {asked.rounds}: {min(ratios):.2f}; aim 1.10")
+    print(f"least of {asked.rounds}: {min(ratios):.2f}; aim {AIM:.2f}")
+
+
+def rows(frames: int = 120, seconds: float = 0.015) -> list[Row]:
+    """Wall clock of the whole stage, start and last write included."""
+    wall, cpu, images = measured(frames, seconds)
+    cores = machine.cores()
+    larger = max(images * seconds, cpu / cores)
+    name = "the accelerator's time" if larger == images * seconds else f"CPU time on {cores} cores"
+    return [Row(f"precompute beside a simulated accelerator, {frames} frames", name, wall, larger, "s", AIM)]
 
 
 def measured(frames: int, seconds: float, workers: int | None = None) -> tuple[float, float, int]:

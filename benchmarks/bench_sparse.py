@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.rows import Row, table
 from benchmarks.setting import paired
 from ovps.model import sparse
 from ovps.model.config import EncoderConfig
@@ -17,6 +18,11 @@ CHANNELS = (24, 48, 64, 96)
 
 
 def main() -> None:
+    print(table(rows()))
+
+
+def rows() -> list[Row]:
+    """Seconds of a step of the encoder, forward and backward, on one thread."""
     torch.set_num_threads(1)
     g = torch.Generator().manual_seed(0)
     ground = torch.randint(0, 160, (4 * VOXELS, 3), generator=g) // torch.tensor([1, 1, 16])  # a surface, as sweeps are
@@ -32,10 +38,11 @@ def main() -> None:
         for name in sparse.names()
     }
     reference = networks.pop("minkowski")
-    print(f"{len(coords)} voxels, channels {CHANNELS}, 1 thread, {ROUNDS} pairs")
+    found = []
     for name, network in networks.items():
-        theirs, ours, ratio = paired(lambda _: step(reference), lambda _, n=network: step(n), ROUNDS)
-        print(f"{name:10} {ours:.3f} s against {theirs:.3f} s of minkowski: {1 / ratio:.2f} times as long")
+        theirs, ours, _ = paired(lambda _: step(reference), lambda _, n=network: step(n), ROUNDS)
+        found.append(Row(f"sparse backend `{name}`, {len(coords)} voxels", "minkowski", ours, theirs, "s"))
+    return found
 
 
 if __name__ == "__main__":

@@ -20,13 +20,16 @@ import numpy as np
 import torch
 
 from benchmarks.bench_flow import VERSION, dataroot
+from benchmarks.rows import Row
 from benchmarks.simulated import SCENE_FRAMES, plugged
 from ovps.batch.augment import draw_transform, generator
 from ovps.batch.base_labels import ClassSplit, make_targets
+from ovps.batch.frames import FrameDataset
 from ovps.batch.proposals import make_proposals
 from ovps.batch.settings import AugmentationConfig
 from ovps.batch.voxels import frame_batch
 from ovps.cache.codecs.protocol import VoxelFeatures, codec_error, encoded
+from ovps.cache.info import store_info
 from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, create_store, write_partition
 from ovps.clip.text import build_vocabulary
@@ -54,6 +57,25 @@ def main() -> None:
     for name, value in table.items():
         print(f"{name:58} {value:7.1f} ms")
     print(json.dumps({name: round(value, 2) for name, value in table.items()}))
+
+
+def rows() -> list[Row]:
+    """CPU milliseconds of a frame on one thread, and its bytes."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, plugged(0.0, SCENE_FRAMES):
+        found = measured(Path(folder), "cells")
+        about = store_info(Path(folder) / "zarr")
+    reference = "numpy.load of dense float16, and its conversion"
+    dense = about.clip_bytes_dense_fp16 / about.frames / 1e6
+    return [
+        Row(
+            "stage 1 without CLIP, codec `cells`, 768 channels", "the aim", found["stage 1 without CLIP"], 90, "ms", 1.0
+        ),
+        Row("a training sample of it", "the aim", found["a training sample"], 60, "ms", 1.0),
+        Row("reading it, multiplied out", reference, found["read a frame"], found[reference], "ms"),
+        Row("reading it to device-ready tensors", reference, found["read to tensors"], found[reference], "ms", 0.5),
+        Row("its bytes, all of them, made-up features", "dense float16", about.bytes_per_frame / 1e6, dense, "MB", 0.1),
+    ]
 
 
 def measured(folder: Path, codec: str) -> dict[str, float]:
@@ -110,11 +132,10 @@ def sample(path: Path) -> dict[str, float]:
     grid, base = Grid.parse("cylinder"), ClassSplit(store.taxonomy, load_split("b12n4"))
     transform = draw_transform(generator(0, 0, 0), AugmentationConfig())
     frame = store.read(store.frames[0])  # opens the partition
-    begin = process_time()  # zarr reads in threads of its own
-    for ref in store.frames[1:9]:
-        store.read(ref)
-    table["read a frame"] = (process_time() - begin) * 1e3 / 8
-    dense = path / "dense.npy"
+    table["read a frame"], _ = least(lambda: store.read(store.frames[1]))
+    tensors = FrameDataset(store)
+    table["read to tensors"], _ = least(lambda: tensors[1])
+    dense = path.with_name("dense.npy")
     np.save(dense, frame.clip[frame.valid].astype(np.float16))
 
     def loaded() -> torch.Tensor:

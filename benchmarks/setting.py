@@ -15,15 +15,16 @@ ROOT = Path("data/bench")
 FRAMES = 4
 
 
-def options(codec: str = "cells", **changes: Any) -> PrecomputeOptions:
+def options(codec: str = "cells", frames: int = FRAMES, **changes: Any) -> PrecomputeOptions:
     """Precompute of a drive world of one scene (made once) by the demo CLIP, in this process.
 
     Args:
-        changes: of the encoder; name `out` too.
+        changes: of the encoder; name `out` too, and where there are other `frames`.
     """
-    build_world(ROOT / "world", scenes=1, frames=FRAMES, seed=5, workers=1)
+    world = ROOT / ("world" if frames == FRAMES else f"world-{frames}")
+    build_world(world, scenes=1, frames=frames, seed=5, workers=1)
     usual = {"encoder": "demo", "codec": codec, "out": ROOT / f"zarr-{codec}"}
-    return PrecomputeOptions(dataroot=ROOT / "world", subsets=("train",), workers=0, **(usual | changes))
+    return PrecomputeOptions(dataroot=world, subsets=("train",), workers=0, **(usual | changes))
 
 
 def paired(

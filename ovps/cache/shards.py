@@ -75,7 +75,8 @@ class Shards:
         Raises:
             ValueError: it is another one.
         """
-        match array.metadata.to_dict():
+        about: Any = array.metadata.to_dict()
+        match about:
             case {
                 "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [shard_rows, *shard_row]}},
                 "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
@@ -152,7 +153,7 @@ def _little(codec: Mapping[str, Any]) -> bool:
     return codec.get("configuration", {}).get("endian", "little") == "little"
 
 
-def _codecs(sharding: Mapping[str, Any], ndim: int) -> tuple[tuple[int, ...], Compressor]:
+def _codecs(sharding: Mapping[Any, Any], ndim: int) -> tuple[tuple[int, ...], Compressor]:
     """The order of axes and the compressor of the chunks of a shard.
 
     Raises:
