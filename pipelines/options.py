@@ -85,7 +85,7 @@ class ClipOptions(Options):
     workers: int | None = Field(
         None,
         ge=0,
-        description="dask worker processes; 0: none. Default: one a GPU, else as cores and memory allow.",
+        description="dask worker processes; 0: none. Default: one a GPU, 0 beside one alone, else by cores and memory.",
     )
 
 

@@ -92,6 +92,8 @@ def test_default_workers_fit_a_container_of_3_gb(tree, monkeypatch):
         monkeypatch.setattr(machine, name, lambda real=getattr(machine, name): real(root))
     assert options.default_workers("convnext_large_d_320", "cpu", 0) == 1
     assert options.default_workers(demo.NAME, "cpu", 0) == 1
+    # beside one accelerator the process itself has the threads that a worker would have
+    assert [options.default_workers(demo.NAME, device, gpus) for device, gpus in (("cuda:1", 1), ("npu", 0))] == [0, 0]
     check = doctor._machine()
     assert check.found == f"16 of {os.cpu_count()} cores, 3.0 of 64.0 GiB"
     assert check.status == "warning"

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,18 @@ class ReadFrame:
     lifted: Lifted
 
 
+class Batch(NamedTuple):
+    """Images that go through the encoder together.
+
+    Attributes:
+        numbers: of each among those that they were taken from.
+        images: (B, height, width, 3) uint8.
+    """
+
+    numbers: list[int]
+    images: NDArray[np.uint8]
+
+
 @dataclass
 class StageTimes:
     """Seconds spent, stage by stage, summed over threads."""
@@ -150,15 +163,27 @@ def encode_images(images: Sequence[NDArray[np.uint8]], encoder: Encoder, at_once
         at_once: so many images of one size go through the encoder together; one by one the big encoders fit into the
             memory of a CPU.
     """
-    made: dict[int, NDArray[np.float32]] = {}
+    return encode_batches(batches(images, at_once), encoder)
+
+
+def batches(images: Sequence[NDArray[np.uint8]], at_once: int) -> list[Batch]:
+    """Images of one size side by side, `at_once` of them at most."""
+    made = []
     by_size = sorted(range(len(images)), key=lambda number: images[number].shape)
     for _, group in groupby(by_size, key=lambda number: images[number].shape):
         same = list(group)
         for start in range(0, len(same), at_once):
             part = same[start : start + at_once]
-            cells = encoder.encode(np.stack([images[number] for number in part])).cpu().numpy()
-            made.update(zip(part, cells, strict=True))
-    return [made[number] for number in range(len(images))]
+            made.append(Batch(part, np.stack([images[number] for number in part])))
+    return made
+
+
+def encode_batches(ready: Sequence[Batch], encoder: Encoder) -> list[NDArray[np.float32]]:
+    """The cells (rows, cols, C) float32 of each image of some batches."""
+    made: dict[int, NDArray[np.float32]] = {}
+    for batch in ready:
+        made.update(zip(batch.numbers, encoder.encode(batch.images).cpu().numpy(), strict=True))
+    return [made[number] for number in range(len(made))]
 
 
 def finish_frame(read: ReadFrame, maps: Sequence[NDArray[np.float32]], tools: Tools, times: StageTimes) -> EncodedFrame:

@@ -11,7 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -24,7 +25,16 @@ from ovps.cache.writer import EncodedFrame
 from ovps.clip.protocol import AT_ONCE
 from ovps.errors import FrameError, SetupError
 from ovps.frame import Frame
-from pipelines.precompute.compute_frame import ReadFrame, StageTimes, Tools, encode_images, finish_frame, read_frame
+from pipelines.precompute.compute_frame import (
+    Batch,
+    ReadFrame,
+    StageTimes,
+    Tools,
+    batches,
+    encode_batches,
+    finish_frame,
+    read_frame,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +44,20 @@ _DEVICE = threading.Lock()  # several tasks may run in a process, which has one 
 # An accelerator is a task's from its first frame to its last: frame by frame in turns, tasks would all end at once, and
 # nothing would be encoded while they are written.
 _TURN = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Frames whose images go through the encoder together, the good ones' images side by side."""
+
+    frames: list[ReadFrame | FrameError]
+    good: list[ReadFrame]
+    ready: list[Batch]
+
+    @classmethod
+    def of(cls, frames: list[ReadFrame | FrameError], at_once: int) -> Group:
+        good = [frame for frame in frames if isinstance(frame, ReadFrame)]
+        return cls(frames, good, batches([image for frame in good for image in frame.images], at_once))
 
 
 def computed(
@@ -49,10 +73,12 @@ def computed(
     """
     at_once = AT_ONCE if threads else 1
     with _begun(threads) as each:
-        read = each(lambda frame: _tried(frame, lambda: read_frame(frame, tools, times)), frames)
-        groups = _together(read, at_once)
-        with closing(_in_turn(groups) if threads else groups) as ready:
-            yield from each(lambda one: _finished(one, tools, times), _encoded(ready, tools, times, at_once))
+        read = each(threads + 1, lambda frame: _tried(frame, lambda: read_frame(frame, tools, times)), frames)
+        # side by side ahead of time: the encoder need not wait while images are copied
+        ready = each(2, lambda group: Group.of(group, at_once), _together(read, at_once))
+        with closing(_in_turn(ready, _TURN if threads else nullcontext())) as groups:
+            encoded = _encoded(groups, tools, times, at_once)
+            yield from each(threads + 1, lambda one: _finished(one, tools, times), encoded)
 
 
 def or_raised(made: EncodedFrame | FrameError) -> EncodedFrame:
@@ -64,13 +90,14 @@ def or_raised(made: EncodedFrame | FrameError) -> EncodedFrame:
 
 @contextmanager
 def _begun(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """What `map` does, by so many threads if there are any; nothing goes on when the context is left."""
+    """What `map` does, by so many threads if there are any, and a limit as `ahead` has it; nothing goes on when the
+    context is left."""
     if not threads:
-        yield map
+        yield lambda limit, do, things: map(do, things)
         return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="frame")
     try:
-        yield partial(ahead, pool, threads + 1)
+        yield partial(ahead, pool)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -86,9 +113,7 @@ def ahead(pool: ThreadPoolExecutor, limit: int, do: Callable[[T], R], things: It
         yield begun.popleft().result()
 
 
-def _together(
-    frames: Iterable[ReadFrame | FrameError], images: int
-) -> Generator[list[ReadFrame | FrameError], None, None]:
+def _together(frames: Iterable[ReadFrame | FrameError], images: int) -> Iterator[list[ReadFrame | FrameError]]:
     """Consecutive frames that have at least so many images in all, but for the last ones."""
     group: list[ReadFrame | FrameError] = []
     count = 0
@@ -102,34 +127,36 @@ def _together(
         yield group
 
 
-def _in_turn(groups: Iterator[T]) -> Generator[T, None, None]:
+def _in_turn(groups: Iterator[T], turn: AbstractContextManager[object]) -> Generator[T, None, None]:
     """The groups of a task once it is its turn; until then its first frames are read."""
     first = list(islice(groups, 1))
-    with _TURN:
+    with turn:
         yield from chain(first, groups)
 
 
 def _encoded(
-    groups: Iterable[list[ReadFrame | FrameError]], tools: Tools, times: StageTimes, at_once: int
+    groups: Iterable[Group], tools: Tools, times: StageTimes, at_once: int
 ) -> Iterator[tuple[ReadFrame, Maps] | FrameError]:
     """The frames of each group with the cells of their images."""
     for group in groups:
-        good = [frame for frame in group if isinstance(frame, ReadFrame)]
         with times.stage("encode"), _DEVICE:
-            encoded = iter(_with_cells(good, tools, at_once))
-        for frame in group:
+            encoded = iter(_with_cells(group.good, group.ready, tools, at_once))
+        for frame in group.frames:
             yield next(encoded) if isinstance(frame, ReadFrame) else frame
 
 
-def _with_cells(frames: Sequence[ReadFrame], tools: Tools, at_once: int) -> list[tuple[ReadFrame, Maps] | FrameError]:
+def _with_cells(
+    frames: Sequence[ReadFrame], ready: Sequence[Batch], tools: Tools, at_once: int
+) -> list[tuple[ReadFrame, Maps] | FrameError]:
     """Frames with the cells of their images, which went through the encoder together; the error of one that cannot."""
     try:
-        maps = iter(encode_images([image for frame in frames for image in frame.images], tools.encoder, at_once))
+        maps = iter(encode_batches(ready, tools.encoder))
         return [(frame, [next(maps) for _ in frame.images]) for frame in frames]
     except FrameError as error:
         if len(frames) == 1:
             return [_named(error, frames[0].frame)]
-        return [encoded for frame in frames for encoded in _with_cells([frame], tools, at_once)]
+        alone = [([frame], batches(frame.images, at_once)) for frame in frames]
+        return [encoded for one, own in alone for encoded in _with_cells(one, own, tools, at_once)]
     except torch.OutOfMemoryError as error:
         raise SetupError(
             f"the GPU has no room for {at_once} images with {tools.encoder.name}: {str(error).splitlines()[0]}",
