@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +18,13 @@ from ovps.geometry.visibility import Occlusion
 from ovps.inference.session import Session
 from ovps.options import each_once
 from ovps.viewer.answers import answer_of
+from ovps.viewer.kept import Kept
 from ovps.viewer.pictures import Seen, look
 from ovps.viewer.view import View, available
 from ovps.vocabulary import Vocabulary
 
-KEPT = 6  # frames: to and fro, and what was read ahead
+KEPT_BYTES, LEAST = 768 << 20, 4  # of frames, as of their images: a scene of small ones; of large ones, what is ahead
 
-T = TypeVar("T")
 ReadImages = Callable[[FrameRef], list[tuple[Camera, NDArray[np.uint8]]]]
 
 
@@ -49,8 +47,8 @@ class Catalogue:
     session: Session | None
     novel: frozenset[int]
     read_images: ReadImages
-    _views: OrderedDict[str, View] = field(default_factory=OrderedDict)
-    _pictures: OrderedDict[str, list[Seen]] = field(default_factory=OrderedDict)
+    _views: Kept[View] = field(default_factory=lambda: Kept(KEPT_BYTES, LEAST, _bytes_of_view))
+    _pictures: Kept[list[Seen]] = field(default_factory=lambda: Kept(KEPT_BYTES, LEAST, _bytes_of_images))
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -74,7 +72,7 @@ class Catalogue:
             CacheError: the store does not hold it any more, or is damaged.
         """
         with self._lock:
-            return _kept(self._views, ref.token, lambda: self._view(ref))
+            return self._views.get(ref.token, lambda: self._view(ref))
 
     def pictures(self, ref: FrameRef) -> list[Seen]:
         """The images of a frame with the points that they see.
@@ -84,11 +82,17 @@ class Catalogue:
         """
         xyz = self.view(ref).frame.xyz
         with self._lock:
-            return _kept(self._pictures, ref.token, lambda: self._look(ref, xyz))
+            return self._pictures.get(ref.token, lambda: self._look(ref, xyz))
 
     def has(self, ref: FrameRef) -> bool:
         """Say whether a frame is there without waiting."""
         return ref.token in self._views
+
+    def forget(self) -> None:
+        """Keep nothing of what was read."""
+        with self._lock:
+            self._views.clear()
+            self._pictures.clear()
 
     def _view(self, ref: FrameRef) -> View:
         session = self.session
@@ -112,13 +116,12 @@ class Catalogue:
         return [look(xyz, camera, image, occlusion) for camera, image in self.read_images(ref)]
 
 
-def _kept(cache: OrderedDict[str, T], token: str, make: Callable[[], T]) -> T:
-    if token not in cache:
-        cache[token] = make()
-    cache.move_to_end(token)
-    while len(cache) > KEPT:
-        cache.popitem(last=False)
-    return cache[token]
+def _bytes_of_view(view: View) -> int:
+    return sum(value.nbytes for value in vars(view.frame).values() if isinstance(value, np.ndarray))
+
+
+def _bytes_of_images(pictures: list[Seen]) -> int:
+    return sum(seen.image.nbytes + seen.rows.nbytes + seen.uv.nbytes for seen in pictures)
 
 
 def chosen_frames(store: Store, subset: str | None, wanted: tuple[str, ...] = ()) -> tuple[FrameRef, ...]:

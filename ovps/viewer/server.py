@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import json
@@ -95,12 +94,17 @@ def start_viewer(catalogue: Catalogue, words: Words | None, *, host: str, port: 
     server.initial_camera.up = (0.0, 0.0, 1.0)
     viewer = Viewer(server, f"http://{host}:{server.get_port()}", {})
 
+    async def guard(client: Any) -> None:  # before anything is sent
+        if _is_foreign(server, client.client_id, host):
+            await server._websock_server._live_connections[client.client_id].close(1008, "another site")
+
     def connect(client: viser.ClientHandle) -> None:
-        if _is_foreign(server, client, host):
+        if _is_foreign(server, client.client_id, host):
             return
         viewer.visitors[client.client_id] = visitor = Visitor(client, catalogue, words)
         visitor.begin()
 
+    server._websock_server.on_client_connect(guard)
     server.on_client_connect(connect)
     server.on_client_disconnect(lambda client: viewer.forget(client.client_id))
     return viewer
@@ -122,15 +126,11 @@ def _free(host: str, port: int) -> int:
         ) from error
 
 
-def _is_foreign(server: viser.ViserServer, client: viser.ClientHandle, host: str) -> bool:
+def _is_foreign(server: viser.ViserServer, client: int, host: str) -> bool:
     """Whether a page of another site has connected, which a browser lets it; it is shown nothing, and the door."""
-    sockets = server._websock_server
-    connection = sockets._live_connections.get(client.client_id)
+    connection = server._websock_server._live_connections.get(client)
     request = connection.request if connection else None
-    if connection is None or request is None or same_site(request.headers, host):
-        return False
-    asyncio.run_coroutine_threadsafe(connection.close(1008, "another site"), server.get_event_loop())
-    return True
+    return request is not None and not same_site(request.headers, host)
 
 
 def same_site(headers: Any, host: str) -> bool:
@@ -276,6 +276,7 @@ class Visitor:
                 return
             begin = time.perf_counter()
             view = self.catalogue.view(wanted)
+            back = self.ref is not None and self.ref.scene == wanted.scene and wanted.index < self.ref.index
             self.ref, self.selected, self.status.content = wanted, None, ""
             self._put_cloud(view)
             self._drop(SELECTION)
@@ -286,7 +287,7 @@ class Visitor:
             self._remember()
             self.client.flush()
             self._draw_cameras()
-        self._read_ahead(wanted)
+        self._read_ahead(wanted, back)
 
     def _put_cloud(self, view: View) -> None:
         colours = self._colours(view)
@@ -303,12 +304,13 @@ class Visitor:
             precision="float32",
         )
 
-    def _read_ahead(self, ref: FrameRef) -> None:
-        """Make the neighbours ready while the visitor looks."""
+    def _read_ahead(self, ref: FrameRef, back: bool) -> None:
+        """Make the neighbours ready while the visitor looks: first two the way that the slider goes."""
         frames = self.scenes[ref.scene]
         here = frames.index(ref)
-        for other in frames[here + 1 : here + 2] + frames[max(here - 1, 0) : here]:
-            if self.ref == ref and not self.catalogue.has(other):
+        after, before = frames[here + 1 : here + 3], frames[max(here - 2, 0) : here][::-1]
+        for other in (*before, *after[:1]) if back else (*after, *before[:1]):
+            if self.ref == ref == self._wanted():
                 with contextlib.suppress(OvpsError):  # told when the visitor asks for it
                     self.catalogue.view(other)
                     self.catalogue.pictures(other)

@@ -7,6 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
+import viser
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, ConfigError, DatasetError, SetupError, VocabularyError
@@ -48,6 +51,13 @@ def get(viewer, path):
         "/etc/passwd",
         "/store.json",
         "/index.html/../../../_viser.py",
+        "/etc/passwd?/index.html",
+        "/./.././../etc/passwd",
+        "/%252e%252e/%252e%252e/etc/passwd",
+        "/%2fetc%2fpasswd",
+        "/assets/%00/../../../../etc/passwd",
+        "http://127.0.0.1/etc/passwd",
+        "file:///etc/passwd",
     ],
 )
 def test_no_file_but_the_page_is_served(viewer, path):
@@ -81,6 +91,20 @@ def test_nobody_can_have_it_shared_through_another_host(viewer):
 )
 def test_pages_of_other_sites_are_shown_nothing(host, headers, answer):
     assert same_site(headers, host) is answer
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:9", "null"])
+def test_a_socket_of_another_site_is_closed_before_anything_is_sent(viewer, origin):
+    with pytest.raises(ConnectionClosed) as closed, _connected(viewer, origin) as socket_of_theirs:
+        socket_of_theirs.recv(timeout=20)
+    assert closed.value.rcvd.reason == "another site"
+    with _connected(viewer, viewer.url) as own:
+        assert own.recv(timeout=20)
+
+
+def _connected(viewer, origin):
+    url, version = viewer.url.replace("http", "ws"), f"viser-v{viser.__version__}"
+    return connect(url, origin=origin, subprotocols=[version], compression=None)
 
 
 def test_a_port_that_is_taken_is_an_error_with_a_way_out(store):
