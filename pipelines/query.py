@@ -210,10 +210,12 @@ def _beside(storage: Storage) -> Path:
 
 def _made_of(catalogue: Catalogue, of: Of) -> dict[str, Any]:
     """Everything that decides an index."""
-    store, session = catalogue.store, catalogue.session
+    storage, session = catalogue.store.storage, catalogue.session
+    with catalogue.reading():
+        manifests = {f"{name}.parquet": storage.sha256(manifest_key(name)) for name in partitions(storage)}
     made_of: dict[str, Any] = {
         "of": of,
-        "store": {f"{name}.parquet": store.storage.sha256(manifest_key(name)) for name in partitions(store.storage)},
+        "store": manifests,
         "frames": [ref.token for ref in catalogue.frames],
     }
     if of == "segments" and session is not None:
@@ -229,7 +231,9 @@ def _made_of(catalogue: Catalogue, of: Of) -> dict[str, Any]:
 
 def _objects(catalogue: Catalogue, of: Of, ref: FrameRef) -> FrameObjects:
     if of == "objects":
-        found, by_id = catalogue.store.objects(ref), catalogue.store.taxonomy.by_id
+        by_id = catalogue.store.taxonomy.by_id
+        with catalogue.reading(ref.token):
+            found = catalogue.store.objects(ref)
         names = [by_id[int(c)].name for c in found.classes]
         return FrameObjects(found.embedding, found.seen_points > 0, names, found.points)
     view = catalogue.view(ref)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,26 +95,37 @@ class Catalogue:
             self._views.clear()
             self._pictures.clear()
 
-    def _view(self, ref: FrameRef) -> View:
-        session = self.session
+    @contextmanager
+    def reading(self, frame: str | None = None) -> Iterator[None]:
+        """Say of what cannot be read in here, where it is so, that the store has gone.
+
+        Raises:
+            CacheError: it has.
+        """
         try:
-            frame = self.store.read(ref)
+            yield
         except (OvpsError, OSError) as error:
             if isinstance(error, OvpsError) and INFO in self.store.storage.children():
                 raise
             raise CacheError(
                 "the store has gone, or cannot be read any more",
                 path=self.store.path,
-                frame=ref.token,
-                remedy="Put it back and choose the frame again, or start anew with another store",
+                frame=frame,
+                remedy="Put it back and try again, or start anew with another store",
             ) from error
-        answer = answer_of(session, frame) if session else None
+
+    def _view(self, ref: FrameRef) -> View:
+        with self.reading(ref.token):
+            frame = self.store.read(ref)
+        answer = answer_of(self.session, frame) if self.session else None
         return View(frame, self.store.taxonomy, self.vocabulary, self.novel, answer)
 
     def _look(self, ref: FrameRef, xyz: NDArray[np.float32]) -> list[Seen]:
         settings = self.store.provenance.occlusion
         occlusion = Occlusion.model_validate(settings) if settings else None
-        return [look(xyz, camera, image, occlusion) for camera, image in self.read_images(ref)]
+        with self.reading(ref.token):
+            images = self.read_images(ref)
+        return [look(xyz, camera, image, occlusion) for camera, image in images]
 
 
 def _bytes_of_view(view: View) -> int:
