@@ -105,6 +105,7 @@ def measured(
                     augmentation=settings.augmentation,
                     base=batches.base,
                     proposals=settings.loss.proposals,
+                    clusters=batches.clusters,
                 )
                 for number, frame in enumerate(read)
             ]

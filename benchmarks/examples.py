@@ -19,7 +19,6 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.naming_rules import GROUPS, cells
-from ovps.batch.voxels import frame_batch
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
@@ -74,7 +73,7 @@ def scored(
         frame = session.store.read(ref)
         assert frame.label is not None
         semantic, instance = taxonomy.true_segments(frame.label)
-        batch = frame_batch(frame, run.grid)
+        batch = run.batch(frame)
         points = batch.point_voxel.numpy()
         output = run.network(batch)[-1]
         for key, classes in texts.items():

@@ -18,7 +18,6 @@ import typer
 from torch import Tensor
 from torch.nn import functional as F
 
-from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.errors import ConfigError
 from ovps.evaluation.mask_recall import COVERED, best_iou, true_segments
@@ -65,7 +64,7 @@ def named(session: Session) -> dict[int, list[Named]]:
 
     for ref in frames_of(session.store, "val"):
         frame = session.store.read(ref)
-        answer = SYSTEM.answer(run.network, frame_batch(frame, run.grid), classes, session.merge, ClassifierConfig())
+        answer = SYSTEM.answer(run.network, run.batch(frame), classes, session.merge, ClassifierConfig())
         pooled, has_clip = pooled_clip(answer.logits, answer.batch.clip, answer.batch.clip_valid, session.merge.masks)
         own, clip, cosine = entry(answer.embedding), entry(pooled), F.cosine_similarity(answer.embedding, pooled)
         for class_id, query in covered_things(frame, answer, session.taxonomy, session.merge.masks):

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 
-from ovps.batch.voxels import frame_batch
 from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import HARMONIC, PanopticResult, panoptic_result
@@ -114,7 +113,7 @@ def scored(session: Session, subset: str, level: float, every: int, scopes: Sequ
     for number, ref in list(enumerate(labelled_frames_of(session.store, subset)))[::every]:
         frame = session.store.read(ref)
         assert frame.label is not None
-        batch = noisy(frame_batch(frame, run.grid), level, number)
+        batch = noisy(run.batch(frame), level, number)
         points = batch.point_voxel.numpy()
         output = run.network(batch)[-1]
         for asked, count in zip(scopes, counts, strict=True):

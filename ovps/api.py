@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
@@ -79,7 +78,7 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
             remedy="Use a cache of the CLIP that the run was trained with",
         )
     device = next(run.network.parameters()).device
-    batch = frame_batch(frame, run.grid).to(device)
+    batch = run.batch(frame).to(device)
     classes = run.system.classes(chosen, run.info.classes.names).to(device)
     return predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
 

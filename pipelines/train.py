@@ -297,6 +297,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         data=config.data,
         augmentation=config.augmentation,
         proposals=config.loss.proposals if config.loss.weight("proposal") > 0 and system.learns_proposals else None,
+        clusters=config.model.input_clusters,
     )
     return batches, info
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from ovps.batch.voxels import frame_batch
 from ovps.cache.where import Where
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
@@ -81,7 +80,7 @@ def tune(
         for ref in frames:
             frame = session.store.read(ref)
             assert frame.label is not None
-            batch = frame_batch(frame, session.run.grid).to(session.device)
+            batch = session.run.batch(frame).to(session.device)
             with torch.inference_mode():
                 answer = system.answer(network, batch, session.classes, session.merge, session.classifier)
             semantic, instance = taxonomy.true_segments(frame.label)

@@ -65,6 +65,7 @@ class Batches(Dataset[Batch]):
         base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
         seed: of order and augmentation.
         proposals: such clusters are among the targets; None: none are.
+        clusters: such clusters are part of the input; None: none are.
     """
 
     store: Store
@@ -75,6 +76,7 @@ class Batches(Dataset[Batch]):
     data: DataConfig
     augmentation: AugmentationConfig
     proposals: ClusterConfig | None = None
+    clusters: ClusterConfig | None = None
     _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
 
     def __getitem__(self, number: int) -> Batch:
@@ -88,6 +90,7 @@ class Batches(Dataset[Batch]):
                 augmentation=self.augmentation,
                 base=self.base,
                 proposals=self.proposals,
+                clusters=self.clusters,
             )
             for draw in draws(self.seed, len(self.frames), number * size, size)
         ]

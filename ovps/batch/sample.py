@@ -46,15 +46,17 @@ def make_sample(
     augmentation: AugmentationConfig,
     base: ClassSplit | None,
     proposals: ClusterConfig | None = None,
+    clusters: ClusterConfig | None = None,
 ) -> Batch:
     """Make a batch of one frame, augmented by (seed, epoch, frame).
 
     Args:
         base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
         proposals: such clusters are among the targets; None: none are.
+        clusters: such clusters are part of the input; None: none are.
     """
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)
-    voxels = frame_batch(frame, grid, transform)
+    voxels = frame_batch(frame, grid, transform, clusters)
     if base is None and proposals is None:
         return Batch(voxels, [], (frame.token,))
     targets = (

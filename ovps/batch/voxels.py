@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from ovps.batch.augment import transform_points
 from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid, voxelise
+from ovps.model.clusters import ClusterConfig, clusters_by_size
 from ovps.model.inputs import VoxelBatch
 
 INPUT_DIM = 13
@@ -21,13 +22,19 @@ INPUT_DIM = 13
 METRES = 1 / 25
 
 
-def frame_batch(frame: CachedFrame, grid: Grid, transform: NDArray[np.float64] | None = None) -> VoxelBatch:
+def frame_batch(
+    frame: CachedFrame,
+    grid: Grid,
+    transform: NDArray[np.float64] | None = None,
+    clusters: ClusterConfig | None = None,
+) -> VoxelBatch:
     """Voxelise a cached frame into a batch of one.
 
     Args:
         frame: N points with the CLIP features of the cache's own voxels.
         grid: to voxelise on; need not be the cache's.
         transform: (4, 4) float64, metres, applied to the points first.
+        clusters: how the voxels are clustered, see `ModelConfig.input_clusters`; None: they are not.
     """
     xyz = frame.xyz if transform is None else transform_points(frame.xyz, transform)
     coords, point_voxel = voxelise(xyz, grid)
@@ -47,6 +54,7 @@ def frame_batch(frame: CachedFrame, grid: Grid, transform: NDArray[np.float64] |
         voxel_offsets=torch.tensor([0, len(coords)]),
         point_voxel=torch.from_numpy(point_voxel),
         point_offsets=torch.tensor([0, len(point_voxel)]),
+        cluster=None if clusters is None else torch.from_numpy(clusters_by_size(position, clusters)),
     )
 
 
@@ -155,6 +163,7 @@ def collate(batches: list[VoxelBatch]) -> VoxelBatch:
     frames = np.cumsum([0] + [b.frames for b in batches])
     voxels = np.cumsum([0] + [len(b.coords) for b in batches])
     points = np.cumsum([0] + [len(b.point_voxel) for b in batches])
+    clusters = [b.cluster for b in batches if b.cluster is not None]
     coords = [
         b.coords + torch.tensor([int(f), 0, 0, 0], dtype=torch.int32) for b, f in zip(batches, frames[:-1], strict=True)
     ]
@@ -167,6 +176,7 @@ def collate(batches: list[VoxelBatch]) -> VoxelBatch:
         voxel_offsets=_join([b.voxel_offsets for b in batches], voxels),
         point_voxel=torch.cat([b.point_voxel + int(v) for b, v in zip(batches, voxels[:-1], strict=True)]),
         point_offsets=_join([b.point_offsets for b in batches], points),
+        cluster=None if len(clusters) < len(batches) else torch.cat(clusters),
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
@@ -177,7 +176,7 @@ def predictions(
     with progress("inference", "frames", len(frames)) as counter:
         for ref in frames:
             frame = session.store.read(ref)
-            batch = frame_batch(frame, run.grid).to(session.device)
+            batch = run.batch(frame).to(session.device)
             labels = predict_frame(
                 run.system, run.network, batch, session.classes, session.merge, session.classifier, variants, unknown
             )

@@ -1,6 +1,7 @@
 """Clusters of what stands on the ground, found without any label: where objects may be (ours).
 
-Training makes targets of them (`ovps.batch.proposals`), inference further segments (`ovps.model.unclaimed`).
+Queries start from them (`ovps.model.queries`), training makes targets of them (`ovps.batch.proposals`), inference
+further segments (`ovps.model.unclaimed`).
 """
 
 from __future__ import annotations
@@ -50,6 +51,20 @@ def clusters(position: NDArray[np.floating], free: NDArray[np.bool_], config: Cl
     number = np.where(size >= config.smallest, np.cumsum(size >= config.smallest) - 1, -1)
     result[rows] = number[piece]
     return result
+
+
+def clusters_by_size(position: NDArray[np.floating], config: ClusterConfig) -> NDArray[np.int64]:
+    """Number the clusters of all voxels, labelled or not, the largest first: (V,) from 0, -1 for none.
+
+    Args:
+        position: (V, 3), metres, LiDAR frame.
+        config: see there.
+    """
+    found = clusters(position, np.ones(len(position), np.bool_), config)
+    order = np.argsort(-np.bincount(found[found >= 0]), kind="stable")
+    rank = np.full(len(order) + 1, -1)  # the last entry is where -1 points
+    rank[order] = np.arange(len(order))
+    return rank[found]
 
 
 def height_above_ground(position: NDArray[np.floating], column: float) -> NDArray[np.floating]:

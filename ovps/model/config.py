@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from ovps.model import sparse
+from ovps.model.clusters import ClusterConfig
 
 Norm = Literal["batch", "layer"]
 
@@ -46,6 +47,9 @@ class ModelConfig(BaseModel):
         fusion: False: LiDAR only; the CLIP features of the batch are never looked at.
         width: D, of voxel features and queries.
         queries: learned queries, for things and everything novel; base stuff has its own on top of them.
+        cluster_queries: further queries, which start from the largest label-free clusters of a frame, each leaning
+            towards its own (ours); 0: none.
+        clusters: how these are found.
         layers, heads, ffn, dropout: of the transformer decoder. Dropout is off [P3Former].
         position_branch: masks are the sum of a feature and a position branch [P3Former: position-aware segmentation].
         position_bands: Fourier bands of the positional encoding (ours); 0 leaves the bare coordinates [P3Former].
@@ -61,6 +65,8 @@ class ModelConfig(BaseModel):
     fusion: bool = True
     width: int = Field(256, gt=0)
     queries: int = Field(128, gt=0)
+    cluster_queries: int = Field(0, ge=0)
+    clusters: ClusterConfig = ClusterConfig()
     layers: int = Field(6, ge=1)
     heads: int = Field(8, gt=0)
     ffn: int = Field(2048, gt=0)
@@ -72,6 +78,11 @@ class ModelConfig(BaseModel):
     tau: float = Field(0.07, gt=0)
     tau_range: tuple[float, float] = (0.01, 1.0)
     class_prior: float = Field(0.01, gt=0, lt=1)
+
+    @property
+    def input_clusters(self) -> ClusterConfig | None:
+        """How the voxels of the network's input are clustered; None: no query starts from a cluster."""
+        return self.clusters if self.cluster_queries else None
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:

@@ -15,6 +15,8 @@ from ovps.model.config import ModelConfig
 from ovps.model.inputs import LayerOutput
 from ovps.model.layers import Attention, logit, mlp
 
+_LEAN = 3.0  # of the logit, to begin with
+
 
 class Decoder(nn.Module):
     """Fused voxel features and queries to L + 1 `LayerOutput`s."""
@@ -24,12 +26,22 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.heads = Heads(config, clip_dim)
 
-    def forward(self, queries: Tensor, voxels: list[Tensor], position: list[Tensor]) -> list[LayerOutput]:
-        """Decode queries (B, Q, D); voxels and position: B tensors (V_b, D), the second without the first's content."""
-        outputs = [self.heads(queries, voxels, position)]
+    def forward(
+        self, queries: Tensor, voxels: list[Tensor], position: list[Tensor], own: list[Tensor] | None = None
+    ) -> list[LayerOutput]:
+        """Decode queries (B, Q, D).
+
+        Args:
+            voxels, position: B tensors (V_b, D), the second without the first's content.
+            own: B tensors (Q, V_b) bool, the cluster that a query started from; None: no query did.
+        """
+        outputs = [self.heads(queries, voxels, position, own)]
         for layer in self.layers:
-            queries = layer(queries, voxels, [attend_where(logits) for logits in outputs[-1].mask_logits])
-            outputs.append(self.heads(queries, voxels, position))
+            allowed = [attend_where(logits) for logits in outputs[-1].mask_logits]
+            if own is not None:
+                allowed = [a | o for a, o in zip(allowed, own, strict=True)]
+            queries = layer(queries, voxels, allowed)
+            outputs.append(self.heads(queries, voxels, position, own))
         return outputs
 
 
@@ -62,9 +74,9 @@ class Heads(nn.Module):
     """The heads of a query: its class embedding, and its mask as a dot product with the voxels.
 
     The mask logit is the sum of a feature and a position branch [P3Former] and a learned offset shared by all queries,
-    which starts at the logit of `mask_prior` (ours). Masks begin small, as most objects are, and nearly alike: with
-    torch's own start a voxel lay in a dozen masks, L_V began at 13 instead of 1, and learning one frame took twice as
-    many steps.
+    which starts at the logit of `mask_prior` (ours). A query that started from a cluster leans towards it: `lean`,
+    learned, is added inside (ours). Masks begin small, as most objects are, and nearly alike: with torch's own start a
+    voxel lay in a dozen masks, L_V began at 13 instead of 1, and learning one frame took twice as many steps.
     """
 
     def __init__(self, config: ModelConfig, clip_dim: int) -> None:
@@ -75,15 +87,20 @@ class Heads(nn.Module):
         self.mask = mlp(d, d, d)
         self.position = mlp(d, d, d) if config.position_branch else None
         self.mask_bias = nn.Parameter(torch.tensor(logit(config.mask_prior)))
+        self.lean = nn.Parameter(torch.tensor(_LEAN)) if config.cluster_queries else None
         for branch in (self.mask, self.position):
             if branch is not None:
                 _shrink(branch)
 
-    def forward(self, queries: Tensor, voxels: list[Tensor], position: list[Tensor]) -> LayerOutput:
+    def forward(
+        self, queries: Tensor, voxels: list[Tensor], position: list[Tensor], own: list[Tensor] | None = None
+    ) -> LayerOutput:
         """Read the answer of queries (B, Q, D) on voxels and position, B x (V_b, D): float32 whatever autocast does."""
         queries = self.norm(queries)
         embedding = F.normalize(self.class_embedding(queries).float(), dim=-1)
         logits = [(q @ v.T).float() + self.mask_bias for q, v in zip(self.mask(queries), voxels, strict=True)]
+        if own is not None and self.lean is not None:
+            logits = [logit + self.lean * inside for logit, inside in zip(logits, own, strict=True)]
         if self.position is None:
             return LayerOutput(embedding, logits)
         where = [(q @ p.T).float() for q, p in zip(self.position(queries), position, strict=True)]

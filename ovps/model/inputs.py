@@ -22,6 +22,8 @@ class VoxelBatch:
         voxel_offsets: (B + 1,) int64, on the CPU wherever the rest is: they are read as numbers.
         point_voxel: (P,) int64, row of each point's voxel in `coords`.
         point_offsets: (B + 1,) int64, on the CPU too.
+        cluster: (V,) int64, the voxel's label-free cluster in its frame, the largest is 0, -1: in none; None: the
+            network asks for none.
     """
 
     coords: Tensor
@@ -32,6 +34,7 @@ class VoxelBatch:
     voxel_offsets: Tensor
     point_voxel: Tensor
     point_offsets: Tensor
+    cluster: Tensor | None = None
 
     def __post_init__(self) -> None:
         v = len(self.coords)
@@ -40,8 +43,9 @@ class VoxelBatch:
             "position": self.position,
             "clip": self.clip,
             "clip_valid": self.clip_valid,
+            "cluster": self.cluster,
         }
-        wrong = [name for name, tensor in shapes.items() if len(tensor) != v]
+        wrong = [name for name, tensor in shapes.items() if tensor is not None and len(tensor) != v]
         if wrong or self.coords.shape[1:] != (4,) or int(self.voxel_offsets[-1]) != v:
             raise ValueError(f"voxel batch: {wrong or 'coords or offsets'} do not fit {v} voxels")
 
@@ -65,10 +69,11 @@ class VoxelBatch:
 
     def to(self, device: torch.device | str) -> VoxelBatch:
         stay = ("voxel_offsets", "point_offsets")
-        moved = (f.name for f in fields(self) if f.name not in stay)
-        there = replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in moved})
-        there.clip_rows = [rows.to(device, non_blocking=True) for rows in self.clip_rows]
-        return there
+        there = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in stay}
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in there.items() if tensor is not None}
+        result = replace(self, **moved)
+        result.clip_rows = [rows.to(device, non_blocking=True) for rows in self.clip_rows]
+        return result
 
 
 @dataclass

@@ -41,7 +41,7 @@ class Network(nn.Module):
         self.fusion: nn.Module = Fusion(clip_dim, config.width) if config.fusion else LidarOnly(config.width)
         self.norm = nn.LayerNorm(config.width)
         self.position = MixedPosition(config.width, config.position_bands, config.position_range)
-        self.queries = Queries(config.queries, base_stuff, config.width)
+        self.queries = Queries(config.queries, config.cluster_queries, base_stuff, config.width)
         self.decoder = Decoder(config, clip_dim)
         self.classifier = classifier or TextClassifier(config.tau, config.tau_range, config.class_prior)
 
@@ -55,7 +55,10 @@ class Network(nn.Module):
         frames = [batch.voxels_of(b) for b in range(batch.frames)]
         rows = torch.cat([found + frame.start for found, frame in zip(batch.clip_rows, frames, strict=True)])
         voxels = self.norm(self.fusion(lidar, batch.clip, batch.clip_valid, rows)) + place
-        return self.decoder(self.queries(batch.frames), [voxels[f] for f in frames], [place[f] for f in frames])
+        of_frame, place_of_frame = [voxels[f] for f in frames], [place[f] for f in frames]
+        clusters = None if batch.cluster is None else [batch.cluster[f] for f in frames]
+        queries, own = self.queries(of_frame, clusters)
+        return self.decoder(queries, of_frame, place_of_frame, own)
 
     def class_logits(self, class_embedding: Tensor, classes: ClassText) -> Tensor:
         """Logits (..., E) of any classes, as the classifier takes them. Call it outside autocast."""

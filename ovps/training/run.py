@@ -25,10 +25,12 @@ from torch import nn
 from cache_schemas import Provenance
 from ovps import plain_yaml, systems
 from ovps.batch.base_labels import ClassSplit
-from ovps.batch.voxels import INPUT_DIM
+from ovps.batch.voxels import INPUT_DIM, frame_batch
+from ovps.cache.frame_data import CachedFrame
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
 from ovps.model import sparse
+from ovps.model.inputs import VoxelBatch
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
@@ -131,6 +133,10 @@ class Run:
     @property
     def grid(self) -> Grid:
         return Grid.parse(self.info.grid)
+
+    def batch(self, frame: CachedFrame) -> VoxelBatch:
+        """Voxelise a frame as the network takes it: a batch of one, on the CPU."""
+        return frame_batch(frame, self.grid, clusters=self.config.model.input_clusters)
 
     @property
     def finished(self) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ovps.batch.voxels import frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.inference.session import Session
 from ovps.model.class_text import ClassText
@@ -45,7 +44,7 @@ def answer_of(session: Session, frame: CachedFrame) -> RunAnswer:
     another package gives its labels, and no scores.
     """
     run = session.run
-    batch = frame_batch(frame, run.grid).to(session.device)
+    batch = run.batch(frame).to(session.device)
     answer = run.system.answer(run.network, batch, session.classes, session.merge, session.classifier)
     merged = answer.segment(session.merge)
     rows = batch.point_voxel

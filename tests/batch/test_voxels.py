@@ -9,6 +9,7 @@ from ovps.batch.augment import draw_transform, generator, transform_points
 from ovps.batch.settings import AugmentationConfig
 from ovps.batch.voxels import INPUT_DIM, METRES, collate, frame_batch
 from ovps.geometry.grid import Grid
+from ovps.model.clusters import ClusterConfig
 
 CACHE_GRID = Grid.parse("cylinder:60x45x8")
 
@@ -76,7 +77,7 @@ def test_points_beyond_the_range_stay(frame):
 
 
 def test_collate_keeps_each_frame_as_it_was(frame, moved):
-    parts = [frame_batch(frame, CACHE_GRID), frame_batch(frame, CACHE_GRID, moved), frame_batch(frame, CACHE_GRID)]
+    parts = [frame_batch(frame, CACHE_GRID, how, ClusterConfig()) for how in (None, moved, None)]
     batch = collate([collate(parts[:2]), parts[2]])
     assert batch.frames == 3
     for number, part in enumerate(parts):
@@ -84,7 +85,7 @@ def test_collate_keeps_each_frame_as_it_was(frame, moved):
         assert (batch.coords[voxels, 0] == number).all()
         assert torch.equal(batch.coords[voxels, 1:], part.coords[:, 1:])
         assert torch.equal(batch.point_voxel[points] - voxels.start, part.point_voxel)
-        for name in ("features", "position", "clip", "clip_valid"):
+        for name in ("features", "position", "clip", "clip_valid", "cluster"):
             assert torch.equal(getattr(batch, name)[voxels], getattr(part, name))
 
 
@@ -112,5 +113,6 @@ def test_earlier_points_tell_more_about_the_voxels_there_are_and_make_none(frame
 
 def test_no_earlier_points_are_as_none_at_all(frame):
     none = replace(frame, earlier_xyz=np.zeros((0, 3), np.float32), earlier_intensity=np.zeros(0, np.float32))
-    for name, value in vars(frame_batch(frame, CACHE_GRID)).items():
-        assert torch.equal(value, getattr(frame_batch(none, CACHE_GRID), name)), name
+    plain, same = (frame_batch(one, CACHE_GRID, clusters=ClusterConfig()) for one in (frame, none))
+    for name, value in vars(plain).items():
+        assert torch.equal(value, getattr(same, name)), name

@@ -24,7 +24,7 @@ def network(seed: int = 0, **changes) -> Network:
 
 
 def reordered(batch, order):
-    names = ("coords", "features", "position", "clip", "clip_valid")
+    names = ("coords", "features", "position", "clip", "clip_valid", "cluster")
     return replace(batch, **{name: getattr(batch, name)[order] for name in names})
 
 
@@ -50,9 +50,10 @@ def test_no_position_branch():
     assert all(output.position_logits is None for output in network(position_branch=False)(tiny.frame()))
 
 
+@pytest.mark.parametrize("cluster_queries", [0, 6])
 @pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_two_frames_at_once_equal_each_alone(norm):
-    net = network(encoder=EncoderConfig(channels=(8, 12), blocks=1, norm=norm))
+def test_two_frames_at_once_equal_each_alone(norm, cluster_queries):
+    net = network(encoder=EncoderConfig(channels=(8, 12), blocks=1, norm=norm), cluster_queries=cluster_queries)
     net.train(norm == "layer")
     frames = [tiny.frame(200, 0), tiny.frame(150, 1)]
     both = net(tiny.together(frames))
@@ -62,8 +63,9 @@ def test_two_frames_at_once_equal_each_alone(norm):
             torch.testing.assert_close(x.mask_logits[0], y.mask_logits[b], atol=2e-5, rtol=0)
 
 
-def test_the_order_of_voxels_does_not_matter():
-    net, batch = network(), tiny.frame()
+@pytest.mark.parametrize("cluster_queries", [0, 3])
+def test_the_order_of_voxels_does_not_matter(cluster_queries):
+    net, batch = network(cluster_queries=cluster_queries), tiny.frame()
     order = torch.randperm(len(batch.coords))
     straight, shuffled = net(batch), net(reordered(batch, order))
     for output in straight:

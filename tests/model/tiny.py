@@ -12,6 +12,7 @@ from ovps.model.config import EncoderConfig, ModelConfig
 from ovps.model.inputs import VoxelBatch
 
 INPUT_DIM, CLIP_DIM, BASE_STUFF = 5, 12, 2
+CLUSTERS = 4  # of a frame
 
 
 def config(**changes) -> ModelConfig:
@@ -59,6 +60,7 @@ def frame(voxels: int = 300, seed: int = 0) -> VoxelBatch:
         voxel_offsets=torch.tensor([0, v]),
         point_voxel=torch.arange(v),
         point_offsets=torch.tensor([0, v]),
+        cluster=torch.randint(-1, CLUSTERS, (v,), generator=g),
     )
 
 
@@ -74,7 +76,7 @@ def together(frames: list[VoxelBatch]) -> VoxelBatch:
 
     return VoxelBatch(
         coords, joined("features"), joined("position"), joined("clip"), joined("clip_valid"), offsets,
-        torch.arange(len(coords)), offsets,
+        torch.arange(len(coords)), offsets, joined("cluster"),
     )  # fmt: skip
 
 

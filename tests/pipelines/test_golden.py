@@ -26,12 +26,15 @@ LOSS_TOLERANCE = 0.25  # relative
 SCORE_TOLERANCE = 0.06  # absolute
 
 
-def tiny(folder: Path) -> dict[str, float]:
+SYSTEMS = {"ovps": (), "minus_clusters": ("model.cluster_queries=0",)}  # and what differs in their settings
+
+
+def tiny(folder: Path, system: str) -> dict[str, float]:
     """Losses, mean of the last steps, and scores on the frames trained on."""
     store = write_synthetic_store(folder / "store", subsets=("train",))
     # proposals need more steps than these before anything is learned
     settings = (f"steps={STEPS}", "seed=3", "loss.class_gamma=2", "loss.coverage_weight=1.0", "loss.proposal_weight=0")
-    small_run(store, folder / "run", *settings)
+    small_run(store, folder / "run", *settings, *SYSTEMS[system])
     lines = read_metrics(folder / "run")[-LAST:]
     losses = {f"loss/last/{name}": sum(line[f"loss/last/{name}"] for line in lines) / LAST for name in LOSSES}
     result = evaluate(folder / "run", store, subset="train", merge=MergeConfig(score=0.1))
@@ -42,13 +45,14 @@ def tiny(folder: Path) -> dict[str, float]:
     return losses | scores | {"mask_recall/base": recall}
 
 
-def test_a_tiny_training_ends_where_it_did(tmp_path):
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_tiny_training_ends_where_it_did(tmp_path, system):
     before = torch.get_num_threads()
     try:
-        found = tiny(tmp_path)
+        found = tiny(tmp_path, system)
     finally:
         torch.set_num_threads(before)
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[system]
     assert found.keys() == golden.keys()
     for name, value in golden.items():
         tolerance = {"rel": LOSS_TOLERANCE} if name.startswith("loss/") else {"abs": SCORE_TOLERANCE}
@@ -56,7 +60,9 @@ def test_a_tiny_training_ends_where_it_did(tmp_path):
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        numbers = tiny(Path(scratch))
-    GOLDEN.write_text(json.dumps({k: round(v, 5) for k, v in numbers.items()}, indent=2) + "\n", encoding="utf-8")
+    numbers = {}
+    for name in SYSTEMS:
+        with tempfile.TemporaryDirectory() as scratch:
+            numbers[name] = {key: round(value, 5) for key, value in tiny(Path(scratch), name).items()}
+    GOLDEN.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     print(GOLDEN.read_text(encoding="utf-8"))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from driveworld import build_world
 from ovps import clip as encoders
-from ovps.batch.voxels import frame_batch
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.inference.prediction import NO_ENTRY, PointLabels
@@ -118,7 +117,7 @@ def queries_of(session: Session) -> NDArray[np.float32]:
     parts = []
     with torch.inference_mode():
         for ref in frames_of(session.store, "val"):
-            output = session.run.network(frame_batch(session.store.read(ref), session.run.grid))[-1]
+            output = session.run.network(session.run.batch(session.store.read(ref)))[-1]
             parts.append(output.class_embedding[0].numpy())
     return np.concatenate(parts)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovps.batch.voxels import frame_batch
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.session import open_session
 from ovps.viewer.answers import answer_of
@@ -53,7 +52,7 @@ def test_label_free_clusters_stand_off_the_ground_and_need_no_label(plain):
 
 
 def test_the_answer_is_what_the_run_predicts(session, view):
-    batch = frame_batch(view.frame, session.run.grid)
+    batch = session.run.batch(view.frame)
     run = session.run
     labels = predict_frame(run.system, run.network, batch, session.classes, LOOSE, session.classifier).labels
     assert (view.predicted.entry == labels.entry).all()

@@ -111,6 +111,7 @@ class Trial:
                     augmentation=self.config.augmentation,
                     base=self.batches.base,
                     proposals=self.config.loss.proposals,
+                    clusters=self.batches.clusters,
                 )
             )
         return join(samples)
