@@ -1,7 +1,7 @@
-"""The viewer: a new frame, against the network alone; turning the points, against a bare viser page of as many (the limit).
+"""The viewer: a new frame against the network alone; turning points against a bare viser page of as many, the limit.
 
-Seconds of CPU say what a busy machine cannot blur: of this process for a frame, of the browser for a drawn one. Chromium draws with
-SwiftShader, on the CPU: with a graphics card other things count.
+Seconds of CPU say what a busy machine cannot blur: of this process for a frame, of the browser for a drawn one.
+Chromium draws with SwiftShader, on the CPU: with a graphics card other things count.
 
 python -m benchmarks.bench_view --cache zarr/driveworld --run runs/driveworld --dataset-root data/driveworld
 """
@@ -35,8 +35,10 @@ _TURN = """
 const [seconds, done] = arguments;
 const canvas = document.querySelector("canvas[data-engine]") || document.querySelector("canvas");
 const middle = canvas.getBoundingClientRect().height / 2, begin = performance.now();
-const send = (kind, to, x) => to.dispatchEvent(new PointerEvent(kind, { pointerId: 1, pointerType: "mouse", isPrimary: true,
-  button: kind === "pointermove" ? -1 : 0, buttons: kind === "pointerup" ? 0 : 1, clientX: x, clientY: middle, bubbles: true }));
+const send = (kind, to, x) => to.dispatchEvent(new PointerEvent(kind, {
+  pointerId: 1, pointerType: "mouse", isPrimary: true, bubbles: true, clientX: x, clientY: middle,
+  button: kind === "pointermove" ? -1 : 0, buttons: kind === "pointerup" ? 0 : 1,
+}));
 canvas.setPointerCapture = () => {};
 let frames = 0, x = 100;
 send("pointerdown", canvas, x);
@@ -92,7 +94,7 @@ def _frames(visitor: Visitor, catalogue: Catalogue) -> None:
     )
     catalogue.forget()
     for name, action in (("reading and the network alone", alone), ("a new frame", step), ("one that is kept", step)):
-        times = [_seconds(lambda number=number: action(number)) for number in range(1, len(refs) + 1)]
+        times = [_seconds(action, number) for number in range(1, len(refs) + 1)]
         print(f"{name:32} {median(cpu for cpu, _ in times):6.3f} {median(wall for _, wall in times):6.2f}")
 
 
@@ -139,9 +141,9 @@ def _cpu_of(browser: webdriver.Chrome) -> float:
     return total
 
 
-def _seconds(action: Callable[[], object]) -> tuple[float, float]:
+def _seconds(action: Callable[[int], object], number: int) -> tuple[float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
-    action()
+    action(number)
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
