@@ -3,62 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ovps.errors import ConfigError, SetupError
 
+T = TypeVar("T")
 
-def find(group: str, name: str, built_in: Mapping[str, str]) -> Any:
-    """Load a thing by name.
 
-    Args:
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """Things of one kind, by name.
+
+    Attributes:
         group: of entry points, e.g. `ovps.systems`.
-        name: of one of them, or of a built-in one, which no other package can replace.
-        built_in: where the built-in ones are, as `module:attribute`; they need no installed ovps.
-
-    Raises:
-        ConfigError: nothing of that name; the remedy lists what there is.
-        SetupError: the package that brings it cannot be imported, another one brings the same name, or it calls itself
-            otherwise.
+        built_in: where those of ovps are, as `module:attribute`, which need no installed ovps; no other package can
+            replace one.
     """
-    found = {built_in[name]} if name in built_in else {p.value for p in _others(group, built_in) if p.name == name}
-    if not found:
-        kind = group.rpartition(".")[2].removesuffix("s")
-        raise ConfigError(
-            f"no {kind} named {name!r}",
-            remedy=f"There are: {', '.join(names(group, built_in))}. Another package adds one by an entry point in"
-            f" {group}",
-        )
-    if len(found) > 1:
-        raise SetupError(
-            f"{name} of {group} is in several packages: {', '.join(sorted(found))}", remedy="Uninstall all but one"
-        )
-    (where,) = found
-    try:
-        thing = EntryPoint(name, where, group).load()
-    except (ImportError, AttributeError) as error:
-        raise SetupError(
-            f"{name} of {group} cannot be loaded from {where}: {error}", remedy="`ovps doctor` says what is missing"
-        ) from error
-    check_name(thing, name, group)
-    return thing
 
+    group: str
+    built_in: Mapping[str, str]
 
-def check_name(thing: Any, name: str, group: str) -> None:
-    """Raise SetupError if a thing calls itself otherwise: stores and runs name it, and it is looked for by that."""
-    own = getattr(thing, "name", name)
-    if own != name:
-        raise SetupError(
-            f"{name} of {group} calls itself {own!r}",
-            remedy="Mend its package: entry point and `name` must be one",
-        )
+    def get(self, name: str) -> T:
+        """Load a thing by name.
 
+        Raises:
+            ConfigError: nothing of that name; the remedy lists what there is.
+            SetupError: the package that brings it cannot be imported, another one brings the same name, or it calls
+                itself otherwise.
+        """
+        group, built_in = self.group, self.built_in
+        found = {built_in[name]} if name in built_in else {p.value for p in self._others() if p.name == name}
+        if not found:
+            kind = group.rpartition(".")[2].removesuffix("s")
+            raise ConfigError(
+                f"no {kind} named {name!r}",
+                remedy=f"There are: {', '.join(self.names())}. Another package adds one by an entry point in {group}",
+            )
+        if len(found) > 1:
+            raise SetupError(
+                f"{name} of {group} is in several packages: {', '.join(sorted(found))}", remedy="Uninstall all but one"
+            )
+        (where,) = found
+        try:
+            thing = EntryPoint(name, where, group).load()
+        except (ImportError, AttributeError) as error:
+            raise SetupError(
+                f"{name} of {group} cannot be loaded from {where}: {error}", remedy="`ovps doctor` says what is missing"
+            ) from error
+        self.check_name(thing, name)
+        return thing
 
-def names(group: str, built_in: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of all there are, built-in ones first."""
-    return (*built_in, *sorted({point.name for point in _others(group, built_in)}))
+    def check_name(self, thing: Any, name: str) -> None:
+        """Raise SetupError if a thing calls itself otherwise: stores and runs name it, and it is looked for by that."""
+        own = getattr(thing, "name", name)
+        if own != name:
+            raise SetupError(
+                f"{name} of {self.group} calls itself {own!r}",
+                remedy="Mend its package: entry point and `name` must be one",
+            )
 
+    def names(self) -> tuple[str, ...]:
+        """List the names of all there are: the built-in ones, then those of other installed packages."""
+        return (*self.built_in, *sorted({point.name for point in self._others()}))
 
-def _others(group: str, built_in: Mapping[str, str]) -> list[EntryPoint]:
-    return [point for point in entry_points(group=group) if point.name not in built_in]
+    def _others(self) -> list[EntryPoint]:
+        return [point for point in entry_points(group=self.group) if point.name not in self.built_in]

@@ -5,11 +5,11 @@ An encoder is found by name: a built-in one, that of another installed package, 
 
 from __future__ import annotations
 
-from ovps import plugins
 from ovps.clip.protocol import Encoder, EncoderLoader
+from ovps.plugins import Registry
 
-GROUP = "ovps.encoders"
-BUILT_IN = {"demo": "ovps.clip.open_clip_encoder:DEMO"}
+_REGISTRY = Registry[EncoderLoader]("ovps.encoders", {"demo": "ovps.clip.open_clip_encoder:DEMO"})
+names = _REGISTRY.names  # open_clip's models are not among them
 
 
 def get(name: str) -> EncoderLoader:
@@ -20,7 +20,7 @@ def get(name: str) -> EncoderLoader:
         SetupError: it cannot be imported.
     """
     if name in names():
-        return plugins.find(GROUP, name, BUILT_IN)
+        return _REGISTRY.get(name)
     from ovps.clip.open_clip_encoder import of_open_clip
 
     return of_open_clip(name, others=names())
@@ -35,10 +35,5 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
         SetupError: it cannot be imported, or calls itself otherwise.
     """
     encoder = get(name).load(weights, device=device, upscale=upscale)
-    plugins.check_name(encoder, name, GROUP)
+    _REGISTRY.check_name(encoder, name)
     return encoder
-
-
-def names() -> tuple[str, ...]:
-    """Names of the built-in encoders and those of other installed packages; open_clip's models are not among them."""
-    return plugins.names(GROUP, BUILT_IN)

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ovps import plugins
 from ovps.datasets.protocol import Dataset
+from ovps.plugins import Registry
 
 GROUP = "ovps.datasets"
 BUILT_IN = {
@@ -16,16 +16,8 @@ BUILT_IN = {
     "semantickitti": "ovps.datasets.semantickitti:DATASET",
     "folder": "ovps.datasets.folder:DATASET",
 }
-
-
-def get(name: str) -> Dataset:
-    """A data set by name.
-
-    Raises:
-        ConfigError: none of that name; the remedy lists those there are.
-        SetupError: it cannot be imported.
-    """
-    return plugins.find(GROUP, name, BUILT_IN)
+_REGISTRY = Registry[Dataset](GROUP, BUILT_IN)
+get, names = _REGISTRY.get, _REGISTRY.names
 
 
 def at(name: str, root: Path) -> Dataset:
@@ -36,11 +28,6 @@ def at(name: str, root: Path) -> Dataset:
     """
     data: Any = get(name)
     return data.at(root) if hasattr(data, "at") else data
-
-
-def names() -> tuple[str, ...]:
-    """Names of all data sets: the built-in ones, and those of other installed packages."""
-    return plugins.names(GROUP, BUILT_IN)
 
 
 def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:

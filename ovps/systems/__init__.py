@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovps import plugins
+from ovps.plugins import Registry
 from ovps.systems.protocol import System
 
 GROUP = "ovps.systems"
@@ -13,18 +13,5 @@ BUILT_IN = {
     "voxels": "ovps.systems.openscene:SYSTEM",
     "clip": "ovps.systems.clip_alone:SYSTEM",
 }
-
-
-def get(name: str) -> System:
-    """Load a system by name.
-
-    Raises:
-        ConfigError: none of that name; the remedy lists those there are.
-        SetupError: it cannot be imported.
-    """
-    return plugins.find(GROUP, name, BUILT_IN)
-
-
-def names() -> tuple[str, ...]:
-    """List the names of all systems: the built-in ones, and those of other installed packages."""
-    return plugins.names(GROUP, BUILT_IN)
+_REGISTRY = Registry[System](GROUP, BUILT_IN)
+get, names = _REGISTRY.get, _REGISTRY.names

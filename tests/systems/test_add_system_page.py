@@ -23,11 +23,11 @@ def page(tmp_path, monkeypatch):
     (tmp_path / "code").mkdir()
     (tmp_path / "code/nearest_text.py").write_text(module, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
-    monkeypatch.setattr(systems, "BUILT_IN", dict(systems.BUILT_IN))
     with pytest.raises(ConfigError, match="no system named 'nearest_text'"):
         systems.get("nearest_text")
     exec(compile(line, "docs/add_a_system.md", "exec"), {})
     yield
+    del systems.BUILT_IN["nearest_text"]
     sys.modules.pop("nearest_text", None)
 
 

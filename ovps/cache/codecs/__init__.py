@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scipy.sparse import csr_array
 
-from ovps import plugins
 from ovps.cache.codecs.protocol import Codec
+from ovps.plugins import Registry
 
 GROUP = "ovps.codecs"
 BUILT_IN = {
@@ -17,21 +17,8 @@ BUILT_IN = {
     "cells-pq": "ovps.cache.codecs.lossy_cells:PQ",
     "cells-pq-small": "ovps.cache.codecs.lossy_cells:PQ_SMALL",
 }
-
-
-def get(name: str) -> Codec:
-    """A codec by name.
-
-    Raises:
-        ConfigError: none of that name; the remedy lists those there are.
-        SetupError: it cannot be imported.
-    """
-    return plugins.find(GROUP, name, BUILT_IN)
-
-
-def names() -> tuple[str, ...]:
-    """List the names of all codecs: the built-in ones, and those of other installed packages."""
-    return plugins.names(GROUP, BUILT_IN)
+_REGISTRY = Registry[Codec](GROUP, BUILT_IN)
+get, names = _REGISTRY.get, _REGISTRY.names
 
 
 def smallest(weights: csr_array, clip_dim: int) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from ovps import plugins
 from ovps.extras import installed
 from ovps.model.sparse.protocol import SparseBackend
+from ovps.plugins import Registry
 from ovps.progress import say
 
 GROUP = "ovps.sparse_backends"
@@ -14,21 +14,8 @@ BUILT_IN = {
     "minkowski": "ovps.model.sparse.minkowski:BACKEND",
     "torch": "ovps.model.sparse.gather:BACKEND",
 }
-
-
-def get(name: str) -> SparseBackend:
-    """Load a backend by name.
-
-    Raises:
-        ConfigError: none of that name; the remedy lists those there are.
-        SetupError: the engine is not installed.
-    """
-    return plugins.find(GROUP, name, BUILT_IN)
-
-
-def names() -> tuple[str, ...]:
-    """List the names of all backends: the built-in ones, and those of other installed packages."""
-    return plugins.names(GROUP, BUILT_IN)
+_REGISTRY = Registry[SparseBackend](GROUP, BUILT_IN)
+get, names = _REGISTRY.get, _REGISTRY.names
 
 
 def default() -> str:
