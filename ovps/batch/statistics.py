@@ -26,7 +26,8 @@ class ClipStatistics:
 
     Attributes:
         mean: (C,) float32.
-        mean_l1: distance of a voxel's feature to `mean`, summed over channels, averaged over voxels.
+        mean_l1: distance of a voxel's feature to `mean`, summed over channels, averaged over voxels: the unit
+            of L_V. A reconstruction no better than the mean has L_V = 1.
     """
 
     mean: Tensor

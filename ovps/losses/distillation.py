@@ -43,16 +43,3 @@ def coverage_loss(probability: Tensor, free: Tensor, claimable: Tensor) -> Tenso
     """
     masks = probability[:, claimable][free]
     return (1 - masks.amax(dim=0)).sum() if len(masks) else probability.new_zeros(())
-
-
-def mean_l1(clip: Tensor, mean: Tensor) -> Tensor:
-    """Compute the unit of L_V: the L1 distance (summed over channels) to the training set's mean feature, averaged.
-
-    Args:
-        clip: (N, C), valid voxels of the training set or of a sample of it.
-        mean: (C,), their mean over the whole training set.
-
-    Returns:
-        () in clip's dtype. A reconstruction no better than the mean then has L_V = 1.
-    """
-    return (clip - mean).abs().sum(dim=1).mean()

@@ -70,7 +70,7 @@ def loss_terms(
         targets: B of them.
         classify: the network's class head.
         base: the base classes.
-        mean_l1: see `ovps.losses.distillation.mean_l1`; 1.0 leaves L_V in plain units.
+        mean_l1: see `ovps.batch.statistics.ClipStatistics`; 1.0 leaves L_V in plain units.
         config: weights.
         reduce: over processes: takes the counts and returns their mean over processes (gradients are averaged too).
     """

@@ -119,7 +119,7 @@ class System(Protocol):
             outputs: of the network.
             batch: with its targets.
             classes: as `training_classes` gave them.
-            mean_l1: see `ovps.losses.distillation.mean_l1`.
+            mean_l1: see `ovps.batch.statistics.ClipStatistics`.
             reduce: of normalisers over processes, see `ovps.losses.total.loss_terms`.
         """
         ...

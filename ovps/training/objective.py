@@ -29,7 +29,7 @@ def make_objective(
     Args:
         system: whose loss it is.
         classes: that it is supervised with, on the device of the batches.
-        mean_l1: see `ovps.losses.distillation.mean_l1`.
+        mean_l1: see `ovps.batch.statistics.ClipStatistics`.
         reduce: of normalisers over processes, see `ovps.losses.total.loss_terms`.
     """
 

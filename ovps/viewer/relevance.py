@@ -31,24 +31,6 @@ def margin(
     return wanted - (unit @ negatives.T).max(axis=1) if len(negatives) else wanted
 
 
-def relevance(
-    features: NDArray[np.floating],
-    valid: NDArray[np.bool_],
-    queries: NDArray[np.floating],
-    negatives: NDArray[np.floating],
-    temperature: float,
-) -> NDArray[np.float32]:
-    """Relevance of features (M, C) to a query, (M,) float32 in 0..1; 0 where not valid.
-
-    Args:
-        features, queries, negatives: see `margin`.
-        valid: (M,) bool, features that mean something.
-        temperature: that CLIP divides cosines by (`Encoder.temperature`).
-    """
-    logit = np.clip(margin(features, queries, negatives) / temperature, -80, 80)
-    return np.where(valid, 1 / (1 + np.exp(-logit)), 0).astype(np.float32)
-
-
 def nearest(scores: NDArray[np.floating], names: Sequence[str], count: int = 5) -> list[tuple[str, float]]:
     """The names with the highest scores (E,), best first."""
     best = np.argsort(-scores, kind="stable")[:count]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from ovps.errors import VocabularyError, WeightsError
-from ovps.viewer.relevance import margin, nearest, relevance
+from ovps.viewer.relevance import margin, nearest
 from ovps.viewer.words import LONGEST, Words, checked, split_words
 from tests.helpers.fake_text import FakeText
 
@@ -26,17 +26,13 @@ def test_relevance_is_the_least_of_the_pairwise_softmaxes(seed, negatives):
     rng = np.random.default_rng(seed)
     features, query, others = unit(rng, 7, 6), unit(rng, 1, 6), unit(rng, negatives, 6)
     scaled = 3 * features  # length says nothing
-    found = relevance(scaled, np.ones(7, bool), query, others, 0.1)
+    found = expit(margin(scaled, query, others) / 0.1)
     pairs = np.stack([softmax(features @ np.stack([query[0], n]).T / 0.1, axis=1)[:, 0] for n in others])
     np.testing.assert_allclose(found, pairs.min(axis=0), atol=1e-5)
 
 
-def test_what_has_no_feature_has_no_relevance():
-    rng = np.random.default_rng(0)
-    features = np.concatenate([np.zeros((1, 4), np.float32), unit(rng, 1, 4)])
-    found = relevance(features, np.array([False, True]), features[1:], unit(rng, 2, 4), 0.01)
-    assert found[0] == 0
-    assert found[1] > 0.5
+def test_what_has_no_feature_has_no_margin():
+    features = np.concatenate([np.zeros((1, 4), np.float32), unit(np.random.default_rng(0), 1, 4)])
     assert margin(features, features[1:], np.zeros((0, 4), np.float32)).tolist() == pytest.approx([0, 1], abs=1e-6)
 
 
