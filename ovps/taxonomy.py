@@ -10,8 +10,6 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from ovps import plain_yaml
+from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError
 
 UNLABELLED = 0
@@ -291,21 +289,14 @@ def load_split(name: str) -> Split:
 
 
 def _load(model, folder: str, name: str):
-    shipped = resources.files("ovps") / "configs" / folder
-    known = sorted(Path(f.name).stem for f in shipped.iterdir() if f.name.endswith(".yaml"))
-    source = shipped / f"{name}.yaml" if name in known else Path(name)
-    if not source.is_file():
-        path_like = "/" in name or name.endswith((".yaml", ".yml"))
-        raise ConfigError(
-            "no such file" if path_like else f"no {folder[:-1]} named {name!r}",
-            path=name if path_like else None,
-            remedy=f"Give the path of a YAML file, or one of: {', '.join(known)}",
-        )
+    path_like = "/" in name or name.endswith((".yaml", ".yml"))
+    missing = "no such file" if path_like else f"no {model.__name__.lower()} named {name!r}"
+    source = shipped.find(folder, name, missing, name if path_like else None)
     try:
         return model.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"not a valid {model.__name__.lower()}: {error}",
             path=str(source),
-            remedy=f"Mend it (docs/{folder}.md), or give one of: {', '.join(known)}",
+            remedy=f"Mend it (docs/{folder}.md), or give one of: {', '.join(shipped.names(folder))}",
         ) from error

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from ovps import plain_yaml
+from ovps import plain_yaml, shipped
 from ovps.batch.settings import AugmentationConfig, DataConfig
 from ovps.errors import ConfigError
 from ovps.losses.config import LossConfig
@@ -80,12 +78,6 @@ class TrainConfig(BaseModel):
         assert self.epochs is not None
         per_step = self.data.batch_size * self.accumulate * processes
         return max(1, round(self.epochs * frames / per_step))
-
-
-def configs() -> tuple[str, ...]:
-    """Names of the configs shipped in `ovps/configs/train`."""
-    folder = resources.files("ovps") / "configs" / "train"
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
 _LIKE = "Write YAML like that of ovps/configs/train"
@@ -161,13 +153,7 @@ def flat(config: BaseModel) -> dict[str, Any]:
 
 
 def _read(name_or_file: str) -> dict[str, Any]:
-    shipped = resources.files("ovps") / "configs" / "train" / f"{name_or_file}.yaml"
-    source = shipped if name_or_file in configs() else Path(name_or_file)
-    if not source.is_file():
-        raise ConfigError(
-            f"no config {name_or_file!r}",
-            remedy=f"Give the path of a YAML file, or one of: {', '.join(configs())}",
-        )
+    source = shipped.find("train", name_or_file, f"no config {name_or_file!r}")
     try:
         values = plain_yaml.loads(source.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ovps import plain_yaml
+from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError
 from ovps.training.config import check_key, stated_settings
 
@@ -69,12 +68,6 @@ def overrides_of(settings: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
 
 
-def systems() -> tuple[str, ...]:
-    """Names of the systems shipped in `ovps/configs/systems`."""
-    folder = resources.files("ovps") / "configs" / "systems"
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
-
-
 def load_system(name_or_file: str) -> System:
     """Load a shipped system by name, or a YAML file of the user's own.
 
@@ -126,18 +119,12 @@ def _load(name_or_file: str, above: tuple[str, ...]) -> System:
 
 def _beside(base: str, source: str) -> str:
     """A base that is a file is named as seen from the file that names it."""
-    return base if base in systems() else str(Path(source).parent / base)
+    return base if base in shipped.names("systems") else str(Path(source).parent / base)
 
 
 def _read(name_or_file: str) -> tuple[_File, str]:
     """What one file says, and where it lies."""
-    shipped = resources.files("ovps") / "configs" / "systems" / f"{name_or_file}.yaml"
-    source = shipped if name_or_file in systems() else Path(name_or_file)
-    if not source.is_file():
-        raise ConfigError(
-            f"no system {name_or_file!r}",
-            remedy=f"Give the path of a YAML file, or one of: {', '.join(systems())}",
-        )
+    source = shipped.find("systems", name_or_file, f"no system {name_or_file!r}")
     try:
         return _File.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")) or {}), str(source)
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
-from ovps import plain_yaml
+from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError
 from ovps.inference.session import INFERENCE
 from ovps.options import Once
@@ -104,24 +103,14 @@ class Experiment(_Settings):
         return ClipOptions.model_validate(self.clip.model_dump() | self.caches[name])
 
 
-def experiments() -> tuple[str, ...]:
-    """Names of the experiments shipped in `ovps/configs/experiments`."""
-    folder = resources.files("ovps") / "configs" / "experiments"
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
-
-
 def load_experiment(name_or_file: str) -> Experiment:
     """An experiment shipped in `ovps/configs/experiments` by name, or a YAML file; splits and systems are looked up.
 
     Raises:
         ConfigError: no such experiment, not a valid one, or a system or split that does not exist.
     """
-    shipped = resources.files("ovps") / "configs" / "experiments" / f"{name_or_file}.yaml"
-    source = shipped if name_or_file in experiments() else Path(name_or_file)
-    if not source.is_file():
-        raise ConfigError(
-            f"no experiment {name_or_file!r}", remedy=f"Give a YAML file, or one of: {', '.join(experiments())}"
-        )
+    source = shipped.find("experiments", name_or_file, f"no experiment {name_or_file!r}")
+    others = ", ".join(shipped.names("experiments"))
     try:
         values = plain_yaml.loads(source.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
@@ -132,13 +121,13 @@ def load_experiment(name_or_file: str) -> Experiment:
         raise ConfigError(
             f"not a valid experiment: {'; '.join(problems)}",
             path=str(source),
-            remedy=f"Settings are: {', '.join(Experiment.model_fields)}; see those of {', '.join(experiments())}",
+            remedy=f"Settings are: {', '.join(Experiment.model_fields)}; see those of {others}",
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             f"not a valid experiment: {error}",
             path=str(source),
-            remedy=f"Write YAML like that of {', '.join(experiments())}",
+            remedy=f"Write YAML like that of {others}",
         ) from error
     check(experiment, str(source))
     return experiment

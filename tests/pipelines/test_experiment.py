@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ovps import progress
+from ovps import progress, shipped
 from ovps.cache.manifest import read_manifests, write_manifest
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
@@ -43,7 +43,7 @@ from pipelines.experiment.comparison_page import choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
 from pipelines.experiment.runner import run_experiment
-from pipelines.experiment.schema import experiments, load_experiment, selected
+from pipelines.experiment.schema import load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
 from pipelines.experiment.table import markdown
 from pipelines.experiment.trainings import located, plan
@@ -712,7 +712,7 @@ def test_ctrl_c_lets_every_training_write_a_checkpoint(store, tmp_path):
 # Files
 
 
-@pytest.mark.parametrize("name", experiments())
+@pytest.mark.parametrize("name", shipped.names("experiments"))
 def test_shipped_experiments_open_with_their_command_and_can_be_planned(name):
     from importlib import resources
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from ovps import shipped
 from ovps.batch.loader import training_frames
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.geometry.grid import Grid, voxelise
-from ovps.training.config import configs, flat
+from ovps.training.config import flat
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_run
-from ovps.training.system_files import load_system, systems
+from ovps.training.system_files import load_system
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.relabel import relabelled_store
@@ -123,7 +124,7 @@ def test_the_loss_goes_down(store, tmp_path):
     assert summary.losses["total"] == lines[-1]["loss/total"]
 
 
-@pytest.mark.parametrize("name", configs())
+@pytest.mark.parametrize("name", shipped.names("train"))
 def test_every_config_trains_two_steps(store, tmp_path, name):
     """The full models as they are; only length, workers, threads, the log and the data are the suite's."""
     settings = (
@@ -141,7 +142,7 @@ def test_every_config_trains_two_steps(store, tmp_path, name):
     assert load_run(tmp_path).step == 2
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", shipped.names("systems"))
 def test_every_system_trains_two_steps(store, tmp_path, name):
     summary = small_run(store, tmp_path, "steps=2", system=name)
     assert summary.step == 2
@@ -379,7 +380,7 @@ from pipelines.train import TrainOptions, train
 store, out, *settings = sys.argv[1:]
 assert train(TrainOptions(cache=Path(store), out=Path(out), overrides=tuple(settings))).step == 2
 from ovps.training.run import load_run
-from ovps.training.system_files import load_system, systems
+from ovps.training.system_files import load_system
 load_run(Path(out))
 try:
     import open_clip

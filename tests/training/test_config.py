@@ -1,13 +1,14 @@
 import pytest
 
+from ovps import shipped
 from ovps.errors import ConfigError
-from ovps.training.config import configs, load_config
+from ovps.training.config import load_config
 
 
 def test_shipped_configs_open_with_the_command_that_runs_them():
     from importlib import resources
 
-    for name in configs():
+    for name in shipped.names("train"):
         first = (resources.files("ovps") / "configs" / "train" / f"{name}.yaml").read_text().splitlines()[0]
         assert first.startswith("# ovps ")
         assert f"--config {name} " in first

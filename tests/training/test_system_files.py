@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ovps import shipped
 from ovps.errors import ConfigError
-from ovps.training.config import configs, flat, load_config, stated_settings
-from ovps.training.system_files import IDENTITY, load_system, systems
+from ovps.training.config import flat, load_config, stated_settings
+from ovps.training.system_files import IDENTITY, load_system
 from pipelines.train import TrainOptions, resolve
 
 
@@ -17,7 +18,7 @@ def options(**changes):
     return TrainOptions(cache=Path("cache"), out=Path("run"), **changes)
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", shipped.names("systems"))
 def test_shipped_systems_open_with_their_command(name):
     lines = (resources.files("ovps") / "configs" / "systems" / f"{name}.yaml").read_text().splitlines()
     assert lines[0].startswith(("# ovps train --cache ./zarr --config driveworld", "# ovps experiment run ablation"))
@@ -26,8 +27,8 @@ def test_shipped_systems_open_with_their_command(name):
     assert load_system(name).description
 
 
-@pytest.mark.parametrize("name", systems())
-@pytest.mark.parametrize("config", configs())
+@pytest.mark.parametrize("name", shipped.names("systems"))
+@pytest.mark.parametrize("config", shipped.names("train"))
 def test_every_system_fits_every_config(config, name):
     found, system = resolve(options(config=config, system=name)), load_system(name)
     plain = load_config(config, [*system.overrides, *([f"split={system.train_split}"] if system.train_split else [])])
@@ -35,12 +36,12 @@ def test_every_system_fits_every_config(config, name):
     assert (found == load_config(config)) == (name in ("ovps", "no_synonyms", "no_occlusion", "random_clip"))
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", shipped.names("systems"))
 def test_a_system_is_the_same_with_every_config(tmp_path, name):
     """Configs hold scale and schedule: what a system is does not hang on which one it is trained with."""
     own = tmp_path / "own.yaml"
     own.write_text("steps: 5\nmodel: {width: 64, heads: 4}\n")
-    found = [flat(resolve(options(config=config, system=name))) for config in (*configs(), str(own))]
+    found = [flat(resolve(options(config=config, system=name))) for config in (*shipped.names("train"), str(own))]
     assert all(set(IDENTITY) <= set(values) for values in found)
     assert len({tuple(str(values[key]) for key in IDENTITY) for values in found}) == 1
 
@@ -55,7 +56,7 @@ def test_ovps_is_not_published_with_a_config_of_ones_own(tmp_path):
     assert full.part_weights["proposal_dice"] > paper.part_weights["proposal_dice"] == 0
 
 
-@pytest.mark.parametrize("config", configs())
+@pytest.mark.parametrize("config", shipped.names("train"))
 def test_shipped_configs_leave_to_systems_what_systems_are(config):
     assert not set(IDENTITY) & set(stated_settings(config))
 
