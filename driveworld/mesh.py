@@ -120,6 +120,11 @@ def rectangle(x: tuple[float, float], y: tuple[float, float], z: float) -> list[
     return [(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)]
 
 
+def span(a: float, b: float) -> tuple[float, float]:
+    """The range between two numbers, whichever is the lower one."""
+    return min(a, b), max(a, b)
+
+
 def box(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], paint: Paint) -> Mesh:
     """An axis-aligned box from ranges in metres."""
     return loft([rectangle(x, y, z[0]), rectangle(x, y, z[1])], paint)

@@ -6,20 +6,20 @@ the CLIP has never seen an object it is asked about.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from driveworld.assets import small, surroundings, vehicles
+from driveworld.assets.variants import Builder
 from driveworld.mesh import Mesh
-from driveworld.paint import PALETTE, Color, Paint, coat
+from driveworld.paint import PALETTE, Color, coat
 from driveworld.raw_labels import CATEGORY_INDEX, CHILD_INDEX, THINGS
 from ovps.errors import ConfigError
 
 Style = Literal["world", "demo_clip"]
-Builder = Callable[[np.random.Generator, Paint], Mesh]
 
 VARIANTS: Mapping[Style, Mapping[str, Mapping[str, Builder]]] = {
     "world": {

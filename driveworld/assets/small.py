@@ -1,4 +1,4 @@
-"""Bicycles, motorcycles, pedestrians, cones, barriers. Each function: (rng, paint) -> Mesh, facing +x, on z = 0."""
+"""Bicycles, motorcycles, pedestrians, cones, barriers. Each variant: (rng, paint) -> Mesh, facing +x, on z = 0."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from driveworld.assets.variants import Chance, OneOf, Rng, Uniform, varied
 from driveworld.mesh import Mesh, ball, box, frustum, hoop, join, loft, path, rectangle, tube, wheel
 from driveworld.paint import LAMP, PALETTE, RUBBER, SKINS, STEEL, TAIL_LAMP, Paint, coat, jitter
-
-Rng = np.random.Generator
 
 
 def _bicycle(
@@ -59,56 +58,22 @@ def _bicycle(
     return join(parts)
 
 
-def city_bicycle(rng: Rng, paint: Paint) -> Mesh:
-    """Big wheels, a low step, a basket in front."""
-    return _bicycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.33, 0.36),
-        base=rng.uniform(1.05, 1.15),
-        step_through=True,
-        basket=True,
-        panniers=rng.random() < 0.5,
-    )
-
-
-def touring_bicycle(rng: Rng, paint: Paint) -> Mesh:
-    """A diamond frame with bags."""
-    return _bicycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.34, 0.37),
-        base=rng.uniform(1.0, 1.1),
-        step_through=False,
-        basket=False,
-        panniers=True,
-    )
-
-
-def road_bicycle(rng: Rng, paint: Paint) -> Mesh:
-    """A bare diamond frame."""
-    return _bicycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.32, 0.35),
-        base=rng.uniform(0.95, 1.05),
-        step_through=False,
-        basket=False,
-        panniers=False,
-    )
-
-
-def small_bicycle(rng: Rng, paint: Paint) -> Mesh:
-    """Small wheels, a basket."""
-    return _bicycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.25, 0.3),
-        base=rng.uniform(0.9, 1.02),
-        step_through=rng.random() < 0.5,
-        basket=True,
-        panniers=False,
-    )
+# big wheels, a low step, a basket in front
+city_bicycle = varied(
+    _bicycle, radius=Uniform(0.33, 0.36), base=Uniform(1.05, 1.15), step_through=True, basket=True, panniers=Chance(0.5)
+)
+# a diamond frame with bags
+touring_bicycle = varied(
+    _bicycle, radius=Uniform(0.34, 0.37), base=Uniform(1.0, 1.1), step_through=False, basket=False, panniers=True
+)
+# a bare diamond frame
+road_bicycle = varied(
+    _bicycle, radius=Uniform(0.32, 0.35), base=Uniform(0.95, 1.05), step_through=False, basket=False, panniers=False
+)
+# small wheels, a basket
+small_bicycle = varied(
+    _bicycle, radius=Uniform(0.25, 0.3), base=Uniform(0.9, 1.02), step_through=Chance(0.5), basket=True, panniers=False
+)
 
 
 def _motorcycle(
@@ -161,56 +126,32 @@ def _motorcycle(
     return join(parts)
 
 
-def naked_motorcycle(rng: Rng, paint: Paint) -> Mesh:
-    """Engine and tank in the open."""
-    return _motorcycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.3, 0.33),
-        base=rng.uniform(1.35, 1.5),
-        fairing=0.0,
-        top_case=False,
-        scooter=False,
-    )
-
-
-def touring_motorcycle(rng: Rng, paint: Paint) -> Mesh:
-    """A screen in front and a case behind."""
-    return _motorcycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.31, 0.34),
-        base=rng.uniform(1.45, 1.62),
-        fairing=rng.uniform(0.35, 0.55),
-        top_case=True,
-        scooter=False,
-    )
-
-
-def sport_motorcycle(rng: Rng, paint: Paint) -> Mesh:
-    """A low full fairing."""
-    return _motorcycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.29, 0.31),
-        base=rng.uniform(1.3, 1.42),
-        fairing=rng.uniform(0.2, 0.32),
-        top_case=False,
-        scooter=False,
-    )
-
-
-def scooter(rng: Rng, paint: Paint) -> Mesh:
-    """Small wheels, a leg shield and a floor."""
-    return _motorcycle(
-        rng,
-        paint,
-        radius=rng.uniform(0.22, 0.26),
-        base=rng.uniform(1.2, 1.35),
-        fairing=0.0,
-        top_case=rng.random() < 0.5,
-        scooter=True,
-    )
+# engine and tank in the open
+naked_motorcycle = varied(
+    _motorcycle, radius=Uniform(0.3, 0.33), base=Uniform(1.35, 1.5), fairing=0.0, top_case=False, scooter=False
+)
+# a screen in front and a case behind
+touring_motorcycle = varied(
+    _motorcycle,
+    radius=Uniform(0.31, 0.34),
+    base=Uniform(1.45, 1.62),
+    fairing=Uniform(0.35, 0.55),
+    top_case=True,
+    scooter=False,
+)
+# a low full fairing
+sport_motorcycle = varied(
+    _motorcycle,
+    radius=Uniform(0.29, 0.31),
+    base=Uniform(1.3, 1.42),
+    fairing=Uniform(0.2, 0.32),
+    top_case=False,
+    scooter=False,
+)
+# small wheels, a leg shield and a floor
+scooter = varied(
+    _motorcycle, radius=Uniform(0.22, 0.26), base=Uniform(1.2, 1.35), fairing=0.0, top_case=Chance(0.5), scooter=True
+)
 
 
 def _person(rng: Rng, paint: Paint, *, height: float, coat_length: float, pack: bool, hat: bool, stout: float) -> Mesh:
@@ -262,59 +203,42 @@ def _person(rng: Rng, paint: Paint, *, height: float, coat_length: float, pack: 
     return Mesh(body.vertices * np.float32(s), body.faces, body.color, body.reflectance, body.texture)
 
 
-def walker(rng: Rng, paint: Paint) -> Mesh:
-    """An adult in a jacket, often with a rucksack."""
-    return _person(
-        rng,
-        paint,
-        height=rng.uniform(1.58, 1.92),
-        coat_length=0.0,
-        pack=rng.random() < 0.5,
-        hat=rng.random() < 0.25,
-        stout=rng.uniform(0.9, 1.15),
-    )
+# an adult in a jacket, often with a rucksack
+walker = varied(
+    _person, height=Uniform(1.58, 1.92), coat_length=0.0, pack=Chance(0.5), hat=Chance(0.25), stout=Uniform(0.9, 1.15)
+)
+# an adult in a coat or skirt
+coat_wearer = varied(
+    _person,
+    height=Uniform(1.55, 1.85),
+    coat_length=Uniform(0.5, 1.0),
+    pack=False,
+    hat=Chance(0.4),
+    stout=Uniform(0.95, 1.3),
+)
+# a child
+child = varied(
+    _person,
+    height=Uniform(1.1, 1.4),
+    coat_length=Uniform(0.0, 0.4),
+    pack=Chance(0.6),
+    hat=Chance(0.3),
+    stout=Uniform(0.95, 1.15),
+)
+# a broad adult in a short coat with a hat
+stout_walker = varied(
+    _person,
+    height=Uniform(1.6, 1.9),
+    coat_length=Uniform(0.15, 0.45),
+    pack=Chance(0.3),
+    hat=True,
+    stout=Uniform(1.15, 1.4),
+)
 
 
-def coat_wearer(rng: Rng, paint: Paint) -> Mesh:
-    """An adult in a coat or skirt."""
-    return _person(
-        rng,
-        paint,
-        height=rng.uniform(1.55, 1.85),
-        coat_length=rng.uniform(0.5, 1.0),
-        pack=False,
-        hat=rng.random() < 0.4,
-        stout=rng.uniform(0.95, 1.3),
-    )
-
-
-def child(rng: Rng, paint: Paint) -> Mesh:
-    """A child."""
-    return _person(
-        rng,
-        paint,
-        height=rng.uniform(1.1, 1.4),
-        coat_length=rng.uniform(0.0, 0.4),
-        pack=rng.random() < 0.6,
-        hat=rng.random() < 0.3,
-        stout=rng.uniform(0.95, 1.15),
-    )
-
-
-def stout_walker(rng: Rng, paint: Paint) -> Mesh:
-    """A broad adult in a short coat with a hat."""
-    return _person(
-        rng,
-        paint,
-        height=rng.uniform(1.6, 1.9),
-        coat_length=rng.uniform(0.15, 0.45),
-        pack=rng.random() < 0.3,
-        hat=True,
-        stout=rng.uniform(1.15, 1.4),
-    )
-
-
-def _cone(rng: Rng, paint: Paint, *, height: float, radius: float, bands: int, sides: int, base: float) -> Mesh:
+def _cone(rng: Rng, paint: Paint, *, height: float, slope: float, bands: int, sides: int, foot: float) -> Mesh:
+    """A banded cone on a square foot; `slope` is its radius and `foot` half the foot's side, by height."""
+    radius, base = height * slope, height * foot
     parts = [box((-base, base), (-base, base), (0.0, 0.05), paint.darker(0.6) if rng.random() < 0.5 else paint)]
     steps = np.linspace(0.05, height, 2 * bands + 2)
     tip, band = 0.035, paint.tinted(PALETTE["white"] if sum(paint.color) < 2.2 else PALETTE["red"])
@@ -329,42 +253,14 @@ def _cone(rng: Rng, paint: Paint, *, height: float, radius: float, bands: int, s
     return join(parts)
 
 
-def road_cone(rng: Rng, paint: Paint) -> Mesh:
-    """A square foot, a tall cone, two bands."""
-    height = rng.uniform(0.75, 1.1)
-    return _cone(
-        rng, paint, height=height, radius=height * rng.uniform(0.17, 0.21), bands=2, sides=12, base=height * 0.27
-    )
-
-
-def small_cone(rng: Rng, paint: Paint) -> Mesh:
-    """A squat cone with one band."""
-    height = rng.uniform(0.6, 0.8)
-    return _cone(
-        rng, paint, height=height, radius=height * rng.uniform(0.22, 0.27), bands=1, sides=12, base=height * 0.34
-    )
-
-
-def slim_cone(rng: Rng, paint: Paint) -> Mesh:
-    """A slim tall cone with three bands on a wide foot."""
-    height = rng.uniform(0.85, 1.2)
-    return _cone(
-        rng, paint, height=height, radius=height * rng.uniform(0.13, 0.16), bands=3, sides=8, base=height * 0.23
-    )
-
-
-def wide_cone(rng: Rng, paint: Paint) -> Mesh:
-    """A wide cone with one or two bands and a small foot."""
-    height = rng.uniform(0.6, 0.95)
-    return _cone(
-        rng,
-        paint,
-        height=height,
-        radius=height * rng.uniform(0.23, 0.28),
-        bands=int(rng.integers(1, 3)),
-        sides=16,
-        base=height * 0.3,
-    )
+# a square foot, a tall cone, two bands
+road_cone = varied(_cone, height=Uniform(0.75, 1.1), slope=Uniform(0.17, 0.21), bands=2, sides=12, foot=0.27)
+# a squat cone with one band
+small_cone = varied(_cone, height=Uniform(0.6, 0.8), slope=Uniform(0.22, 0.27), bands=1, sides=12, foot=0.34)
+# a slim tall cone with three bands on a wide foot
+slim_cone = varied(_cone, height=Uniform(0.85, 1.2), slope=Uniform(0.13, 0.16), bands=3, sides=8, foot=0.23)
+# a wide cone with one or two bands and a small foot
+wide_cone = varied(_cone, height=Uniform(0.6, 0.95), slope=Uniform(0.23, 0.28), bands=OneOf(1, 2), sides=16, foot=0.3)
 
 
 def jersey_barrier(rng: Rng, paint: Paint) -> Mesh:
@@ -408,14 +304,10 @@ def _planks(rng: Rng, paint: Paint, *, boards: int, board: float, height: float,
     return join(parts)
 
 
-def plank_barrier(rng: Rng, paint: Paint) -> Mesh:
-    """Two striped boards on splayed legs."""
-    return _planks(rng, paint, boards=2, board=rng.uniform(0.22, 0.3), height=rng.uniform(0.95, 1.15), splay=0.28)
-
-
-def board_barrier(rng: Rng, paint: Paint) -> Mesh:
-    """Three narrow boards on flat feet."""
-    return _planks(rng, paint, boards=3, board=rng.uniform(0.17, 0.22), height=rng.uniform(1.0, 1.25), splay=0.2)
+# two striped boards on splayed legs
+plank_barrier = varied(_planks, boards=2, board=Uniform(0.22, 0.3), height=Uniform(0.95, 1.15), splay=0.28)
+# three narrow boards on flat feet
+board_barrier = varied(_planks, boards=3, board=Uniform(0.17, 0.22), height=Uniform(1.0, 1.25), splay=0.2)
 
 
 def water_barrier(rng: Rng, paint: Paint) -> Mesh:

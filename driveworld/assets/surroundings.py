@@ -1,4 +1,4 @@
-"""Vegetation and manmade structures. Each function: (rng, paint) -> Mesh, long side along x, on z = 0."""
+"""Vegetation and manmade structures. Each variant: (rng, paint) -> Mesh, long side along x, on z = 0."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from driveworld.mesh import Mesh, ball, box, frustum, join, loft, lump, moved, rectangle, tube
+from driveworld.assets.variants import Rng, varied
+from driveworld.mesh import Mesh, ball, box, frustum, join, loft, lump, moved, rectangle, span, tube
 from driveworld.paint import FOLIAGE, GLASS, LAMP, MINERAL, PALETTE, STEEL, Color, Paint, Texture, coat, jitter
 
-Rng = np.random.Generator
 BARK: Color = (0.30, 0.22, 0.15)
 
 
@@ -143,9 +143,8 @@ def hedge(rng: Rng, paint: Paint, *, rough: float = 0.09) -> Mesh:
     return replace(skin, color=np.clip(skin.color * tone, 0, 1))
 
 
-def ragged_hedge(rng: Rng, paint: Paint) -> Mesh:
-    """The same, grown out."""
-    return hedge(rng, paint, rough=0.17)
+# the same, grown out
+ragged_hedge = varied(hedge, rough=0.17)
 
 
 def _panes(x: tuple[float, float], half_depth: float, height: float, frame: Paint) -> list[Mesh]:
@@ -189,54 +188,23 @@ def _building(rng: Rng, paint: Paint, texture: Texture, *, gable: bool, floors: 
     for side in (-1, 1):  # doors, awnings, bays on both long sides: either may face the street
         face = side * depth / 2
         door = rng.uniform(x[0] + 1.0, x[1] - 2.0)
-        parts.append(
-            box(
-                (door, door + 1.1),
-                (min(face, face + side * 0.08), max(face, face + side * 0.08)),
-                (0, 2.2),
-                coat(rng)[0],
-            )
-        )
-        parts.append(
-            box(
-                (door - 0.3, door + 1.4),
-                (min(face, face + side * 0.7), max(face, face + side * 0.7)),
-                (2.35, 2.5),
-                coat(rng)[0],
-            )
-        )
+        parts.append(box((door, door + 1.1), span(face, face + side * 0.08), (0, 2.2), coat(rng)[0]))
+        parts.append(box((door - 0.3, door + 1.4), span(face, face + side * 0.7), (2.35, 2.5), coat(rng)[0]))
         if bays:
             for _ in range(int(rng.integers(1, 4))):
                 a, z = rng.uniform(x[0] + 0.5, x[1] - 2.8), 3.0 * int(rng.integers(1, 3))
-                parts.append(
-                    box(
-                        (a, a + 2.2),
-                        (min(face, face + side * 0.9), max(face, face + side * 0.9)),
-                        (z, z + 1.05),
-                        coat(rng, MINERAL)[0],
-                    )
-                )
+                parts.append(box((a, a + 2.2), span(face, face + side * 0.9), (z, z + 1.05), coat(rng, MINERAL)[0]))
     return join(parts)
 
 
-def brick_house(rng: Rng, paint: Paint) -> Mesh:
-    """A brick house with a gable roof."""
-    return _building(rng, paint, Texture.BRICK, gable=True, floors=(1, 3), bays=False)
-
-
-def flats(rng: Rng, paint: Paint) -> Mesh:
-    """A block with a grid of windows and balconies."""
-    return _building(rng, paint, Texture.WINDOWS, gable=False, floors=(3, 7), bays=True)
-
-
-def office(rng: Rng, paint: Paint) -> Mesh:
-    """A block with bands of glass."""
-    return _building(rng, paint, Texture.BANDS, gable=False, floors=(2, 6), bays=False)
-
-
-def town_house(rng: Rng, paint: Paint) -> Mesh:
-    """A house with windows, balconies and a gable roof."""
-    return _building(rng, paint, Texture.WINDOWS, gable=True, floors=(2, 4), bays=True)
+# a brick house with a gable roof
+brick_house = varied(_building, texture=Texture.BRICK, gable=True, floors=(1, 3), bays=False)
+# a block with a grid of windows and balconies
+flats = varied(_building, texture=Texture.WINDOWS, gable=False, floors=(3, 7), bays=True)
+# a block with bands of glass
+office = varied(_building, texture=Texture.BANDS, gable=False, floors=(2, 6), bays=False)
+# a house with windows, balconies and a gable roof
+town_house = varied(_building, texture=Texture.WINDOWS, gable=True, floors=(2, 4), bays=True)
 
 
 def wall(rng: Rng, paint: Paint) -> Mesh:
@@ -367,13 +335,10 @@ def kiosk(rng: Rng, paint: Paint) -> Mesh:
         box((-x - 0.1, x + 0.1), (-1.0, 1.0), (2.4, 2.6), coat(rng, MINERAL)[0]),
     ]
     for side in (-1, 1):
-        y = sorted((side * 0.9, side * 0.93))
-        parts.append(box((-x * 0.8, x * 0.8), (y[0], y[1]), (1.1, 1.9), paint.tinted(GLASS)))
+        parts.append(box((-x * 0.8, x * 0.8), span(side * 0.9, side * 0.93), (1.1, 1.9), paint.tinted(GLASS)))
         slope = frustum((-x, x), (0, 0.1), 2.0, (-x, x), (0, 0.1), 2.05, awning)
         parts.append(moved(slope, xyz=(0, side * 0.9 - (0.1 if side < 0 else 0), 0)))
-        parts.append(
-            box((-x * 0.85, x * 0.85), (min(side * 0.9, side * 1.4), max(side * 0.9, side * 1.4)), (2.05, 2.12), awning)
-        )
+        parts.append(box((-x * 0.85, x * 0.85), span(side * 0.9, side * 1.4), (2.05, 2.12), awning))
     return join(parts)
 
 

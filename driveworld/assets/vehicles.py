@@ -1,4 +1,4 @@
-"""Cars, buses, trucks, trailers, construction vehicles. Each function: (rng, paint) -> Mesh, facing +x, on z = 0.
+"""Cars, buses, trucks, trailers, construction vehicles. Each variant: (rng, paint) -> Mesh, facing +x, on z = 0.
 
 World and demo-CLIP variants of a class are different constructions, not different seeds of one.
 """
@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from driveworld.mesh import Mesh, ball, box, frustum, join, loft, path, tube, wheel
+from driveworld.assets.variants import Builder, Rng, Uniform, varied
+from driveworld.mesh import Mesh, ball, box, frustum, join, loft, path, span, tube, wheel
 from driveworld.paint import GLASS, LAMP, RUBBER, STEEL, TAIL_LAMP, Color, Paint, coat, jitter
 
-Rng = np.random.Generator
-Builder = Callable[[Rng, Paint], Mesh]
 ORANGE: Color = (0.90, 0.50, 0.10)
 
 
@@ -28,11 +27,9 @@ def _lamps(front: float, back: float, half_width: float, z: float, size: float, 
     """Head lamps at x = front, tail lamps at x = back, 2 cm proud of the body."""
     parts = []
     for side in (-1, 1):
-        y = sorted((side * half_width * 0.95, side * (half_width * 0.95 - 2 * size)))
-        parts.append(box((front - 0.05, front + 0.02), (y[0], y[1]), (z - size / 2, z + size / 2), paint.tinted(LAMP)))
-        parts.append(
-            box((back - 0.02, back + 0.05), (y[0], y[1]), (z - size / 2, z + size / 2), paint.tinted(TAIL_LAMP))
-        )
+        y, high = span(side * half_width * 0.95, side * (half_width * 0.95 - 2 * size)), (z - size / 2, z + size / 2)
+        parts.append(box((front - 0.05, front + 0.02), y, high, paint.tinted(LAMP)))
+        parts.append(box((back - 0.02, back + 0.05), y, high, paint.tinted(TAIL_LAMP)))
     return parts
 
 
@@ -88,7 +85,7 @@ def _car_body(
         parts.append(
             box(
                 (-0.02 * length, 0.04 * length),
-                (min(side * w, side * w * 1.01), max(side * w, side * w * 1.01)),
+                span(side * w, side * w * 1.01),
                 (0.78 * belt, 0.82 * belt),
                 paint.tinted(STEEL),
             )
@@ -142,8 +139,8 @@ def _window_row(
     for i in range(count):
         a = x[0] + i * step
         for side in (-1, 1):
-            y = sorted((side * half_width, side * (half_width + 0.015)))
-            parts.append(box((a + 0.06, a + step - 0.06), (y[0], y[1]), z, paint))
+            y = span(side * half_width, side * (half_width + 0.015))
+            parts.append(box((a + 0.06, a + step - 0.06), y, z, paint))
     return parts
 
 
@@ -225,60 +222,20 @@ def city_bus(rng: Rng, paint: Paint) -> Mesh:
     )
 
 
-def midi_bus(rng: Rng, paint: Paint) -> Mesh:
-    """A short city bus."""
-    return _bus(
-        rng,
-        paint,
-        length=rng.uniform(7.2, 9.0),
-        height=rng.uniform(2.75, 3.05),
-        decks=1,
-        nose=0.3,
-        panes=5,
-        roof_box=False,
-    )
-
-
-def coach(rng: Rng, paint: Paint) -> Mesh:
-    """A long coach with a sloping front and narrow panes."""
-    return _bus(
-        rng,
-        paint,
-        length=rng.uniform(10.5, 13.0),
-        height=rng.uniform(3.2, 3.55),
-        decks=1,
-        nose=0.6,
-        panes=9,
-        roof_box=False,
-    )
-
-
-def double_decker(rng: Rng, paint: Paint) -> Mesh:
-    """Two rows of windows."""
-    return _bus(
-        rng,
-        paint,
-        length=rng.uniform(8.5, 10.8),
-        height=rng.uniform(4.0, 4.3),
-        decks=2,
-        nose=0.2,
-        panes=6,
-        roof_box=False,
-    )
-
-
-def shuttle_bus(rng: Rng, paint: Paint) -> Mesh:
-    """Seven metres, high roof, four wide panes."""
-    return _bus(
-        rng,
-        paint,
-        length=rng.uniform(6.6, 8.2),
-        height=rng.uniform(2.8, 3.1),
-        decks=1,
-        nose=0.45,
-        panes=4,
-        roof_box=True,
-    )
+# a short city bus
+midi_bus = varied(
+    _bus, length=Uniform(7.2, 9.0), height=Uniform(2.75, 3.05), decks=1, nose=0.3, panes=5, roof_box=False
+)
+# a long coach with a sloping front and narrow panes
+coach = varied(_bus, length=Uniform(10.5, 13.0), height=Uniform(3.2, 3.55), decks=1, nose=0.6, panes=9, roof_box=False)
+# two rows of windows
+double_decker = varied(
+    _bus, length=Uniform(8.5, 10.8), height=Uniform(4.0, 4.3), decks=2, nose=0.2, panes=6, roof_box=False
+)
+# seven metres, high roof, four wide panes
+shuttle_bus = varied(
+    _bus, length=Uniform(6.6, 8.2), height=Uniform(2.8, 3.1), decks=1, nose=0.45, panes=4, roof_box=True
+)
 
 
 def _cab(front: float, length: float, half_width: float, height: float, slope: float, paint: Paint) -> list[Mesh]:
@@ -373,24 +330,14 @@ def _tank(rng: Rng, deck: tuple[float, float], w: float) -> list[Mesh]:
     return parts
 
 
-def box_truck(rng: Rng, paint: Paint) -> Mesh:
-    """A cab and a high closed box."""
-    return _truck(rng, paint, _cargo_box, rng.uniform(0.15, 0.4))
-
-
-def flatbed_truck(rng: Rng, paint: Paint) -> Mesh:
-    """A cab and an open deck with crates."""
-    return _truck(rng, paint, _flat_load, rng.uniform(0.15, 0.4))
-
-
-def tipper_truck(rng: Rng, paint: Paint) -> Mesh:
-    """A cab and a dump body full of earth."""
-    return _truck(rng, paint, _tipper_bed, rng.uniform(0.4, 0.65))
-
-
-def tank_truck(rng: Rng, paint: Paint) -> Mesh:
-    """A cab and a round tank."""
-    return _truck(rng, paint, _tank, rng.uniform(0.3, 0.6))
+# a cab and a high closed box
+box_truck = varied(_truck, load=_cargo_box, slope=Uniform(0.15, 0.4))
+# a cab and an open deck with crates
+flatbed_truck = varied(_truck, load=_flat_load, slope=Uniform(0.15, 0.4))
+# a cab and a dump body full of earth
+tipper_truck = varied(_truck, load=_tipper_bed, slope=Uniform(0.4, 0.65))
+# a cab and a round tank
+tank_truck = varied(_truck, load=_tank, slope=Uniform(0.3, 0.6))
 
 
 def curtain_truck(rng: Rng, paint: Paint) -> Mesh:
@@ -449,24 +396,14 @@ def box_trailer(rng: Rng, paint: Paint) -> Mesh:
     return _trailer(rng, paint, _ribbed_box, length, 3 if length > 9 else 2)
 
 
-def flat_trailer(rng: Rng, paint: Paint) -> Mesh:
-    """An open trailer with crates."""
-    return _trailer(rng, paint, _flat_load, rng.uniform(6.0, 9.0), 2)
-
-
-def slatted_trailer(rng: Rng, paint: Paint) -> Mesh:
-    """A livestock trailer with horizontal slats."""
-    return _trailer(rng, paint, _slatted, rng.uniform(5.5, 9.5), 2)
-
-
-def tank_trailer(rng: Rng, paint: Paint) -> Mesh:
-    """A round tank on axles."""
-    return _trailer(rng, paint, _tank, rng.uniform(6.5, 9.5), 3)
-
-
-def bin_trailer(rng: Rng, paint: Paint) -> Mesh:
-    """An open-topped trailer with flared walls and a pile of earth."""
-    return _trailer(rng, paint, _tipper_bed, rng.uniform(5.5, 8.5), 2)
+# an open trailer with crates
+flat_trailer = varied(_trailer, load=_flat_load, length=Uniform(6.0, 9.0), axles=2)
+# a livestock trailer with horizontal slats
+slatted_trailer = varied(_trailer, load=_slatted, length=Uniform(5.5, 9.5), axles=2)
+# a round tank on axles
+tank_trailer = varied(_trailer, load=_tank, length=Uniform(6.5, 9.5), axles=3)
+# an open-topped trailer with flared walls and a pile of earth
+bin_trailer = varied(_trailer, load=_tipper_bed, length=Uniform(5.5, 8.5), axles=2)
 
 
 def _tracks(length: float, half_width: float, width: float, height: float, paint: Paint) -> list[Mesh]:
@@ -535,14 +472,10 @@ def _excavator(rng: Rng, paint: Paint, scale: float, raise_to: tuple[float, floa
     return join(parts)
 
 
-def excavator(rng: Rng, paint: Paint) -> Mesh:
-    """Tracks, a turned house, boom, stick and bucket."""
-    return _excavator(rng, paint, rng.uniform(0.95, 1.2), (1.2, 2.2))
-
-
-def mini_excavator(rng: Rng, paint: Paint) -> Mesh:
-    """A smaller one with its boom held higher or lower."""
-    return _excavator(rng, paint, rng.uniform(0.65, 0.85), (0.6, 2.8))
+# tracks, a turned house, boom, stick and bucket
+excavator = varied(_excavator, scale=Uniform(0.95, 1.2), raise_to=(1.2, 2.2))
+# a smaller one with its boom held higher or lower
+mini_excavator = varied(_excavator, scale=Uniform(0.65, 0.85), raise_to=(0.6, 2.8))
 
 
 def wheel_loader(rng: Rng, paint: Paint) -> Mesh:
