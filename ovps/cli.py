@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 from ovps import __version__, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import launched, listening, told
-from ovps.options import takes
+from ovps.options import Options, takes
 from ovps.progress import LISTED, show_warnings
 from pipelines.options import (
     ArraysOptions,
@@ -89,11 +90,9 @@ cache_app = typer.Typer(no_args_is_help=True, help="Look into and check a store 
 vocab_app = typer.Typer(no_args_is_help=True, help="Class names as text embeddings.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Systems x splits x seeds, from the data set to a table.")
 data_app = typer.Typer(no_args_is_help=True, help="A recording of your own: bring it in, and look at it.")
-app.add_typer(world_app, name="world")
-app.add_typer(data_app, name="data")
-app.add_typer(cache_app, name="cache")
-app.add_typer(vocab_app, name="vocab")
-app.add_typer(experiment_app, name="experiment")
+GROUPS = {"world": world_app, "data": data_app, "cache": cache_app, "vocab": vocab_app, "experiment": experiment_app}
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
 _TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: closed by whoever started the program
@@ -104,6 +103,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 def example(*lines: str) -> str:
     """An epilog that shows real command lines."""
     return "**Examples**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
+
+
+def runs(model: type[Options], function: str, about: str, *examples: str) -> None:
+    """Make a command of a function, `module:name`, that takes its options and returns a summary."""
+
+    @takes(model)
+    def command(options: Options, as_json: Json = False) -> None:
+        show(resolve_name(function)(options), as_json)
+
+    *group, name = model.command.split()
+    (GROUPS[group[0]] if group else app).command(name, help=about, epilog=example(*examples))(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -133,22 +143,15 @@ def doctor(
     raise typer.Exit(0 if report.healthy else 1)
 
 
-@app.command(
-    epilog=example(
-        "ovps demo",
-        'ovps demo --words "fire engine, tree:stuff, person on a bicycle" --out demo',
-        "ovps demo --seed 7 --frames 2 --out another-street --no-open --json",
-    )
+runs(
+    DemoOptions,
+    "pipelines.demo:demo",
+    "A first picture in two minutes: one street of the drive world, labelled by a run that ships with ovps.\n\n"
+    "No training and no download. What it makes can be looked at further, by `ovps view` and the other commands.",
+    "ovps demo",
+    'ovps demo --words "fire engine, tree:stuff, person on a bicycle" --out demo',
+    "ovps demo --seed 7 --frames 2 --out another-street --no-open --json",
 )
-@takes(DemoOptions)
-def demo(options: DemoOptions, as_json: Json = False) -> None:
-    """A first picture in two minutes: one street of the drive world, labelled by a run that ships with ovps.
-
-    No training and no download. What it makes can be looked at further, by `ovps view` and the other commands.
-    """
-    from pipelines.demo import demo as run
-
-    show(run(options), as_json)
 
 
 @world_app.command("build", epilog=example("ovps world build --out data/driveworld --scenes 24 --frames 10 --seed 1"))
@@ -301,19 +304,13 @@ def cache_labels(options: LabelsOptions, as_json: Json = False) -> None:
     show(add_labels(**options.model_dump()), as_json)
 
 
-@cache_app.command(
-    "convert",
-    epilog=example(
-        "ovps cache convert --cache ./zarr --out ./small --codec cells-pca",
-        "ovps cache convert --cache s3://bucket/nuscenes --out ./zarr --codec cells",
-    ),
+runs(
+    ConvertOptions,
+    "pipelines.stores.convert:convert",
+    "Write a store anew in another codec. Needs no CLIP, no data set and no image.",
+    "ovps cache convert --cache ./zarr --out ./small --codec cells-pca",
+    "ovps cache convert --cache s3://bucket/nuscenes --out ./zarr --codec cells",
 )
-@takes(ConvertOptions)
-def cache_convert(options: ConvertOptions, as_json: Json = False) -> None:
-    """Write a store anew in another codec. Needs no CLIP, no data set and no image."""
-    from pipelines.stores.convert import convert
-
-    show(convert(options), as_json)
 
 
 @cache_app.command("repair", epilog=example("ovps cache repair ./zarr --dataroot data/nuscenes"))
@@ -331,75 +328,50 @@ def cache_repair(options: RepairOptions, as_json: Json = False) -> None:
     raise typer.Exit(CorruptStoreError.exit_code if summary.left else 0)
 
 
-@cache_app.command(
-    "subset",
-    epilog=example(
-        "ovps cache subset --cache ./zarr --out ./mini --split val --limit 10",
-        "ovps cache subset --cache ./zarr --out ./street --scenes scene-0061,scene-0103",
-    ),
+runs(
+    SubsetOptions,
+    "pipelines.stores.select:subset",
+    "Copy some frames of a store into a new one.",
+    "ovps cache subset --cache ./zarr --out ./mini --split val --limit 10",
+    "ovps cache subset --cache ./zarr --out ./street --scenes scene-0061,scene-0103",
 )
-@takes(SubsetOptions)
-def cache_subset(options: SubsetOptions, as_json: Json = False) -> None:
-    """Copy some frames of a store into a new one."""
-    from pipelines.stores.select import subset
-
-    show(subset(options), as_json)
 
 
-@cache_app.command(
-    "export",
-    epilog=example(
-        "ovps cache export --cache ./zarr --out arrays --split val",
-        "ovps cache export --cache ./zarr --out arrays --scenes scene-0061 --format npy",
-    ),
+runs(
+    ArraysOptions,
+    "pipelines.stores.plain:export_arrays",
+    "Write frames as plain NumPy arrays, for programs without ovps: points, labels, voxels, features, objects.",
+    "ovps cache export --cache ./zarr --out arrays --split val",
+    "ovps cache export --cache ./zarr --out arrays --scenes scene-0061 --format npy",
 )
-@takes(ArraysOptions)
-def cache_export(options: ArraysOptions, as_json: Json = False) -> None:
-    """Write frames as plain NumPy arrays, for programs without ovps: points, labels, voxels, features, objects."""
-    from pipelines.stores.plain import export_arrays
-
-    show(export_arrays(options), as_json)
 
 
-@cache_app.command(
-    "import",
-    epilog=example(
-        "ovps cache import --features fused --encoder ViT-L-14-336 --weights openai --out ./zarr",
-        "ovps cache import --features fused --names '{subset}/{scene}_{index:04d}' --encoder ViT-B-32 --out ./zarr",
-    ),
+runs(
+    ImportOptions,
+    "pipelines.stores.brought:import_features",
+    "Make a store of features that were fused for points elsewhere, as OpenScene does. No image is read.",
+    "ovps cache import --features fused --encoder ViT-L-14-336 --weights openai --out ./zarr",
+    "ovps cache import --features fused --names '{subset}/{scene}_{index:04d}' --encoder ViT-B-32 --out ./zarr",
 )
-@takes(ImportOptions)
-def cache_import(options: ImportOptions, as_json: Json = False) -> None:
-    """Make a store of features that were fused for points elsewhere, as OpenScene does. No image is read."""
-    from pipelines.stores.brought import import_features
-
-    show(import_features(options), as_json)
 
 
-@cache_app.command("merge", epilog=example("ovps cache merge ./zarr-1 ./zarr-2 --out ./zarr"))
-@takes(MergeOptions)
-def cache_merge(options: MergeOptions, as_json: Json = False) -> None:
-    """Copy the frames of several stores, made with the same settings, into one."""
-    from pipelines.stores.select import merge
-
-    show(merge(options), as_json)
-
-
-@vocab_app.command(
-    "build",
-    epilog=example(
-        'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
-        "ovps vocab build --cache ./zarr --names classes.txt --images scooter=photos/scooters --out vocab.safetensors",
-        "ovps vocab build --cache ./zarr --examples scooter=bus@train --out vocab.safetensors",
-        "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
-    ),
+runs(
+    MergeOptions,
+    "pipelines.stores.select:merge",
+    "Copy the frames of several stores, made with the same settings, into one.",
+    "ovps cache merge ./zarr-1 ./zarr-2 --out ./zarr",
 )
-@takes(VocabularyOptions)
-def vocab_build(options: VocabularyOptions, as_json: Json = False) -> None:
-    """Turn class names, folders of images and segments of a store into embeddings. What CLIP misses is warned of."""
-    from pipelines.vocabulary import build
 
-    show(build(options), as_json)
+
+runs(
+    VocabularyOptions,
+    "pipelines.vocabulary:build",
+    "Turn class names, folders of images and segments of a store into embeddings. What CLIP misses is warned of.",
+    'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
+    "ovps vocab build --cache ./zarr --names classes.txt --images scooter=photos/scooters --out vocab.safetensors",
+    "ovps vocab build --cache ./zarr --examples scooter=bus@train --out vocab.safetensors",
+    "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
+)
 
 
 @app.command(
@@ -557,34 +529,24 @@ def view(options: ViewOptions, as_json: Json = False) -> None:
         show(write_html(options, options.html), as_json)
 
 
-@app.command(
-    epilog=example(
-        'ovps query --cache ./zarr "fire hydrant" --top 50',
-        'ovps query --cache ./zarr --run runs/driveworld --subset val "person on a bicycle" --list found.parquet',
-        "ovps query --cache ./zarr --like 5f3c0d1e:12 --of objects",
-        "ovps query --cache ./zarr --image scooter.jpg --dataset-root data/driveworld --html scooters.html",
-    )
+runs(
+    QueryOptions,
+    "pipelines.query:query",
+    "Search a whole store for words, or for what is like an example: a contact sheet and a list.",
+    'ovps query --cache ./zarr "fire hydrant" --top 50',
+    'ovps query --cache ./zarr --run runs/driveworld --subset val "person on a bicycle" --list found.parquet',
+    "ovps query --cache ./zarr --like 5f3c0d1e:12 --of objects",
+    "ovps query --cache ./zarr --image scooter.jpg --dataset-root data/driveworld --html scooters.html",
 )
-@takes(QueryOptions)
-def query(options: QueryOptions, as_json: Json = False) -> None:
-    """Search a whole store for words, or for what is like an example: a contact sheet and a list."""
-    from pipelines.query import query as ask
-
-    show(ask(options), as_json)
 
 
-@app.command(
-    epilog=example(
-        "ovps export --cache ./zarr --run runs/driveworld --frames 0 --ply --out exported",
-        "ovps export --cache ./zarr --subset val --las --npz --to-global --out exported",
-    )
+runs(
+    ExportOptions,
+    "pipelines.export:export",
+    "Points with class, instance, score and colour as PLY, LAS or NumPy arrays, for other programs.",
+    "ovps export --cache ./zarr --run runs/driveworld --frames 0 --ply --out exported",
+    "ovps export --cache ./zarr --subset val --las --npz --to-global --out exported",
 )
-@takes(ExportOptions)
-def export(options: ExportOptions, as_json: Json = False) -> None:
-    """Points with class, instance, score and colour as PLY, LAS or NumPy arrays, for other programs."""
-    from pipelines.export import export as write
-
-    show(write(options), as_json)
 
 
 @experiment_app.command(
