@@ -26,13 +26,11 @@ from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
-from ovps.geometry.projection import project
-from ovps.geometry.visibility import Occlusion, unoccluded
+from ovps.geometry.visibility import Occlusion
 from ovps.places import check_free
-from ovps.report.colours import entry_colours
-from ovps.report.linked import Picture, ShownFrame, write_picture
-from ovps.report.overlay import from_above, paint
+from ovps.report.colours import entry_colours, rgb
 from ovps.report.page import counted, render, write_page
+from ovps.report.segment_page import Line, SegmentPage, draw_frame
 from ovps.training.run import RunInfo, load_settings
 from ovps.viewer.export import to_ply
 from ovps.vocabulary import Vocabulary, load_vocabulary
@@ -50,7 +48,7 @@ FRAGMENTS = (
 )
 _SAMPLED = 5  # frames that the grid is fitted to
 _THUMBNAIL = 960
-_MOST_M = 60.0  # that the view from above shows to every side
+_FAR = 0.02  # of the points beyond the range of the grid: worth a warning
 
 
 @dataclass(frozen=True)
@@ -97,27 +95,31 @@ class SegmentSummary:
         }
 
 
-@dataclass(frozen=True)
-class Line:
-    """A class on the page: its share of the points, and its instances in all frames."""
+class _Counts:
+    """Sums over the frames of a recording.
 
-    name: str
-    kind: str
-    colour: tuple[int, int, int]
-    points: float
-    instances: int
+    Attributes:
+        by_entry: (E + 1,) points by row of the vocabulary, the last of them without a label; instances: (E + 1,).
+        points, seen, beyond: in all, those that some camera sees, those beyond the range of the grid.
+    """
 
+    def __init__(self, entries: int) -> None:
+        self.by_entry, self.instances = np.zeros(entries + 1), np.zeros(entries + 1, np.int64)
+        self.points = self.seen = self.beyond = 0
 
-@dataclass(frozen=True)
-class SegmentPage:
-    """The content of the page."""
+    def add(self, frame: CachedFrame, entry: NDArray[np.integer], instance: NDArray[np.integer]) -> None:
+        """Count a frame; `entry` and `instance` (N,) as `ovps predict` writes them."""
+        rows = len(self.by_entry)
+        self.by_entry += np.bincount(np.where(entry < 0, rows - 1, entry), minlength=rows)
+        of = np.unique(np.stack([entry[instance > 0], instance[instance > 0]]), axis=1)[0]
+        self.instances += np.bincount(of, minlength=rows)
+        self.points += len(entry)
+        self.seen += int((frame.views > 0).sum())
+        self.beyond += frame.beyond_range
 
-    title: str
-    lead: str
-    warnings: Sequence[str]
-    lines: list[Line]
-    frames: list[ShownFrame]
-    facts: dict[str, dict[str, str]]
+    def share(self, count: float) -> float:
+        """Share of all points."""
+        return float(count / max(self.points, 1))
 
 
 def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
@@ -215,89 +217,64 @@ def _drawn(
     warnings: list[str],
 ) -> SegmentSummary:
     """Count and draw what was predicted."""
-    entries = load_vocabulary(vocabulary) if vocabulary else store.vocabulary
+    entries, known = load_vocabulary(vocabulary) if vocabulary else store.vocabulary, store.provenance
     colours = entry_colours(entries.names, None if vocabulary else store.taxonomy)
+    occlusion = Occlusion.model_validate(known.occlusion) if known.occlusion else None
     count = min(options.pictures, len(refs))
     pictured = {refs[round(place)].token for place in np.linspace(0, len(refs) - 1, count)}
-    counts, instances = np.zeros(len(entries.names) + 1), np.zeros(len(entries.names) + 1, np.int64)
-    seen = beyond = points = 0
-    shown = []
+    counts, shown = _Counts(len(entries.names)), []
     for ref in refs:
         frame = store.read(ref)
         with np.load(found[ref.subset].out / "labels" / ref.subset / f"{ref.token}.npz") as labels:
             entry, instance = labels["entry"], labels["instance"]
-        counts += np.bincount(np.where(entry < 0, len(entries.names), entry), minlength=len(counts))
-        of = np.unique(np.stack([entry[instance > 0], instance[instance > 0]]), axis=1)[0]
-        instances += np.bincount(of, minlength=len(counts))
-        seen, beyond, points = seen + int((frame.views > 0).sum()), beyond + frame.beyond_range, points + len(entry)
+        counts.add(frame, entry, instance)
         if ref.token in pictured:
-            occlusion = store.provenance.occlusion
-            above, *pictures = _pictures(out, frame, colours[entry], store.pictures(ref), occlusion)
-            shown.append(ShownFrame(ref.token, pictures, above))
+            shown.append(draw_frame(out, frame, colours[entry], store.pictures(ref), occlusion))
         if options.ply:
             write_whole(out / PLY / f"{ref.token}.ply", to_ply(_columns(frame, entry, instance, colours[entry])))
-    known, first = store.provenance, next(iter(found.values()))
-    unlabelled = float(counts[-1] / max(points, 1))
+    beyond = counts.share(counts.beyond)
     warnings += [warning for summary in found.values() for warning in summary.warnings]
-    if beyond / max(points, 1) > 0.02:
+    if beyond > _FAR:
         warnings.append(
-            f"{beyond / points:.0%} of the points lie beyond the range of the grid ({known.grid}) and stand in its"
+            f"{beyond:.0%} of the points lie beyond the range of the grid ({known.grid}) and stand in its"
             " border cells: expect no good labels there"
         )
     if options.run is None:
         warnings.append(FRAGMENTS)
-    lines = [
-        Line(e.name, e.kind, _rgb(colours[row]), float(counts[row] / max(points, 1)), int(instances[row]))
-        for row, e in enumerate(entries.entries)
-    ]
-    lines.append(Line("unlabelled", "", _rgb(colours[-1]), unlabelled, 0))
     summary = SegmentSummary(
         page=out / PAGE,
         predictions=tuple(one.out for one in found.values()),
         cache=Path(store.path),
         frames=len(refs),
         frames_drawn=len(shown),
-        points=points,
-        seen_share=seen / max(points, 1),
-        unlabelled_share=unlabelled,
+        points=counts.points,
+        seen_share=counts.share(counts.seen),
+        unlabelled_share=counts.share(counts.by_entry[-1]),
         grid=known.grid,
-        beyond_range_share=beyond / max(points, 1),
+        beyond_range_share=beyond,
         encoder=known.encoder,
         weights_random=known.weights_random,
         warnings=tuple(dict.fromkeys(warnings)),
     )
     page = SegmentPage(
         title=root.name,
-        lead=f"{counted(len(refs), 'frame')}, {points:,} points: {summary.seen_share:.0%} are seen by a camera,"
-        f" {unlabelled:.0%} have no label",
+        lead=f"{counted(len(refs), 'frame')}, {counts.points:,} points: {summary.seen_share:.0%} are seen by a camera,"
+        f" {summary.unlabelled_share:.0%} have no label",
         warnings=summary.warnings,
-        lines=lines,
+        lines=_lines(entries, counts, colours),
         frames=shown,
-        facts=_facts(first, entries, summary, len(shown)),
+        facts=_facts(next(iter(found.values())), entries, summary, len(shown)),
     )
     write_page(out / PAGE, render("segment_page.html", page))
     return summary
 
 
-def _pictures(
-    out: Path,
-    frame: CachedFrame,
-    colours: NDArray[np.uint8],
-    cameras: Sequence,
-    occlusion: dict | None,
-) -> list[Picture]:
-    half = float(np.clip(np.quantile(np.abs(frame.xyz[:, :2]), 0.97), 15, _MOST_M))
-    title = f"from above, {half:.0f} m to every side"
-    pictures = [write_picture(out, f"{frame.token}-above", from_above(frame.xyz, colours, half), title)]
-    for camera, image in cameras:
-        projection = project(frame.xyz, camera)
-        visible = projection.inside
-        if occlusion:
-            visible = unoccluded(projection, camera, Occlusion.model_validate(occlusion))
-        order = np.argsort(-projection.depth[visible], kind="stable")
-        drawn = paint(image, projection.uv[visible][order], colours[visible][order])
-        pictures.append(write_picture(out, f"{frame.token}-{camera.channel}", drawn, camera.channel))
-    return pictures
+def _lines(entries: Vocabulary, counts: _Counts, colours: NDArray[np.uint8]) -> list[Line]:
+    named = [(entry.name, entry.kind) for entry in entries.entries]
+    return [
+        Line(name, kind, rgb(colours[row]), counts.share(counts.by_entry[row]), int(counts.instances[row]))
+        for row, (name, kind) in enumerate([*named, ("unlabelled", "")])
+    ]
 
 
 def _columns(
@@ -366,8 +343,3 @@ def _grid(options: SegmentOptions, store: Path, info: RunInfo | None, data: Fold
     some = [frames[round(place)] for place in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]
     grid: Grid = fitting_grid(np.concatenate([data.points(frame).xyz for frame in some]))
     return str(grid)
-
-
-def _rgb(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
-    red, green, blue = colour.tolist()
-    return red, green, blue

@@ -27,6 +27,11 @@ class Projection:
     depth: NDArray[np.float64]
     inside: NDArray[np.bool_]
 
+    def far_to_near(self, seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Order the rows of the points that are seen, (N,) bool, as they are painted: the nearest last."""
+        rows = np.flatnonzero(seen)
+        return rows[np.argsort(-self.depth[rows], kind="stable")]
+
 
 def project(xyz: NDArray[np.floating], camera: Camera) -> Projection:
     """Project points (N, 3), LiDAR frame, metres, into an image; computed in float64.

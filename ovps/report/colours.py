@@ -13,6 +13,8 @@ from ovps.evaluation.panoptic_quality import CLASSES
 from ovps.inference.segments import segments
 from ovps.taxonomy import Taxonomy, name_key
 
+RGB = tuple[int, int, int]
+
 DIM = (70, 76, 84)  # points that a panel is not about
 UNLABELLED_COLOUR = (48, 52, 58)
 LEAST_LUMINANCE = 95  # of 255; pure blue has 18
@@ -54,7 +56,7 @@ def separated_colours(count: int) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=8)
-def _separated(count: int) -> tuple[tuple[int, int, int], ...]:
+def _separated(count: int) -> tuple[RGB, ...]:
     chosen = [visible(colour) for colour in OKABE_ITO[:count]]
     levels = np.linspace(0, 255, _STEPS).round().astype(int)
     free = [visible((red, green, blue)) for red in levels for green in levels for blue in levels]
@@ -77,13 +79,18 @@ def _lab(rgb: NDArray[np.integer]) -> NDArray[np.float64]:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
-def visible(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The same hue with white mixed in, as far as it takes to be seen on the pictures' dark ground."""
-    rgb = np.array(colour, float)
-    luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
-    white = max(0.0, (LEAST_LUMINANCE - luminance) / (255 - luminance))
-    red, green, blue = np.round(rgb + white * (255 - rgb)).astype(int).tolist()
+def rgb(colour: NDArray[np.integer]) -> RGB:
+    """Take a colour (3,) out of its array."""
+    red, green, blue = colour.tolist()
     return red, green, blue
+
+
+def visible(colour: RGB) -> RGB:
+    """The same hue with white mixed in, as far as it takes to be seen on the pictures' dark ground."""
+    given = np.array(colour, float)
+    luminance = float(given @ (0.2126, 0.7152, 0.0722))
+    white = max(0.0, (LEAST_LUMINANCE - luminance) / (255 - luminance))
+    return rgb(np.round(given + white * (255 - given)).astype(int))
 
 
 def novel_colours(

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ovps.report.colours import UNLABELLED_COLOUR, visible
+from ovps.report.colours import RGB, UNLABELLED_COLOUR, visible
 from ovps.report.pictures import FrameView, birds_eye, camera_overlays, data_url
 from ovps.taxonomy import Taxonomy
-
-RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -149,9 +149,9 @@ def draw_mistake(mistake: Mistake) -> str:
     left, top, width, height = _box(projection.uv[inside], image.shape[1], image.shape[0])
     size = (_WIDTH, max(1, round(_WIDTH * height / width)))
     part = Image.fromarray(image[top : top + height, left : left + width]).resize(size, Image.Resampling.BICUBIC)
-    order = np.argsort(-projection.depth[inside], kind="stable")
-    uv = (projection.uv[inside][order] - (left, top)) * (_WIDTH / width)
-    return jpeg_url(paint(np.asarray(part), uv, colours[inside][order], width=_WIDTH, dot=_DOT_PX))
+    order = projection.far_to_near(inside)
+    uv = (projection.uv[order] - (left, top)) * (_WIDTH / width)
+    return jpeg_url(paint(np.asarray(part), uv, colours[order], width=_WIDTH, dot=_DOT_PX))
 
 
 def _box(uv: NDArray[np.float64], width: int, height: int) -> tuple[int, int, int, int]:

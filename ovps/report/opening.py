@@ -12,13 +12,12 @@ from ovps.frame import Camera
 from ovps.geometry.projection import project
 from ovps.inference.segments import segments
 from ovps.report.charts import Score, text
-from ovps.report.colours import class_colours
+from ovps.report.colours import RGB, class_colours, rgb
 from ovps.report.overlay import from_above, paint
 from ovps.report.page import spaced
 from ovps.report.pictures import FrameView, Labels, jpeg_url
 from ovps.taxonomy import Taxonomy
 
-RGB = tuple[int, int, int]
 _HALF_M = 40.0  # that a view from above shows to every side
 _LEAST = 0.01  # of the points in a picture, for a class to be in its legend
 
@@ -74,7 +73,7 @@ def opening(views: Sequence[FrameView], taxonomy: Taxonomy, novel: frozenset[int
     share = {c.id: float((seen == c.id).mean()) if len(seen) else 0.0 for c in taxonomy.classes}
     rows = {
         is_novel: [
-            (spaced(c.name), _rgb(class_colours(np.array([c.id]), taxonomy)[0]))
+            (spaced(c.name), rgb(class_colours(np.array([c.id]), taxonomy)[0]))
             for c in taxonomy.classes
             if (c.id in novel) == is_novel and share[c.id] > (0 if is_novel else _LEAST)
         ]
@@ -95,8 +94,7 @@ def _looks(view: FrameView) -> list[_Look]:
     found = []
     for camera, image in view.cameras:
         seen = project(view.xyz, camera)
-        rows = np.flatnonzero(seen.inside)
-        rows = rows[np.argsort(-seen.depth[rows], kind="stable")]
+        rows = seen.far_to_near(seen.inside)
         found.append(_Look(view, (camera, image), rows, seen.uv[rows]))
     return found
 
@@ -120,11 +118,6 @@ def _draw(look: _Look, labels: Labels, taxonomy: Taxonomy, novel: frozenset[int]
     near = [look.uv[is_novel] + (dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
     uv = np.concatenate([look.uv[base], *near])
     return jpeg_url(paint(look.camera[1], uv, np.concatenate([colours[base], *[colours[is_novel]] * len(near)])))
-
-
-def _rgb(colour: NDArray[np.uint8]) -> RGB:
-    red, green, blue = colour.tolist()
-    return red, green, blue
 
 
 def verdict(
