@@ -8,24 +8,20 @@ camera sees stays unlabelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ovps.batch.base_labels import ClassSplit
-from ovps.batch.sample import Batch
 from ovps.errors import ConfigError
-from ovps.losses.config import LossConfig
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
 from ovps.model.inputs import VoxelBatch
 from ovps.model.panoptic import NO_ENTRY, MergeConfig, Panoptic, fill_uncovered
-from ovps.systems.openscene import VoxelAnswer
+from ovps.systems.openscene import VoxelAnswer, VoxelSystem
 from ovps.systems.protocol import Shape
-from ovps.vocabulary import Vocabulary
 
 
 class ClipAnswer(VoxelAnswer):
@@ -38,15 +34,11 @@ class ClipAnswer(VoxelAnswer):
         return fill_uncovered(empty, self.features, self.batch.clip_valid, self.classes, self.batch.position, config)
 
 
-class ClipAlone:
+class ClipAlone(VoxelSystem):
     """No network at all: `answer` reads the CLIP features that the batch brings."""
 
     name = "clip"
-    variants: tuple[str, ...] = ()
     tuning: Mapping[str, Sequence[float]] = {}
-    needs_labels = False
-    learns_proposals = False
-    uses_text = True
 
     def build(self, config: ModelConfig, shape: Shape) -> NoReturn:
         """Refuse: there is nothing to train.
@@ -54,25 +46,6 @@ class ClipAlone:
         Raises:
             ConfigError: always.
         """
-        raise ConfigError("system clip learns nothing", remedy="Leave training out: `ovps predict` without a run")
-
-    def training_classes(self, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
-        return ClassText.of(vocabulary, ())
-
-    def classes(self, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:
-        return ClassText.of(vocabulary, trained)
-
-    def loss(
-        self,
-        network: nn.Module,
-        outputs: Any,
-        batch: Batch,
-        classes: ClassText,
-        mean_l1: float,
-        config: LossConfig,
-        reduce: Callable[[Tensor], Tensor],
-    ) -> NoReturn:
-        """Refuse, as `build`."""
         raise ConfigError("system clip learns nothing", remedy="Leave training out: `ovps predict` without a run")
 
     def answer(
@@ -84,10 +57,6 @@ class ClipAlone:
         classifier: ClassifierConfig,
     ) -> ClipAnswer:
         return ClipAnswer(batch.clip, batch, classes)
-
-    def reads_camera(self, config: ModelConfig, classifier: ClassifierConfig, variant: str | None) -> bool:
-        """Say yes always: there is nothing else."""
-        return True
 
 
 SYSTEM = ClipAlone()
