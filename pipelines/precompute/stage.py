@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,7 +21,9 @@ from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
+from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
+from ovps.datasets import Dataset
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.interrupt import kept
@@ -271,7 +274,22 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
     first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
     chosen = choose_codec(job, options.codec, options.like, first)
     job = replace(job, codec=chosen.name, state=chosen.state, fidelity=chosen.fidelity)
-    provenance = Provenance(
+    provenance = provenance_of(
+        options,
+        dataset,
+        encoder,
+        precision=getattr(encoder, "precision", "float32"),
+        occlusion=occlusion.model_dump() if occlusion else None,
+        cameras=options.cameras or None,
+        codec=job.codec,
+        codec_state_sha256=state_sha256(job.state),
+    )
+    return job, provenance
+
+
+def provenance_of(options: Resolved, dataset: Dataset, encoder: Encoder, **features: Any) -> Provenance:
+    """State what a store is made of; `features` are the fields that say how its features come about."""
+    return Provenance(
         dataset=options.dataset,
         dataset_version=options.version,
         taxonomy=dataset.taxonomy.name,
@@ -281,16 +299,11 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         weights_random=encoder.weights.random,
         clip_dim=encoder.dim,
         upscale=options.upscale,
-        precision=getattr(encoder, "precision", "float32"),
         grid=options.grid,
-        occlusion=occlusion.model_dump() if occlusion else None,
-        cameras=options.cameras or None,
-        codec=job.codec,
-        codec_state_sha256=state_sha256(job.state),
         code_version=ovps.__version__,
         sweeps=options.sweeps,
+        **features,
     )
-    return job, provenance
 
 
 def _open_store(job: Job, provenance: Provenance) -> None:

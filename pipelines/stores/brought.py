@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-import ovps
-from cache_schemas import MAX_FRAMES, Provenance
+from cache_schemas import MAX_FRAMES
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.cameras import row_of_camera
@@ -36,7 +35,7 @@ from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.options import resolved
 from pipelines.precompute.plan import plan
-from pipelines.precompute.stage import frames_of
+from pipelines.precompute.stage import frames_of, provenance_of
 from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 
@@ -78,22 +77,8 @@ def import_features(options: ImportOptions) -> DerivedSummary:
         )
     dataset = datasets.at(settings.dataset, settings.dataroot)
     encoder = encoder_of(settings.encoder, settings.weights, settings.device, 1.0)
-    provenance = Provenance(
-        dataset=settings.dataset,
-        dataset_version=settings.version,
-        taxonomy=dataset.taxonomy.name,
-        taxonomy_sha256=dataset.taxonomy.sha256,
-        encoder=encoder.name,
-        weights_sha256=encoder.weights.sha256,
-        weights_random=encoder.weights.random,
-        clip_dim=encoder.dim,
-        upscale=1.0,
-        grid=settings.grid,
-        occlusion=None,
-        cameras=(),  # no image was looked at: precompute cannot add frames of its own
-        codec=codec.name,
-        code_version=ovps.__version__,
-    )
+    # no image was looked at: precompute cannot add frames of its own
+    provenance = provenance_of(settings, dataset, encoder, occlusion=None, cameras=(), codec=codec.name)
     pieces = []
     for task in plan(frames_of(settings), {}, MAX_FRAMES):
 
