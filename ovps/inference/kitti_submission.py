@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ovps.errors import ConfigError
 from ovps.files import write_whole
-from ovps.inference.segments import segments
+from ovps.inference.segments import numbered
 from ovps.taxonomy import Taxonomy
 
 INSTANCES = 2**16 - 1
@@ -31,18 +31,14 @@ def encode(
     Raises:
         ConfigError: more than 65,535 instances of one class in a frame.
     """
-    semantic = np.asarray(semantic, np.int64)
-    is_thing = np.isin(semantic, taxonomy.thing_ids)
-    keys, row, _ = segments(semantic, np.where(is_thing, instance, 0).astype(np.int64))
-    first = np.searchsorted(keys[:, 0], keys[:, 0])  # keys are in order of their class
-    number = np.where(np.isin(keys[:, 0], taxonomy.thing_ids), np.arange(len(keys)) - first + 1, 0)
+    classes, number, row = numbered(semantic, instance, taxonomy)
     if (number > INSTANCES).any():
         raise ConfigError(
             f"the SemanticKITTI format holds {INSTANCES:,} instances per class, not {int(number.max()):,}",
             frame=frame,
             remedy="Predict with a vocabulary of your own, which writes plain arrays",
         )
-    raw = np.array([taxonomy.id_to_raw.get(int(class_id), 0) for class_id in keys[:, 0]], np.int64)
+    raw = np.array([taxonomy.id_to_raw.get(int(class_id), 0) for class_id in classes], np.int64)
     return (number << 16 | raw).astype(np.uint32)[row]
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ovps.errors import ConfigError
 from ovps.files import write_whole
-from ovps.inference.segments import segments
+from ovps.inference.segments import numbered, segments
 from ovps.taxonomy import UNLABELLED, Taxonomy
 
 DIVISOR = 1000
@@ -66,16 +66,12 @@ def encode(
         ConfigError: a class the format has no room for, or more than 999 instances of one class in a frame, of which
             `leave_out` takes the smallest away.
     """
-    semantic = np.asarray(semantic, np.int64)
-    is_thing = np.isin(semantic, taxonomy.thing_ids)
-    keys, row, _ = segments(semantic, np.where(is_thing, instance, 0).astype(np.int64))
-    first = np.searchsorted(keys[:, 0], keys[:, 0])  # keys are in order of their class
-    number = np.where(np.isin(keys[:, 0], taxonomy.thing_ids), np.arange(len(keys)) - first + 1, 0)
-    label = keys[:, 0] * DIVISOR + number
+    classes, number, row = numbered(semantic, instance, taxonomy)
+    label = classes * DIVISOR + number
     if (number >= DIVISOR).any() or (label > np.iinfo(np.uint16).max).any():
         raise ConfigError(
             f"the nuScenes format holds 999 instances per class and classes up to 64, not {int(number.max())} and"
-            f" {int(semantic.max())}",
+            f" {int(classes.max())}",
             frame=frame,
             remedy="Predict with a vocabulary of your own, which writes plain arrays",
         )
