@@ -1,8 +1,8 @@
 """Drive world: procedural streets, ray-cast into a real nuScenes data set.
 
-labels, paint, mesh -> assets -> ground, layout -> scene          what is there
-raycast -> render (cameras), lidar, rig (where the sensors are)   what is seen
-annotate, tables -> drive (one scene) -> build (all of them)      what is written
+raw_labels, paint, mesh -> assets -> ground, street_layout -> scene       what is there
+raycast -> render (cameras), lidar, rig (where the sensors are)           what is seen
+annotate, nuscenes_format -> drive (one scene) -> build (all of them)     what is written
 """
 
 from ovps.extras import extra

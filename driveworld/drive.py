@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ from driveworld.render import render
 from driveworld.rig import CAMERAS, LIDAR, Drive, Sensor, make_drive
 from driveworld.scene import Scene, make_scene, snapshot
 from ovps.errors import StorageError
-from ovps.files import write_whole
+from ovps.files import file_sha256, write_whole
 
 FRAME_PERIOD = 0.5
 JPEG_QUALITY = 92
@@ -101,12 +100,6 @@ def read_record(spec: DriveSpec) -> dict[str, Any] | None:
     except (OSError, ValueError, AttributeError):
         return None
     return record if whole else None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(path: Path, write: Callable[[Path], Any]) -> None:

@@ -560,7 +560,7 @@ runs(
 @takes(ExperimentOptions)
 def experiment_run(options: ExperimentOptions, as_json: Json = False) -> None:
     """Data set, CLIP features, trainings, evaluations, one table and one page. What is done is not done again."""
-    from pipelines.experiment.commands import run
+    from pipelines.experiment.runner import run
     from pipelines.experiment.table import tables
 
     summary = run(**options.model_dump())

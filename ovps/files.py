@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -103,6 +104,12 @@ def locked(path: Path, busy: OvpsError, then: str = CHOOSE, error: type[OvpsErro
             except BlockingIOError as refusal:
                 raise busy from refusal
         yield
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,7 +5,6 @@ ovps eval --run runs/driveworld-ovps --cache ./zarr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -27,6 +26,7 @@ from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
+from ovps.files import file_sha256 as sha256_of
 from ovps.files import refusals, write_whole
 from ovps.inference.prediction import class_warnings
 from ovps.inference.session import Session, labelled_frames_of, open_session, predictions
@@ -116,7 +116,7 @@ def evaluate(
         inference=session.merge.model_dump(mode="json") | session.classifier.model_dump(mode="json"),
         seconds=time.perf_counter() - begin,
         machine=machine(session.device),
-        versions={"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        versions=versions(),
         checkpoint_sha256=weights,
         vocabulary_sha256=digest(session.vocabulary),
         parameters=sum(p.numel() for p in session.run.network.parameters()),
@@ -155,10 +155,7 @@ def score_unknown(session: Session, frames: Sequence[FrameRef]) -> dict[str, dic
 
 def file_sha256(path: Path) -> str | None:
     """Hash a file's content with SHA-256; None where there is no file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path) if path.is_file() else None
 
 
 def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] = ()) -> None:
@@ -229,6 +226,11 @@ def load_frame_scores(folder: Path) -> list[FrameScore]:
     """The system's scores frame by frame; empty where an older version evaluated."""
     path = folder / FRAMES
     return [FrameScore(**line) for line in read_parquet(path).to_pylist()] if path.is_file() else []
+
+
+def versions() -> dict[str, str]:
+    """List the versions of the packages that the numbers depend on."""
+    return {"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def machine(device: torch.device) -> str:

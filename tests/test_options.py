@@ -19,8 +19,8 @@ from ovps.errors import ConfigError
 from ovps.options import Options, flag_of
 from pipelines import options
 from pipelines.evaluate import evaluate
-from pipelines.experiment.commands import run
 from pipelines.experiment.join import join
+from pipelines.experiment.runner import run
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.table import markdown
 from pipelines.labels import add_labels
@@ -129,7 +129,7 @@ def test_a_command_line_says_what_is_not_as_usual_and_reads_back(monkeypatch):
         (
             ExperimentOptions(experiment="a b.yaml", systems=("pfc", "ovps"), seeds=(0, 2), jobs=2),
             "ovps experiment run 'a b.yaml' --systems pfc,ovps --seeds 0,2 --jobs 2",
-            "pipelines.experiment.commands.run",
+            "pipelines.experiment.runner.run",
         ),
         (
             JoinOptions(folders=(Path("one"), Path("two")), out=Path("all")),

@@ -92,7 +92,7 @@ class Asset:
     Attributes:
         mesh: facing +x, standing on z = 0, centred near the origin.
         class_name: challenge class.
-        category: index of its general category, see `labels.GENERAL_CATEGORIES`.
+        category: index of its general category, see `raw_labels.GENERAL_CATEGORIES`.
         variant: which construction, a key of `VARIANTS[style][class_name]`.
         color_name: of its main paint, for captions.
     """

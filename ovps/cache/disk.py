@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -44,8 +43,7 @@ class LocalStorage:
         return map(ask, things)
 
     def sha256(self, key: str) -> str:
-        with open(self.root / key, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.file_sha256(self.root / key)
 
     def children(self, key: str = "") -> list[str]:
         folder = self.root / key

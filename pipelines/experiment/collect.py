@@ -19,8 +19,9 @@ from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
+from pipelines.evaluate import versions
 from pipelines.experiment.cell import found
-from pipelines.experiment.provenance import CodeState, code_state, this_machine, versions
+from pipelines.experiment.provenance import CodeState, code_state, this_machine
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.trainings import Training
 

@@ -19,10 +19,10 @@ from ovps.report.systems_page import ComparisonContent, Pictures, render_compari
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
 from ovps.training.system_files import load_system
-from pipelines.evaluate import load_frame_scores
+from pipelines.evaluate import load_frame_scores, versions
 from pipelines.experiment.cell import VOCABULARY
 from pipelines.experiment.collect import Collected
-from pipelines.experiment.provenance import code_state, this_machine, versions
+from pipelines.experiment.provenance import code_state, this_machine
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
 from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of, scene_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -52,11 +51,6 @@ def command_line() -> str:
         f"python -m {program.parent.parent.name}.{program.parent.name}" if program.stem == "__main__" else program.name
     )
     return " ".join([name, *sys.argv[1:]])
-
-
-def versions() -> dict[str, str]:
-    """List the versions of the packages that the numbers depend on."""
-    return {"ovps": ovps.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def this_machine() -> str:

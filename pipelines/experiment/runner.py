@@ -17,7 +17,7 @@ from pipelines.experiment.comparison_page import write_report
 from pipelines.experiment.projection import confirm, estimate
 from pipelines.experiment.provenance import command_line
 from pipelines.experiment.queue import run_all
-from pipelines.experiment.schema import Experiment
+from pipelines.experiment.schema import Experiment, load_experiment, selected
 from pipelines.experiment.stages import Stages, announce
 from pipelines.experiment.stores import prepare
 from pipelines.experiment.trainings import Training, located, plan
@@ -78,6 +78,25 @@ def run_experiment(
         _results(experiment, whole, stages, report=False)  # what is done is not lost on anyone
         raise
     return _results(experiment, whole, stages)
+
+
+def run(
+    experiment: str,
+    *,
+    systems: tuple[str, ...] | None = None,
+    splits: tuple[str, ...] | None = None,
+    seeds: tuple[int, ...] | None = None,
+    jobs: int = 1,
+    yes: bool = False,
+) -> ExperimentSummary:
+    """Run a shipped experiment or a YAML file, with its own systems, splits and seeds or with others.
+
+    Raises:
+        ConfigError: a name that does not exist.
+        OvpsError: whatever stops a stage.
+    """
+    whole = load_experiment(experiment)
+    return run_experiment(selected(whole, systems, splits, seeds), whole=whole, jobs=jobs, yes=yes)
 
 
 def _results(

@@ -38,11 +38,10 @@ from pipelines.experiment import queue
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import SCORES
-from pipelines.experiment.commands import run
 from pipelines.experiment.comparison_page import choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
-from pipelines.experiment.runner import run_experiment
+from pipelines.experiment.runner import run, run_experiment
 from pipelines.experiment.schema import load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
 from pipelines.experiment.table import markdown

@@ -11,8 +11,8 @@ import pytest
 
 from ovps.errors import ConfigError
 from pipelines.experiment.collect import collect, save
-from pipelines.experiment.commands import run
 from pipelines.experiment.join import join
+from pipelines.experiment.runner import run
 from pipelines.experiment.schema import load_experiment
 from pipelines.experiment.table import markdown
 from pipelines.experiment.trainings import plan

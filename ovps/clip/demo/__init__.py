@@ -1,7 +1,7 @@
 """The demo CLIP: a small open_clip model that ships with the package.
 
 `demo.json` is its open_clip config, `demo.safetensors` its weights in float16, `trunk` its vision trunk.
-`driveworld/demo_clip.py` trains it. It is taught every class of the drive world in 2D, the novel ones included,
+`driveworld/demo_clip` trains it. It is taught every class of the drive world in 2D, the novel ones included,
 and stands in for a CLIP trained on the internet where there is none.
 """
 
