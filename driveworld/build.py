@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from driveworld import kitti_rig
-from driveworld.drive import DriveSpec, read_record, write_scene
+from driveworld.drive import DriveSpec, read_record, save, write_scene
 from driveworld.kitti_drive import sequence_name, write_sequence
 from driveworld.nuscenes_format import MAP_FILE, VERSION, assemble
 from driveworld.raw_labels import CLASSES
-from ovps.errors import ConfigError, OvpsError, StorageError
+from ovps.errors import ConfigError, OvpsError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.machine import check_processes
@@ -235,10 +235,4 @@ def _write_dataset(out: Path, records: Iterable[dict[str, Any]], splits: dict[st
     for name, rows in assemble(r["tables"] for r in records).items():
         write_whole(out / VERSION / f"{name}.json", json.dumps(rows, indent=0).encode())
     write_whole(out / VERSION / "splits.json", json.dumps(splits, indent=1).encode())
-    try:
-        (out / MAP_FILE).parent.mkdir(exist_ok=True)
-        Image.fromarray(np.zeros((100, 100), np.uint8)).save(out / MAP_FILE)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error}", path=out / MAP_FILE, remedy="Free some space and run again"
-        ) from error
+    save(out / MAP_FILE, Image.fromarray(np.zeros((100, 100), np.uint8)).save)

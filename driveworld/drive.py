@@ -22,8 +22,7 @@ from driveworld.raycast import Caster
 from driveworld.render import render
 from driveworld.rig import CAMERAS, LIDAR, Drive, Sensor, make_drive
 from driveworld.scene import Scene, make_scene, snapshot
-from ovps.errors import StorageError
-from ovps.files import file_sha256, write_whole
+from ovps.files import file_sha256, refusals, write_whole
 
 FRAME_PERIOD = 0.5
 JPEG_QUALITY = 92
@@ -108,15 +107,9 @@ def save(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    try:
+    with refusals(path, THEN):
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error.strerror or error}",
-            path=path,
-            remedy=f"Free some space or choose another folder, {THEN}",
-        ) from error
 
 
 class _SceneWriter:
