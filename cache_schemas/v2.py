@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 SCHEMA_VERSION = 2
 MAX_FRAMES = 40
@@ -36,8 +36,8 @@ MAX_FRAMES = 40
 Part = Literal["features", "labels"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Record(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A part of a store's record: nobody changes it, and no field is unknown."""
 
 
 class Provenance(_Record):
@@ -87,7 +87,7 @@ def content_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-class Array(BaseModel):
+class Array(BaseModel, frozen=True):
     """One array of a partition.
 
     Attributes:
@@ -99,8 +99,6 @@ class Array(BaseModel):
         field: of a frame in memory that it becomes; None: it takes more than reading to make something of it.
         memory: dtype of that field, where it is another.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     dims: tuple[str | int, ...]

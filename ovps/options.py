@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from ovps.errors import ConfigError
@@ -34,10 +34,9 @@ class Flag:
     positional: bool = False
 
 
-class Options(BaseModel):
+class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Options of a command. Every field has a description: it is the help of the option."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     command: ClassVar[str]
 
     @classmethod

@@ -17,7 +17,6 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     SerializerFunctionWrapHandler,
@@ -55,10 +54,8 @@ def name_key(name: str) -> str:
     return " ".join(text.replace("_", " ").split())
 
 
-class ClassInfo(BaseModel):
+class ClassInfo(BaseModel, frozen=True, extra="forbid"):
     """One class of a taxonomy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int = Field(gt=0, lt=256)
     name: str
@@ -67,7 +64,7 @@ class ClassInfo(BaseModel):
     synonyms: tuple[str, ...] = Field(min_length=1)
 
 
-class Taxonomy(BaseModel):
+class Taxonomy(BaseModel, frozen=True, extra="forbid"):
     """All classes of a data set, and how its raw labels encode them.
 
     Attributes:
@@ -82,8 +79,6 @@ class Taxonomy(BaseModel):
             without.
         submission: the format in which `ovps predict` writes these classes; None: plain arrays.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     min_points: int = Field(gt=0)
@@ -212,7 +207,7 @@ class Taxonomy(BaseModel):
         return semantic, instance
 
 
-class Split(BaseModel):
+class Split(BaseModel, frozen=True, extra="forbid"):
     """A choice of which classes of a taxonomy are novel, that is, never labelled in training.
 
     Attributes:
@@ -220,8 +215,6 @@ class Split(BaseModel):
         ignored: classes that take no part: unlabelled in training as novel ones are, void in evaluation, and no
             entry of the vocabulary that is scored.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     taxonomy: str | None = None

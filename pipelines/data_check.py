@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
@@ -48,7 +48,7 @@ _FAR = 0.02  # of the points beyond the default grid: worth a word
 _GROUND_M = -0.7  # a LiDAR on a vehicle stands higher over the ground
 
 
-class DataCheck(BaseModel):
+class DataCheck(BaseModel, frozen=True):
     """Findings on a recording.
 
     Attributes:
@@ -66,8 +66,6 @@ class DataCheck(BaseModel):
         warnings: what is odd, and may be right.
         problems: what keeps frames from being used, and likely mistakes of the calibration, of clocks or poses.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     path: Path
     scenes: tuple[str, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.cache.late_labels import with_labels
@@ -23,7 +23,7 @@ from ovps.taxonomy import Taxonomy
 from pipelines.precompute.options import data_root
 
 
-class LabelsSummary(BaseModel):
+class LabelsSummary(BaseModel, frozen=True):
     """Summary of `ovps cache labels`.
 
     Attributes:
@@ -32,8 +32,6 @@ class LabelsSummary(BaseModel):
         renewed: frames whose labels differ from those in the store.
         unlabelled: frames that have none still.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     frames: int

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -42,7 +42,7 @@ HASHED = (WEIGHTS, VOCABULARY, STATISTICS)
 _AGAIN = "Install the package again"
 
 
-class Provenance(BaseModel):
+class Provenance(BaseModel, frozen=True, extra="forbid"):
     """The origin of the demo run.
 
     Attributes:
@@ -52,8 +52,6 @@ class Provenance(BaseModel):
         sha256: of the binary files, by name.
         pq: of validation frames, in percent by group, as trained (`float32`) and as shipped (`float16`).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: str
     commit: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+class _Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()):
+    """Settings: nobody changes them, and none is unknown."""
 
 
 class AugmentationConfig(_Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache import codecs
@@ -28,7 +28,7 @@ _PART_OF = {
 }
 
 
-class StoreSummary(BaseModel):
+class StoreSummary(BaseModel, frozen=True):
     """A store in numbers.
 
     Attributes:
@@ -51,8 +51,6 @@ class StoreSummary(BaseModel):
         missing: of a data set, frames and labels that the store lacks, by split; None: not looked for.
         warnings: what in them should be looked into.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     schema_version: int

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import CameraRow
 from ovps.geometry.mistakes import is_upright
@@ -35,7 +35,7 @@ class Sweep(Protocol):
     def cameras(self) -> tuple[CameraRow, ...]: ...
 
 
-class SweepStatistics(BaseModel):
+class SweepStatistics(BaseModel, frozen=True):
     """Some sweeps in numbers.
 
     Attributes:
@@ -45,8 +45,6 @@ class SweepStatistics(BaseModel):
         seen_share: of all points of the frames with that camera, the share that it sees, by channel.
         beyond_range_share: of all points, those beyond the grid's range, which stand in its border cells.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     frames: int
     points_least: int

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import FileRow, Part, PartitionRow, StoreInfo
 from ovps.cache.layout import (
@@ -32,10 +32,8 @@ from ovps.files import TEMPORARY
 ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
 
 
-class Problem(BaseModel):
+class Problem(BaseModel, frozen=True):
     """One thing that is wrong with a store."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: ProblemKind
     path: str

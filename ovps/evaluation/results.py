@@ -8,7 +8,7 @@ from statistics import fmean, harmonic_mean
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+from pydantic import BaseModel, computed_field, model_validator
 
 from cache_schemas import Provenance
 from ovps.evaluation.mask_recall import RecallCounts
@@ -25,8 +25,8 @@ HARMONIC = "harmonic"  # no group of classes: the harmonic mean of base and nove
 T = TypeVar("T")
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Model(BaseModel, frozen=True, extra="forbid"):
+    """A part of a result: nobody changes it, and no field is unknown."""
 
 
 class ClassScore(_Model):

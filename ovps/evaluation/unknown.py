@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ovps.evaluation.mask_recall import true_segments
 from ovps.taxonomy import UNLABELLED
@@ -21,7 +21,7 @@ BINS = 1 << 16  # of scores in 0..1: those within one are taken for equal
 TPR = 0.95
 
 
-class UnknownScore(BaseModel):
+class UnknownScore(BaseModel, frozen=True, extra="forbid"):
     """Measure of how well a score tells novel things and stuff from base ones.
 
     Attributes:
@@ -29,8 +29,6 @@ class UnknownScore(BaseModel):
         auroc: probability that a novel one scores higher than a base one, ties half; None if either is missing.
         fpr95: share of base ones that score as high as the 95 % of novel ones that score highest; None likewise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     novel: int
     base: int

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, model_validator
 from scipy.sparse import csr_array
 
 from ovps.errors import ConfigError
@@ -29,7 +29,7 @@ _REMEDY = (
 )
 
 
-class Grid(BaseModel):
+class Grid(BaseModel, frozen=True, extra="forbid"):
     """A voxel grid in the LiDAR frame.
 
     Attributes:
@@ -37,8 +37,6 @@ class Grid(BaseModel):
         shape: cells along each axis.
         low, high: range of each axis.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["cylinder", "cartesian"]
     shape: tuple[int, int, int]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ovps.frame import Camera
 from ovps.geometry.projection import Projection
@@ -26,7 +26,7 @@ from ovps.geometry.projection import Projection
 _ROWS_PER_GAP = 4  # rows of the depth buffer per gap between beams
 
 
-class Occlusion(BaseModel):
+class Occlusion(BaseModel, frozen=True, extra="forbid"):
     """Thresholds of what counts as hidden. The defaults suit the 32 beams of nuScenes; finer LiDARs may use less.
 
     Attributes:
@@ -34,8 +34,6 @@ class Occlusion(BaseModel):
         horizontal_deg: how far to the sides; at least the step between two pulses.
         tolerance_m, tolerance_ratio: nearer by more than `tolerance_m + tolerance_ratio * depth` hides.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vertical_deg: float = Field(default=1.4, gt=0)
     horizontal_deg: float = Field(default=0.4, gt=0)

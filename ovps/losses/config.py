@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ovps.losses.assignment import Costs
 from ovps.losses.classes import Unlabelled
@@ -19,7 +19,7 @@ PARTS = (
 )
 
 
-class LossConfig(BaseModel):
+class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Terms, weights and choices of the loss. L_cls and L_mask are always there; the defaults are those of `ovps`.
 
     Attributes:
@@ -43,8 +43,6 @@ class LossConfig(BaseModel):
         voxel_layers: where L_V applies; `last` saves time.
         proposals: the clusters that are proposed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     terms: tuple[Term, ...] = ("object", "voxel", "coverage", "exclusion", "proposal")
     class_weight: float = Field(1.0, ge=0)

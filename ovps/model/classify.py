@@ -7,14 +7,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from ovps.model.class_text import ClassText
 from ovps.model.layers import logit
 
 
-class ClassifierConfig(BaseModel):
+class ClassifierConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Settings of how masks get their classes at inference.
 
     Attributes:
@@ -28,8 +28,6 @@ class ClassifierConfig(BaseModel):
         certainty: of `ensemble` and `per_mask`: how much CLIP's certainty raises objectness; 0: not at all.
         base_shift: of `unified` and `per_mask`: subtracted from the head's logits of base entries.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     classes: Literal["unified", "ensemble", "per_mask"] = "unified"
     base_weight: float = Field(0.4, ge=0, le=1)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 
-class ClusterConfig(BaseModel):
+class ClusterConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Settings of clusters: what is off the ground, and what parts one from another.
 
     Attributes:
@@ -24,8 +24,6 @@ class ClusterConfig(BaseModel):
         clearance: what is nearer to the lowest voxel of its column is ground, metres.
         smallest: voxels that a cluster has at least.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gap: float = Field(0.5, gt=0)
     gap_per_metre: float = Field(0.02, ge=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from ovps.model import sparse
 from ovps.model.clusters import ClusterConfig
@@ -12,7 +12,7 @@ from ovps.model.clusters import ClusterConfig
 Norm = Literal["batch", "layer"]
 
 
-class EncoderConfig(BaseModel):
+class EncoderConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The sparse-convolution U-Net.
 
     Attributes:
@@ -23,8 +23,6 @@ class EncoderConfig(BaseModel):
             compiler. Weights fit both. By default the first where it is installed.
         norm: `batch`, or `layer`, which depends on no other voxel and so on no other frame or process.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     channels: tuple[PositiveInt, ...] = Field((32, 64, 128, 256), min_length=1)
     blocks: int = Field(2, ge=1)
@@ -39,7 +37,7 @@ class EncoderConfig(BaseModel):
         return self
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The whole network.
 
     Attributes:
@@ -58,8 +56,6 @@ class ModelConfig(BaseModel):
         tau: initial temperature of the classifier by text, learned within `tau_range` (ours).
         class_prior: class probability before training where the cosine is 0; sets the initial bias (ours).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     encoder: EncoderConfig = EncoderConfig()
     fusion: bool = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ovps.model.class_text import ClassText
@@ -17,7 +17,7 @@ from ovps.model.masks import MaskForm, mask_probability
 NO_ENTRY = -1  # of the vocabulary: what a voxel is that no segment claims
 
 
-class MergeConfig(BaseModel):
+class MergeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Thresholds of the merge.
 
     Attributes:
@@ -34,8 +34,6 @@ class MergeConfig(BaseModel):
             points do: one phi cell of the default cylinder is 0.0175 m wide per metre. 0: `split_gap` everywhere.
         proposals: the clusters that `ovps.model.unclaimed` makes of what no mask claims (ours).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     score: float = Field(0.4, ge=0, le=1)
     mask: float = Field(0.5, ge=0, le=1)

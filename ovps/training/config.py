@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from ovps import plain_yaml, shipped
 from ovps.batch.settings import AugmentationConfig, DataConfig
@@ -20,7 +20,7 @@ from ovps.model.panoptic import MergeConfig
 from ovps.training.optimiser import OptimiserConfig
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()):
     """A training run.
 
     Attributes:
@@ -38,8 +38,6 @@ class TrainConfig(BaseModel):
         keep_interval: steps between checkpoints that are kept for good; 0: only the last one is kept.
         merge, classifier: of inference, stored with the run so that every evaluation uses the same.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     system: str = "queries"
     split: str = "b12n4"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import nn
 from torch.optim import AdamW
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class OptimiserConfig(BaseModel):
+class OptimiserConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """AdamW with a multi-step schedule.
 
     Attributes:
@@ -21,8 +21,6 @@ class OptimiserConfig(BaseModel):
         milestones: parts of the schedule after which the rate is multiplied by `decay`.
         clip_norm: largest gradient norm; 0 switches clipping off.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lr: float = Field(default=8e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from cache_schemas import Provenance
@@ -45,10 +45,8 @@ STATISTICS = "statistics.safetensors"
 LAST = "checkpoints/last.pt"
 
 
-class ClipSource(BaseModel):
+class ClipSource(BaseModel, frozen=True, extra="forbid"):
     """The source of a run's CLIP features: only features of the same CLIP mean the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: str
     weights_sha256: str
@@ -60,7 +58,7 @@ class ClipSource(BaseModel):
         return cls(**{name: getattr(provenance, name) for name in cls.model_fields})
 
 
-class RunInfo(BaseModel):
+class RunInfo(BaseModel, frozen=True, extra="forbid"):
     """`run.json`. Taxonomy and split are whole, so that a run needs no file of its user's.
 
     Attributes:
@@ -69,8 +67,6 @@ class RunInfo(BaseModel):
         processes: that train it together; a run.json without the number is of one.
         sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["ovps-run-1"] = "ovps-run-1"
     ovps_version: str

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError
@@ -50,10 +50,8 @@ class System:
         return overrides_of(self.settings)
 
 
-class _File(BaseModel):
+class _File(BaseModel, frozen=True, extra="forbid"):
     """One file of `ovps/configs/systems`: a change of the system `base`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = ""
     base: str = ROOT

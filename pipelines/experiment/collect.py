@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import Provenance
 from ovps.evaluation.comparison import Scored, main_system, references_of
@@ -43,10 +43,8 @@ SCHEMA = pa.schema(
 SCORES = ("pq", "sq", "rq", "pq_dagger", "miou")
 
 
-class RunRecord(BaseModel):
+class RunRecord(BaseModel, frozen=True):
     """One system, split and seed in results.json. Scores are fractions."""
-
-    model_config = ConfigDict(frozen=True)
 
     system: str
     split: str
@@ -68,14 +66,12 @@ class RunRecord(BaseModel):
     classes: dict[str, list[dict[str, Any]]]
 
 
-class Made(BaseModel):
+class Made(BaseModel, frozen=True):
     """Origin of results: code, machine, versions, commands.
 
     Attributes:
         seconds: of every command that was needed.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     command: str
     code: CodeState

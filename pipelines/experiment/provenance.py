@@ -7,16 +7,14 @@ import sys
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 import ovps
 from pipelines.evaluate import machine
 
 
-class CodeState(BaseModel):
+class CodeState(BaseModel, frozen=True):
     """The git commit of the code, and whether files differ from it; None outside a checkout."""
-
-    model_config = ConfigDict(frozen=True)
 
     commit: str | None
     dirty: bool | None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError
@@ -17,8 +17,8 @@ from ovps.training.system_files import IDENTITY, load_system
 from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Settings(BaseModel, frozen=True, extra="forbid"):
+    """Settings: nobody changes them, and none is unknown."""
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), Once]

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
@@ -26,8 +26,8 @@ from pipelines.train import FREE, TrainOptions, content_differences, resolve
 from pipelines.train import plan as plan_training
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Record(BaseModel, frozen=True, extra="forbid"):
+    """A part of a plan: nobody changes it, and no field is unknown."""
 
 
 class Evaluation(_Record):

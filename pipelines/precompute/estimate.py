@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import CameraRow
 from ovps.cache.disk import LocalStorage
@@ -31,7 +31,7 @@ from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
 SAMPLED = 16  # a tenth of a second each
 
 
-class PrecomputeEstimate(BaseModel):
+class PrecomputeEstimate(BaseModel, frozen=True):
     """A dry run. Nothing was written, nothing downloaded: the encoder was timed with random weights.
 
     Attributes:
@@ -46,8 +46,6 @@ class PrecomputeEstimate(BaseModel):
         sweeps: of some frames all over the data set, and of the one with the smallest file; None if none is missing.
         warnings: what in them should be looked into.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     out: str
     partitions: int

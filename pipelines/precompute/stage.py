@@ -9,7 +9,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 import ovps
 from cache_schemas import Provenance, SkippedRow
@@ -40,7 +40,7 @@ from pipelines.precompute.plan import Task, check_unique, limited, plan, with_ca
 from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder
 
 
-class PrecomputeSummary(BaseModel):
+class PrecomputeSummary(BaseModel, frozen=True):
     """Summary of `ovps precompute`.
 
     Attributes:
@@ -62,8 +62,6 @@ class PrecomputeSummary(BaseModel):
         sweeps: of the frames asked for that are in the store now; None if none is.
         warnings: what in them should be looked into.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     out: str
     partitions: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
@@ -23,7 +23,7 @@ from ovps.vocabulary import Vocabulary
 from pipelines.precompute.task import bytes_of
 
 
-class DerivedSummary(BaseModel):
+class DerivedSummary(BaseModel, frozen=True):
     """Summary of a command that makes a store of others.
 
     Attributes:
@@ -33,8 +33,6 @@ class DerivedSummary(BaseModel):
         bytes: of all files of all partitions.
         bytes_before: of the stores that it was made of.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     out: str
     codec: str

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ovps import strict_json
 from ovps.cache.frame_data import CachedFrame, FrameRef
@@ -28,14 +28,12 @@ from pipelines.stores.select import chosen
 INDEX = "index.json"
 
 
-class ArraysSummary(BaseModel):
+class ArraysSummary(BaseModel, frozen=True):
     """Summary of `ovps cache export`.
 
     Attributes:
         frames_before: of them, those whose files were there, from the same command before.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     out: str
     frames: int

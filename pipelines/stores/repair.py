@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cache_schemas import MAX_FRAMES, PartitionRow, SkippedRow, StoreInfo
 from ovps import datasets
@@ -45,7 +45,7 @@ from pipelines.precompute.task import encoder_of, one_thread, threads_beside, to
 WAITING = "repair"  # kind of a frame that is quarantined until its partition has been made anew
 
 
-class RepairSummary(BaseModel):
+class RepairSummary(BaseModel, frozen=True):
     """Summary of `ovps cache repair`.
 
     Attributes:
@@ -57,8 +57,6 @@ class RepairSummary(BaseModel):
         frames: that CLIP was run on.
         left: what is still wrong, and what to do about it.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     partitions: int

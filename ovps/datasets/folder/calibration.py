@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ovps import plain_yaml
 from ovps.errors import DatasetError
@@ -35,8 +35,8 @@ Quaternion = Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+class _Model(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True):
+    """A part of the file: nobody changes it, and no name is unknown."""
 
 
 class PointFiles(_Model):
