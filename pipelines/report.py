@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from ovps.report.opening import best_view
 from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
+from ovps.taxonomy import Taxonomy
 from ovps.training.metrics import read_metrics
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
@@ -78,7 +80,7 @@ def report(
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
-        _view(session, frame, prediction, cameras.get(frame.token, []))
+        frame_view(frame, session.run.taxonomy, labels_of(session, prediction), cameras.get(frame.token, []))
         for frame, prediction in predictions(session, shown)
         if frame.label is not None
     ]
@@ -157,18 +159,24 @@ def labels_of(session: Session, prediction: FramePrediction) -> Labels:
     return Labels(semantic, prediction.labels.instance)
 
 
-def _view(
-    session: Session, frame: CachedFrame, prediction: FramePrediction, cameras: list[tuple[Camera, NDArray[np.uint8]]]
+def frame_view(
+    frame: CachedFrame,
+    taxonomy: Taxonomy,
+    predicted: Labels,
+    cameras: list[tuple[Camera, NDArray[np.uint8]]],
+    **more: Any,
 ) -> FrameView:
+    """A labelled frame to show, with what is predicted on it; `more`: further fields of `FrameView`."""
     assert frame.label is not None
     return FrameView(
         token=frame.token,
         scene=frame.scene,
         index=frame.index,
         xyz=frame.xyz,
-        true=Labels(*session.run.taxonomy.decode(frame.label)),
-        predicted=labels_of(session, prediction),
+        true=Labels(*taxonomy.decode(frame.label)),
+        predicted=predicted,
         cameras=cameras,
+        **more,
     )
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps import files
-from ovps.cache.lock import exclusive
+from ovps.cache.layout import LOCK
 from ovps.cache.storage import Entry, R, T
+from ovps.errors import CacheError
 from ovps.files import AGAIN, sync_folder
 
 
@@ -90,4 +91,5 @@ class LocalStorage:
             path.unlink(missing_ok=True)
 
     def exclusive(self) -> AbstractContextManager[None]:
-        return exclusive(self.root)
+        busy = CacheError("another run is writing to this store", path=self.root, remedy="Wait until it ends")
+        return files.locked(self.root / LOCK, busy, AGAIN)

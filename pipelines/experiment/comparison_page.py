@@ -14,7 +14,7 @@ from ovps.frame import Frame
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.report.opening import best_view
 from ovps.report.page import write_page
-from ovps.report.pictures import FrameView, Labels
+from ovps.report.pictures import Labels
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
@@ -25,7 +25,7 @@ from pipelines.experiment.collect import Collected
 from pipelines.experiment.provenance import code_state, this_machine
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
-from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, labels_of, scene_of
+from pipelines.report import ReadImage, cameras_of, clip_facts, evenly_spaced, frame_view, labels_of, scene_of
 
 EVEN = 3  # frames shown, evenly spaced
 SHOWN = 4  # systems drawn, at most
@@ -106,16 +106,12 @@ def _pictures(experiment: Experiment, cells: Sequence[Collected], main: Collecte
     taxonomy, views = store.taxonomy, []
     for ref in shown:
         frame = store.read(ref)
-        assert frame.label is not None  # it was evaluated
         views.append(
-            FrameView(
-                token=frame.token,
-                scene=frame.scene,
-                index=frame.index,
-                xyz=frame.xyz,
-                true=Labels(*taxonomy.decode(frame.label)),
-                predicted=found[main.scored.system][frame.token],
-                cameras=cameras.get(frame.token, []),
+            frame_view(
+                frame,
+                taxonomy,
+                found[main.scored.system][frame.token],
+                cameras.get(frame.token, []),
                 name=main.scored.system,
                 beside=[(name, found[name][frame.token]) for name in others],
                 note=f"The lowest PQ of novel classes of {main.scored.system}." if frame.token == worst else "",

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ovps.errors import ConfigError
-from ovps.evaluation.comparison import Spread, spread
+from ovps.evaluation.comparison import spread
 from ovps.evaluation.results import HARMONIC, harmonic
-from ovps.report.charts import NOTHING
+from ovps.report.charts import text
+from ovps.report.page import counted
 from pipelines.experiment.collect import SCORES as FRACTIONS
 from pipelines.experiment.join import read_part
 
@@ -80,8 +81,8 @@ def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, 
     kind, seeds = lines[0]["kind"], len(_seeds(lines))
     changed = f"`{system}` {NAMES.get(row, row)}"
     name = {"system": f"`{system}`", "variant": changed, "part": changed}.get(kind, NAMES.get(row, row))
-    notes = ["**random CLIP weights**"] * random + [_count(seeds)] * (kind != "reference" and seeds < most)
-    cells = (_text(spread(_values(lines, group, score))) for group in GROUPS)
+    notes = ["**random CLIP weights**"] * random + [counted(seeds, "seed")] * (kind != "reference" and seeds < most)
+    cells = (text(spread(_values(lines, group, score))) for group in GROUPS)
     return f"| {', '.join([name, *notes])} | {' | '.join(cells)} |"
 
 
@@ -95,13 +96,3 @@ def _values(lines: Sequence[Mapping[str, Any]], group: str, score: str) -> list[
 
 def _seeds(lines: Sequence[Mapping[str, Any]]) -> set[int]:
     return {line["seed"] for line in lines}
-
-
-def _count(seeds: int) -> str:
-    return f"{seeds} seed{'' if seeds == 1 else 's'}"
-
-
-def _text(found: Spread | None) -> str:
-    if found is None:
-        return NOTHING
-    return f"{100 * found.mean:.1f}" + (f" ± {100 * found.sd:.1f}" if found.sd is not None else "")

@@ -10,7 +10,6 @@ import pytest
 
 from ovps.cache.info import store_info
 from ovps.cache.layout import new_folder
-from ovps.cache.lock import exclusive
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
@@ -48,9 +47,9 @@ def test_a_folder_of_other_things_is_not_made_a_store(tmp_path):
 
 
 def test_one_run_at_a_time(store):
-    with exclusive(store), pytest.raises(CacheError, match="another run"), exclusive(store):
+    with storage_of(store).exclusive(), pytest.raises(CacheError, match="another run"), storage_of(store).exclusive():
         pass
-    with exclusive(store):
+    with storage_of(store).exclusive():
         pass
     assert verify_store(store) == []
 
