@@ -22,7 +22,7 @@ class Fidelity(NamedTuple):
 
     @property
     def enough(self) -> bool:
-        """Whether a codec may be taken unasked: no score of the drive world changed beyond the spread of seeds.
+        """Say whether a codec may be taken unasked: no score of the drive world changed beyond the spread of seeds.
 
         docs/benchmarks.md, "The default", has the trainings.
         """
