@@ -17,7 +17,13 @@ from ovps.training.config import check_key, stated_settings
 ROOT = "ovps"
 # What makes a system what it is. The root of all sets each of these, so that no config can change what a system means.
 IDENTITY = (
-    *("system", "model.fusion", "loss.terms", "loss.unlabelled", "loss.voxel_form", "merge.masks"),
+    "system",
+    "model.fusion",
+    "model.cluster_queries",
+    "loss.terms",
+    "loss.unlabelled",
+    "loss.voxel_form",
+    "merge.masks",
     "classifier.classes",
 )
 

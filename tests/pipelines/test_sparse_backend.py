@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ovps import doctor
-from ovps.batch.voxels import frame_batch
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, SetupError
 from ovps.model import sparse
@@ -74,7 +73,7 @@ def test_a_run_of_one_backend_gives_the_same_with_the_other(tmp_path, trained, o
     assert lent.network.encoder.backend.name == other
     assert lent.config.model.encoder.backend == trained
     opened = Store.open(store)
-    batch = frame_batch(opened.read(opened.frames[-1]), own.grid)
+    batch = own.batch(opened.read(opened.frames[-1]))
     with torch.inference_mode():
         wanted = own.network.encoder(batch.coords, batch.features)
         torch.testing.assert_close(lent.network.encoder(batch.coords, batch.features), wanted, atol=1e-4, rtol=1e-4)
