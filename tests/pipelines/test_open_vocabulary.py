@@ -53,7 +53,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         folder / "world", scenes=2, frames=2, seed=7, image_size=(352, 198), azimuth_steps=360, workers=1
     )  # one scene is train, the other val
     precompute(options_for(folder / "world", folder / "zarr", weights=None, grid="cylinder:90x60x12"))
-    small_run(folder / "zarr", folder / "run", "steps=60", "optimiser.lr=3e-3", "gradient_interval=0", "model.cluster_queries=0")
+    small_run(
+        folder / "zarr",
+        folder / "run",
+        "steps=60",
+        "optimiser.lr=3e-3",
+        "gradient_interval=0",
+        "model.cluster_queries=0",
+    )
     return Made(folder / "run", folder / "zarr")
 
 
