@@ -70,7 +70,7 @@ def test_gradients_are_those_of_the_cpu():
 def test_waits_of_a_step_do_not_grow_with_the_layers(store):
     waits = []
     for layers in (1, 3):
-        settings = (*SMALL, *PLAIN, f"model.layers={layers}")
+        settings = (*SMALL, *PLAIN, "model.encoder.channels=[8]", f"model.layers={layers}")
         places = counted_step(store, load_config("driveworld", settings))
         waits.append(total(t for place, t in places.items() if not place.startswith("model/sparse/")).waits)
     assert waits[0] == waits[1] <= 14  # four for each of two frames, outputs finite, two matchings, losses, gradient
