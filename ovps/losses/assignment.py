@@ -1,4 +1,4 @@
-"""What it costs that a query answers for a segment, and which query a segment of stuff has."""
+"""Costs of queries that answer for segments, and the fixed pairs of stuff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which query answers for what, for all layers and frames of a step at once.
+"""Matching of queries for all layers and frames of a step at once.
 
 The Hungarian method runs on the CPU, and the device has to finish before its costs can be read. So they are read twice
 a step and not once for each layer of each frame: the costs of things first, those of proposals for who is left then.

@@ -340,7 +340,7 @@ def torchrun(
         [sys.executable, *command, "--cache", str(store), "--out", str(out), "--json", *settings],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
