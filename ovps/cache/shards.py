@@ -122,7 +122,7 @@ class Shards:
         return np.ascontiguousarray(chunk.transpose(self.order), self.dtype)
 
     def index(self, tail: bytes, number: int) -> list[Span]:
-        """Where each chunk lies in a shard, by its last `index_bytes`.
+        """Find where each chunk lies in a shard, by its last `index_bytes`.
 
         Raises:
             ValueError: not the bytes that were written, or a chunk that is not there: zarr would read zeros.

@@ -15,7 +15,7 @@ from ovps.model.inputs import VoxelBatch
 
 @dataclass(frozen=True)
 class FrameTargets:
-    """Where the segments and proposals of a frame are, on the device of its voxels.
+    """Places of the segments and proposals of a frame, on the device of its voxels.
 
     Attributes:
         targets: of the frame, V voxels.

@@ -58,7 +58,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the Q queries of one look, on the device.
+    """Outcome of one look of Q queries, on the device.
 
     Attributes:
         base: those that answer for a base segment.

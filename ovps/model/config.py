@@ -77,7 +77,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     @property
     def input_clusters(self) -> ClusterConfig | None:
-        """How the voxels of the network's input are clustered; None: no query starts from a cluster."""
+        """Settings by which the input's voxels are clustered; None: no query starts from a cluster."""
         return self.clusters if self.cluster_queries else None
 
     @model_validator(mode="after")

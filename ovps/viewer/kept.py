@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """What was made and used last.
+    """Memory of what was made and used last.
 
     Args:
         limit: bytes.

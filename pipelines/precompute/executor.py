@@ -39,7 +39,7 @@ _SETTINGS = {
 
 
 def run_here(job: Job, tasks: Sequence[Task], on_frame: OnFrame) -> Iterator[Done]:
-    """In this process, one task after another; beside an accelerator the next one begins while one is written."""
+    """Run tasks in this process, one after another; beside an accelerator the next begins while one is written."""
     if job.device == "cpu":
         yield from (run_task(job, task, on_frame) for task in tasks)
         return

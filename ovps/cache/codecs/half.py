@@ -1,4 +1,4 @@
-"""float32 to float16 and back by torch: the values of numpy, which takes ten times as long without the instruction."""
+"""Half precision by torch: the values of numpy, which takes ten times as long without the instruction."""
 
 from __future__ import annotations
 
