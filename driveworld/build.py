@@ -27,6 +27,7 @@ from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.machine import check_processes
 from ovps.places import check_free
 from ovps.progress import progress, say
+from ovps.shortage import faults
 from ovps.taxonomy import load_taxonomy
 
 Format = Literal["nuscenes", "semantickitti"]
@@ -186,7 +187,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if path.exists():
         try:
             found = _BEFORE | json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError) as error:
+        except faults(OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"the settings of the world are damaged: {error}",
                 path=path,

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TextIO
 
 STOPPED, SETUP = 130, 8  # exit codes of `ovps.errors.Interrupted` and `SetupError`, which cost an import
+_ASKS = {"--help", "-h", "--version"}  # are answered however little memory there is
 _MESSAGE, _REMEDY = "what was finished is kept", "Start the same command again"
 
 
@@ -49,6 +50,13 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
     try:
+        from ovps.shortage import address_space_too_short
+
+        short = address_space_too_short()
+        if short is not None and not _ASKS.intersection(sys.argv[1:]):
+            _State.code = SETUP
+            _tell(*short)
+            sys.exit(SETUP)
         from ovps.cli import main as run
 
         run()
@@ -72,12 +80,10 @@ def _installation(error: Exception) -> tuple[str, str] | None:
     if isinstance(error, OSError) and not library:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    limited = limit != resource.RLIM_INFINITY
-    if isinstance(error, MemoryError) or limited:
-        remedy = "Use a machine with more memory, or fewer processes"
-        if limited:
-            remedy = f"The address space is limited to {limit >> 20:,} MB: raise the limit (ulimit -v unlimited)"
-        return f"not enough memory{f': {text}' if text else ''}", remedy
+    if isinstance(error, MemoryError) or limit != resource.RLIM_INFINITY:
+        from ovps.shortage import in_words
+
+        return in_words("memory", text)
     return f"cannot be loaded: {text}", "Run `make setup`; `ovps doctor` says what is installed"
 
 

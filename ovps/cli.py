@@ -18,11 +18,12 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from ovps import __version__, strict_json
+from ovps import __version__, shortage, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import launched, listening, told
 from ovps.options import Options, takes
 from ovps.progress import LISTED, show_warnings
+from ovps.shortage import faults
 from pipelines.options import (
     ArraysOptions,
     BuildWorldOptions,
@@ -63,7 +64,7 @@ class Commands(TyperGroup):
         try:
             with told():
                 return super().invoke(ctx)
-        except OSError as error:
+        except faults(OSError) as error:
             if error.filename is None:
                 raise
             remedy = "Check what the command names, and the rights to it"
@@ -672,7 +673,7 @@ def main(*command: str) -> None:
         command: what is called with the arguments of the process; by default they name it.
     """
     try:
-        with listening(insist=not launched()), _full_output():
+        with listening(insist=not launched()), shortage.told(), _full_output():
             try:
                 app([*command, *sys.argv[1:]])
             finally:

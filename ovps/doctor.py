@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from ovps import machine
 from ovps.errors import OvpsError
 from ovps.extras import installed
+from ovps.shortage import faults
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
@@ -201,6 +202,6 @@ def _failure(action: Callable[[], object]) -> str:
     """What went wrong, as one line; empty if nothing did. A broken build may raise anything at import."""
     try:
         action()
-    except Exception as error:
+    except faults(Exception) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.errors import VocabularyError
+from ovps.shortage import faults
 from ovps.taxonomy import Kind, name_key
 
 SHOWN = 60  # characters of a name in a message
@@ -65,7 +66,7 @@ def read_entries(names: str) -> tuple[Entry, ...]:
         return parse_entries(names)
     try:
         return parse_entries(_decode(path.read_bytes()))
-    except OSError as error:
+    except faults(OSError) as error:
         raise VocabularyError(f"cannot read: {error.strerror}", path=path, remedy="Make it readable") from error
     except UnicodeDecodeError as error:
         raise VocabularyError(
@@ -206,5 +207,5 @@ def _reads_as(content: bytes, encoding: str) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a long list of names is no file name
+    except faults(OSError, ValueError):  # a long list of names is no file name
         return False

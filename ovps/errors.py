@@ -117,7 +117,7 @@ class VocabularyError(OvpsError):
 
 
 class SetupError(OvpsError):
-    """The installation: a package or build that is missing or does not fit."""
+    """The installation: a package or build that is missing or does not fit; or memory and threads that are lacking."""
 
     kind = "setup"
     exit_code = 8

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ovps.errors import OvpsError, StorageError
+from ovps.shortage import faults
 
 TEMPORARY = ".tmp-"  # what files are called until they are whole
 CHOOSE = "or choose another folder"
@@ -41,7 +42,7 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
     """
     try:
         yield
-    except OSError as refusal:
+    except faults(OSError) as refusal:
         mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
         raise error(
             f"cannot write: {refusal.strerror or refusal}", path=_at_fault(refusal, path), remedy=f"{mend}, {then}"

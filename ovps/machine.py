@@ -37,6 +37,16 @@ def free_memory(root: Path = ROOT) -> int:
     return min(psutil.virtual_memory().available, *rooms, 2**62)
 
 
+def most_threads(root: Path = ROOT) -> int | None:
+    """Threads and processes that the container of this process may have; None where it is under no limit.
+
+    Args:
+        root: of the file system that /proc and /sys are read from.
+    """
+    limits = (_text(folder / "pids.max") for folder in _groups("pids", root))
+    return min((int(limit) for limit in limits if limit and limit.isdigit()), default=None)
+
+
 def check_processes(option: str, count: int) -> None:
     """Check that so many processes can be of use on this machine; a few too many are slow, a slip of the hand is fatal.
 

@@ -30,6 +30,7 @@ from ovps.places import check_free
 from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
 from ovps.report.page import counted, render, write_page
+from ovps.shortage import faults
 from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.plan import check_unique
 from pipelines.recording_findings import (
@@ -264,7 +265,7 @@ class _Look:
         try:
             with Image.open(camera.image_path) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError):
+        except faults(OSError, ValueError, Image.DecompressionBombError):
             return None, None, ""
         if model is None:
             return pixels, None, ": cannot be used"

@@ -36,6 +36,7 @@ from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.parquet import read_parquet
 from ovps.places import check_free
+from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
 from ovps.training.run import LAST
 from ovps.vocabulary import digest, without_entries
@@ -202,7 +203,7 @@ def load_result(folder: Path) -> EvalResult:
         return result
     except FileNotFoundError as error:
         raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except faults(OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not an evaluation: {error}", path=path, remedy="Run `ovps eval` again") from error
 
 

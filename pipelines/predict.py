@@ -30,6 +30,7 @@ from ovps.inference.submission import leave_out, save_arrays
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.places import check_free
+from ovps.shortage import faults
 from ovps.systems.protocol import System
 from ovps.training.config import TrainConfig
 from ovps.vocabulary import digest
@@ -226,7 +227,7 @@ def _claim(out: Path, about: dict[str, Any]) -> None:
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
             differing = [key for key, value in about.items() if key not in MAY_DIFFER and there.get(key) != value]
-        except (OSError, ValueError, AttributeError) as error:
+        except faults(OSError, ValueError, AttributeError) as error:
             raise ConfigError(f"not what `ovps predict` writes: {error}", path=path, remedy=remedy) from error
         if differing:
             raise ConfigError(

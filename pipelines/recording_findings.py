@@ -16,6 +16,7 @@ from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, l
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
 from ovps.report.page import counted
+from ovps.shortage import faults
 
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
@@ -175,7 +176,7 @@ def resized(camera: Camera) -> tuple[str, CameraModel | None]:
     try:
         with Image.open(camera.image_path) as image:
             width, height = image.size
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except faults(OSError, ValueError, Image.DecompressionBombError):
         return "", None
     across, down = width / camera.width, height / camera.height
     if (across, down) == (1, 1):

@@ -35,6 +35,7 @@ from ovps.machine import use_own_cores
 from ovps.model import sparse
 from ovps.places import check_free
 from ovps.progress import progress
+from ovps.shortage import faults
 from ovps.taxonomy import load_split
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
@@ -244,7 +245,7 @@ def _record(
 def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
+    except faults(RuntimeError) as error:
         raise ConfigError(f"no device {name!r}", remedy="Give cpu, cuda or cuda:0") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {name} was asked for, and torch sees no GPU", remedy="See `ovps doctor`")

@@ -54,13 +54,23 @@ def test_a_library_that_cannot_be_loaded_is_a_fault_of_the_installation(tmp_path
     assert json.loads(ended.stdout)["error"] == "setup"
 
 
-def test_a_limit_of_the_address_space_is_named(tmp_path):
-    """torch's libraries do not fit into it; all that comes before does."""
-    ended = begin("eval", "--run", "r", "--cache", "c", stand_ins=tmp_path, limit=500 << 20)
+@pytest.mark.parametrize("megabytes", [500, 4000])
+def test_a_limit_of_the_address_space_is_named(tmp_path, megabytes):
+    """Into the first torch's libraries do not fit, with the second OpenBLAS waits for ever: neither is begun."""
+    (tmp_path / "typer.py").write_text("raise AssertionError('something was imported')\n")
+    ended = begin("eval", "--run", "r", "--cache", "c", stand_ins=tmp_path, limit=megabytes << 20)
     assert ended.returncode == 8, ended.stderr
     assert "setup error: not enough memory" in ended.stderr
-    assert "limited to 500 MB: raise the limit (ulimit -v unlimited)" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert f"limited to {megabytes:,} MB: raise the limit (ulimit -v unlimited)" in ended.stderr
+    assert "limit memory by a container or cgroup instead" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("train", "--help")])
+def test_help_is_given_however_little_memory_there_is(tmp_path, arguments):
+    ended = begin(*arguments, stand_ins=tmp_path, limit=500 << 20)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
 
 
 def test_other_errors_are_not_taken_for_it(tmp_path):

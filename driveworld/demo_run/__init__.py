@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from ovps.errors import CheckpointError, ConfigError
 from ovps.files import write_whole
 from ovps.model import sparse
+from ovps.shortage import faults
 from ovps.training.checkpoint import save_checkpoint
 from ovps.training.run import (
     CONFIG,
@@ -81,7 +82,7 @@ def provenance(shipped: Path | None = None) -> Provenance:
             path = shipped / name
             if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
                 raise CheckpointError("the demo run is not what was shipped", path=path, remedy=_AGAIN)
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+    except faults(OSError, UnicodeDecodeError, ValidationError) as error:
         raise CheckpointError(f"the demo run cannot be read: {error}", path=path, remedy=_AGAIN) from error
     return known
 
@@ -129,7 +130,7 @@ def unpack(run: Path, shipped: Path | None = None) -> Provenance:
     try:
         state = load((shipped / WEIGHTS).read_bytes())
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
-    except (SafetensorError, RuntimeError) as error:
+    except faults(SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             f"the demo run does not fit this version: {error}", path=shipped / WEIGHTS, remedy=_AGAIN
         ) from error

@@ -30,6 +30,7 @@ from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 from ovps.batch.sample import Batch
 from ovps.errors import OvpsError, TrainingError
 from ovps.interrupt import deaf_children
+from ovps.shortage import shortage_of
 
 SHARED = Path("/dev/shm")
 _SPARE_FILES = 16  # what handing a batch over opens for a moment, with some room
@@ -162,6 +163,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:
+        if shortage_of(error) in ("memory", "threads"):  # of shared memory and files it is known what to do here
+            raise
         raise _named(error) from error
 
 

@@ -18,6 +18,7 @@ from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError
 from ovps.files import write_whole
 from ovps.progress import progress
+from ovps.shortage import faults
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def load_statistics(path: Path) -> ClipStatistics:
         if written != _sha256(tensors):
             raise KeyError("its content is not what was written")
         return ClipStatistics(tensors["mean"], float(tensors["mean_l1"]))
-    except (OSError, SafetensorError, KeyError) as error:
+    except faults(OSError, SafetensorError, KeyError) as error:
         raise CheckpointError(
             f"cannot read the statistics of the run: {error}", path=path, remedy="Train again"
         ) from error

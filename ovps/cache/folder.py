@@ -24,6 +24,7 @@ from ovps.cache.shards import Shards
 from ovps.cache.storage import LOST, Storage
 from ovps.cache.zarr_files import ReadFiles, WrittenFiles
 from ovps.errors import CorruptStoreError
+from ovps.shortage import faults
 
 SETTINGS = "provenance_sha256"  # attribute of the group: a folder of another store is not one of ours
 CHUNK_BYTES = 2**19  # read at once; a frame's points are about as much
@@ -94,7 +95,7 @@ def settings_of(storage: Storage, key: str) -> str | None:
     """The hash of the provenance that a folder states; None where it states none, or cannot be read."""
     try:
         return str(json.loads(storage.get(f"{key}/zarr.json"))["attributes"][SETTINGS])
-    except (ValueError, KeyError, TypeError, OSError):
+    except faults(ValueError, KeyError, TypeError, OSError):
         return None
 
 
@@ -110,7 +111,7 @@ def all_rows(storage: Storage, folder: str, name: str) -> np.ndarray | None:
         listed = ReadFiles(storage, FolderRow(folder=folder, files=files), LOST)
         group = zarr.open_group(listed, mode="r", zarr_format=3)
         return _all(listed, Shards.of(_as_array(group[name])))
-    except (ValueError, KeyError, TypeError, RuntimeError, OSError, CorruptStoreError):
+    except faults(ValueError, KeyError, TypeError, RuntimeError, OSError, CorruptStoreError):
         return None
 
 
@@ -120,7 +121,7 @@ def is_whole(storage: Storage, folder: str, names: Iterable[str]) -> bool:
     try:
         about = json.loads(storage.get(f"{last}/zarr.json"))
         length, shard = about["shape"][0], about["chunk_grid"]["configuration"]["chunk_shape"][0]
-    except (ValueError, KeyError, OSError):
+    except faults(ValueError, KeyError, OSError):
         return False
     return len(storage.entries(f"{last}/c")) == ceil(length / shard)
 
@@ -201,7 +202,7 @@ class Folder:
             shards = {name: Shards.of(array) for name, array in arrays.items()}
             offsets = {name: _all(files, shards.pop(name)) for name in names if name.startswith("offsets/")}
             check_offsets(offsets, sizes)
-        except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        except faults(ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
             raise CorruptStoreError(f"damaged partition: {error}", path=path, remedy=remedy) from error
         return cls(path, files, shards, dims, {name.removeprefix("offsets/"): a for name, a in offsets.items()}, remedy)
 

@@ -16,6 +16,7 @@ from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import Where, storage_of
 from ovps.errors import ConfigError, SetupError
+from ovps.shortage import faults
 
 FLOAT16_BYTES = 2
 _PART_OF = {
@@ -151,7 +152,7 @@ def _lossless(codec: str) -> bool | None:
 def _size(storage: Storage, key: str) -> int:
     try:
         return len(storage.get(key))
-    except OSError:  # it is lost; `ovps cache verify` tells
+    except faults(OSError):  # it is lost; `ovps cache verify` tells
         return 0
 
 

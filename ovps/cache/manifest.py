@@ -15,6 +15,7 @@ from ovps.cache.storage import Storage
 from ovps.errors import CacheError, CorruptStoreError
 from ovps.files import TEMPORARY
 from ovps.parquet import parse_parquet
+from ovps.shortage import faults
 
 _SUFFIX = ".parquet"
 _SHA256 = b"ovps_sha256"  # of the row: Parquet has no checksum of its own that covers all that is read
@@ -68,7 +69,7 @@ def find_manifest(storage: Storage, partition: str) -> PartitionRow | None:
         content = storage.get(manifest_key(partition))
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except faults(OSError) as error:
         raise _unreadable(storage, partition, error) from error
     return _parse(storage, partition, content)
 
@@ -81,7 +82,7 @@ def read_manifest(storage: Storage, partition: str) -> PartitionRow:
     """
     try:
         return _parse(storage, partition, storage.get(manifest_key(partition)))
-    except OSError as error:
+    except faults(OSError) as error:
         raise _unreadable(storage, partition, error) from error
 
 
@@ -96,7 +97,7 @@ def read_manifests(storage: Storage) -> Iterator[PartitionRow]:
     for name in names:
         try:
             yield _parse(storage, name, next(contents))
-        except OSError as error:
+        except faults(OSError) as error:
             raise _unreadable(storage, name, error) from error
 
 
@@ -128,7 +129,7 @@ def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
     try:
         table = parse_parquet(content)
         rows = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except faults(pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(storage, partition, error) from error
     if not table.schema.equals(MANIFEST) or table.num_rows != 1:
         raise CorruptStoreError(

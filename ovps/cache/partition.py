@@ -19,6 +19,7 @@ from ovps.cache.manifest import again
 from ovps.cache.object_embeddings import Objects, no_objects
 from ovps.cache.storage import Storage
 from ovps.errors import CorruptStoreError
+from ovps.shortage import faults
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class Partition:
     def _told_as_damage(self, token: str) -> Iterator[None]:
         try:
             yield
-        except (ValueError, KeyError, IndexError, RuntimeError, OSError) as error:
+        except faults(ValueError, KeyError, IndexError, RuntimeError, OSError) as error:
             folder = self.parts["features"]
             raise CorruptStoreError(
                 f"cannot read: {error}", path=folder.path, frame=token, remedy=folder.remedy

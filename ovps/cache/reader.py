@@ -27,6 +27,7 @@ from ovps.cache.storage import LOST, LOST_INFO, Storage
 from ovps.cache.where import Where, storage_of
 from ovps.errors import CacheError, CorruptStoreError
 from ovps.frame import Camera
+from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary, parse_vocabulary
 
@@ -56,7 +57,7 @@ def read_info(storage: Storage) -> StoreInfo:
         return StoreInfo.model_validate(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError("no cache here", path=storage.at(), remedy="Make one: ovps precompute") from error
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except faults(OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST_INFO) from error
 
 

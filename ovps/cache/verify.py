@@ -28,6 +28,7 @@ from ovps.cache.storage import LOST, LOST_INFO, Entry, Storage
 from ovps.cache.where import Where, storage_of
 from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
+from ovps.shortage import faults
 
 ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
 
@@ -196,7 +197,7 @@ def _wrong_with(
         same = storage.sha256(f"{folder}/{file.path}") == file.sha256
     except FileNotFoundError:
         return "missing", "missing file"
-    except OSError as error:
+    except faults(OSError) as error:
         return "missing", f"cannot be read: {error.strerror}"
     return None if same else ("content", "not the bytes that were written")
 

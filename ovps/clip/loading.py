@@ -21,6 +21,7 @@ from ovps import defaults
 from ovps.clip import demo
 from ovps.clip.protocol import RANDOM
 from ovps.errors import ConfigError, WeightsError
+from ovps.shortage import faults
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 USUAL = {defaults.ENCODER: "laion2b_s29b_b131k_ft_soup"}  # open_clip's tag; open_clip downloads them once
@@ -136,7 +137,7 @@ def _create_random(encoder: str, seed: int) -> Any:
         torch.manual_seed(seed)
         try:
             return open_clip.create_model(encoder, pretrained=None, pretrained_text=False)
-        except Exception as error:  # some text towers are described on the Hub only
+        except faults(Exception) as error:  # some text towers are described on the Hub only
             raise WeightsError(
                 f"cannot build {encoder}: {error}", remedy="Choose an encoder with its own text tower"
             ) from error
@@ -160,7 +161,7 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
     try:
         with _without_logging():
             return open_clip.create_model(encoder, pretrained=weights, require_pretrained=True, weights_only=True)
-    except Exception as error:  # open_clip, torch, safetensors and huggingface_hub each raise their own
+    except faults(Exception) as error:  # open_clip, torch, safetensors and huggingface_hub each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if is_tag:
             raise WeightsError(

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, parse_entries, shown
 from ovps.errors import VocabularyError
+from ovps.shortage import faults
 from ovps.taxonomy import Kind, name_key
 from ovps.vocabulary import Vocabulary
 
@@ -116,7 +117,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             if image.mode in _DEEP:
                 raise ValueError(f"it has more than 8 bits a pixel (mode {image.mode})")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except faults(UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VocabularyError(
             f"not an image: {error}", path=path, remedy="Save it as PNG or JPEG with 8 bits a channel, or leave it out"
         ) from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ovps.errors import DatasetError
 from ovps.geometry.calibration import rigid_fault
+from ovps.shortage import faults
 
 Matrix = NDArray[np.float64]
 
@@ -110,7 +111,7 @@ def read_lines(path: Path, again: str) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
+    except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror or error}", path=path, remedy=again) from error
     except UnicodeDecodeError as error:
         raise DatasetError("not text", path=path, remedy=again) from error

@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 
 from ovps.errors import DatasetError
+from ovps.shortage import faults
 
 Row = dict[str, Any]
 
@@ -87,7 +88,7 @@ def batches(path: Path, remedy: str, block: int = BLOCK) -> Iterator[list[Row]]:
     try:
         with path.open("rb") as file:
             yield from _pieces(file, path, remedy, block)
-    except OSError as error:
+    except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy=remedy) from error
 
 
@@ -99,7 +100,7 @@ def read_json(path: Path, remedy: str) -> Any:
     """
     try:
         text = path.read_bytes().removeprefix(_MARK)
-    except OSError as error:
+    except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy=remedy) from error
     try:
         return _parsed(text)

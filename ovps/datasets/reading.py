@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ovps.errors import FrameError
 from ovps.frame import Camera
+from ovps.shortage import faults
 
 NO_RETURN = 0.1  # of the points at (0, 0, 0), the most that is taken; the real sweeps of nuScenes and KITTI have none
 MOST_PIXELS = 2**27  # of an image, as a limit of our own: importing the nuScenes devkit puts Pillow's out of force
@@ -129,7 +130,7 @@ def read_npz_uint16(path: str, token: str, again: str) -> NDArray[np.uint16]:
             if size > _LABELS_BYTES:
                 raise ValueError(f"it unpacks to {size:,} bytes, no sweep has so many labels")
             labels = archive["data"]
-    except _NO_LABELS as error:
+    except faults(*_NO_LABELS, most=_LABELS_BYTES) as error:
         found = recognised(raw)
         reason = f"it is {found}" if found and not found.startswith("a zip") else str(error).strip("'\"")
         raise FrameError(f"the label file cannot be read: {reason}", path=path, frame=token, remedy=again) from error
@@ -161,7 +162,7 @@ def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
             unfinished = image.format == "JPEG" and _ends_in_zeros(raw)
     except Image.DecompressionBombError as error:
         raise FrameError(f"the {what} is too large: {error}", path=path, remedy=_AS_SHIPPED) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError) as error:  # all mean damaged
+    except faults(UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError) as error:  # all mean damaged
         found = recognised(raw)
         nothing = "Pillow finds no picture in it" if isinstance(error, UnidentifiedImageError) else str(error)
         reason = f"it is {found}" if found else nothing
@@ -236,7 +237,7 @@ def read_bytes(what: str, path: str, token: str | None, again: str) -> bytes:
     except PermissionError as error:
         remedy = f"Give yourself the right to read it: chmod u+r '{path}'"
         raise FrameError(f"the {what} may not be read", path=path, frame=token, remedy=remedy) from error
-    except OSError as error:
+    except faults(OSError) as error:
         reason = error.strerror or str(error)
         raise FrameError(f"the {what} cannot be read: {reason}", path=path, frame=token, remedy=again) from error
     if not raw:

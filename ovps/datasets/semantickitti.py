@@ -29,6 +29,7 @@ from ovps.datasets.reading import MOST_PIXELS, is_nuscenes_sweep, read_float32_r
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
+from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy, load_taxonomy
 
 OFFICIAL = {
@@ -212,7 +213,7 @@ def _splits(root: Path) -> dict[str, tuple[str, ...]]:
     remedy = 'Write for example {"train": ["00", "01"], "val": ["08"]}, or remove it for the official splits'
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+    except faults(OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"cannot be read: {error}", path=path, remedy=remedy) from error
     names = list(found.values()) if isinstance(found, dict) else [None]
     if not all(isinstance(split, list) and all(_is_folder_name(name) for name in split) for split in names):
@@ -294,7 +295,7 @@ def _size_of_first(images: list[Path]) -> tuple[int, int]:
             with Image.open(path) as image:
                 if image.width * image.height <= MOST_PIXELS:
                     return image.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except faults(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
     raise DatasetError("no file here is an image", path=images[0].parent, remedy=_AGAIN["image"])
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ovps.errors import ConfigError
 from ovps.files import write_whole
 from ovps.inference.segments import numbered
+from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy
 
 INSTANCES = 2**16 - 1
@@ -86,7 +87,7 @@ FORMAT = SemanticKittiFormat()
 def _faults(path: Path, points: int, taxonomy: Taxonomy) -> Iterator[str]:
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except faults(OSError) as error:
         yield f"cannot be read: {error.strerror or error}"
         return
     if len(content) != 4 * points:

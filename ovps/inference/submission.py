@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ovps.errors import ConfigError
 from ovps.files import write_whole
 from ovps.inference.segments import numbered, segments
+from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
 
 DIVISOR = 1000
@@ -173,7 +174,7 @@ FORMAT = NuScenesFormat()
 def _check_meta(path: Path) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except faults(OSError, ValueError, RecursionError) as error:
         return [f"submission.json: cannot be read: {error}: write it as `ovps predict` does"]
     meta = content.get("meta") if isinstance(content, dict) else None
     if not isinstance(meta, dict):
@@ -193,7 +194,7 @@ def _check_labels(path: Path, points: int, taxonomy: Taxonomy, allow_unlabelled:
                 return [f"unpacks to {size:,} bytes: write uint16 ({points},), one label a point"]
         with np.load(path, allow_pickle=False) as file:
             labels = file["data"]
-    except _NO_ARRAY as error:
+    except faults(*_NO_ARRAY, most=8 * points + _HEADER) as error:
         return [f"cannot be read: {error}: write the array `data` again, with numpy.savez_compressed"]
     if labels.dtype != np.uint16 or labels.shape != (points,):
         return [f"{labels.dtype} {labels.shape}: write uint16 ({points},), one label a point"]

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ovps.errors import CheckpointError
+from ovps.shortage import faults
 from ovps.training.files import write_whole
 
 FORMAT = "ovps-checkpoint-1"
@@ -84,7 +85,7 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
         if content["format"] != FORMAT:
             raise KeyError(f"format {content['format']!r}")
         found = Checkpoint(**{k: content[k] for k in ("architecture", "step", "network", "optimiser", "rng")})
-    except (*_UNREADABLE, KeyError, TypeError) as error:
+    except faults(*_UNREADABLE, KeyError, TypeError) as error:
         raise CheckpointError(
             f"damaged, or not a checkpoint of ovps: {_first_line(error)}",
             path=path,
@@ -120,7 +121,7 @@ def restore(checkpoint: Checkpoint, network: nn.Module, optimiser: Optimizer | N
         network.load_state_dict(checkpoint.network)
         if optimiser is not None:
             optimiser.load_state_dict(checkpoint.optimiser)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except faults(RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"its weights do not fit this version of ovps: {_first_line(error)}",
             path=path,

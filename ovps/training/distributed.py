@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ovps.errors import ConfigError, TrainingError
+from ovps.shortage import faults
 
 # How long a process waits for the others. The first one alone measures the statistics and writes checkpoints.
 TIMEOUT = timedelta(minutes=15)
@@ -192,7 +193,7 @@ def _others_answer() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # of gloo and nccl alike, DistError among them
+    except faults(RuntimeError) as error:  # of gloo and nccl alike, DistError among them
         raise TrainingError(
             f"another process of the run ended or did not answer: {str(error).strip().splitlines()[0]}",
             remedy="See its own message; the same command goes on from the last checkpoint",

@@ -31,6 +31,7 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyErro
 from ovps.geometry.grid import Grid
 from ovps.model import sparse
 from ovps.model.inputs import VoxelBatch
+from ovps.shortage import faults
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
@@ -206,12 +207,12 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
     remedy = "Restore it, or train again: ovps train --restart"
     try:
         info = RunInfo.model_validate_json((path / INFO).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+    except faults(OSError, UnicodeDecodeError, ValidationError) as error:
         raise CheckpointError(f"damaged: {error}", path=path / INFO, remedy=remedy) from error
     try:
         values = plain_yaml.loads((path / CONFIG).read_text(encoding="utf-8"))
         config = validate_config(values if isinstance(values, dict) else {}, source=str(path / CONFIG))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+    except faults(OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
         raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error
     # the file holds every setting: half of one would otherwise pass for a run with defaults
     if values != config.model_dump(mode="json"):

@@ -24,6 +24,7 @@ from pyarrow import ArrowException
 from ovps.cache.frame_data import FrameRef
 from ovps.files import refusals, write_whole
 from ovps.parquet import read_parquet
+from ovps.shortage import faults
 from ovps.viewer.relevance import margin
 
 BLOCK = 65536  # vectors compared at once
@@ -179,7 +180,7 @@ def load_index(folder: Path, made_of: Mapping[str, Any]) -> ObjectIndex | None:
             return None
         text = {name: np.array(table[name].to_pylist(), object) for name in ("frame", "name")}
         numbers = {name: np.array(table[name].to_pylist(), np.int64) for name in ("segment", "points")}
-    except (OSError, EOFError, KeyError, ValueError, ArrowException):
+    except faults(OSError, EOFError, KeyError, ValueError, ArrowException):
         return None
     return ObjectIndex(vectors, text["frame"], numbers["segment"], text["name"], numbers["points"])
 

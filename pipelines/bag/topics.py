@@ -11,6 +11,7 @@ from typing import Any
 from ovps.errors import ConfigError, DatasetError, OvpsError
 from ovps.extras import extra
 from ovps.options import each_once
+from ovps.shortage import faults
 
 POINTS = "sensor_msgs/msg/PointCloud2"
 IMAGE = "sensor_msgs/msg/Image"
@@ -64,7 +65,7 @@ def opened(path: Path) -> Iterator[Any]:
             yield reader
     except OvpsError:
         raise
-    except Exception as error:  # rosbags, SQLite, MCAP and decompression have no common base
+    except faults(Exception) as error:  # rosbags, SQLite, MCAP and decompression have no common base
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
             f"the bag cannot be read: {reason}",

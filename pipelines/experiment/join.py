@@ -19,6 +19,7 @@ from ovps.errors import ConfigError
 from ovps.evaluation.comparison import main_system
 from ovps.parquet import read_parquet
 from ovps.places import check_free
+from ovps.shortage import faults
 from ovps.training.config import flat
 from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, write
 from pipelines.experiment.provenance import command_line
@@ -68,7 +69,7 @@ def read_part(folder: Path) -> Part:
     try:
         results = Results.model_validate_json((folder / JSON).read_bytes())
         return Part(folder, results, read_parquet(folder / PARQUET).cast(SCHEMA))
-    except (OSError, ValidationError, pa.ArrowException, ValueError) as error:
+    except faults(OSError, ValidationError, pa.ArrowException, ValueError) as error:
         raise ConfigError(
             f"no results of an experiment: {error}",
             path=folder,

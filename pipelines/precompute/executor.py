@@ -20,6 +20,7 @@ from distributed.comm.registry import get_backend
 
 from ovps.errors import ConfigError, OvpsError
 from ovps.interrupt import deaf_children
+from ovps.shortage import faults
 from pipelines.precompute.flow import ahead
 from pipelines.precompute.plan import Task
 from pipelines.precompute.task import Done, Job, OnFrame, one_thread, run_task
@@ -166,7 +167,7 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Clien
 def _told(message: str, remedy: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
+    except faults(OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
         raise ConfigError(f"{message}: {_root(error)}", remedy=remedy) from error
 
 

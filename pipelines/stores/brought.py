@@ -30,6 +30,7 @@ from ovps.frame import Frame
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, mean_matrix, voxelise
 from ovps.geometry.projection import project
+from ovps.shortage import faults
 from ovps.vocabulary import entries_of
 from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.compute_frame import cloud_fault
@@ -40,6 +41,10 @@ from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 
 ENDINGS = ("pt", "pth", "npy", "npz")
+_BYTES = 16  # of a number of a feature at most, with some room
+_NO_FEATURES = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, MemoryError, BadZipFile),
+)
 
 
 def import_features(options: ImportOptions) -> DerivedSummary:
@@ -207,7 +212,7 @@ def read_features(path: Path, points: int, clip_dim: int, token: str) -> tuple[N
             whole = np.asarray(loaded["feat"] if path.suffix == ".npz" else loaded, np.float32)
             seen = np.isfinite(whole).all(axis=1) & whole.any(axis=1)
             features = whole[seen]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, BadZipFile) as error:
+    except faults(*_NO_FEATURES, most=points * clip_dim * _BYTES) as error:
         raise wrong(f"no features of points: {error}", again) from error
     except pickle.UnpicklingError as error:
         raise wrong("more than tensors, which loading might run as a program", "Save a dict of tensors") from error

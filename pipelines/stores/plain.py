@@ -22,6 +22,7 @@ from ovps.files import write_whole
 from ovps.interrupt import kept
 from ovps.places import check_free
 from ovps.progress import progress
+from ovps.shortage import faults
 from pipelines.options import ArraysOptions
 from pipelines.stores.select import chosen
 
@@ -87,7 +88,7 @@ def _known(index: Path, store: Store) -> list[dict[str, Any]]:
         content = json.loads(index.read_text(encoding="utf-8"))
         frames = {entry["path"]: entry for entry in content["frames"]}
         same = content["provenance"] == store.provenance.model_dump(mode="json")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except faults(OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "no index of exported frames", path=index, remedy="Delete it, or give another --out"
         ) from error
@@ -107,7 +108,7 @@ def _is_whole(path: Path, arrays: Mapping[str, NDArray[Any]], form: str) -> bool
     for name, array in arrays.items():
         try:
             there = np.load(path / f"{name}.npy", mmap_mode="r" if array.size else None, allow_pickle=False)
-        except (OSError, ValueError):
+        except faults(OSError, ValueError):
             return False
         if (there.shape, there.dtype) != (array.shape, array.dtype):
             return False

@@ -13,6 +13,7 @@ from ovps.cache.codecs.protocol import State
 from ovps.cache.layout import CODEC_STATE
 from ovps.cache.storage import LOST, Storage
 from ovps.errors import CorruptStoreError
+from ovps.shortage import faults
 
 
 def state_bytes(state: State) -> bytes | None:
@@ -39,6 +40,6 @@ def read_state(storage: Storage, provenance: Provenance) -> State:
         content = storage.get(CODEC_STATE)
         if hashlib.sha256(content).hexdigest() == provenance.codec_state_sha256:
             return load(content)
-    except (OSError, SafetensorError) as error:
+    except faults(OSError, SafetensorError) as error:
         raise CorruptStoreError(f"cannot be read: {error}", path=storage.at(CODEC_STATE), remedy=LOST) from error
     raise CorruptStoreError("not the state of the codec that was written", path=storage.at(CODEC_STATE), remedy=LOST)

@@ -22,6 +22,7 @@ from ovps import plain_yaml
 from ovps.errors import DatasetError
 from ovps.geometry.calibration import intrinsics_fault, rigid_fault
 from ovps.geometry.visibility import Occlusion
+from ovps.shortage import faults
 
 FILES = ("calibration.yaml", "calibration.yml", "calibration.json")
 SENSOR = "sensor"  # as `poses_of`: the poses are those of each sensor itself
@@ -246,7 +247,7 @@ def load_calibration(path: Path) -> Calibration:
     """
     try:
         stat = path.stat()
-    except OSError as error:
+    except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy=f"Write one: {_PAGE}") from error
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
@@ -258,7 +259,7 @@ def _load(path: Path, changed: int, size: int) -> Calibration:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         content = json.loads(text) if path.suffix == ".json" else plain_yaml.loads(text)
-    except OSError as error:
+    except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy="Make it readable") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

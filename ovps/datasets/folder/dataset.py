@@ -27,6 +27,7 @@ from ovps.entries import no_text
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
+from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy, load_taxonomy
 
 TAXONOMY = "taxonomy.yaml"
@@ -309,7 +310,7 @@ def _read_labels(path: str, token: str) -> NDArray[np.uint32]:
             check_size(content.zip, _LABELS_BYTES)
             (name,) = content.files
             content = content[name]
-    except Exception as error:  # numpy and zipfile have no common base for what damaged bytes lead to
+    except faults(Exception, most=_LABELS_BYTES) as error:  # numpy and zipfile have no common base for damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FrameError(f"the label file cannot be read: {reason}", path=path, frame=token, remedy=_LABELS) from error
     if content.ndim != 1 or content.dtype.kind not in "iu" or (content.size and int(content.min()) < 0):

@@ -20,6 +20,7 @@ from ovps.datasets.folder.calibration import FILES, rotation_of
 from ovps.datasets.folder.point_files import READERS
 from ovps.errors import DatasetError
 from ovps.geometry.calibration import rigid_fault
+from ovps.shortage import faults
 
 POINTS, IMAGES, LABELS, READINGS = "points", "images", "labels", "readings.csv"
 LIDAR = "lidar"  # the sensor whose readings are the sweeps
@@ -173,7 +174,7 @@ def _told(folder: Path, table: Path, labels: Mapping[str, Path]) -> list[Sweep]:
 def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
     try:
         text = table.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except faults(OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot be read as UTF-8: {error}", path=table, remedy="Save it as UTF-8") from error
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
@@ -262,5 +263,5 @@ def _by_name(folder: Path, kinds: tuple[str, ...] | None = None) -> dict[str, Pa
 def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
+    except faults(OSError) as error:
         raise DatasetError(f"cannot be listed: {error.strerror}", path=folder, remedy="Mend the folder") from error

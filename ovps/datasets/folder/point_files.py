@@ -16,6 +16,7 @@ from ovps.datasets.reading import NO_RETURN, read_bytes, recognised
 from ovps.errors import FrameError
 from ovps.extras import extra
 from ovps.frame import PointCloud
+from ovps.shortage import faults
 
 AGAIN = "Copy or record the file again"
 _BYTES = 2**30  # of a sweep, unpacked: a hundred times the largest
@@ -104,7 +105,7 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
         return fields
     except _Refused as error:
         remedy, reason = _COLUMNS, str(error)
-    except _DAMAGED as error:
+    except faults(*_DAMAGED, most=_BYTES) as error:
         found = recognised(raw)
         expected = {".npy": "an .npy", ".npz": "a zip", ".pcd": "a PCD"}.get(suffix, "?")
         other = found if found and not found.startswith(expected) else None
