@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,7 +25,7 @@ from driveworld.raw_labels import CLASSES
 from ovps.errors import ConfigError, OvpsError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
-from ovps.machine import check_processes
+from ovps.machine import check_processes, check_semaphores
 from ovps.places import check_free
 from ovps.progress import progress, say
 from ovps.shortage import faults
@@ -212,8 +213,12 @@ def _run(write: Callable[[DriveSpec], Path], specs: list[DriveSpec], workers: in
         yield from map(write, specs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(specs)), mp_context=context, initializer=end_with_parent) as pool:
+    with ExitStack() as opened:
         with deaf_children():
+            check_semaphores("Use one process: --workers 1")
+            pool = opened.enter_context(
+                ProcessPoolExecutor(min(workers, len(specs)), mp_context=context, initializer=end_with_parent)
+            )
             futures = [pool.submit(write, spec) for spec in specs]
         try:
             for future in as_completed(futures):

@@ -7,6 +7,7 @@ that output that nobody reads any more is no error.
 from __future__ import annotations
 
 import atexit
+import codecs
 import errno
 import io
 import json
@@ -121,10 +122,13 @@ def _open_standard_files() -> None:
 
 
 def _text(number: int, like: TextIO | None) -> TextIO:
+    encoding = like.encoding if like else "utf-8"
+    # of what only Unicode has, a plus-minus for example, an older encoding gets the code
+    lenient = like is None or codecs.lookup(encoding).name != "utf-8"
     return io.TextIOWrapper(
         io.BufferedWriter(_Unread(number, "w", closefd=False)),
-        encoding=like.encoding if like else "utf-8",
-        errors=like.errors if like else "backslashreplace",
+        encoding=encoding,
+        errors="backslashreplace" if lenient or like is None else like.errors,
         line_buffering=number == 2 or os.isatty(number),
     )
 

@@ -5,8 +5,14 @@ A message says what is wrong, names the file or frame, and ends with what to do 
 
 from __future__ import annotations
 
+import shlex
 from os import PathLike
 from typing import ClassVar
+
+
+def command(*words: object) -> str:
+    """Write a command for a message, as a shell takes it: a path with a space in it is quoted."""
+    return shlex.join(map(str, words))
 
 
 class OvpsError(Exception):

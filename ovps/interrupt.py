@@ -112,13 +112,17 @@ def deaf_children(*also: signal.Signals) -> Iterator[None]:
     """Processes started in here, and by threads started in here, never see SIGINT or SIGHUP: their parent ends them.
 
     A terminal sends these to all of them, and each would print a traceback, or be gone before its parent has ended.
+    Locks and queues for them are made in here too: these start a process that keeps track of them, once for all.
 
     Args:
         also: further signals that they, and every thread of theirs, begin without hearing.
     """
-    resource_tracker.ensure_running()  # to be started later, it would listen again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, *also})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        # begun with SIGHUP blocked, the tracker of shared memory and semaphores never hears it; SIGINT and SIGTERM it
+        # ignores by itself, and leaves them unblocked here when it has started
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *also})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

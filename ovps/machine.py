@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, SetupError
 
 ROOT = Path("/")
 PROCESSES, PROCESSES_PER_CORE = 64, 8  # the most that may be asked for, whatever the cores, and of many cores
@@ -63,6 +64,23 @@ def check_processes(option: str, count: int) -> None:
             f" it has {cores()} cores and {free_memory() / 1e9:.1f} GB of free memory",
             remedy=f"Give at most {most}; one per core is a good choice",
         )
+
+
+def check_semaphores(remedy: str) -> None:
+    """Check that processes can share locks, which lie in /dev/shm: Python needs them for any pool of processes.
+
+    Args:
+        remedy: another way than several processes.
+
+    Raises:
+        SetupError: they cannot, for example because /dev/shm cannot be written.
+    """
+    try:
+        multiprocessing.get_context("fork").Lock()  # nobody has to keep track of this one
+    except OSError as error:
+        raise SetupError(
+            f"processes cannot share locks: {error.strerror}", path="/dev/shm", remedy=f"Make it writable. {remedy}"
+        ) from error
 
 
 def use_own_cores() -> None:

@@ -9,17 +9,18 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ovps import machine
 from ovps.errors import OvpsError, SetupError
 
+E = TypeVar("E", bound=Exception)
 Short = Literal["memory", "threads", "files", "gpu"]
 
 # Address space that every command works with. The processes of `precompute --workers 2` had 5.8 GB each at their peak,
 # with the smallest encoder on two cores, nearly all of it mapped by the libraries and never touched; the weights of a
-# real CLIP come on top. With less, OpenBLAS waits for ever for its 32 MB, deaf to signals, and C++ libraries abort. Each
-# core adds threads of torch, OpenBLAS, blosc and pyarrow, with a stack of 8 MB and an arena of 64 MB.
+# real CLIP come on top. With less, OpenBLAS waits for ever for its 32 MB, deaf to signals, and C++ libraries abort.
+# Each core adds threads of torch, OpenBLAS, blosc and pyarrow, with a stack of 8 MB and an arena of 64 MB.
 _LEAST, _PER_CORE = 2**33, 2**27
 
 _ERRNO: dict[int, Short] = {
@@ -61,7 +62,7 @@ def shortage_of(error: BaseException | None) -> Short | None:
     return None
 
 
-def faults(*kinds: type[BaseException], most: int | None = None) -> tuple[type[BaseException], ...]:
+def faults(*kinds: type[E], most: int | None = None) -> tuple[type[E], ...]:
     """Kinds of exceptions that an `except` takes for faults of a file; none at all while the system lacks something.
 
     As in `except faults(OSError, ValueError) as error: raise CorruptStoreError(...) from error`.

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
+from ovps.datasets.folder.layout import READINGS
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
@@ -58,7 +59,7 @@ class DataCheck(BaseModel, frozen=True):
         points_median: a frame.
         seen_share: of the points, that each camera sees, hidden ones left out.
         unseen_share: of the points, that no camera sees: CLIP says nothing of these.
-        apart_ms: between an image and its sweep, the most, by camera.
+        apart_ms: between an image and its sweep, the most, by camera; none where nobody says when they were taken.
         farthest_m, reach_m: distance of the farthest point, and of 99 % of them.
         ground_m: height of the ground near the vehicle, in the frame of the points.
         beyond_default_share: of the points, beyond the range of the default grid.
@@ -94,7 +95,8 @@ class DataCheck(BaseModel, frozen=True):
             "looked at": f"{counted(self.frames_read, 'frame')}, {self.points_median:,} points each (median)",
             "seen by the cameras": [f"{name} {share:.1%} of the points" for name, share in self.seen_share.items()],
             "seen by no camera": f"{self.unseen_share:.1%} of the points",
-            "image and sweep apart, at most": [f"{name} {ms:.0f} ms" for name, ms in self.apart_ms.items()],
+            "image and sweep apart, at most": [f"{name} {ms:.0f} ms" for name, ms in self.apart_ms.items()]
+            or "unknown",
             "distances": f"99 % of the points within {self.reach_m:.0f} m, the farthest at {self.farthest_m:.0f} m",
             "ground near by": f"at {self.ground_m:+.1f} m",
             "beyond the default grid": f"{self.beyond_default_share:.1%} of the points; {self.grid} fits",
@@ -228,7 +230,7 @@ class _Look:
         try:
             return self.data.points(frame)
         except FrameError as error:
-            self.problems.add("points", str(error))
+            self.problems.add_error("points", error)
             return None
 
     def _fits(self, frame: Frame, cloud: PointCloud) -> bool:
@@ -236,7 +238,7 @@ class _Look:
         fault = cloud_fault(cloud)
         if fault:
             error = FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Points are in metres")
-            self.problems.add("points", str(error))
+            self.problems.add_error("points", error)
             unit = likely_unit(cloud.xyz)
             if unit:
                 self.mistakes.setdefault("points", unit)
@@ -245,7 +247,7 @@ class _Look:
             check_calibration(frame)
             self.data.labels(frame)
         except FrameError as error:
-            self.problems.add("frame", str(error))
+            self.problems.add_error("frame", error)
             return False
         return True
 
@@ -261,7 +263,7 @@ class _Look:
             return self.data.image(camera), camera, ""
         except FrameError as error:
             advice, model = resized(camera)
-            self.problems.add(f"image {camera.channel}", f"{error}{advice}")
+            self.problems.add_error(f"image {camera.channel}", error, advice)
         try:
             with Image.open(camera.image_path) as image:
                 pixels = np.asarray(image.convert("RGB"))
@@ -306,14 +308,15 @@ def _result(
             " network that was trained on a LiDAR's own frame expects the ground about 1.8 m below: add a frame there"
             " to `transforms`, and name it as `into` under `points`",
         )
+    timed = [frame for frame in frames if any((root / place / READINGS).is_file() for place in ("", frame.scene))]
     apart = {
         name: max(
             abs(camera.timestamp_us - frame.timestamp_us) / 1000
-            for frame in frames
+            for frame in timed
             for camera in frame.cameras
             if camera.channel == name
         )
-        for name in dict.fromkeys(camera.channel for frame in frames for camera in frame.cameras)
+        for name in dict.fromkeys(camera.channel for frame in timed for camera in frame.cameras)
     }
     return DataCheck(
         path=root,
@@ -356,7 +359,8 @@ def _page(result: DataCheck, shown: list[ShownFrame]) -> CheckPage:
         problems=result.problems,
         facts={
             "Cameras see": cameras,
-            "Image and sweep apart, at most": {name: f"{ms:.0f} ms" for name, ms in result.apart_ms.items()},
+            "Image and sweep apart, at most": {name: f"{ms:.0f} ms" for name, ms in result.apart_ms.items()}
+            or {"": "unknown"},
             "Points": {
                 "a frame": f"{result.points_median:,}",
                 "99 % within": f"{result.reach_m:.0f} m",

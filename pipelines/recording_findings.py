@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
+from ovps.errors import FrameError
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
 from ovps.report.page import counted
@@ -28,18 +30,23 @@ _TURN_DEG = 30.0  # no vehicle turns so far between an image and its sweep
 
 
 class Findings:
-    """Texts by what they are about; of many about one thing the first stands for all."""
+    """Texts by what they are about; of many of one kind about one thing the first stands for all."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, list[str]] = {}
+        self._texts: dict[tuple[str, str], list[str]] = {}
 
     def add(self, about: str, text: str | None) -> None:
         """Add a text, if there is one."""
         if text:
-            self._texts.setdefault(about, []).append(text)
+            self._texts.setdefault((about, ""), []).append(text)
+
+    def add_error(self, about: str, error: FrameError, more: str = "") -> None:
+        """Add an error and what is to be said beside it; errors that differ in their numbers alone are of one kind."""
+        kind = re.sub(r"\d[\d,.]*", "#", error.message)
+        self._texts.setdefault((about, kind), []).append(f"{error}{more}")
 
     def __contains__(self, about: str) -> bool:
-        return about in self._texts
+        return any(about == known for known, _ in self._texts)
 
     def said(self) -> tuple[str, ...]:
         """One text of each kind, with the number of those that it stands for."""

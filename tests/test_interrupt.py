@@ -317,3 +317,28 @@ def test_what_a_library_does_at_the_very_end_changes_no_exit_code():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", ABORTS_AT_THE_END], env=environment, check=False, timeout=30)
     assert done.returncode == 4
+
+
+TRACKED = """
+import os, signal, time
+from multiprocessing import resource_tracker
+from ovps.interrupt import SIGNALS, deaf_children
+
+with deaf_children():
+    pass
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SIGNALS)
+tracker = resource_tracker._resource_tracker
+for number in SIGNALS:
+    os.kill(tracker._pid, number)
+time.sleep(0.5)
+print(tracker._check_alive())
+"""
+
+
+def test_what_keeps_track_of_shared_things_outlives_every_signal():
+    """SIGHUP goes to all processes of a terminal that is closed: without it each semaphore would be a traceback."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRACKED], env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")

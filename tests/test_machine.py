@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 
 from ovps import doctor, machine
 from ovps.clip import demo
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, SetupError
 from pipelines.precompute import options
 
 GIB = 2**30
@@ -105,3 +106,29 @@ def test_more_processes_than_a_machine_can_run_are_refused_with_what_it_has(monk
         machine.check_processes("--workers", 129)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
     machine.check_processes("--jobs", 64)  # a few too many are slow, and no error
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        (V2, None),
+        (V2 | {"sys/fs/cgroup/pod/box/pids.max": "max", "sys/fs/cgroup/pod/pids.max": "512"}, 512),
+        ({"proc/self/cgroup": "3:pids:/docker/abc", "sys/fs/cgroup/pids/docker/abc/pids.max": "100"}, 100),
+    ],
+)
+def test_threads_that_a_container_may_have(files, most, tree):
+    assert machine.most_threads(tree(files)) == most
+
+
+def test_locks_that_cannot_be_shared_name_where_they_lie_and_another_way(monkeypatch):
+    machine.check_semaphores("Use one process")
+
+    def refused(*arguments):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("_multiprocessing.SemLock", refused)
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", refused)
+    with pytest.raises(
+        SetupError, match=r"Read-only file system \(file /dev/shm\)\. Make it writable\. Use one process"
+    ):
+        machine.check_semaphores("Use one process")

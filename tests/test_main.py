@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def begin(*arguments: str, stand_ins: Path, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+def begin(
+    *arguments: str, stand_ins: Path, limit: int | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Call the command line where some modules are others."""
 
     def limited() -> None:
@@ -23,7 +25,7 @@ def begin(*arguments: str, stand_ins: Path, limit: int | None = None) -> subproc
 
     return subprocess.run(
         [sys.executable, "-m", "ovps", *arguments],
-        env=os.environ | {"PYTHONPATH": f"{stand_ins}:{ROOT}"},
+        env=os.environ | {"PYTHONPATH": f"{stand_ins}:{ROOT}"} | environment,
         cwd=stand_ins,
         capture_output=True,
         text=True,
@@ -78,3 +80,9 @@ def test_other_errors_are_not_taken_for_it(tmp_path):
     ended = begin("--version", stand_ins=tmp_path)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
+
+
+def test_an_older_encoding_of_the_output_ends_no_command(tmp_path):
+    (tmp_path / "typer.py").write_text("import sys\nprint('50.1 \u00b1 0.2')\nsys.exit(0)\n")
+    ended = begin("--version", stand_ins=tmp_path, PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "50.1 \\xb1 0.2\n", "")

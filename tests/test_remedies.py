@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from ovps.cache.manifest import again
+from ovps.cache.where import storage_of
+from ovps.datasets import reading
+from ovps.errors import FrameError
+from pipelines.experiment.trainings import Training
 from tests.helpers.commands import options
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +68,12 @@ OWN = {
     }
 }
 OWN["pipelines/precompute/options.py"] = {"--dataroot": ("precompute", "cache labels")}
-NOT_OURS = {"--nproc-per-node", "--shm-size", "--format"}  # of torchrun, docker and others; --format is of aws, too
+NOT_OURS = {
+    "--nproc-per-node",
+    "--shm-size",
+    "--pids-limit",
+    "--format",
+}  # of torchrun, docker and others; --format is of aws, too
 EVERYWHERE = {"--json", "--help"}
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _COMMAND = re.compile(r"\bovps ((?:world|data|cache|vocab|experiment) )?([a-z]+)\b([^`;)]*)")
@@ -107,3 +118,70 @@ def test_options_that_a_text_names_are_those_of_its_commands(file):
             assert commands, f"{file} names {option}, and nobody knows of which command: {text!r}"
             lacking = [command for command in commands if option not in known[command]]
             assert not lacking, f"{file}: {', '.join(lacking)} has no {option}: {text!r}"
+
+
+# Commands in messages, as a shell takes them
+
+_BUILT = re.compile(
+    r"(?:\bovps (?:(?:world|data|cache|vocab|experiment) )?[a-z]+|\bpython -m|\bdask worker|\bchmod|\brm)\b[^`;]*?\{"
+)
+HARMLESS = {  # what is put into a command here has no space in it
+    "ovps/datasets/folder/dataset.py",
+    "ovps/training/run.py",  # a number
+    "pipelines/data_check.py",  # a grid
+    "pipelines/experiment/provenance.py",  # names of modules
+    "pipelines/stores/convert.py",  # the name of a codec
+}
+
+
+def commands_put_together(file: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            built = _BUILT.search(text)
+            found += [text] if built and not re.match(r"ovps (reads|needs|vocabulary)\b", built[0]) else []
+    return found
+
+
+def test_a_path_is_put_into_a_command_by_what_quotes_it():
+    assert {
+        file: found for file in FILES if file not in HARMLESS and (found := commands_put_together(ROOT / file))
+    } == {}
+
+
+def test_the_command_that_repairs_a_store_can_be_given_as_it_is_written(tmp_path):
+    storage = storage_of(tmp_path / "my work" / "the store")
+    said = re.search(r"`(ovps cache repair .*?)`", again(storage, "scene-0"))[1]
+    program, *words = shlex.split(said)
+    assert (program, words[:2]) == ("ovps", ["cache", "repair"])
+    assert words[2:] == [str(tmp_path / "my work" / "the store"), "--dataroot", "FOLDER-OF-THE-DATA-SET"]
+    assert "--dataroot" in options()["cache repair"]
+
+
+def test_the_command_that_makes_a_file_readable_can_be_given_as_it_is_written(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    path = str(tmp_path / "it's mine" / "0.bin")
+    with pytest.raises(FrameError) as error:
+        reading.read_bytes("point file", path, "token", "again")
+    assert shlex.split(error.value.remedy.partition(": ")[2]) == ["chmod", "u+r", path]
+
+
+def test_the_command_of_a_training_can_be_given_as_it_is_written(tmp_path):
+    training = Training(
+        key="0" * 64,
+        run=tmp_path / "my runs" / "one",
+        cache=str(tmp_path / "my work"),
+        config="base",
+        system="ovps",
+        split="b12n4",
+        overrides=("seed=0", "data.grid='a b'"),
+        seed=0,
+        evaluations=(),
+    )
+    words = shlex.split(training.command)
+    assert words[words.index("--cache") + 1] == training.cache
+    assert words[words.index("--out") + 1] == str(training.run)

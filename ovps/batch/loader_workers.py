@@ -30,6 +30,7 @@ from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 from ovps.batch.sample import Batch
 from ovps.errors import OvpsError, TrainingError
 from ovps.interrupt import deaf_children
+from ovps.machine import check_semaphores
 from ovps.shortage import shortage_of
 
 SHARED = Path("/dev/shm")
@@ -47,6 +48,7 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
         OvpsError: as a worker raised it.
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
+    check_semaphores(f"Or else {_WITHOUT.removeprefix('or ')}")
     with _ended_children() as ending:
         # SIGTERM from the start: threads of libraries that are there before `_outlive_signals` would hear it
         with _told(), _deaths_heard(), deaf_children(signal.SIGTERM):

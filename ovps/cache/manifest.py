@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cache_schemas import MANIFEST, SCHEMA_VERSION, PartitionRow, content_sha256
 from ovps.cache.layout import MANIFESTS, manifest_key
 from ovps.cache.storage import Storage
-from ovps.errors import CacheError, CorruptStoreError
+from ovps.errors import CacheError, CorruptStoreError, command
 from ovps.files import TEMPORARY
 from ovps.parquet import parse_parquet
 from ovps.shortage import faults
@@ -111,9 +111,14 @@ def again(storage: Storage, partition: str) -> str:
     """The remedy for a damaged partition."""
     manifest = storage.at(manifest_key(partition))
     return (
-        f"Delete {manifest} and run the same `ovps precompute` again, or run `ovps cache repair {storage.at()}`: both"
-        " make this partition anew"
+        f"Delete {manifest} and run the same `ovps precompute` again, or run `{repairing(storage)}`: both make this"
+        " partition anew"
     )
+
+
+def repairing(storage: Storage) -> str:
+    """The command that repairs a store. Where its data set lies a store does not know."""
+    return command("ovps", "cache", "repair", storage.at(), "--dataroot", "FOLDER-OF-THE-DATA-SET")
 
 
 def _conflict(storage: Storage, partition: str) -> CacheError:

@@ -21,7 +21,7 @@ from ovps.cache.layout import (
     partition_key,
     partition_of,
 )
-from ovps.cache.manifest import again, partitions, read_manifest
+from ovps.cache.manifest import again, partitions, read_manifest, repairing
 from ovps.cache.partition import Partition, is_complete, of_other_settings
 from ovps.cache.reader import read_info
 from ovps.cache.storage import LOST, LOST_INFO, Entry, Storage
@@ -146,7 +146,7 @@ def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
         message = (
             f"lost: {storage.at(partition_key(folder))} holds its frames, but without a manifest nobody reads them"
         )
-        remedy = "Restore it, or run again what wrote the store, or `ovps cache repair`: they make this partition"
+        remedy = f"Restore it, or run again what wrote the store, or `{repairing(storage)}`: they make this partition"
         manifest = storage.at(manifest_key(partition))
         found.append(Problem(kind="missing", path=manifest, message=message, remedy=f"{remedy} anew"))
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ovps.errors import FrameError
+from ovps.errors import FrameError, command
 from ovps.frame import Camera
 from ovps.shortage import faults
 
@@ -235,7 +235,7 @@ def read_bytes(what: str, path: str, token: str | None, again: str) -> bytes:
         remedy = f"Move the folder away. {again}"
         raise FrameError(f"a folder lies where the {what} should be", path=path, frame=token, remedy=remedy) from error
     except PermissionError as error:
-        remedy = f"Give yourself the right to read it: chmod u+r '{path}'"
+        remedy = f"Give yourself the right to read it: {command('chmod', 'u+r', path)}"
         raise FrameError(f"the {what} may not be read", path=path, frame=token, remedy=remedy) from error
     except faults(OSError) as error:
         reason = error.strerror or str(error)

@@ -18,6 +18,7 @@ from ovps.frame import Camera
 from ovps.geometry.visibility import Occlusion
 from ovps.inference.session import Session
 from ovps.options import each_once
+from ovps.shortage import faults
 from ovps.viewer.answers import answer_of
 from ovps.viewer.kept import Kept
 from ovps.viewer.pictures import Seen, look
@@ -104,7 +105,7 @@ class Catalogue:
         """
         try:
             yield
-        except (OvpsError, OSError) as error:
+        except faults(OvpsError, OSError) as error:
             if isinstance(error, OvpsError) and INFO in self.store.storage.children():
                 raise
             raise CacheError(

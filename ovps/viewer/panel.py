@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ovps.errors import command
 from ovps.viewer.pictures import jpeg
 from ovps.viewer.view import RGB, Question, View
 
@@ -81,8 +82,8 @@ def segment_html(view: View, segment: int, crops: Sequence[tuple[str, NDArray[np
                 "{}</figcaption></figure>"
             ).format(f"the segment in {channel}", encoded, channel)
         ]
-    command = f"ovps query --like {frame.token}:{segment} --of {view.source}"
-    parts += [Markup('<div style="opacity:0.65;margin-top:0.4em">more like it: <code>{}</code></div>').format(command)]
+    words = command("ovps", "query", "--like", f"{frame.token}:{segment}", "--of", view.source)
+    parts += [Markup('<div style="opacity:0.65;margin-top:0.4em">more like it: <code>{}</code></div>').format(words)]
     return str(_SMALL.format(Markup("").join(parts)))
 
 

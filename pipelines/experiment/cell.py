@@ -13,7 +13,7 @@ from pathlib import Path
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, command
 from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
 from ovps.progress import say
@@ -147,15 +147,13 @@ def evaluation_command(training: Training, evaluation: Evaluation) -> str:
     """Write the command line for the same scores. Names the inference settings that differ from the run's own."""
     own, _ = load_settings(training.run)
     sets = [
-        f" --set {section}.{name}={value}"
+        f"{section}.{name}={value}"
         for section, wanted in (("merge", evaluation.merge), ("classifier", evaluation.classifier))
         for name, value in wanted.model_dump(mode="json").items()
         if value != getattr(own, section).model_dump(mode="json")[name]
     ]
     folder = training.folder(evaluation)
-    vocabulary = f" --vocab {folder / VOCABULARY}" if evaluation.vocabulary != "own" else ""
-    subset = f" --subset {evaluation.subset}" if evaluation.subset != "val" else ""
-    return (
-        f"ovps eval --run {training.run} --cache {training.cache} --split {evaluation.split}"
-        f"{subset}{vocabulary}{''.join(sets)} --out {folder}"
-    )
+    vocabulary = ("--vocab", folder / VOCABULARY) if evaluation.vocabulary != "own" else ()
+    subset = ("--subset", evaluation.subset) if evaluation.subset != "val" else ()
+    what = ("--run", training.run, "--cache", training.cache, "--split", evaluation.split, *subset, *vocabulary)
+    return command("ovps", "eval", *what, *(word for s in sets for word in ("--set", s)), "--out", folder)

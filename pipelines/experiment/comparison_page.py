@@ -8,6 +8,7 @@ from pathlib import Path
 from ovps import datasets
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
+from ovps.errors import command
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import FrameScore, describe_inference, settings_of
 from ovps.frame import Frame
@@ -177,7 +178,7 @@ def _provenance(
     result = main.scored.result
     config, info = load_settings(main.training.run)
     ours = {
-        "command": f"ovps experiment run {experiment.name}",
+        "command": command("ovps", "experiment", "run", experiment.name),
         "code": str(code_state()),
         "machine": this_machine(),
         "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ovps.errors import OvpsError, TrainingError
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept, listening
+from ovps.machine import check_semaphores
 from ovps.progress import console
 from pipelines.experiment.cell import Job, do
 from pipelines.experiment.stages import Stages, announce, duration
@@ -39,24 +41,29 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
                 announce(f"run {number} of {len(jobs)}: {_about(job)}")
             do(job, stages.stage)
         return
-    with watched(jobs) as look, _one_thread_each(), _pool(processes) as pool:
-        with deaf_children():
+    with watched(jobs) as look, _one_thread_each(), ExitStack() as opened:
+        # SIGTERM too until a process listens: one that dies of it while it starts would break the whole pool
+        with deaf_children(signal.SIGTERM):
+            check_semaphores("Use one process: --jobs 1")
+            pool = opened.enter_context(_pool(processes))
             waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
         with kept(lambda: f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done, those begun are kept"):
             try:
-                _gather(waiting, logs, stages, look)
+                _gather(waiting, pool, logs, stages, look)
             except KeyboardInterrupt:
-                _stop(waiting)
+                _stop(waiting, pool)
                 raise
 
 
-def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callable[[str], None]) -> None:
+def _gather(
+    waiting: dict[Future, Job], pool: ProcessPoolExecutor, logs: Path, stages: Stages, look: Callable[[str], None]
+) -> None:
     total = len(waiting)
     failure: OvpsError | None = None
     number = 0
     while waiting:
-        finished, _ = wait(waiting, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
-        for future in finished:
+        wait(waiting, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)  # does not count those that were cancelled
+        for future in [future for future in waiting if future.done()]:
             job = waiting.pop(future)
             if future.cancelled():
                 continue
@@ -66,8 +73,7 @@ def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callab
                 named = error if isinstance(error, OvpsError) else _died(job, logs)
                 console.print(f"failed: {_about(job)}: {named}", style="red", soft_wrap=True, highlight=False)
                 failure = failure or named
-                for other in waiting:
-                    other.cancel()
+                _begin_no_more(pool)
             else:
                 stages.add(took)
                 number += 1
@@ -77,13 +83,17 @@ def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callab
         raise failure
 
 
-def _stop(waiting: Iterable[Future]) -> None:
+def _stop(waiting: Iterable[Future], pool: ProcessPoolExecutor) -> None:
     """Let those under way come to the end of a step and write a checkpoint; none is begun any more."""
-    for future in waiting:
-        future.cancel()
-    end_children()
-    while wait(waiting, timeout=1.0).not_done:
-        end_children()  # the pool may have begun another one
+    _begin_no_more(pool)
+    while running := [future for future in waiting if not future.done()]:
+        end_children()  # again and again: the pool may have begun another one
+        wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+
+
+def _begin_no_more(pool: ProcessPoolExecutor) -> None:
+    """Let the pool itself cancel what waits: it dies of work that others have cancelled when a process of it dies."""
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _about(job: Job) -> str:
@@ -109,6 +119,7 @@ def _in_process(job: Job, log: Path) -> dict[str, float]:
     with log.open("a", encoding="utf-8") as file, listening(insist=False):
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see `run_all`
         took: dict[str, float] = {}
         do(job, lambda command: _timed(command, took))
         return took

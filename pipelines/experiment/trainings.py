@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
-from ovps.errors import OvpsError
+from ovps.errors import OvpsError, command
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split
@@ -89,10 +89,10 @@ class Training(_Record):
     @property
     def command(self) -> str:
         """Command line for the same run."""
-        system = "" if self.system == "ovps" else f" --system {self.system}"
-        sets = "".join(f" --set {o}" for o in self.overrides)
-        settings = f"--config {self.config}{system} --split {self.split}{sets}"
-        return f"ovps train --cache {self.cache} {settings} --out {self.run}"
+        system = () if self.system == "ovps" else ("--system", self.system)
+        sets = (word for setting in self.overrides for word in ("--set", setting))
+        settings = ("--config", self.config, *system, "--split", self.split, *sets)
+        return command("ovps", "train", "--cache", self.cache, *settings, "--out", self.run)
 
     def folder(self, evaluation: Evaluation) -> Path:
         """Folder of the scores. Its name says what they are of, so that experiments can share it."""

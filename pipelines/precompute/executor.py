@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,9 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 from distributed.comm.addressing import parse_address
 from distributed.comm.registry import get_backend
 
-from ovps.errors import ConfigError, OvpsError
-from ovps.interrupt import deaf_children
+from ovps.errors import ConfigError, OvpsError, command
+from ovps.interrupt import deaf_children, finishing
+from ovps.machine import check_semaphores
 from ovps.shortage import faults
 from pipelines.precompute.flow import ahead
 from pipelines.precompute.plan import Task
@@ -149,11 +151,15 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Clien
             remedy = "Compute in this process: --workers 0"
             with _told("dask cannot start workers on this machine", remedy):
                 _check_loopback()
-                with deaf_children():
+                check_semaphores(remedy)
+                # half a cluster can neither be used nor closed: neither it nor its workers hear of a signal yet
+                with finishing("the start of the workers") as asked, deaf_children(signal.SIGTERM):
                     cluster = opened.enter_context(_own_cluster(workers, threads))
+                if asked():
+                    raise KeyboardInterrupt
                 client = opened.enter_context(Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False))
         else:
-            remedy = f"Start one: dask scheduler, dask worker {scheduler}"
+            remedy = f"Start one: dask scheduler, {command('dask', 'worker', scheduler)}"
             with _told(f"no dask scheduler at {scheduler}", remedy):
                 # a protocol that dask does not know, before a client starts anything
                 get_backend(parse_address(scheduler)[0])

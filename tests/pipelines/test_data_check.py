@@ -282,3 +282,21 @@ def test_what_it_costs_that_nobody_knows_the_motion_is_told(tmp_path):
     root = write_recording(tmp_path / "drive", frames=3)
     readings(root, 500_000, 212_000)
     assert any("at 10 m/s points lie 2.1 m" in warning for warning in check(root).warnings)
+
+
+def test_where_no_times_are_known_none_is_made_up(tmp_path):
+    found = check(write_recording(tmp_path / "drive", frames=2))
+    assert found.apart_ms == {}
+    assert found.in_words()["image and sweep apart, at most"] == "unknown"
+
+
+def test_faults_of_different_kinds_are_told_apart(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=6)
+    for number in (0, 2, 4):
+        rows = rows_of(number)
+        rows[number : 2 * number + 1, 0] = np.nan
+        (root / "points" / f"{number:03d}.bin").write_bytes(rows.tobytes())
+    (root / "points" / "001.bin").write_bytes(b"")
+    problems = check(root, count=6).problems
+    assert sum("NaN" in problem and "in 2 other frames" in problem for problem in problems) == 1, problems
+    assert sum("is empty" in problem and "other frame" not in problem for problem in problems) == 1, problems

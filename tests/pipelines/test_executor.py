@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from distributed import LocalCluster
 
 from ovps.errors import ConfigError, OvpsError
+from ovps.interrupt import SIGNALS, listening
 from pipelines.precompute import executor
 from tests.helpers.namespaces import NO_NETWORK, run_unshared
 
@@ -93,3 +96,21 @@ def test_a_machine_whose_loopback_is_down():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("dask cannot start workers on this machine: [Errno 101] Network is unreachable"), done
     assert done.stdout.rstrip().endswith("Compute in this process: --workers 0")
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_while_workers_start_waits_until_they_can_be_ended(number, monkeypatch):
+    steps = []
+
+    @contextmanager
+    def cluster(workers, threads):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+        steps.append("started")
+        yield None
+        steps.append("never in use")
+
+    monkeypatch.setattr(executor, "_own_cluster", cluster)
+    with pytest.raises(KeyboardInterrupt), listening(), executor._client(1, None, 1):
+        pass
+    assert steps == ["started"]

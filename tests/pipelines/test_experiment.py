@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -801,3 +802,15 @@ def test_an_evaluation_that_was_edited_is_told_and_done_again(made, spies, capsy
         capsys.readouterr().err
     )
     assert one.found(training, evaluation) is not None
+
+
+def test_stopping_comes_to_an_end_though_a_process_dies_of_it():
+    """A process that is told to end while it starts breaks the pool, which must not find work that others cancelled."""
+    with queue._pool(1) as pool:
+        waiting = [pool.submit(time.sleep, 100) for _ in range(6)]
+        time.sleep(0.05)
+        stopping = threading.Thread(target=queue._stop, args=(waiting, pool), daemon=True)
+        stopping.start()
+        stopping.join(timeout=30)
+        assert not stopping.is_alive()
+        assert all(future.done() for future in waiting)
