@@ -43,7 +43,7 @@ _AS_A_WHOLE: dict[str, Short] = {"resource temporarily unavailable": "threads"} 
 
 
 def shortage_of(error: BaseException | None) -> Short | None:
-    """What the system lacked when an exception was raised; None if the exception is about something else.
+    """Find what the system lacked when an exception was raised; None if the exception is about something else.
 
     An exception that says nothing is what it was raised from; an `OvpsError` has been thought about already.
     """
@@ -101,7 +101,7 @@ def told() -> Iterator[None]:
 
 
 def in_words(short: Short, text: str = "") -> tuple[str, str]:
-    """What is lacking and the remedy, as two sentences.
+    """Say what is lacking, and the remedy.
 
     Args:
         text: of the exception; its first line is told.
@@ -132,7 +132,7 @@ def _address_space() -> str:
 
 
 def address_space_too_short() -> tuple[str, str] | None:
-    """What is said where the address space is limited to less than the libraries need; None where it is not.
+    """Say that the address space is limited to less than the libraries need, and the remedy; None where it is not.
 
     Child processes inherit the limit.
     """

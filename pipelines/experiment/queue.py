@@ -49,21 +49,19 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
             waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
         with kept(lambda: f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done, those begun are kept"):
             try:
-                _gather(waiting, pool, logs, stages, look)
+                _gather(waiting, logs, stages, look)
             except KeyboardInterrupt:
-                _stop(waiting, pool)
+                _stop(waiting)
                 raise
 
 
-def _gather(
-    waiting: dict[Future, Job], pool: ProcessPoolExecutor, logs: Path, stages: Stages, look: Callable[[str], None]
-) -> None:
+def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callable[[str], None]) -> None:
     total = len(waiting)
     failure: OvpsError | None = None
     number = 0
     while waiting:
-        wait(waiting, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)  # does not count those that were cancelled
-        for future in [future for future in waiting if future.done()]:
+        finished, _ = wait(waiting, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
+        for future in finished:
             job = waiting.pop(future)
             if future.cancelled():
                 continue
@@ -73,7 +71,8 @@ def _gather(
                 named = error if isinstance(error, OvpsError) else _died(job, logs)
                 console.print(f"failed: {_about(job)}: {named}", style="red", soft_wrap=True, highlight=False)
                 failure = failure or named
-                _begin_no_more(pool)
+                for other in waiting:
+                    other.cancel()
             else:
                 stages.add(took)
                 number += 1
@@ -83,17 +82,13 @@ def _gather(
         raise failure
 
 
-def _stop(waiting: Iterable[Future], pool: ProcessPoolExecutor) -> None:
+def _stop(waiting: Iterable[Future]) -> None:
     """Let those under way come to the end of a step and write a checkpoint; none is begun any more."""
-    _begin_no_more(pool)
-    while running := [future for future in waiting if not future.done()]:
-        end_children()  # again and again: the pool may have begun another one
-        wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-
-
-def _begin_no_more(pool: ProcessPoolExecutor) -> None:
-    """Let the pool itself cancel what waits: it dies of work that others have cancelled when a process of it dies."""
-    pool.shutdown(wait=False, cancel_futures=True)
+    for future in waiting:
+        future.cancel()
+    end_children()
+    while wait(waiting, timeout=1.0).not_done:
+        end_children()  # the pool may have begun another one
 
 
 def _about(job: Job) -> str:

@@ -804,13 +804,20 @@ def test_an_evaluation_that_was_edited_is_told_and_done_again(made, spies, capsy
     assert one.found(training, evaluation) is not None
 
 
-def test_stopping_comes_to_an_end_though_a_process_dies_of_it():
-    """A process that is told to end while it starts breaks the pool, which must not find work that others cancelled."""
-    with queue._pool(1) as pool:
-        waiting = [pool.submit(time.sleep, 100) for _ in range(6)]
-        time.sleep(0.05)
-        stopping = threading.Thread(target=queue._stop, args=(waiting, pool), daemon=True)
-        stopping.start()
-        stopping.join(timeout=30)
-        assert not stopping.is_alive()
-        assert all(future.done() for future in waiting)
+def test_an_experiment_that_is_stopped_while_its_processes_start_ends(made, tmp_path, monkeypatch):
+    """One that died of it would break the pool, which then waits for ever for work that was cancelled."""
+    experiment, _, _ = made
+    jobs, ended = [Job(t) for t in plan(experiment)] * 3, threading.Event()
+
+    def stopped(*arguments):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    def run_them():
+        with pytest.raises(KeyboardInterrupt):
+            queue.run_all(jobs, 2, tmp_path, Stages(tmp_path / "seconds.json"))
+        ended.set()
+
+    monkeypatch.setattr(queue, "_gather", stopped)
+    threading.Thread(target=run_them, daemon=True).start()
+    assert ended.wait(60)
