@@ -89,7 +89,9 @@ def visible(colour: RGB) -> RGB:
     """The same hue with white mixed in, as far as it takes to be seen on the pictures' dark ground."""
     given = np.array(colour, float)
     luminance = float(given @ (0.2126, 0.7152, 0.0722))
-    white = max(0.0, (LEAST_LUMINANCE - luminance) / (255 - luminance))
+    if luminance >= LEAST_LUMINANCE:  # nothing to mix in; that of white is 255 by some kernels, and nearly so by others
+        return colour
+    white = (LEAST_LUMINANCE - luminance) / (255 - luminance)
     return rgb(np.round(given + white * (255 - given)).astype(int))
 
 
