@@ -18,6 +18,7 @@ from ovps.cache.read_through import read_through
 from ovps.cache.shards import Shards, Span, Table, ends_in_checksum
 from ovps.cache.storage import Storage
 from ovps.errors import CorruptStoreError
+from ovps.shortage import faults
 
 SMALL = 2**20  # bytes of a file that is hashed before a part of it is believed
 
@@ -164,7 +165,7 @@ class ReadFiles(_Files):
     def _told(self, key: str) -> Iterator[str]:
         try:
             yield key
-        except (ValueError, RuntimeError, OSError) as error:
+        except faults(ValueError, RuntimeError, OSError) as error:
             raise self._corrupt(key, f"cannot be read: {error}") from error
 
     def _row(self, key: str) -> FileRow:
