@@ -77,7 +77,7 @@ def test_the_labels_of_a_frame(store, system):
     config, classes, batches, network = made(store, system)
     kind = systems.get(config.system)
     settings = config.merge.model_copy(update={"score": 0.0, "mask": 0.02, "overlap": 0.0})
-    voxels = frame_batch(store.read(store.frames[0]), batches.grid)
+    voxels = frame_batch(store.read(store.frames[0]), batches.grid, clusters=batches.clusters)
 
     def labels(device):
         known = kind.classes(store.vocabulary, classes.names).to(device)

@@ -200,7 +200,7 @@ def test_a_store_grows_frame_by_frame(dataroot, whole, tmp_path):
 
 
 KILLED_AT = {
-    "while arrays are written": ("folder", "_write_array", 30),
+    "while arrays are written": ("zarr_files", "WrittenFiles.write_shard", 30),
     "before the commit": ("writer", "write_manifest", 2),
 }
 

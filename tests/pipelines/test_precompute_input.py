@@ -108,17 +108,17 @@ def test_features_that_are_no_numbers_are_never_stored(root, overflowing):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
 def test_one_cell_that_is_no_number_is_an_error_of_its_frame_alone(root, monkeypatch, value):
-    real, calls = compute_frame.encode_images, 0
+    real, calls = compute_frame.encode_batches, 0
 
     def once(*args):
         nonlocal calls
-        for cells in real(*args):
+        made = [cells.copy() for cells in real(*args)]
+        for cells in made:
             calls += 1
-            spoilt = cells.copy()
-            spoilt[0, 0] = value if calls == 8 else spoilt[0, 0]  # the second image of the second frame
-            yield spoilt
+            cells[0, 0] = value if calls == 8 else cells[0, 0]  # the second image of the second frame
+        return made
 
-    monkeypatch.setattr("pipelines.precompute.flow.encode_images", once)
+    monkeypatch.setattr("pipelines.precompute.flow.encode_batches", once)
     options = options_for(root, on_error="skip")
     summary = precompute(options)
     second = frames_of(resolved(options))[1]

@@ -87,17 +87,17 @@ def test_killed_in_the_middle_then_resumed(root, disk, url, tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
-import ovps.cache.folder as module
+from ovps.cache.zarr_files import WrittenFiles
 from tests.pipelines.test_precompute import one_scene
 from pipelines.precompute import precompute
-real, calls = module._write_array, 0
+real, calls = WrittenFiles.write_shard, 0
 def dying(*args):
     global calls
     calls += 1
     if calls == 30:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
-module._write_array = dying
+WrittenFiles.write_shard = dying
 precompute(one_scene(Path(sys.argv[1]), sys.argv[2]))
 """
     command = [sys.executable, "-c", code, str(root), url]
