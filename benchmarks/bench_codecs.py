@@ -81,7 +81,7 @@ def rows() -> list[Row]:
 
 def store(cache: str | None, frames: int, names: Sequence[str]) -> list[dict]:
     """Convert some frames of a store into each codec, and compare what is read."""
-    source = cache or precompute(options("cells", subsets=("train",))).out
+    source = cache or precompute(options("cells")).out
     rows = []
     with TemporaryDirectory() as folder:
         cells = subset(SubsetOptions(cache=source, out=f"{folder}/source", limit=frames)).out
