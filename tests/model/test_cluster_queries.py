@@ -28,7 +28,9 @@ def queries(count: int) -> Queries:
 def test_clusters_are_numbered_by_size(seed, count):
     """The same pieces as `clusters` makes, counted one by one."""
     position = np.random.default_rng(seed).uniform((-20, -20, -2), (20, 20, 3), (count, 3))
-    config = ClusterConfig(gap=3.0, smallest=2)
+    config = ClusterConfig(
+        gap=3.0, smallest=2, column=100.0
+    )  # wider than the frame: all but the lowest are off the ground
     found, ranked = clusters(position, np.ones(count, bool), config), clusters_by_size(position, config)
     pieces = [set(np.flatnonzero(found == number)) for number in range(found.max(initial=-1) + 1)]
     ordered = [set(np.flatnonzero(ranked == number)) for number in range(len(pieces))]
@@ -36,6 +38,14 @@ def test_clusters_are_numbered_by_size(seed, count):
     assert [len(piece) for piece in ordered] == sorted(map(len, pieces), reverse=True)
     assert ((ranked < 0) == (found < 0)).all()
     assert ranked.max(initial=-1) + 1 == len(pieces)
+
+
+def test_the_largest_cluster_is_number_0():
+    """A pair, five and three in this order, above ground far away; what is too small is no cluster."""
+    place = [(x, 0.0) for x in (1.0, 1.2, 9.0, 9.2, 9.4, 9.6, 9.8, 20.0, 20.2, 20.4, 30.0)]
+    position = np.array([(*xy, 1.0) for xy in place] + [(40.0, 40.0, 0.0)])
+    found = clusters_by_size(position, ClusterConfig(smallest=2, column=200.0))
+    assert found.tolist() == [2] * 2 + [0] * 5 + [1] * 3 + [-1] * 2
 
 
 def test_a_query_starts_from_the_mean_of_its_cluster():
@@ -73,9 +83,14 @@ def test_a_query_looks_at_its_cluster_wherever_its_mask_lies(monkeypatch):
     monkeypatch.setattr(
         DecoderLayer, "forward", lambda self, q, v, allowed: (seen.append(allowed), real(self, q, v, allowed))[1]
     )
-    net, batch = network(cluster_queries=tiny.CLUSTERS), tiny.frame()
+    net, batch = network(cluster_queries=tiny.CLUSTERS, mask_prior=0.5), tiny.frame()
+    with torch.no_grad():
+        net.decoder.heads.lean.fill_(-9.0)  # away from the cluster
     outputs = net(batch)
     assert len(seen) == 2
+    assert any(
+        m.any() and not m[batch.cluster == 0].any() for m in (outputs[0].mask_logits[0] > 0)[net.config.queries :]
+    )
     for output, (allowed,) in zip(outputs, seen, strict=False):
         mask = output.mask_logits[0] > 0
         for query in range(len(mask)):
