@@ -15,6 +15,7 @@ import resource
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rows import Row
 from benchmarks.setting import options
@@ -58,17 +59,7 @@ def rows(frames: int = 120, seconds: float = 0.015) -> list[Row]:
 def measured(frames: int, seconds: float, workers: int | None = None) -> tuple[float, float, int]:
     """Wall seconds from the first task to the last, CPU seconds of all processes, start included, and images."""
     out = Path(tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
-    wanted = PrecomputeOptions(
-        dataset="repeated",
-        dataroot=dataroot(),
-        version=VERSION,
-        subsets=("train",),
-        encoder="simulated",
-        device=DEVICE,
-        codec="cells",
-        out=str(out / "zarr"),
-        workers=workers,
-    )
+    wanted = repeated_frame(out, device=DEVICE, workers=workers)
     try:
         with plugged(seconds, frames):
             before = _cpu_seconds()
@@ -76,6 +67,12 @@ def measured(frames: int, seconds: float, workers: int | None = None) -> tuple[f
             return summary.seconds, _cpu_seconds() - before, summary.images
     finally:
         shutil.rmtree(out)
+
+
+def repeated_frame(out: Path, **changes: Any) -> PrecomputeOptions:
+    """Precompute of one frame again and again by the simulated encoder, into a folder."""
+    usual = {"dataset": "repeated", "version": VERSION, "subsets": ("train",), "encoder": "simulated", "codec": "cells"}
+    return PrecomputeOptions.model_validate({**usual, "dataroot": dataroot(), "out": str(out / "zarr"), **changes})
 
 
 def dataroot() -> Path:

@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_flow import IN_MEMORY, VERSION, dataroot
+from benchmarks.bench_flow import IN_MEMORY, repeated_frame
 from benchmarks.rows import Row, table
 from benchmarks.setting import ROOT
 from benchmarks.simulated import plugged
@@ -48,17 +48,7 @@ def _apart(measure: Callable[..., Any], *given: int) -> Any:
 def repeated(frames: int) -> tuple[float, int]:
     """Seconds of so many frames without an encoder, and bytes of memory at the peak."""
     out = Path(tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
-    wanted = PrecomputeOptions(
-        dataset="repeated",
-        dataroot=dataroot(),
-        version=VERSION,
-        subsets=("train",),
-        encoder="simulated",
-        codec="cells",
-        out=str(out / "zarr"),
-        workers=0,
-        partition_frames=PARTITION,
-    )
+    wanted = repeated_frame(out, workers=0, partition_frames=PARTITION)
     try:
         with plugged(0.0, frames):
             seconds = precompute(wanted).seconds
