@@ -86,6 +86,7 @@ def write_folder(
         with ThreadPoolExecutor(min(WRITERS, machine.cores()), thread_name_prefix="shard") as pool:
             for name in sorted(arrays):
                 shards = Shards.of(_create_array(group, name, arrays[name], dims[name]))
+                files.write_described()
                 list(pool.map(partial(files.write_shard, shards, arrays[name]), range(shards.count)))
     storage.settle(partition_key(folder))
     return FolderRow(folder=folder, files=files.rows())

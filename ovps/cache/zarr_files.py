@@ -65,25 +65,34 @@ class _Files(Store):
 
 
 class WrittenFiles(_Files):
-    """The files of a new folder. Size and hash of each are those of the bytes that were to be written."""
+    """The files of a new folder. Size and hash of each are those of the bytes that were to be written.
+
+    What zarr says of groups and arrays is kept until `write_described`: zarr writes several files at once, and where
+    one is refused does not wait for the others, which would be written into a folder that has been deleted.
+    """
 
     def __init__(self, storage: Storage, key: str) -> None:
         super().__init__(storage, key, read_only=False)
+        self._described: dict[str, bytes] = {}
         self._rows: dict[str, FileRow] = {}
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        if key not in self._rows:
+        if key not in self._described:
             return None
         if byte_range is not None:
             raise NotImplementedError
-        content = await asyncio.to_thread(self._storage.get, f"{self._key}/{key}")
-        return prototype.buffer.from_bytes(content)
+        return prototype.buffer.from_bytes(self._described[key])
 
     async def exists(self, key: str) -> bool:
-        return key in self._rows
+        return key in self._described
 
     async def set(self, key: str, value: Buffer) -> None:
-        await asyncio.to_thread(self._put, key, value.to_bytes())
+        self._described[key] = value.to_bytes()
+
+    def write_described(self) -> None:
+        """Write what zarr has said of groups and arrays since the last call."""
+        for key in sorted(self._described.keys() - self._rows.keys()):
+            self._put(key, self._described[key])
 
     def write_shard(self, shards: Shards, data: Table, number: int) -> None:
         """Write one shard of an array; may be called in several threads at once."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
+from ovps.cache.disk import LocalStorage
 from ovps.cache.info import store_info
 from ovps.cache.layout import new_folder
 from ovps.cache.reader import Store
@@ -144,3 +146,23 @@ def test_a_taxonomy_that_is_not_the_one_of_the_provenance(store):
     file.write_text(json.dumps(info))
     with pytest.raises(CorruptStoreError, match="not the one that the provenance names"):
         Store.open(store)
+
+
+def test_nothing_is_written_after_a_refusal(store, monkeypatch):
+    """Zarr writes what it says of an array and of its groups at once, and does not wait for all when one fails."""
+    before = contents(store)
+    real = LocalStorage.write
+
+    def refusing(self, key, content):
+        about = json.loads(bytes(content)) if key.endswith("/zarr.json") else {}
+        if about.get("node_type") == "array":
+            raise StorageError("the disk is full", path=self.at(key))
+        if "/" in key.partition(".zarr/")[2]:  # a group of arrays, on a slow disk
+            time.sleep(0.3)
+        real(self, key, content)
+
+    monkeypatch.setattr(LocalStorage, "write", refusing)
+    with pytest.raises(StorageError, match="the disk is full"):
+        write_synthetic_store(store, frames=2, points=400, seed=5)
+    time.sleep(0.5)
+    assert contents(store) == before
