@@ -438,7 +438,8 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
     for trial in summary.trials:
         table.add_row(", ".join(f"{k} {v:g}" for k, v in trial.setting.items()), f"{100 * trial.base_pq:.1f}")
     out.print(table)
-    out.print(f"{summary.frames} frames of {summary.subset}; best: {summary.set}", highlight=False, soft_wrap=True)
+    found = f"best: {summary.set}" if summary.set else "no setting finds a segment of a base class, so none is better"
+    out.print(f"{summary.frames} frames of {summary.subset}; {found}", highlight=False, soft_wrap=True)
 
 
 @app.command(

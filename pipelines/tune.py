@@ -37,7 +37,7 @@ class TuneSummary:
     """Summary of `ovps tune`: what was tried, best first.
 
     Attributes:
-        set: the best as `--set` takes it.
+        set: the best as `--set` takes it; None where no setting found a segment of a base class.
     """
 
     run: Path
@@ -45,7 +45,7 @@ class TuneSummary:
     frames: int
     base_classes: list[str]
     trials: list[Trial]
-    set: str
+    set: str | None
 
 
 def tune(
@@ -94,7 +94,9 @@ def tune(
     trials = [Trial(setting, pq) for setting, pq in zip(settings, scores, strict=True)]
     trials.sort(key=lambda trial: -trial.base_pq)
     best = " ".join(f"--set merge.{name}={value}" for name, value in trials[0].setting.items())
-    return TuneSummary(run, subset, len(frames), [c.name for c in base], trials, best)
+    return TuneSummary(
+        run, subset, len(frames), [c.name for c in base], trials, best if trials[0].base_pq > 0 else None
+    )
 
 
 def _settings(values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:

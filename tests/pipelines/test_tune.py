@@ -44,8 +44,20 @@ def test_a_trial_is_an_evaluation_with_its_setting(store, tmp_path, system):
         with_it = MergeConfig.model_validate(merge.model_dump() | trial.setting)
         result = evaluate(run, store, split="b12n4", merge=with_it, out=tmp_path / "eval")
         assert result.system.panoptic.groups["base"].pq == pytest.approx(trial.base_pq)
-    name, value = next(iter(summary.trials[0].setting.items()))
-    assert f"--set merge.{name}={value}" in summary.set
+
+
+def test_the_best_is_said_as_set_takes_it(store, tmp_path):
+    small_run(store, tmp_path / "run", *TINY, "steps=2", system="openscene")
+    summary = tune(tmp_path / "run", store, split="b12n4")
+    assert summary.trials[0].base_pq > 0
+    assert summary.set == " ".join(f"--set merge.{name}={value}" for name, value in summary.trials[0].setting.items())
+
+
+def test_where_nothing_is_found_no_setting_is_best(store, tmp_path):
+    small_run(store, tmp_path / "run", *TINY, "steps=1")
+    summary = tune(tmp_path / "run", store, split="b12n4")
+    assert {trial.base_pq for trial in summary.trials} == {0.0}
+    assert summary.set is None
 
 
 def test_frames_without_labels(tmp_path):
