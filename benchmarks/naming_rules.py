@@ -48,11 +48,11 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "ensemble": {"classes": "ensemble"},
     "ensemble, certainty 0.5": {"classes": "ensemble", "certainty": 0.5},
     "pooled CLIP alone": {"classes": "ensemble", "base_weight": 1.0, "novel_weight": 1.0},
-    "per mask": {"classes": "per_mask"},
+    "per mask": {"classes": "per_mask", "margin": 0.0},
     "per mask, margin 0.02": {"classes": "per_mask", "margin": 0.02},
     "per mask, margin 0.05": {"classes": "per_mask", "margin": 0.05},
     "per mask, margin 0.1": {"classes": "per_mask", "margin": 0.1},
-    "per mask, certainty 0.5": {"classes": "per_mask", "certainty": 0.5},
+    "per mask, certainty 0.5": {"classes": "per_mask", "margin": 0.0, "certainty": 0.5},
 }
 
 

@@ -18,6 +18,7 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
+from ovps.losses.config import ProposalConfig
 from ovps.machine import check_processes
 from ovps.model.clusters import ClusterConfig
 
@@ -64,7 +65,7 @@ class Batches(Dataset[Batch]):
         grid: to voxelise on.
         base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
         seed: of order and augmentation.
-        proposals: such clusters are among the targets; None: none are.
+        proposals: such are among the targets; None: none are.
         clusters: such clusters are part of the input; None: none are.
     """
 
@@ -75,7 +76,7 @@ class Batches(Dataset[Batch]):
     seed: int
     data: DataConfig
     augmentation: AugmentationConfig
-    proposals: ClusterConfig | None = None
+    proposals: ProposalConfig | None = None
     clusters: ClusterConfig | None = None
     _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
 

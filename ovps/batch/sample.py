@@ -14,6 +14,7 @@ from ovps.batch.settings import AugmentationConfig
 from ovps.batch.voxels import collate, frame_batch
 from ovps.cache.frame_data import CachedFrame
 from ovps.geometry.grid import Grid
+from ovps.losses.config import ProposalConfig
 from ovps.losses.targets import Targets, no_segments
 from ovps.model.clusters import ClusterConfig
 from ovps.model.inputs import VoxelBatch
@@ -45,14 +46,14 @@ def make_sample(
     grid: Grid,
     augmentation: AugmentationConfig,
     base: ClassSplit | None,
-    proposals: ClusterConfig | None = None,
+    proposals: ProposalConfig | None = None,
     clusters: ClusterConfig | None = None,
 ) -> Batch:
     """Make a batch of one frame, augmented by (seed, epoch, frame).
 
     Args:
         base: the classes whose labels are targets; None: labels are not looked at, and need not be there.
-        proposals: such clusters are among the targets; None: none are.
+        proposals: such are among the targets; None: none are.
         clusters: such clusters are part of the input; None: none are.
     """
     transform = draw_transform(generator(seed, draw.epoch, draw.frame), augmentation)

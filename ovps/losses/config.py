@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 from ovps.losses.assignment import Costs
 from ovps.losses.classes import Unlabelled
 from ovps.model.clusters import ClusterConfig
+from ovps.model.ground import GroundConfig
 from ovps.model.masks import MaskForm
 
 Term = Literal["object", "voxel", "coverage", "exclusion", "proposal"]
@@ -17,6 +18,18 @@ PARTS = (
     *("class", "mask_focal", "mask_dice", "exclusion", "position", "object", "voxel", "coverage"),
     *("proposal_focal", "proposal_dice", "proposal_object"),
 )
+
+
+class ProposalConfig(ClusterConfig, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Settings of label-free proposals: clusters of unlabelled voxels off the ground, regions of those at it.
+
+    Attributes:
+        at_ground: whether regions are proposed.
+        ground: of the regions.
+    """
+
+    at_ground: bool = True
+    ground: GroundConfig = GroundConfig()
 
 
 class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -28,7 +41,8 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             unlabelled voxel (ours); `exclusion`: the focal loss that keeps unmatched masks off voxels of base segments
             (ours): base classes are labelled exhaustively, so what no base segment is matched with has no business
             there; `proposal`: the same mask loss, and L_O, for the unmatched queries that fit proposals best: clusters
-            of unlabelled voxels off the ground, which may be novel objects (ours).
+            of unlabelled voxels off the ground, which may be novel objects, and regions of those at it, which may be
+            novel stuff (ours).
         class_weight, mask_weight: w_a, w_b; the mask loss is focal + 2 dice [P3Former].
         object_weight: w_l.
         voxel_weight: w_g. 0.3, with the coverage term, gave gradient ratios of 0.14 to 0.92 on the drive world
@@ -41,7 +55,7 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         unlabelled: whether base masks count unlabelled voxels as outside them or not at all (ours).
         voxel_form: how the masks are normalised over queries in L_V (ours).
         voxel_layers: where L_V applies; `last` saves time.
-        proposals: the clusters that are proposed.
+        proposals: what is proposed.
     """
 
     terms: tuple[Term, ...] = ("object", "voxel", "coverage", "exclusion", "proposal")
@@ -61,7 +75,7 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     unlabelled: Unlabelled = "negative"
     voxel_form: MaskForm = "sigmoid"
     voxel_layers: Literal["all", "last"] = "all"
-    proposals: ClusterConfig = ClusterConfig()
+    proposals: ProposalConfig = ProposalConfig()
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:

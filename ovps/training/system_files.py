@@ -21,6 +21,7 @@ IDENTITY = (
     "model.fusion",
     "model.cluster_queries",
     "loss.terms",
+    "loss.proposals.at_ground",
     "loss.unlabelled",
     "loss.voxel_form",
     "merge.masks",

@@ -33,7 +33,8 @@ def test_every_system_fits_every_config(config, name):
     found, system = resolve(options(config=config, system=name)), load_system(name)
     plain = load_config(config, [*system.overrides, *([f"split={system.train_split}"] if system.train_split else [])])
     assert found == plain
-    own = changed(found, load_config(config)) <= {"model.cluster_queries"} and found.model.cluster_queries > 0
+    added = changed(found, load_config(config)) == {"model.cluster_queries", "classifier.classes"}
+    own = added and found.model.cluster_queries > 0 and found.classifier.classes == "per_mask"
     assert own == (name in ("ovps", "no_synonyms", "no_occlusion", "random_clip"))
 
 
@@ -101,9 +102,14 @@ def test_what_the_systems_are():
     assert [of(n).classifier.classes for n in steps] == ["ensemble", "ensemble", "unified", "unified", "unified"]
     assert [of(n).loss.terms for n in steps] == [(), (), (), ("object",), ("object", "voxel")]
     ours = {"coverage", "exclusion", "proposal"}
-    masks = {"loss.terms", "model.cluster_queries"}
-    assert changed(of("ovps"), of("published")) == changed(of("pfc_masks"), of("pfc")) == masks
-    assert changed(of("ovps"), of("minus_clusters")) == {"model.cluster_queries"}
+    masks, clusters, names = {"loss.terms", "model.cluster_queries"}, {"model.cluster_queries"}, {"classifier.classes"}
+    assert changed(of("ovps"), of("published")) == masks | names
+    assert changed(of("pfc_masks"), of("pfc")) == masks
+    assert changed(of("ovps"), of("minus_clusters")) == changed(of("plus_clusters"), of("pfc")) == clusters
+    assert changed(of("ovps"), of("unified_head")) == changed(of("ovps"), of("minus_head")) == names
+    assert (of("ovps").classifier.classes, of("unified_head").classifier.classes) == ("per_mask", "unified")
+    assert changed(of("ovps"), of("minus_ground")) == {"loss.proposals.at_ground"}
+    assert (of("ovps").loss.proposals.at_ground, of("minus_ground").loss.proposals.at_ground) == (True, False)
     assert of("minus_clusters").model.cluster_queries == of("pfc").model.cluster_queries == 0
     assert set(of("ovps").loss.terms) - set(of("published").loss.terms) == ours
     assert set(of("pfc_masks").loss.terms) == ours - {"coverage"}
