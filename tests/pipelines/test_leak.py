@@ -10,7 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,10 @@ SETTINGS = {
         *("loss.unlabelled=ignore", "loss.voxel_form=sigmoid_normalised", "merge.masks=sigmoid_normalised"),
         *("model.encoder.norm=layer", "model.dropout=0.1", "accumulate=2"),
     ),
-    "terms of ours": (  # voxels small enough to hang together as proposals
+    "terms of ours": (  # voxels small enough to hang together as proposals, on the ground too
         *("loss.coverage_weight=1", "loss.exclusion_weight=1", "loss.proposal_weight=1"),
         *("data.grid=cylinder:60x60x32", "model.queries=24"),
+        "loss.proposals.ground.smallest=3",
     ),
 }
 
@@ -183,6 +184,11 @@ def test_it_is_the_whole_method_that_was_trained(dataroot: Path, settings: tuple
     if settings == SETTINGS["terms of ours"]:
         for part in ("coverage", "exclusion", "proposal_dice", "proposal_object"):
             assert max(line[f"loss/last/{part}"] for line in lines) > 0, part
+        batches, _ = plan(Store.open(run.parent / f"{dataroot.name} zarr"), config)
+        assert batches.proposals is not None
+        off = replace(batches, proposals=batches.proposals.model_copy(update={"at_ground": False}))
+        proposed = [sum(len(b[i].targets[0].proposals.valid) for i in range(STEPS)) for b in (batches, off)]
+        assert proposed[0] > proposed[1] > 0
 
 
 def test_labels_of_ignored_classes_never_reach_the_weights(dataroot: Path, tmp_path: Path) -> None:
