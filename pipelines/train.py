@@ -28,21 +28,22 @@ from ovps.batch.base_labels import ClassSplit
 from ovps.batch.loader import Batches, training_frames
 from ovps.batch.statistics import load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
-from ovps.errors import ConfigError
+from ovps.errors import CheckpointError, ConfigError
 from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
 from ovps.model import sparse
 from ovps.places import check_free
-from ovps.progress import progress
+from ovps.progress import progress, show_warnings
 from ovps.shortage import faults
 from ovps.taxonomy import load_split
+from ovps.training.cache_content import CACHE, CacheContent, changes, content_of, save_content
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
 from ovps.training.files import exclusive
 from ovps.training.loop import StepReport, train_steps
-from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog
+from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog, last_step
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from ovps.training.run import (
@@ -164,12 +165,16 @@ def _train(
     optimiser = make_optimiser(network, config.optimiser)
     if options.restart and processes.first:
         _clear(run)
+    content = content_of(batches.store, batches.frames)
     if processes.as_first((run / LAST).is_file()):
         start = _resume(run, config, info, network, optimiser)
+        if processes.first:
+            show_warnings(changes(run, content))
     else:
         start = 0
         if processes.first:
-            _begin(run, batches, config.statistics_frames)
+            _check_no_checkpoint_is_lost(run)
+            _begin(run, batches, content, config.statistics_frames)
     processes.meet()  # nobody reads the old settings any more, and the statistics are there
     statistics = load_statistics(run / STATISTICS)
     if processes.first:
@@ -303,8 +308,24 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
     return batches, info
 
 
-def _begin(run: Path, batches: Batches, statistics_frames: int) -> None:
+def _check_no_checkpoint_is_lost(run: Path) -> None:
+    """Raise CheckpointError if a run without a last checkpoint has been so far that it had one."""
+    step = last_step(run) if (run / INFO).is_file() else 0
+    if step == 0:
+        return
+    # at the interval itself a disk may have refused the first checkpoint
+    if step > load_settings(run)[0].checkpoint_interval or any((run / LAST).parent.glob("step_*.pt")):
+        raise CheckpointError(
+            f"missing, and the run has been at step {step}",
+            path=run / LAST,
+            remedy="Restore it, or copy one of step_N.pt beside it in its place; to begin anew: --restart",
+        )
+    show_warnings([f"run {run} has been at step {step} and has no checkpoint: it begins anew"])
+
+
+def _begin(run: Path, batches: Batches, content: CacheContent, statistics_frames: int) -> None:
     """Write what a new run takes from the cache."""
+    save_content(run, content)
     save_vocabulary(batches.store.vocabulary, run / VOCABULARY)
     statistics = measure(batches.store, batches.frames, statistics_frames)
     save_statistics(statistics, run / STATISTICS)
@@ -361,7 +382,7 @@ def _checkpoints_due(config: TrainConfig, step: int, stop: int) -> list[str]:
 
 def _clear(run: Path) -> None:
     """Remove what a run consists of, and nothing else that may lie in the folder."""
-    for name in (CONFIG, INFO, VOCABULARY, STATISTICS, METRICS):
+    for name in (CONFIG, INFO, VOCABULARY, STATISTICS, CACHE, METRICS):
         (run / name).unlink(missing_ok=True)
     for name in ("checkpoints", TENSORBOARD):
         shutil.rmtree(run / name, ignore_errors=True)

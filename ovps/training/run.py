@@ -5,6 +5,7 @@ RUN/
   run.json                 RunInfo: classes, split, grid, CLIP, frames, versions
   vocabulary.safetensors   the data set's own classes, as the cache had them
   statistics.safetensors   mean CLIP feature of the training frames
+  cache.json               hashes of the partitions trained on, `ovps.training.cache_content`
   checkpoints/last.pt      newest state; step_N.pt where `keep_interval` asks for it
   metrics.jsonl, tensorboard/
 """
@@ -203,6 +204,12 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
         CheckpointError: missing or damaged.
     """
     if not (path / INFO).is_file():
+        if (path / LAST).is_file() or (path / CONFIG).is_file():
+            raise CheckpointError(
+                "missing, and without it the run cannot be read",
+                path=path / INFO,
+                remedy="Restore it, or train again: ovps train --restart",
+            )
         raise CheckpointError("no run here", path=path, remedy="Train one: ovps train --cache CACHE --out RUN")
     remedy = "Restore it, or train again: ovps train --restart"
     try:

@@ -1,3 +1,4 @@
+import json
 import resource
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from ovps.batch.loader import training_frames
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.geometry.grid import Grid, voxelise
+from ovps.training.cache_content import content_of
 from ovps.training.config import flat
-from ovps.training.metrics import read_metrics
-from ovps.training.run import load_run
+from ovps.training.metrics import METRICS, read_metrics
+from ovps.training.run import INFO, LAST, load_run, load_settings
 from ovps.training.system_files import load_system
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -399,3 +401,68 @@ def test_training_needs_neither_clip_nor_data_sets(store, tmp_path):
         timeout=300,
     )
     assert "trained without CLIP" in done.stdout, done.stderr
+
+
+def test_a_checkpoint_that_was_lost_is_told(store, tmp_path):
+    run = tmp_path / "run"
+    small_run(store, run, "steps=4", "checkpoint_interval=2", "keep_interval=2", stop_after=3)
+    curve = (run / METRICS).read_bytes()
+    (run / LAST).unlink()  # step_2.pt is there
+    with pytest.raises(CheckpointError, match=r"has been at step 3.*step_N\.pt") as caught:
+        small_run(store, run, "steps=4", "checkpoint_interval=2", "keep_interval=2")
+    assert caught.value.path == str(run / LAST)
+    assert (run / METRICS).read_bytes() == curve
+    shutil.copy(run / "checkpoints/step_2.pt", run / LAST)
+    assert small_run(store, run, "steps=4", "checkpoint_interval=2", "keep_interval=2").resumed_from == 2
+    for file in (LAST, "checkpoints/step_2.pt", "checkpoints/step_4.pt"):
+        (run / file).unlink()
+    with pytest.raises(CheckpointError, match="has been at step 4"):
+        small_run(store, run, "steps=4", "checkpoint_interval=2", "keep_interval=2")
+    assert small_run(store, run, "steps=4", restart=True).resumed_from == 0
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(store, tmp_path, capsys):
+    small_run(store, tmp_path, "steps=2", "log_interval=1")
+    (tmp_path / LAST).unlink()  # as after a kill at step 2 of the interval
+    assert small_run(store, tmp_path, "steps=2", "log_interval=1").resumed_from == 0
+    assert "has been at step 2 and has no checkpoint: it begins anew" in " ".join(capsys.readouterr().err.split())
+
+
+def test_run_json_that_was_lost_is_told(store, tmp_path):
+    small_run(store, tmp_path, "steps=1")
+    (tmp_path / INFO).unlink()
+    for use in (lambda: small_run(store, tmp_path, "steps=1"), lambda: load_settings(tmp_path)):
+        with pytest.raises(CheckpointError, match="missing, and without it") as caught:
+            use()
+        assert caught.value.path == str(tmp_path / INFO)
+    assert small_run(store, tmp_path, "steps=1", restart=True).step == 1
+
+
+@pytest.mark.parametrize("part", ["features", "labels"])
+def test_a_run_that_goes_on_with_other_content_is_told(tmp_path, capsys, part):
+    store = write_synthetic_store(tmp_path / "zarr", frames=2)
+    small_run(store, tmp_path / "run", "steps=3", stop_after=1)
+    assert small_run(store, tmp_path / "run", "steps=3", stop_after=2).resumed_from == 1
+    assert "anew" not in capsys.readouterr().err
+    content = json.loads((tmp_path / "run/cache.json").read_text())
+    (tmp_path / "run/cache.json").write_text(json.dumps(content | {f"{part}_sha256": "0" * 64}))
+    assert small_run(store, tmp_path / "run", "steps=3").resumed_from == 2
+    assert f"{part} of the store were written anew since the run began" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_does_not_go_on_with_another_codec(tmp_path):
+    one, other = (write_synthetic_store(tmp_path / codec, frames=2, codec=codec) for codec in ("cells", "dense"))
+    small_run(one, tmp_path / "run", "steps=2", stop_after=1)
+    with pytest.raises(ConfigError, match="codec 'cells' there, 'dense' now"):
+        small_run(other, tmp_path / "run", "steps=2")
+    assert small_run(one, tmp_path / "run", "steps=2").resumed_from == 1
+
+
+def test_what_a_run_began_with_is_the_bytes_and_not_the_names_of_folders(tmp_path):
+    one, again, other = (
+        write_synthetic_store(tmp_path / name, frames=2, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    found = [content_of(opened, opened.frames) for opened in map(Store.open, (one, again, other))]
+    assert found[0] == found[1]
+    assert found[0].features_sha256 != found[2].features_sha256
+    assert found[0].labels_sha256 != found[2].labels_sha256
