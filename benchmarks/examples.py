@@ -67,7 +67,7 @@ def scored(
     if run.system.name != SYSTEM.name:
         raise ConfigError("this run has no queries named by text", remedy="Name a run of ovps, pfc or their ablations")
     class_of = class_ids(session.vocabulary, taxonomy)
-    texts = {key: run.system.classes(v, run.info.classes.names) for key, v in vocabularies.items()}
+    texts = {key: run.classes(v) for key, v in vocabularies.items()}
     counts = {(rule, *key): PanopticCounts.empty() for rule in RULES for key in texts}
     for ref in labelled_frames_of(session.store, subset):
         frame = session.store.read(ref)

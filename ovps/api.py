@@ -79,7 +79,7 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
         )
     device = next(run.network.parameters()).device
     batch = run.batch(frame).to(device)
-    classes = run.system.classes(chosen, run.info.classes.names).to(device)
+    classes = run.classes(chosen).to(device)
     return predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
 
 

@@ -29,6 +29,9 @@ from ovps.taxonomy import Taxonomy, name_key
 _FORMAT = "ovps-vocabulary-1"
 
 
+_ROUNDING = 1e-4  # of a cosine: the same text in another batch, or through float16
+
+
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Class names (entries) and the embeddings of their texts.
@@ -83,6 +86,20 @@ def first_synonyms(vocabulary: Vocabulary) -> Vocabulary:
         encoder=vocabulary.encoder,
         weights_sha256=vocabulary.weights_sha256,
     )
+
+
+def same_texts(vocabulary: Vocabulary, other: Vocabulary, names: Collection[str]) -> list[str]:
+    """Name the entries of a vocabulary that have a text, whatever they are called, of the `names` in another one.
+
+    Args:
+        vocabulary, other: of the same CLIP; texts are the same where their embeddings are, but for rounding.
+        names: of entries of `other`.
+    """
+    keys = {name_key(name) for name in names}
+    asked = [number for number, entry in enumerate(other.entries) if name_key(entry.name) in keys]
+    texts = other.embeddings[np.isin(other.class_index, asked)]
+    alike = (vocabulary.embeddings @ texts.T > 1 - _ROUNDING).any(axis=1)
+    return [vocabulary.entries[number].name for number in np.unique(vocabulary.class_index[alike])]
 
 
 def without_entries(vocabulary: Vocabulary, names: Collection[str]) -> Vocabulary:

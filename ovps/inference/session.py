@@ -62,7 +62,7 @@ class Session:
     @cached_property
     def classes(self) -> ClassText:
         """Entries of the vocabulary as tensors for the run's system, on its device."""
-        return self.run.system.classes(self.vocabulary, self.run.info.classes.names).to(self.device)
+        return self.run.classes(self.vocabulary).to(self.device)
 
 
 def open_session(

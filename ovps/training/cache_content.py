@@ -1,4 +1,4 @@
-"""What a run learns from, as the bytes of a store: a run that goes on should learn from the same."""
+"""Content of the partitions that a run learns from: one that goes on should learn from the same."""
 
 from __future__ import annotations
 

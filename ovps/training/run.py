@@ -31,6 +31,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
 from ovps.geometry.grid import Grid
 from ovps.model import sparse
+from ovps.model.class_text import ClassText
 from ovps.model.inputs import VoxelBatch
 from ovps.shortage import faults
 from ovps.systems.protocol import Shape, System
@@ -38,7 +39,7 @@ from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
 from ovps.training.config import TrainConfig, flat, validate_config
 from ovps.training.files import write_whole
-from ovps.vocabulary import Vocabulary, load_vocabulary
+from ovps.vocabulary import Vocabulary, load_vocabulary, same_texts
 
 CONFIG = "config.yaml"
 INFO = "run.json"
@@ -135,6 +136,14 @@ class Run:
     def batch(self, frame: CachedFrame) -> VoxelBatch:
         """Voxelise a frame as the network takes it: a batch of one, on the CPU."""
         return frame_batch(frame, self.grid, clusters=self.config.model.input_clusters)
+
+    def classes(self, vocabulary: Vocabulary) -> ClassText:
+        """Take the entries of a vocabulary as its system does; it knows those with the name or a text of a class
+        trained on, so that another name for the same text changes nothing.
+        """
+        names = self.info.classes.names
+        alike = same_texts(vocabulary, self.vocabulary, names) if self.system.uses_text else []
+        return self.system.classes(vocabulary, [*names, *alike])
 
     @property
     def finished(self) -> bool:

@@ -154,6 +154,19 @@ def test_renamed_entries_change_no_byte_of_the_labels(made: Made, session: Sessi
     assert (contents(made.run), contents(made.cache)) == before, "neither trained nor computed again"
 
 
+def test_what_was_trained_on_is_known_by_name_or_by_text(session: Session) -> None:
+    own, base = session.vocabulary, set(session.run.info.classes.names)
+    known = {name for name, trained in zip(own.names, session.classes.trained.tolist(), strict=True) if trained}
+    assert known == base
+    assert set(own.names) - base, "the novel ones"
+    entries = tuple(Entry(f"no. {i}", e.kind, e.synonyms) for i, e in enumerate(own.entries))
+    noise = 1e-6 * np.random.default_rng(0).standard_normal(own.embeddings.shape).astype(np.float32)
+    renamed = replace(own, entries=entries, embeddings=own.embeddings + noise)
+    assert torch.equal(session.run.classes(renamed).trained, session.classes.trained)
+    turned = replace(renamed, embeddings=np.roll(own.embeddings, 1, axis=1))
+    assert not session.run.classes(turned).trained.any()
+
+
 @pytest.mark.parametrize("variant", [None, "unsplit", "filled", "proposals"])
 def test_reordered_entries_and_synonyms_give_the_same_segments(session: Session, variant: str | None) -> None:
     own, rng = session.vocabulary, np.random.default_rng(0)

@@ -155,8 +155,8 @@ def test_a_taxonomy_without_a_submission_format_becomes_plain_arrays(made, tmp_p
     ("system", "settings", "fill", "external"),
     [
         ("ovps", (), False, True),
-        ("minus_fusion", (), False, True),
-        ("minus_fusion", (), True, True),
+        ("minus_fusion", ("classifier.classes=unified",), False, True),
+        ("minus_fusion", ("classifier.classes=unified",), True, True),
         ("pfc", ("model.mask_prior=0.6",), False, True),  # or no voxel is inside an untrained mask
         ("openscene", (), False, True),
         ("closed_set", (), False, False),
