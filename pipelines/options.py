@@ -313,7 +313,11 @@ class ImportOptions(Options):
 
     command: ClassVar[str] = "cache import"
 
-    features: Path = Field(description="Folder of files of features, one for each frame: .pt, .npy or .npz.")
+    features: Path = Field(
+        description="Folder of a file for each frame: .npy, an array (points, channels), in which a row of zeros or NaN"
+        " is a point without a feature; .npz or .pt, the same array called `feat`, or, as OpenScene writes it, `feat`"
+        " of the points alone that are True in `mask_full` (points,)."
+    )
     names: str = Field(
         "{token}", description="How they are called, without the ending: {token}, {scene}, {subset}, {index}."
     )

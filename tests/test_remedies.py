@@ -53,6 +53,7 @@ COMMANDS = {
     "pipelines/stores/convert.py": ("cache convert",),
     "pipelines/stores/derived.py": ("cache convert", "cache subset", "cache merge"),
     "pipelines/stores/plain.py": ("cache export",),
+    "pipelines/stores/point_features.py": ("cache import",),
     "pipelines/stores/repair.py": ("cache repair",),
     "pipelines/train.py": ("train",),
     "pipelines/tune.py": ("eval", "predict"),

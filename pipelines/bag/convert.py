@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from ovps.datasets.folder.layout import COLUMNS, IMAGES, LIDAR, POINTS, POSE, READINGS
 from ovps.errors import ConfigError, DatasetError
-from ovps.files import refusals, write_whole
+from ovps.files import locked, refusals, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
 from pipelines.bag.messages import Unreadable, camera_model, matrix_of, read_cloud, read_image, stamp
@@ -26,7 +26,7 @@ from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic, choos
 from pipelines.bag.transforms import Frames, Link
 
 VEHICLE = "vehicle"
-UNFINISHED = ".unfinished"  # in the folder of a recording as long as files are missing
+UNFINISHED = ".unfinished"  # in the folder of a recording as long as files are missing; who writes them has it locked
 _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
 
 
@@ -106,14 +106,13 @@ def import_bag(
         limit: of sweeps.
 
     Raises:
-        ConfigError: no such topic or frame, several to choose from, or a folder that is not empty.
+        ConfigError: no such topic or frame, several to choose from, or a folder that is not empty, or that another
+            import is writing to.
         DatasetError: a bag that cannot be read, messages that are not understood, or no sweep with an image.
         StorageError: the disk refuses.
     """
     check_free(out)
-    begun = out / UNFINISHED
-    if out.exists() and not begun.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError("not an empty folder", path=out, remedy="Name a new one with --out")
+    _check_new(out)
     cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
     with opened(path) as reader:
         index = _indexed(reader, cloud_topic, chosen, path)
@@ -122,14 +121,18 @@ def import_bag(
         if not matched:
             reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
             raise DatasetError(f"no sweep of {cloud_topic} can be used: {reasons}", path=path, remedy="See --list")
-        _clear(out)
-        written = _written(reader, out, cloud_topic, chosen, matched, intensity, path)
-    full = next((value for value in _FULL if written.highest <= value), written.highest)
-    calibration["points"]["intensity_max"] = full
-    write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
-    write_whole(out / READINGS, _table(matched, written.images, moving[1] if moving else None).encode())
-    with refusals(begun):
-        begun.unlink()
+        _check_new(out)  # another import may have ended there meanwhile
+        busy = ConfigError("another import is writing to this folder", path=out, remedy="Name another one with --out")
+        with locked(out / UNFINISHED, busy):
+            _check_new(out)
+            _clear(out)
+            written = _written(reader, out, cloud_topic, chosen, matched, intensity, path)
+            full = next((value for value in _FULL if written.highest <= value), written.highest)
+            calibration["points"]["intensity_max"] = full
+            write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
+            write_whole(out / READINGS, _table(matched, written.images, moving[1] if moving else None).encode())
+            with refusals(out):
+                (out / UNFINISHED).unlink()
     apart = {
         camera.name: np.array([abs(m.images[camera.name] - m.time) / 1e6 for m in matched if camera.name in m.images])
         for camera in chosen
@@ -157,9 +160,14 @@ def import_bag(
     )
 
 
+def _check_new(out: Path) -> None:
+    """Raise an error of a folder that holds anything but what an import that was stopped has left in it."""
+    if out.exists() and not (out / UNFINISHED).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError("not an empty folder", path=out, remedy="Name a new one with --out")
+
+
 def _clear(out: Path) -> None:
-    """Mark a folder as that of an import that has begun, without what one that was stopped has left in it."""
-    write_whole(out / UNFINISHED, b"")
+    """Delete what an import that was stopped has left."""
     for part in (POINTS, IMAGES):
         with refusals(out), suppress(FileNotFoundError):
             shutil.rmtree(out / part)

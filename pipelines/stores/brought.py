@@ -5,13 +5,10 @@ ovps cache import --features fused --dataroot data/nuscenes --encoder ViT-L-14-3
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Iterable
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cache_schemas import MAX_FRAMES
@@ -30,7 +27,6 @@ from ovps.frame import Frame
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, mean_matrix, voxelise
 from ovps.geometry.projection import project
-from ovps.shortage import faults
 from ovps.vocabulary import entries_of
 from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.compute_frame import cloud_fault
@@ -39,24 +35,18 @@ from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, provenance_of
 from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
-
-ENDINGS = ("pt", "pth", "npy", "npz")
-_BYTES = 16  # of a number of a feature at most, with some room
-_NO_FEATURES = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, MemoryError, BadZipFile),
-)
+from pipelines.stores.point_features import ENDINGS, read_features
 
 
 def import_features(options: ImportOptions) -> DerivedSummary:
     """Write a store of features that were made for points elsewhere. No image is read; CLIP reads the class names.
 
-    A frame's file is a `.pt` with `feat` (M, C) and `mask_full` (N,) bool, as OpenScene writes them, or a `.npy` or a
-    `.npz` of `feat` (N, C), where rows of zeros or NaN are points without a feature. N is the number of points of the
-    sweep, C the length of the encoder's text embeddings.
+    What a frame's file holds: see `read_features`. N is the number of points of the sweep, C the length of the
+    encoder's text embeddings.
 
     Raises:
-        ConfigError: the codec needs cells of images, which there are none of.
-        FrameError: a frame whose file is missing, or does not fit its points.
+        ConfigError: the codec needs cells of images, which there are none of; or names that do not tell frames apart.
+        FrameError: a frame whose file is missing, does not fit its points, or holds what is no feature.
         OvpsError: as `write_derived`.
     """
     settings = resolved(
@@ -81,15 +71,19 @@ def import_features(options: ImportOptions) -> DerivedSummary:
             remedy="Leave out --codec: `dense` needs no cells",
         )
     dataset = datasets.at(settings.dataset, settings.dataroot)
+    frames = frames_of(settings)
+    names = _names(frames, options)
     encoder = encoder_of(settings.encoder, settings.weights, settings.device, 1.0)
     # no image was looked at: precompute cannot add frames of its own
     provenance = provenance_of(settings, dataset, encoder, occlusion=None, cameras=(), codec=codec.name)
     pieces = []
-    for task in plan(frames_of(settings), {}, MAX_FRAMES):
+    for task in plan(frames, {}, MAX_FRAMES):
 
         def make(frames: tuple[Frame, ...] = task.frames) -> list[EncodedFrame]:
             return [
-                encode_frame(*_frame(frame, options, dataset, encoder.dim, settings.dataroot), codec)
+                encode_frame(
+                    *_frame(frame, names[frame.token], options, dataset, encoder.dim, settings.dataroot), codec
+                )
                 for frame in frames
             ]
 
@@ -110,7 +104,7 @@ def import_features(options: ImportOptions) -> DerivedSummary:
 
 
 def _frame(
-    frame: Frame, options: ImportOptions, dataset: Dataset, clip_dim: int, dataroot: Path
+    frame: Frame, name: str, options: ImportOptions, dataset: Dataset, clip_dim: int, dataroot: Path
 ) -> tuple[CachedFrame, VoxelFeatures]:
     cloud = dataset.points(frame)
     fault = cloud_fault(cloud)
@@ -119,7 +113,7 @@ def _frame(
         fault = f"{len(label)} labels for {len(cloud)} points"
     if fault is not None:
         raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Download the frame again")
-    features, seen = read_features(_file_of(frame, options), len(cloud), clip_dim, frame.token)
+    features, seen = read_features(_file_of(frame, name, options.features), len(cloud), clip_dim, frame.token)
     coords, point_voxel = voxelise(cloud.xyz, Grid.parse(options.grid))
     weights = mean_matrix(point_voxel, len(coords), use=seen).astype(np.float32)[:, np.flatnonzero(seen)]
     of_voxels = VoxelFeatures(features, csr_array(weights))
@@ -161,71 +155,43 @@ def _frame(
     return cached, of_voxels
 
 
-def _file_of(frame: Frame, options: ImportOptions) -> Path:
+def _names(frames: Iterable[Frame], options: ImportOptions) -> dict[str, str]:
+    """What the files of frames are called, without the ending, by token.
+
+    Raises:
+        ConfigError: a pattern that cannot be filled in, or gives two frames one name.
+    """
+    frame_of: dict[str, str] = {}
+    for frame in frames:
+        try:
+            name = options.names.format(token=frame.token, scene=frame.scene, index=frame.index, subset=frame.subset)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"--names {options.names!r} cannot be filled in: {error}",
+                remedy="It may hold {token}, {scene}, {subset} and {index}, for example '{subset}/{scene}_{index:04d}'",
+            ) from error
+        if name in frame_of:
+            raise ConfigError(
+                f"--names {options.names!r} gives frames {frame_of[name]} and {frame.token} one file, {name}",
+                remedy="Tell them apart: by {token}, or by {scene} and {index}",
+            )
+        frame_of[name] = frame.token
+    return {token: name for name, token in frame_of.items()}
+
+
+def _file_of(frame: Frame, name: str, folder: Path) -> Path:
     """The file of a frame.
 
     Raises:
-        ConfigError: a pattern that cannot be filled in.
         FrameError: there is none.
     """
-    try:
-        name = options.names.format(token=frame.token, scene=frame.scene, index=frame.index, subset=frame.subset)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ConfigError(
-            f"--names {options.names!r} cannot be filled in: {error}",
-            remedy="It may hold {token}, {scene}, {subset} and {index}, for example '{subset}/{scene}_{index:04d}'",
-        ) from error
     for ending in ENDINGS:
-        path = options.features / f"{name}.{ending}"
+        path = folder / f"{name}.{ending}"
         if path.is_file():
             return path
     raise FrameError(
         f"no file of features {name}.{'|'.join(ENDINGS)}",
-        path=options.features,
+        path=folder,
         frame=frame.token,
         remedy="Say with --names how files are called, or take fewer frames: --split, --limit",
     )
-
-
-def read_features(path: Path, points: int, clip_dim: int, token: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The features (M, C) float32 of the points that have one, and which those are, (N,) bool.
-
-    Args:
-        points: N, of the sweep.
-        token: of the frame, for an error to name.
-
-    Raises:
-        FrameError: damaged, of another layout, or not of so many points and channels.
-    """
-
-    def wrong(message: str, remedy: str) -> FrameError:
-        return FrameError(message, path=path, frame=token, remedy=remedy)
-
-    again = "Write it again, or leave it out: --split, --limit"
-    try:
-        if path.suffix in (".pt", ".pth"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            features = content["feat"].to(torch.float32).numpy()
-            seen = content["mask_full"].numpy().astype(bool)
-        else:
-            loaded = np.load(path, allow_pickle=False)
-            whole = np.asarray(loaded["feat"] if path.suffix == ".npz" else loaded, np.float32)
-            seen = np.isfinite(whole).all(axis=1) & whole.any(axis=1)
-            features = whole[seen]
-    except faults(*_NO_FEATURES, most=points * clip_dim * _BYTES) as error:
-        raise wrong(f"no features of points: {error}", again) from error
-    except pickle.UnpicklingError as error:
-        raise wrong("more than tensors, which loading might run as a program", "Save a dict of tensors") from error
-    if seen.shape != (points,):
-        raise wrong(
-            f"features for {seen.shape} points, the sweep has {points}",
-            "Fuse them for the points of the key frame alone, in the order of its file",
-        )
-    if features.shape != (int(seen.sum()), clip_dim):
-        raise wrong(
-            f"features of shape {features.shape}, expected ({int(seen.sum())}, {clip_dim})",
-            "Give the --encoder whose text embeddings they are to be compared with",
-        )
-    if not np.isfinite(features).all():
-        raise wrong("features hold NaN or infinity", again)
-    return np.ascontiguousarray(features), seen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from pydantic import BaseModel
 
 from ovps import strict_json
 from ovps.cache.frame_data import CachedFrame, FrameRef
+from ovps.cache.layout import LOCK
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
-from ovps.files import write_whole
+from ovps.files import locked, write_whole
 from ovps.interrupt import kept
 from ovps.places import check_free
 from ovps.progress import progress
@@ -45,38 +45,41 @@ def export_arrays(options: ArraysOptions) -> ArraysSummary:
     """Write frames as NumPy arrays, and `index.json`, which names them and says where everything comes from.
 
     A frame is SCENE/INDEX-TOKEN.npz, or a folder of that name with a .npy for each array. Arrays and units are those of
-    `ovps.cache.frame_data.CachedFrame`, CLIP features (V, C) are float16. What is there whole is not written again, and
-    `index.json` keeps the frames that it had.
+    `ovps.cache.frame_data.CachedFrame`, CLIP features (V, C) are float16. What is there already is not written again,
+    and `index.json` keeps the frames that it had.
 
     Raises:
-        ConfigError: a split, scene or frame that the store does not have, or a folder that holds something else.
+        ConfigError: a split, scene or frame that the store does not have; a folder that holds something else, or that
+            another export is writing to.
         CorruptStoreError: a frame that is damaged.
         StorageError: the disk refuses.
     """
     store = Store.open(options.cache)
     check_free(options.out)
     tokens = chosen(options, store)
-    known = _known(options.out / INDEX, store)
     refs = [ref for ref in store.frames if ref.token in tokens]
     names = {ref.token: f"{quote(ref.scene, safe='')}/{ref.index:06d}-{quote(ref.token, safe='')}" for ref in refs}
     before = 0
     note = f"what is written in {options.out} stays; the same command does the rest"
-    with kept(lambda: note), progress("export", "frames", len(refs)) as counter:
-        for ref in refs:
-            arrays = arrays_of(store.read(ref))
-            if _is_whole(options.out / names[ref.token], arrays, options.format):
-                before += 1
-            else:
-                _write(options.out / names[ref.token], arrays, options.format)
-            counter.advance()
-    written = [_entry(ref, names[ref.token], options.format) for ref in refs]
-    entries = {entry["path"]: entry for entry in (*known, *written)}
-    content = {
-        "provenance": store.provenance.model_dump(mode="json"),
-        "classes": list(store.vocabulary.names),
-        "frames": [entries[path] for path in sorted(entries)],
-    }
-    write_whole(options.out / INDEX, (strict_json.dumps(content, indent=2) + "\n").encode())
+    busy = ConfigError("another export is writing to this folder", path=options.out, remedy="Wait until it ends")
+    with locked(options.out / LOCK, busy), kept(lambda: note):
+        known = _known(options.out / INDEX, store)
+        with progress("export", "frames", len(refs)) as counter:
+            for ref in refs:
+                arrays = arrays_of(store.read(ref))
+                if _is_there(options.out / names[ref.token], arrays, options.format):
+                    before += 1
+                else:
+                    _write(options.out / names[ref.token], arrays, options.format)
+                counter.advance()
+        written = [_entry(ref, names[ref.token], options.format) for ref in refs]
+        entries = {entry["path"]: entry for entry in (*known, *written)}
+        content = {
+            "provenance": store.provenance.model_dump(mode="json"),
+            "classes": list(store.vocabulary.names),
+            "frames": [entries[path] for path in sorted(entries)],
+        }
+        write_whole(options.out / INDEX, (strict_json.dumps(content, indent=2) + "\n").encode())
     return ArraysSummary(out=str(options.out), frames=len(refs), frames_before=before)
 
 
@@ -97,22 +100,19 @@ def _known(index: Path, store: Store) -> list[dict[str, Any]]:
     return list(frames.values())
 
 
-def _is_whole(path: Path, arrays: Mapping[str, NDArray[Any]], form: str) -> bool:
-    """Whether a frame lies there as it would be written: every array, none cut off."""
-    if form == "npz":
-        file = path.with_name(f"{path.name}.npz")
-        if not zipfile.is_zipfile(file):
-            return False
-        with zipfile.ZipFile(file) as content:
-            return set(content.namelist()) == {f"{name}.npy" for name in arrays}
-    for name, array in arrays.items():
-        try:
-            there = np.load(path / f"{name}.npy", mmap_mode="r" if array.size else None, allow_pickle=False)
-        except faults(OSError, ValueError):
-            return False
-        if (there.shape, there.dtype) != (array.shape, array.dtype):
-            return False
-    return True
+def _is_there(path: Path, arrays: Mapping[str, NDArray[Any]], form: str) -> bool:
+    """Whether a frame lies there as it would be written: the same arrays, bit for bit."""
+    try:
+        if form == "npy":
+            return all(_same(np.load(path / f"{name}.npy", allow_pickle=False), arrays[name]) for name in arrays)
+        with np.load(path.with_name(f"{path.name}.npz"), allow_pickle=False) as there:
+            return set(there.files) == set(arrays) and all(_same(there[name], arrays[name]) for name in arrays)
+    except faults(Exception, most=sum(array.nbytes for array in arrays.values())):  # of damaged bytes: anything
+        return False
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return (one.shape, one.dtype) == (other.shape, other.dtype) and one.tobytes() == other.tobytes()
 
 
 def arrays_of(frame: CachedFrame) -> dict[str, NDArray[Any]]:

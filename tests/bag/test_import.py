@@ -32,6 +32,7 @@ from tests.bag.write import (
     odom_from_base,
     write_bag,
 )
+from tests.helpers.stores import contents
 
 NAMES = {"ros1": "drive one.bag", "ros2": "drive", "mcap": "drive=mcap"}
 
@@ -220,8 +221,35 @@ def test_an_import_that_was_stopped_begins_anew(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             import_bag(bag, tmp_path / "out", apart_ms=20)
     assert import_bag(bag, tmp_path / "out").sweeps == whole.sweeps
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
-    def files(root):
-        return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
-    assert files(tmp_path / "out") == files(tmp_path / "whole")
+def test_two_imports_into_one_folder_do_not_mix(tmp_path, monkeypatch):
+    """The second is refused while the first writes, and when it has written since the second began."""
+    bag, refused = write_bag(tmp_path / "bag", "mcap"), []
+    whole = import_bag(bag, tmp_path / "whole")
+
+    def meanwhile(path, content):
+        if not refused:
+            with pytest.raises(ConfigError, match="another import is writing to this folder") as error:
+                import_bag(bag, tmp_path / "out", every=2)
+            refused.append(error.value.path)
+        return write_whole(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.bag.convert.write_whole", meanwhile)
+        assert import_bag(bag, tmp_path / "out").sweeps == whole.sweeps
+    assert refused == [str(tmp_path / "out")]
+
+    def slow(path):
+        with monkeypatch.context() as undone:
+            undone.setattr("pipelines.bag.convert.list_topics", list_topics)
+            import_bag(bag, tmp_path / "late")
+        return list_topics(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.bag.convert.list_topics", slow)
+        with pytest.raises(ConfigError, match="not an empty folder"):
+            import_bag(bag, tmp_path / "late", every=2)
+    for name in ("out", "late"):
+        assert contents(tmp_path / name) == contents(tmp_path / "whole")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ from pipelines.options import (
 from pipelines.precompute import precompute
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
-from pipelines.stores import derived
+from pipelines.stores import derived, plain
 from pipelines.stores import repair as repair_module
 from pipelines.stores.brought import import_features
 from pipelines.stores.convert import convert
@@ -439,6 +440,62 @@ def test_arrays_that_are_cut_are_written_again_and_the_index_keeps_what_it_had(w
         export()
 
 
+def test_two_exports_into_one_folder_take_turns(whole, tmp_path, monkeypatch):
+    """One that begins while another writes is refused, and changes nothing; in turn, both are in the index."""
+
+    def export(out: Path, split: str):
+        return export_arrays(ArraysOptions(cache=whole, out=out, subsets=(split,)))
+
+    real, refused = plain._write, []
+
+    def meanwhile(*args):
+        before = contents(tmp_path / "out")
+        with pytest.raises(ConfigError, match="another export is writing to this folder") as error:
+            export(tmp_path / "out", "val")
+        refused.append(error.value.path)
+        assert contents(tmp_path / "out") == before
+        real(*args)
+
+    monkeypatch.setattr(plain, "_write", meanwhile)
+    export(tmp_path / "out", "train")
+    assert set(refused) == {str(tmp_path / "out")}
+    monkeypatch.setattr(plain, "_write", real)
+    export(tmp_path / "out", "val")
+    for split in ("val", "train", "train"):
+        export(tmp_path / "other way", split)
+    one, other = contents(tmp_path / "out"), contents(tmp_path / "other way")
+    assert one["index.json"] == other["index.json"]
+    assert one.keys() == other.keys()
+    index = json.loads(one["index.json"])
+    assert {entry["token"] for entry in index["frames"]} == {ref.token for ref in Store.open(whole).frames}
+
+
+@pytest.mark.parametrize("form", ["npz", "npy"])
+def test_arrays_that_are_not_those_of_the_store_are_written_again(whole, tmp_path, form):
+    """Labels that have changed since, and a byte on the disk: each has the shape and the names it had."""
+
+    def export():
+        return export_arrays(ArraysOptions(cache=whole, out=tmp_path / "out", format=form, subsets=("val",)))
+
+    export()
+    before = contents(tmp_path / "out")
+    first, second = sorted((tmp_path / "out").rglob("*.npz" if form == "npz" else "label.npy"))[:2]
+    if form == "npz":
+        np.savez_compressed(first, **dict(np.load(first)) | {"label": np.load(first)["label"] + 1})
+    else:
+        np.save(first, np.load(first) + 1)
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    second.write_bytes(content)
+    assert export().frames_before == 1
+    after = contents(tmp_path / "out")
+    assert after.keys() == before.keys()
+    for name in before.keys() - {"index.json", ".lock"}:
+        one, other = (np.load(io.BytesIO(files[name])) for files in (before, after))
+        pairs = [(one[key], other[key]) for key in one] if form == "npz" else [(one, other)]
+        assert all(np.array_equal(a, b) for a, b in pairs), name
+
+
 def test_a_store_is_merged_with_others(whole, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(whole)
@@ -517,8 +574,10 @@ def test_files_of_features_that_are_none(world, tmp_path):
     wrong = {
         "more than tensors": Program(tmp_path / "it ran"),
         "the sweep has": good | {"mask_full": good["mask_full"][:-1]},
-        r"expected \(\d+, 64\)": good | {"feat": good["feat"][:, :32]},
+        "32 channels, text embeddings of the encoder 64": good | {"feat": good["feat"][:, :32]},
         "NaN": good | {"feat": good["feat"] * torch.nan},
+        "none of 300 points has a feature": {"feat": good["feat"][:0], "mask_full": good["mask_full"] & False},
+        "too short or too long": good | {"feat": good["feat"].float() * 1e-30},
         "no features of points": {"something": torch.zeros(3)},
     }
     for message, content in wrong.items():
@@ -530,8 +589,11 @@ def test_files_of_features_that_are_none(world, tmp_path):
     file.unlink()
     with pytest.raises(FrameError, match=r"no file of features.*--names"):
         import_features(imported(world, tmp_path))
-    with pytest.raises(ConfigError, match=r"cannot be filled in.*\{token\}"):
-        import_features(imported(world, tmp_path, names="{sample}"))
+    for pattern in ("{sample}", "{token.name}", "{index[0]}", "{}", "{index:s}", "{"):
+        with pytest.raises(ConfigError, match=r"cannot be filled in.*\{token\}"):
+            import_features(imported(world, tmp_path, names=pattern))
+    with pytest.raises(ConfigError, match=r"gives frames \w+ and \w+ one file, 0000.*\{scene\}"):
+        import_features(imported(world, tmp_path, names="{index:04d}"))
     with pytest.raises(ConfigError, match="cells of images"):
         import_features(imported(world, tmp_path, codec="cells"))
 

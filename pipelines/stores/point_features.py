@@ -1,0 +1,159 @@
+"""Features of points as other programs write them: a file for each frame, checked before a store is made of it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from ovps.errors import FrameError
+from ovps.shortage import faults
+
+ENDINGS = ("pt", "pth", "npy", "npz")
+FEAT, MASK = "feat", "mask_full"  # as OpenScene calls them
+
+_BYTES = 16  # of a number of a feature at most, with some room
+# A store holds float16. A feature whose largest value is smaller than the smallest normal number loses its direction.
+_SMALLEST, _LARGEST = float(np.finfo(np.float16).smallest_normal), float(np.finfo(np.float16).max)
+_POINTS = "Fuse them for the points of the key frame alone, in the order of its file"
+_LAYOUT = (
+    f"A file holds `{FEAT}`, a row for each point; or for each point that is True in `{MASK}`, which it then holds too."
+    f" A .npy is `{FEAT}` alone"
+)
+
+
+class PointFeatures(NamedTuple):
+    """What a sweep of N points has: the features (M, C) float32, and which points have one, (N,) bool."""
+
+    features: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+
+
+def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFeatures:
+    """Read the features of a frame's points.
+
+    A `.pt`, `.pth` or `.npz` holds `feat` (M, C) of any floating type and `mask_full` (N,) bool, the points that have a
+    feature; or `feat` (N, C) alone, as a `.npy` does, where rows of zeros or of NaN are points without one.
+
+    Args:
+        points: N, of the sweep.
+        clip_dim: C.
+        token: of the frame, for an error to name.
+
+    Raises:
+        FrameError: damaged, of another layout or type, not of so many points and channels, without any feature, or
+            with features that are none: NaN, infinity, or beyond what float16 keeps.
+    """
+
+    def wrong(message: str, remedy: str) -> FrameError:
+        return FrameError(message, path=path, frame=token, remedy=remedy)
+
+    again = "Write it again, or leave it out: --split, --limit"
+    try:
+        content = _content(path)
+    except pickle.UnpicklingError as error:
+        raise wrong(
+            "damaged, or more than tensors, which loading might run as a program", "Save a dict of tensors"
+        ) from error
+    except faults(Exception, most=points * clip_dim * _BYTES) as error:  # bytes of others: the libraries raise anything
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise wrong(f"no features of points: {said}", again) from error
+    if FEAT not in content:
+        there = ", ".join(content) or "nothing"
+        raise wrong(f"no features of points: nothing is called `{FEAT}`, there is {there}", _LAYOUT)
+    for name in content.keys() & {FEAT, MASK}:
+        if not isinstance(content[name], np.ndarray):
+            raise wrong(f"no features of points: `{name}` is a {type(content[name]).__name__}", _LAYOUT)
+    feat, mask = content[FEAT], content.get(MASK)
+    if feat.dtype.kind != "f":
+        raise wrong(f"`{FEAT}` is {feat.dtype}, expected a floating type", "Write the features as float16 or float32")
+    if feat.ndim != 2:
+        raise wrong(f"`{FEAT}` is of shape {feat.shape}, expected two dimensions", _LAYOUT)
+    if mask is None:
+        if len(feat) != points:
+            raise wrong(
+                f"`{FEAT}` has {len(feat)} rows, the sweep has {points} points",
+                f"{_POINTS}; a row for some alone needs `{MASK}` beside it",
+            )
+        seen = ~((feat == 0).all(axis=1) | np.isnan(feat).all(axis=1))
+    else:
+        if mask.dtype != np.bool_:
+            raise wrong(f"`{MASK}` is {mask.dtype}, expected bool", f"Write True for each point with a row in `{FEAT}`")
+        if mask.shape != (points,):
+            raise wrong(f"`{MASK}` is of shape {mask.shape}, the sweep has {points} points", _POINTS)
+        if len(feat) != mask.sum():
+            raise wrong(
+                f"`{FEAT}` has {len(feat)} rows, and `{MASK}` is True for {mask.sum()} points",
+                f"Write {FEAT}[{MASK}]: a row for each point that is True, in their order",
+            )
+        seen = mask
+    if feat.shape[1] != clip_dim:
+        raise wrong(
+            f"features have {feat.shape[1]} channels, text embeddings of the encoder {clip_dim}",
+            "Give the --encoder whose text embeddings they are to be compared with",
+        )
+    if not seen.any():
+        raise wrong(
+            f"none of {points} points has a feature",
+            "Check the calibration that they were fused with, or leave the frame out: --split, --limit",
+        )
+    features = feat if mask is not None else feat[seen]
+    _check_values(features, np.flatnonzero(seen), wrong)
+    return PointFeatures(np.ascontiguousarray(features, np.float32), seen)
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """What a file holds by name: arrays where they are asked for and are some.
+
+    Raises:
+        Exception: whatever the libraries do with bytes that are none of theirs.
+    """
+    if path.suffix in (".pt", ".pth"):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(content, Mapping):
+            return {str(name): _array(value) if name in (FEAT, MASK) else None for name, value in content.items()}
+        return {f"a {type(content).__name__}": None}
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, NpzFile):
+        with loaded:
+            return {name: loaded[name] if name in (FEAT, MASK) else None for name in loaded.files}
+    return {FEAT: loaded}
+
+
+def _array(value: object) -> object:
+    """A tensor as an array, of float32 where numpy does not know its type; anything else as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    tensor = value.detach()
+    known = not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.float32, torch.float64)
+    return (tensor if known else tensor.to(torch.float32)).numpy()
+
+
+def _check_values(
+    features: NDArray[np.floating], of_points: NDArray[np.int64], wrong: Callable[[str, str], FrameError]
+) -> None:
+    """Raise an error of features (M, C) that are none, of the points (M,) int64."""
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise wrong(
+            f"{bad.sum()} of {len(features)} features hold NaN or infinity, the first that of point"
+            f" {of_points[bad.argmax()]}",
+            "Leave such points out: as rows of zeros, or as False in `mask_full`",
+        )
+    largest = np.abs(features).max(axis=1)
+    bad = (largest < _SMALLEST) | (largest > _LARGEST)
+    if bad.any():
+        first = bad.argmax()
+        raise wrong(
+            f"{bad.sum()} of {len(features)} features are too short or too long for a store, the first that of point"
+            f" {of_points[first]}: its largest value is {largest[first]:.3g}, expected {_SMALLEST:.2g} to"
+            f" {_LARGEST:.0f}",
+            "Scale all of them to about the length of CLIP's, which is 1; a point without a feature is a row of zeros,"
+            " or False in `mask_full`",
+        )
