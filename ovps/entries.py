@@ -126,6 +126,15 @@ def shown(name: str) -> str:
     return name if len(name) <= SHOWN else f"{name[: SHOWN - 3]}..."
 
 
+def said(entry: Entry, synonym: str) -> str:
+    """Name an entry in a message, and which of its synonyms is meant.
+
+    >>> said(Entry("bus", "thing", ("bus", "coach")), "coach")
+    "bus (as 'coach')"
+    """
+    return shown(entry.name) + (f" (as {shown(synonym)!r})" if synonym != entry.name else "")
+
+
 def _parse_entry(item: str) -> Entry:
     if item.count('"') % 2:
         raise _unreadable(item, "a quote that does not close")

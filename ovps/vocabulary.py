@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ovps.entries import Entry
+from ovps.entries import Entry, said
 from ovps.errors import VocabularyError
 from ovps.files import write_whole
 from ovps.taxonomy import Taxonomy, name_key
 
 _FORMAT = "ovps-vocabulary-1"
+_ROUNDING = 1e-4  # between rows of length 1 of the same words, pictures or segments, in another order or batch
+_ROWS = 512  # compared at once with all
 
 
 _ROUNDING = 1e-4  # of a cosine: the same text in another batch, or through float16
@@ -121,6 +123,39 @@ def without_entries(vocabulary: Vocabulary, names: Collection[str]) -> Vocabular
         embeddings=np.ascontiguousarray(vocabulary.embeddings[rows]),
         class_index=np.searchsorted(kept, vocabulary.class_index[rows]),
     )
+
+
+def equal_entries(vocabulary: Vocabulary) -> list[str]:
+    """Warn of entries with one embedding, whatever they are shown by: a sentence per embedding that several have."""
+    owners: dict[int, dict[int, int]] = {}  # by the first of the rows that are equal: entries, and a row of each
+    for row, first in enumerate(_first_equal(vocabulary.embeddings)):
+        owners.setdefault(first, {}).setdefault(int(vocabulary.class_index[row]), row)
+    return [
+        f"{' and '.join(_said(vocabulary, row) for row in group.values())} have the same embedding: "
+        "which of them a point is called is arbitrary"
+        for group in owners.values()
+        if len(group) > 1
+    ]
+
+
+def _first_equal(embeddings: NDArray[np.float32]) -> list[int]:
+    """For each row the first that equals it up to rounding, itself if none before it does."""
+    first: list[int] = []
+    square = (embeddings**2).sum(axis=1)
+    for start in range(0, len(embeddings), _ROWS):
+        part = embeddings[start : start + _ROWS]
+        apart = square + square[start : start + _ROWS, None] - 2 * part @ embeddings.T  # squared, with its own rounding
+        for row, distance in zip(part, apart, strict=True):
+            near = np.flatnonzero(distance < _ROUNDING)
+            first.append(int(near[np.linalg.norm(embeddings[near] - row, axis=1) < _ROUNDING][0]))
+    return first
+
+
+def _said(vocabulary: Vocabulary, row: int) -> str:
+    """The entry of a row, and which of its synonyms the row is."""
+    number = vocabulary.class_index[row]
+    entry = vocabulary.entries[number]
+    return said(entry, entry.synonyms[int((vocabulary.class_index[:row] == number).sum())])
 
 
 def digest(vocabulary: Vocabulary) -> str:

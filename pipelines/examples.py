@@ -49,7 +49,8 @@ def no_names(store: Store) -> Vocabulary:
 
 def gap(store: Store, refs: Sequence[FrameRef]) -> NDArray[np.float32]:
     """Compute the way, (C,), from the image features of at most GAP_FRAMES of some frames to the store's texts."""
-    distinct = list({ref.token: ref for ref in refs}.values())
+    tokens = {ref.token for ref in refs}
+    distinct = [ref for ref in store.frames if ref.token in tokens]  # the same, in whatever order they are named
     chosen = [distinct[i] for i in sorted(set(np.linspace(0, len(distinct) - 1, GAP_FRAMES).round().astype(int)))]
     frames = map(store.read, chosen)
     return shift_to_texts([frame.clip[frame.valid] for frame in frames], store.vocabulary.embeddings)

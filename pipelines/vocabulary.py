@@ -24,7 +24,7 @@ from ovps.errors import ConfigError, VocabularyError, WeightsError
 from ovps.examples import Examples, parse_examples
 from ovps.places import check_free
 from ovps.taxonomy import name_key
-from ovps.vocabulary import save_vocabulary
+from ovps.vocabulary import equal_entries, save_vocabulary
 from pipelines.examples import no_names, show_examples
 from pipelines.options import VocabularyOptions
 
@@ -83,6 +83,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     if store is not None:
         vocabulary = show_examples(vocabulary, store, examples)
     save_vocabulary(vocabulary, options.out)
+    cut = prompt_warnings(encoder, entries) if encoder is not None else []
     random = ["random CLIP weights: the embeddings mean nothing"] if is_random else []
     embeddings, dim = vocabulary.embeddings.shape
     return VocabularySummary(
@@ -93,7 +94,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
         encoder=vocabulary.encoder,
         weights_sha256=vocabulary.weights_sha256,
         weights_random=is_random,
-        warnings=[*(prompt_warnings(encoder, entries) if encoder is not None else ()), *random],
+        warnings=[*cut, *equal_entries(vocabulary), *random],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ovps.clip.protocol import Encoder
-from ovps.entries import Entry, shown
+from ovps.entries import Entry, said
 from ovps.errors import ConfigError, VocabularyError
 from ovps.vocabulary import Vocabulary
 
@@ -74,37 +73,22 @@ def build_vocabulary(encoder: Encoder, entries: Sequence[Entry], templates: Sequ
 
 
 def prompt_warnings(encoder: Encoder, entries: Sequence[Entry], templates: Sequence[str] | None = None) -> list[str]:
-    """Warnings of what the encoder does not get to see: prompts too long for it, texts that are equal to it.
+    """Warn of prompts that are too long for the encoder: it does not get to see their ends.
 
     Args:
         entries, templates: as for `build_vocabulary`.
 
     Returns:
-        One sentence per entry whose prompts are cut, and per group of entries with one text embedding.
+        One sentence per entry whose prompts are cut.
     """
     templates = load_templates() if templates is None else tuple(templates)
-    cut: dict[int, str] = {}
-    owners: dict[bytes, dict[int, str]] = {}
-    for index, entry in enumerate(entries):
+    warnings = []
+    for entry in entries:
         for synonym in entry.synonyms:
-            readings = encoder.read([fill(template, synonym) for template in templates])
-            if any(reading.cut for reading in readings):
-                cut.setdefault(index, synonym)
-            key = hashlib.sha256(b"".join(reading.seen for reading in readings)).digest()
-            owners.setdefault(key, {}).setdefault(index, synonym)
-    return [
-        *(f"{_said(entries[i], s)} is too long for {encoder.name}: its prompts are cut" for i, s in cut.items()),
-        *(
-            f"{' and '.join(_said(entries[i], s) for i, s in group.items())} have the same text embedding: "
-            "which of them a point is called is arbitrary"
-            for group in owners.values()
-            if len(group) > 1
-        ),
-    ]
-
-
-def _said(entry: Entry, synonym: str) -> str:
-    return shown(entry.name) + (f" (as {shown(synonym)!r})" if synonym != entry.name else "")
+            if any(reading.cut for reading in encoder.read([fill(template, synonym) for template in templates])):
+                warnings.append(f"{said(entry, synonym)} is too long for {encoder.name}: its prompts are cut")
+                break
+    return warnings
 
 
 def _check_readable(encoder: Encoder, names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,22 @@ def test_images_stand_beside_text_in_the_file(folder, tmp_path):
     np.testing.assert_array_equal(read.embeddings[1], read.embeddings[3])  # the same folder
     text_only = build(VocabularyOptions(**asked | {"out": tmp_path / "t"}))
     np.testing.assert_array_equal(load_vocabulary(text_only.file).embeddings, read.embeddings[[0, 2]])
+
+
+def test_the_same_pictures_under_two_names_are_warned_of(folder, tmp_path):
+    """Copied under other names, they are read in another order."""
+    copies, other = tmp_path / "copies", tmp_path / "other"
+    copies.mkdir()
+    other.mkdir()
+    for number in range(3):
+        shutil.copy(folder / f"{number}.png", copies / f"{'bca'[number]}.png")
+    shutil.copy(folder / "0.png", other)
+    shown = (f"scooter={folder}", f"moped={copies}", f"bike={other}", f"Car={copies}")
+    options = {"names": "car", "encoder": "demo", "images": shown}
+    (warning,) = build(VocabularyOptions(out=tmp_path / "v", **options)).warnings
+    assert warning.startswith(
+        "car (as 'images of copies') and scooter (as 'images of scooters') and moped (as 'images of copies') have the same"
+    )
 
 
 @pytest.mark.parametrize(

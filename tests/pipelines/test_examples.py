@@ -16,7 +16,7 @@ from ovps.examples import WEIGHT, ClassOf, Segment, add_examples, parse_examples
 from ovps.inference.session import open_session
 from ovps.viewer.pooling import label_free, pooled_clip
 from ovps.vocabulary import load_vocabulary
-from pipelines.examples import gap, no_names, show_examples
+from pipelines.examples import GAP_FRAMES, gap, no_names, show_examples
 from pipelines.options import VocabularyOptions
 from pipelines.vocabulary import build
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -139,6 +139,34 @@ def test_nothing_counts_twice(made, tmp_path, shown):
         build(VocabularyOptions(cache=str(made[1]), out=tmp_path / "v", examples=shown))
     assert caught.value.remedy
     build(VocabularyOptions(cache=str(made[1]), out=tmp_path / "v", examples=("bus=car@train|bus@train",)))
+
+
+def test_the_same_segments_under_two_names_are_warned_of(made, store, tmp_path):
+    """In whatever order they are named; what examples set apart is not warned of."""
+    frame = next(ref for ref in store.frames if ref.subset == "train")
+    seen = np.flatnonzero(store.objects(frame).seen_points > 0)[:3]
+    one, two, three = (f"{frame.token}:{number}" for number in seen)
+    shown = (f"coach={one}|{two}", f"tram={two}|{one}", f"lorry={three}", "bus=bus@train")
+    (warning,) = build(VocabularyOptions(cache=str(made[1]), out=tmp_path / "v", examples=shown)).warnings
+    assert warning.startswith("coach (as '2 examples') and tram (as '2 examples') have the same embedding")
+
+
+def test_the_same_words_with_other_examples_are_no_longer_equal(tmp_path):
+    demo = clip.load("demo")
+    known = {"encoder": "demo", "weights_sha256": demo.weights.sha256, "clip_dim": demo.dim}
+    cache = str(write_synthetic_store(tmp_path / "zarr", frames=1, subsets=("train",), **known))
+    options = VocabularyOptions(names="coach=bus, tram=bus", cache=cache, out=tmp_path / "v")
+    assert "same embedding" in build(options).warnings[0]
+    assert build(options.model_copy(update={"examples": ("coach=bus@train",)})).warnings == []
+    both = ("coach=bus@train", "tram=bus@train")
+    assert "same embedding" in build(options.model_copy(update={"examples": both})).warnings[0]
+
+
+def test_the_order_of_segments_in_many_frames_changes_nothing(tmp_path):
+    store = Store.open(write_synthetic_store(tmp_path / "zarr", frames=GAP_FRAMES + 5, points=60, subsets=("train",)))
+    refs = list(store.frames)
+    shuffled = [refs[i] for i in np.random.default_rng(0).permutation(len(refs))]
+    np.testing.assert_array_equal(gap(store, shuffled), gap(store, refs))
 
 
 def test_names_of_another_clip_are_refused(made, tmp_path):
