@@ -99,7 +99,8 @@ def test_the_same_pictures_under_two_names_are_warned_of(folder, tmp_path):
     options = {"names": "car", "encoder": "demo", "images": shown}
     (warning,) = build(VocabularyOptions(out=tmp_path / "v", **options)).warnings
     assert warning.startswith(
-        "car (as 'images of copies') and scooter (as 'images of scooters') and moped (as 'images of copies') have the same"
+        "car (as 'images of copies') and scooter (as 'images of scooters')"
+        " and moped (as 'images of copies') have the same"
     )
 
 
