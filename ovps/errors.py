@@ -5,6 +5,7 @@ A message says what is wrong, names the file or frame, and ends with what to do 
 
 from __future__ import annotations
 
+import os
 import shlex
 from os import PathLike
 from typing import ClassVar
@@ -32,13 +33,13 @@ class OvpsError(Exception):
         self,
         message: str,
         *,
-        path: str | PathLike[str] | None = None,
+        path: str | bytes | PathLike[str] | None = None,
         frame: str | None = None,
         remedy: str | None = None,
     ) -> None:
         super().__init__(message, path, frame, remedy)
         self.message = message
-        self.path = None if path is None else str(path)
+        self.path = None if path is None else os.fsdecode(path)
         self.frame = frame
         self.remedy = remedy
 

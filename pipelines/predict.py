@@ -117,9 +117,7 @@ def predict(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
     )
     if fill and "filled" not in session.run.system.variants:
-        raise ConfigError(
-            "this run has no masks with classes from text to fill with", path=str(run), remedy="Leave out --fill"
-        )
+        raise ConfigError("there are no masks with classes from text to fill with", path=run, remedy="Leave out --fill")
     frames = [ref for ref in frames_of(session.store, subset) if only is None or ref.token in only]
     taxonomy = session.run.taxonomy
     own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256

@@ -26,3 +26,8 @@ def test_kinds_are_distinct_and_exit_codes_are_never_zero():
     kinds = [c.kind for c in TREE]
     assert len(kinds) == len(set(kinds))
     assert all(c.exit_code != 0 for c in TREE)
+
+
+def test_a_path_in_bytes_is_told_as_text():
+    """As the system names files in some of its own errors."""
+    assert str(errors.ConfigError("gone", path=b"runs/\xc3\xa4")) == "gone (file runs/\u00e4)"

@@ -91,5 +91,7 @@ def load_statistics(path: Path) -> ClipStatistics:
         return ClipStatistics(tensors["mean"], float(tensors["mean_l1"]))
     except faults(OSError, SafetensorError, KeyError) as error:
         raise CheckpointError(
-            f"cannot read the statistics of the run: {error}", path=path, remedy="Train again"
+            f"cannot read the statistics of the run: {error}",
+            path=path,
+            remedy="Restore it, or train again: ovps train --restart",
         ) from error

@@ -33,8 +33,8 @@ class MetricsLog:
         with full_disk(self._path):
             self._file.write(strict_json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def __enter__(self) -> MetricsLog:
         return self

@@ -133,6 +133,11 @@ def _is_foreign(server: viser.ViserServer, client: int, host: str) -> bool:
     return request is not None and not same_site(request.headers, host)
 
 
+def _held(slider: Any) -> float:
+    """The value of a slider within its ends: the number box beside it takes any."""
+    return float(min(max(slider.value, slider.min), slider.max))
+
+
 def same_site(headers: Any, host: str) -> bool:
     """Say whether a request comes from the viewer's own page, or from no browser.
 
@@ -264,7 +269,7 @@ class Visitor:
 
     def _wanted(self) -> FrameRef:
         frames = self.scenes[self.scene.value]
-        return frames[min(self.number.value, len(frames) - 1)]
+        return frames[min(int(_held(self.number)), len(frames) - 1)]
 
     def draw(self) -> None:
         """Show the frame that the slider is at; whatever it passed on the way is left out."""
@@ -298,7 +303,7 @@ class Visitor:
             CLOUD,
             view.frame.xyz,
             colours,
-            point_size=self.size.value / 100,
+            point_size=_held(self.size) / 100,
             point_shape="circle",
             point_shading="flat",
             precision="float32",
@@ -323,7 +328,7 @@ class Visitor:
         if title != QUERY:
             self.legend.content = panel.legend_html(legend(view, title))
             return paint(view, title)
-        threshold = float(self.threshold.value)
+        threshold = _held(self.threshold)
         if self.question is None:
             self.legend.content = panel.said("write a query below")
             return colouring.by_relevance(np.full(len(view.frame.xyz), -1.0), 0.0)
@@ -343,7 +348,7 @@ class Visitor:
 
     def _resize(self) -> None:
         with self._turn:
-            self._cloud.point_size = self.size.value / 100
+            self._cloud.point_size = _held(self.size) / 100
 
     def _draw_cameras(self) -> None:
         with self._turn:
@@ -434,7 +439,7 @@ class Visitor:
             SELECTION,
             view.frame.xyz[inside],
             _WHITE,
-            point_size=1.35 * self.size.value / 100,
+            point_size=1.35 * _held(self.size) / 100,
             point_shape="circle",
             point_shading="flat",
             precision="float32",
@@ -449,7 +454,7 @@ class Visitor:
         self.client.scene.remove_by_name(name)
 
     def _remember(self) -> None:
-        state = {"scene": self.scene.value, "number": self.number.value, "colour": self.colour.value}
+        state = {"scene": self.scene.value, "number": int(_held(self.number)), "colour": self.colour.value}
         self.client.local_storage.set_item(self._key, json.dumps(state))
 
     def _last(self) -> dict[str, Any]:

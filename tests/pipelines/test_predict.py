@@ -53,6 +53,12 @@ def test_filling_labels_more_points(made, tmp_path):
     assert filled.problems == []
 
 
+def test_without_a_run_there_is_nothing_to_fill_with(made, tmp_path):
+    with pytest.raises(ConfigError, match="no masks") as caught:
+        predict(None, made[1], tmp_path, fill=True)
+    assert caught.value.path is None
+
+
 def test_the_command_line_changes_how_masks_are_named(made, tmp_path):
     run, cache = map(str, made)
     loose = ("merge.score=0", "merge.overlap=0", "merge.mask=0.02")

@@ -184,6 +184,18 @@ def test_the_slider_the_keys_and_a_reload(driver, page, viewer):
     until(lambda: viewer.visitors[max(viewer.visitors)].colour.value == "truth, instances")
 
 
+def test_a_number_beside_a_slider_that_is_none_of_its_values(driver, page, viewer):
+    shows(driver, "frame 0 of synthetic-0000")
+    for typed, shown in (("99", "frame 2 of"), ("-5", "frame 0 of"), ("1", "frame 1 of")):
+        box = next(
+            b for b in driver.find_elements(By.CSS_SELECTOR, "input.mantine-NumberInput-input") if b.is_enabled()
+        )
+        box.send_keys(Keys.CONTROL + "a")
+        box.send_keys(typed + Keys.ENTER)
+        shows(driver, shown)
+    assert "Error" not in text(driver)
+
+
 def test_two_people_look_at_frames_of_their_own(driver, page, viewer):
     driver.switch_to.new_window("tab")
     try:
