@@ -29,7 +29,7 @@ _LAYOUT = (
 
 
 class PointFeatures(NamedTuple):
-    """What a sweep of N points has: the features (M, C) float32, and which points have one, (N,) bool."""
+    """Features (M, C) float32 of a sweep of N points, and which of these have one, (N,) bool."""
 
     features: NDArray[np.float32]
     seen: NDArray[np.bool_]
