@@ -455,18 +455,21 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
 def predict(options: PredictOptions, as_json: Json = False) -> None:
     """Label every point: the data set's classes in its submission format, any vocabulary as plain arrays.
 
-    Exit code 1 if the files, read back, are no valid submission.
+    Exit code 1 if the files, read back, have faults.
     """
     from ovps.inference.session import inference_settings
     from pipelines.predict import check
     from pipelines.predict import predict as run_predict
 
+    given = options.model_dump(exclude={"settings", "check"})
     if options.check:
-        problems = check(options.cache, options.out, subset=options.subset)
+        asked = inference_settings(options.run, options.settings) if options.settings else (None, None)
+        kept = {name: value for name, value in given.items() if name not in ("device", "backend")}
+        problems = check(**kept, merge=asked[0], classifier=asked[1])
         show({"out": str(options.out), "problems": problems}, as_json)
         raise typer.Exit(1 if problems else 0)
     merge, classifier = inference_settings(options.run, options.settings)
-    summary = run_predict(**options.model_dump(exclude={"settings", "check"}), merge=merge, classifier=classifier)
+    summary = run_predict(**given, merge=merge, classifier=classifier)
     show(summary, as_json)
     raise typer.Exit(1 if summary.problems else 0)
 

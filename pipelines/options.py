@@ -233,7 +233,7 @@ class PredictOptions(CachedOptions):
     )
     fill: bool = Field(False, description="Give uncovered points the nearest class.")
     unknown: bool = Field(False, description="Write how likely each point is none of the vocabulary, too.")
-    check: bool = Field(False, description="Predict nothing: check the submission in --out.")
+    check: bool = Field(False, description="Predict nothing: check the files in --out.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
 
 

@@ -7,40 +7,33 @@ ovps predict --cache ./zarr --out predictions --vocab vocab.safetensors         
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.errors import ConfigError
-from ovps.files import refusals, write_whole
+from ovps.files import refusals
 from ovps.inference.formats import format_of
-from ovps.inference.prediction import PointLabels, class_ids, named_classes, unnamed_classes
+from ovps.inference.plain_labels import check_labels, write_labels
+from ovps.inference.prediction import PointLabels, class_ids, unnamed_classes
 from ovps.inference.session import Session, frames_of, open_session, predictions
-from ovps.inference.submission import leave_out, save_arrays
+from ovps.inference.submission import leave_out
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.places import check_free
-from ovps.shortage import faults
 from ovps.systems.protocol import System
+from ovps.taxonomy import Taxonomy
 from ovps.training.config import TrainConfig
-from ovps.vocabulary import digest
+from ovps.vocabulary import digest, load_vocabulary
+from pipelines.about import ABOUT, BEGUN, Format, Labels, about_of, claim, differences, finish, name_of, read_about
 
-ABOUT = "about.json"
-BEGUN = "unfinished.json"  # what about.json will be, as long as frames are missing
-MAY_DIFFER = ("step", "left_out")  # in about.json: a run that was trained on replaces its own predictions
 FRAMES_NAMED = 8  # in a warning
-
-Format = Literal["submission", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +41,12 @@ class PredictSummary:
     """Summary of `ovps predict`.
 
     Attributes:
-        format: `submission` (`ovps.inference.formats`), or `arrays`: OUT/labels/SUBSET/TOKEN.npz with `entry` (N,)
-            int32, row of the entries in about.json, -1 unlabelled, and `instance` (N,) int32, 0 for stuff.
+        format: `submission` (`ovps.inference.formats`), or `arrays` (`ovps.inference.plain_labels`), which count the
+            entries in about.json.
         unlabelled: points that no entry was given to in the files.
         left_out: by frame, instances that the submission format has no room for; their points are unlabelled.
         unnamed_classes: of the data set, after which no entry is named.
-        problems: of the submission, read back; empty is valid.
+        problems: of the files, read back; empty is valid.
         encoder: the CLIP of the cache and of the vocabulary.
         weights_random: it has random weights: labels that come from it mean nothing.
         warnings: instances left out, random weights.
@@ -128,8 +121,8 @@ def predict(
             remedy="Give a vocabulary of your own with --vocab: labels are plain arrays then, and hold them",
         )
     begin = time.perf_counter()
-    about = _about(session, subset, fill, form)
-    _claim(out, about)
+    about = about_of(session, subset, fill, form)
+    claim(out, about)
     points, unlabelled = {}, 0
     left_out: dict[str, int] = {}
     for frame, prediction in predictions(session, frames, ("filled",) if fill else (), unknown):
@@ -138,19 +131,15 @@ def predict(
             missed, instances = _submit(session, out, subset, frame.token, labels)
             left_out |= {frame.token: instances} if instances else {}
         else:
-            missed = _save(out, subset, frame.token, labels, prediction.unknown)
+            missed = write_labels(out, subset, frame.token, labels, prediction.unknown)
         points[frame.token] = len(labels.entry)
         unlabelled += missed
-    problems = []
     if form == "submission":
-        layout = format_of(taxonomy)
         run_config, system = session.run.config, session.run.system
         camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
-        layout.finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
-        problems = layout.check(out, subset, points, taxonomy)
-    write_whole(out / ABOUT, _json(about | {"left_out": left_out}))
-    with refusals(out):
-        (out / BEGUN).unlink(missing_ok=True)
+        format_of(taxonomy).finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
+    problems = _faults(out, subset, points, taxonomy, about, unknown)
+    finish(out, about | {"left_out": left_out})
     return PredictSummary(
         out=out,
         format=form,
@@ -178,18 +167,58 @@ def forget(predictions: Path) -> None:
             shutil.rmtree(predictions)
 
 
-def check(cache: Where, out: Path, *, subset: str = "val") -> list[str]:
-    """List the faults of a submission: its files are read, and compared with the frames of a subset of the cache.
+def check(
+    cache: Where,
+    out: Path,
+    *,
+    subset: str = "val",
+    run: Path | None = None,
+    vocabulary: Path | None = None,
+    fill: bool = False,
+    unknown: bool = False,
+    merge: MergeConfig | None = None,
+    classifier: ClassifierConfig | None = None,
+) -> list[str]:
+    """List the faults of predictions: their files are read, and compared with the frames of a subset of the cache.
+
+    What their format is stands in OUT/about.json. Without one they are taken for a submission that another program
+    wrote.
+
+    Args:
+        subset, run, vocabulary, fill, unknown, merge, classifier: as for `predict`; whatever is given here is what they
+            were made with, or a fault.
 
     Raises:
         CacheError: no cache, or a damaged one.
-        ConfigError: no such subset, or its data set has no format for submissions.
+        ConfigError: no such subset, or predictions in a format that the data set does not have.
+        VocabularyError: no vocabulary, or a damaged one.
+        StorageError: the disk refuses.
     """
     store = Store.open(cache)
     frames_of(store, subset)  # says so if there are none
     rows = (row for partition in read_manifests(store.storage) for row in partition.frames)
     points = {row.token: row.points for row in rows if row.subset == subset}
-    return format_of(store.taxonomy).check(out, subset, points, store.taxonomy)
+    asked: dict[str, Any] = {"subset": subset}
+    if run is not None:
+        asked["run"] = name_of(run)
+    if vocabulary is not None:
+        asked |= {"format": "arrays", "vocabulary_sha256": digest(load_vocabulary(vocabulary))}
+    if fill:
+        asked["filled"] = True
+    if unknown:
+        asked["format"] = "arrays"  # alone holds it
+    asked |= {name: s.model_dump(mode="json") for name, s in (("merge", merge), ("classifier", classifier)) if s}
+    if (out / BEGUN).exists():
+        return [f"{BEGUN}: they are not finished: run the same `ovps predict` again without --check"]
+    try:
+        about = read_about(out)
+    except ConfigError as error:
+        return [f"{ABOUT}: {error.message}: predict into another folder"]
+    if about is None and (store.taxonomy.submission is None or "format" in asked or (out / "labels" / subset).is_dir()):
+        return [f"{ABOUT}: no such file, without which plain arrays have no meaning: put it back, or predict anew"]
+    if about is not None and (found := differences(about, asked)):
+        return [f"{ABOUT}: {difference}: check with what was predicted with" for difference in found]
+    return _faults(out, subset, points, store.taxonomy, about, unknown)
 
 
 def uses_clip(system: System, config: TrainConfig) -> bool:
@@ -198,81 +227,22 @@ def uses_clip(system: System, config: TrainConfig) -> bool:
     return system.uses_text or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
 
 
+def _faults(
+    out: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy, about: dict[str, Any] | None, unknown: bool
+) -> list[str]:
+    """Of files that are read back; without an about.json, of a submission."""
+    labels = None if about is None else Labels.model_validate(about)
+    if labels is not None and labels.format == "arrays":
+        return check_labels(out, subset, points, labels.entries, unknown=unknown)
+    return format_of(taxonomy).check(out, subset, points, taxonomy)
+
+
 def _submit(session: Session, out: Path, subset: str, token: str, labels: PointLabels) -> tuple[int, int]:
     """Write a frame; points without a label, and instances left out of it."""
     taxonomy = session.run.taxonomy
     layout, predicted = format_of(taxonomy), class_ids(session.vocabulary, taxonomy)[labels.entry]
     semantic, left_out = leave_out(predicted, labels.instance, taxonomy, layout.instances)
     return layout.write(out, subset, token, semantic, labels.instance, taxonomy), left_out
-
-
-def _save(out: Path, subset: str, token: str, labels: PointLabels, unknown: NDArray[np.float32] | None) -> int:
-    """Write a frame; points without a label."""
-    path = out / "labels" / subset / f"{token}.npz"
-    scores = {} if unknown is None else {"unknown": unknown.astype(np.float16)}
-    save_arrays(path, entry=labels.entry.astype(np.int32), instance=labels.instance.astype(np.int32), **scores)
-    return int((labels.entry < 0).sum())
-
-
-def _claim(out: Path, about: dict[str, Any]) -> None:
-    """Mark a folder as that of the predictions that begin, unless it holds others: labels do not say what they mean."""
-    remedy = "Give another --out, or delete the folder"
-    for name in (ABOUT, BEGUN):
-        path = out / name
-        with refusals(out):
-            if not path.exists():
-                continue
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key, value in about.items() if key not in MAY_DIFFER and there.get(key) != value]
-        except faults(OSError, ValueError, AttributeError) as error:
-            raise ConfigError(f"not what `ovps predict` writes: {error}", path=path, remedy=remedy) from error
-        if differing:
-            raise ConfigError(
-                f"the folder holds other predictions: {', '.join(_difference(k, there, about) for k in differing)}",
-                path=out,
-                remedy=remedy,
-            )
-    write_whole(out / BEGUN, _json(about))
-    with refusals(out):
-        (out / ABOUT).unlink(missing_ok=True)
-
-
-def _difference(key: str, there: dict[str, Any], now: dict[str, Any]) -> str:
-    old, new = there.get(key), now[key]
-    plain = all(isinstance(value, str | bool | int) for value in (old, new))
-    return f"{key} {old} there, {new} now" if plain else f"other {key}"
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _about(session: Session, subset: str, fill: bool, form: Format) -> dict[str, Any]:
-    """What the labels are and where they come from."""
-    taxonomy = session.run.taxonomy
-    classes = named_classes(session.vocabulary, taxonomy)
-    return {
-        "format": form,
-        "entries": [
-            {"name": e.name, "kind": e.kind, "synonyms": list(e.synonyms), "class": c.name if c else None}
-            for e, c in zip(session.vocabulary.entries, classes, strict=True)
-        ],
-        "unlabelled": -1 if form == "arrays" else 0,
-        "left_out": {},
-        "taxonomy": taxonomy.name,
-        "unnamed_classes": unnamed_classes(session.vocabulary, taxonomy),
-        "subset": subset,
-        "filled": fill,
-        "run": session.run.path.resolve().name,
-        "step": session.run.step,
-        "encoder": session.vocabulary.encoder,
-        "weights_sha256": session.vocabulary.weights_sha256,
-        "weights_random": session.store.provenance.weights_random,
-        "vocabulary_sha256": digest(session.vocabulary),
-        "merge": session.merge.model_dump(mode="json"),
-        "classifier": session.classifier.model_dump(mode="json"),
-    }
 
 
 def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:

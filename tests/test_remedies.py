@@ -33,6 +33,7 @@ COMMANDS = {
     "ovps/viewer/offline.py": ("view",),
     "ovps/viewer/server.py": ("view",),
     "ovps/vocabulary.py": CLIP,
+    "pipelines/about.py": ("predict",),
     "pipelines/bag/": ("data import",),
     "pipelines/evaluate.py": ("eval",),
     "pipelines/examples.py": ("vocab build",),

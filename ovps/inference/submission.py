@@ -11,10 +11,7 @@ panoptic submissions; `check_submission` is ours.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,17 +20,12 @@ from numpy.typing import NDArray
 
 from ovps.errors import ConfigError
 from ovps.files import write_whole
+from ovps.inference.arrays import array_or_fault, save_arrays
 from ovps.inference.segments import numbered, segments
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
 
 DIVISOR = 1000
-_HEADER = 10_000  # bytes, at most, of what stands before an array in its file
-# zipfile: RuntimeError and NotImplementedError for what it cannot unpack, encrypted or of another method
-_NO_ARRAY = (
-    *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 META_FLAGS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
 
 
@@ -87,17 +79,6 @@ def label_path(folder: Path, subset: str, token: str) -> Path:
 def write_labels(folder: Path, subset: str, token: str, labels: NDArray[np.uint16]) -> Path:
     """Write the labels of one frame; the file appears whole or not at all."""
     return save_arrays(label_path(folder, subset, token), data=labels)
-
-
-def save_arrays(path: Path, **arrays: NDArray) -> Path:
-    """Write arrays as a compressed npz, whole or not at all.
-
-    Raises:
-        StorageError: the disk is full or read-only.
-    """
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    return write_whole(path, content.getvalue())
 
 
 def write_meta(folder: Path, subset: str, *, use_camera: bool, use_external: bool) -> Path:
@@ -187,17 +168,9 @@ def _check_meta(path: Path) -> list[str]:
 
 
 def _check_labels(path: Path, points: int, taxonomy: Taxonomy, allow_unlabelled: bool) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = archive.getinfo("data.npy").file_size
-            if size > 8 * points + _HEADER:  # no type of labels is so large: a few bytes may unpack to gigabytes
-                return [f"unpacks to {size:,} bytes: write uint16 ({points},), one label a point"]
-        with np.load(path, allow_pickle=False) as file:
-            labels = file["data"]
-    except faults(*_NO_ARRAY, most=8 * points + _HEADER) as error:
-        return [f"cannot be read: {error}: write the array `data` again, with numpy.savez_compressed"]
-    if labels.dtype != np.uint16 or labels.shape != (points,):
-        return [f"{labels.dtype} {labels.shape}: write uint16 ({points},), one label a point"]
+    labels = array_or_fault(path, "data", np.uint16, points)
+    if isinstance(labels, str):
+        return [labels]
     semantic, instance = labels // DIVISOR, labels % DIVISOR
     unlabelled = labels == UNLABELLED
     known = np.isin(semantic, [c.id for c in taxonomy.classes]) | (unlabelled & allow_unlabelled)

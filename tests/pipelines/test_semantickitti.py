@@ -18,10 +18,11 @@ from ovps.errors import DatasetError, ProvenanceError
 from ovps.evaluation.results import GROUPS
 from ovps.model.panoptic import MergeConfig
 from pipelines.evaluate import evaluate
-from pipelines.options import PrecomputeOptions
+from pipelines.options import PrecomputeOptions, VocabularyOptions
 from pipelines.precompute import precompute
 from pipelines.predict import check, predict
 from pipelines.train import TrainOptions, train
+from pipelines.vocabulary import build
 from tests.evaluation.test_semantickitti_evaluation import published
 from tests.pipelines.untrained import LOOSE, TINY
 
@@ -93,6 +94,17 @@ def test_the_command_line_checks_a_submission(made, tmp_path):
     bad = CliRunner().invoke(app, [*command, "--json"])
     assert (bad.exit_code, json.loads(bad.output)["problems"]) == (1, ["01_000001: no file"])
     assert check(made / "zarr", folder) == ["01_000001: no file"]
+
+
+@pytest.mark.parametrize("more", ["", "--vocab v", "--vocab v --unknown"])
+def test_what_was_written_is_in_order(made, tmp_path, more):
+    build(VocabularyOptions(names="car, road:stuff", cache=str(made / "zarr"), out=tmp_path / "v"))
+    words = ["predict", "--cache", str(made / "zarr"), "--out", str(tmp_path / "out"), "--json"]
+    words += [str(tmp_path / word) if word == "v" else word for word in more.split()]
+    for last in ([], ["--check"]):
+        done = CliRunner().invoke(app, [*words, *last])
+        assert (done.exit_code, json.loads(done.stdout)["problems"]) == (0, [])
+    assert bool(more) == (tmp_path / "out" / "labels").is_dir() != (tmp_path / "out" / "sequences").is_dir()
 
 
 def test_the_test_sequences_have_no_labels_and_end_in_a_submission(made, kitti_world, tmp_path):

@@ -1,0 +1,144 @@
+"""Records of predictions, about.json: what a folder of them holds, and what they were made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from ovps.entries import Entry
+from ovps.errors import ConfigError
+from ovps.files import refusals, write_whole
+from ovps.inference.prediction import NO_ENTRY, named_classes, unnamed_classes
+from ovps.inference.session import Session
+from ovps.shortage import faults
+from ovps.taxonomy import UNLABELLED
+from ovps.vocabulary import digest
+
+ABOUT = "about.json"
+BEGUN = "unfinished.json"  # what about.json will be, as long as frames are missing
+_MAY_DIFFER = ("step", "left_out")  # a run that was trained on replaces its own predictions
+
+Format = Literal["submission", "arrays"]
+
+
+class Labels(BaseModel, frozen=True):
+    """Parts of about.json that say how labels are to be read.
+
+    Attributes:
+        format: of the files.
+        entries: of the vocabulary, which plain arrays count.
+    """
+
+    format: Format
+    entries: tuple[Entry, ...]
+
+
+def about_of(session: Session, subset: str, fill: bool, form: Format) -> dict[str, Any]:
+    """Describe predictions that are to be made: what the labels are and where they come from."""
+    taxonomy = session.run.taxonomy
+    classes = named_classes(session.vocabulary, taxonomy)
+    return {
+        "format": form,
+        "entries": [
+            {"name": e.name, "kind": e.kind, "synonyms": list(e.synonyms), "class": c.name if c else None}
+            for e, c in zip(session.vocabulary.entries, classes, strict=True)
+        ],
+        "unlabelled": NO_ENTRY if form == "arrays" else UNLABELLED,
+        "left_out": {},
+        "taxonomy": taxonomy.name,
+        "unnamed_classes": unnamed_classes(session.vocabulary, taxonomy),
+        "subset": subset,
+        "filled": fill,
+        "run": name_of(session.run.path),
+        "step": session.run.step,
+        "encoder": session.vocabulary.encoder,
+        "weights_sha256": session.vocabulary.weights_sha256,
+        "weights_random": session.store.provenance.weights_random,
+        "vocabulary_sha256": digest(session.vocabulary),
+        "merge": session.merge.model_dump(mode="json"),
+        "classifier": session.classifier.model_dump(mode="json"),
+    }
+
+
+def name_of(run: Path) -> str:
+    """Name a run without its place on this machine."""
+    return run.resolve().name
+
+
+def claim(out: Path, about: Mapping[str, Any]) -> None:
+    """Mark a folder as that of the predictions that begin, unless it holds others: labels do not say what they mean.
+
+    Raises:
+        ConfigError: it holds others.
+        StorageError: the disk refuses.
+    """
+    for name in (ABOUT, BEGUN):
+        there = _read(out / name)
+        found = [] if there is None else differences(there, about)
+        if found:
+            raise ConfigError(
+                f"the folder holds other predictions: {', '.join(found)}",
+                path=out,
+                remedy="Give another --out, or delete the folder",
+            )
+    write_whole(out / BEGUN, _json(about))
+    with refusals(out):
+        (out / ABOUT).unlink(missing_ok=True)
+
+
+def finish(out: Path, about: Mapping[str, Any]) -> None:
+    """Write about.json of predictions that are all there.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    write_whole(out / ABOUT, _json(about))
+    with refusals(out):
+        (out / BEGUN).unlink(missing_ok=True)
+
+
+def read_about(out: Path) -> dict[str, Any] | None:
+    """Read about.json of a folder of predictions; None: there is none.
+
+    Raises:
+        ConfigError: it is something else.
+        StorageError: the disk refuses.
+    """
+    return _read(out / ABOUT)
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List what of `now` stands otherwise in `there`, a few words each."""
+    return [_difference(k, there, now) for k in now if k not in _MAY_DIFFER and there.get(k) != now[k]]
+
+
+def _difference(key: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = there.get(key), now[key]
+    plain = all(isinstance(value, str | bool | int) for value in (old, new))
+    return f"{key} {old} there, {new} now" if plain else f"other {key}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    with refusals(path.parent):
+        if not path.exists():
+            return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        Labels.model_validate(content)
+        return dict(content)
+    except faults(OSError, ValueError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ") if first else str(error)
+        raise ConfigError(
+            f"not what `ovps predict` writes: {reason}",
+            path=path,
+            remedy="Give another --out, or delete the folder",
+        ) from error
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
