@@ -38,8 +38,8 @@ class PointFeatures(NamedTuple):
 def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFeatures:
     """Read the features of a frame's points.
 
-    A `.pt`, `.pth` or `.npz` holds `feat` (M, C) of any floating type and `mask_full` (N,) bool, the points that have a
-    feature; or `feat` (N, C) alone, as a `.npy` does, where rows of zeros or of NaN are points without one.
+    A `.pt`, `.pth` or `.npz` holds `feat` (M, C), real numbers of any type, and `mask_full` (N,) bool, the points that
+    have a feature; or `feat` (N, C) alone, as a `.npy` does, where rows of zeros or of NaN are points without one.
 
     Args:
         points: N, of the sweep.
@@ -71,8 +71,10 @@ def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFe
         if not isinstance(content[name], np.ndarray):
             raise wrong(f"no features of points: `{name}` is a {type(content[name]).__name__}", _LAYOUT)
     feat, mask = content[FEAT], content.get(MASK)
+    if feat.dtype.kind not in "fiu":
+        raise wrong(f"`{FEAT}` is {feat.dtype}, expected real numbers", "Write the features as float16 or float32")
     if feat.dtype.kind != "f":
-        raise wrong(f"`{FEAT}` is {feat.dtype}, expected a floating type", "Write the features as float16 or float32")
+        feat = feat.astype(np.float32)
     if feat.ndim != 2:
         raise wrong(f"`{FEAT}` is of shape {feat.shape}, expected two dimensions", _LAYOUT)
     if mask is None:
@@ -83,8 +85,9 @@ def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFe
             )
         seen = ~((feat == 0).all(axis=1) | np.isnan(feat).all(axis=1))
     else:
-        if mask.dtype != np.bool_:
-            raise wrong(f"`{MASK}` is {mask.dtype}, expected bool", f"Write True for each point with a row in `{FEAT}`")
+        if mask.dtype.kind not in "biu" or not np.isin(mask, (0, 1)).all():
+            raise wrong(f"`{MASK}` is no mask: {mask.dtype}", f"Write bool, True for each point with a row in `{FEAT}`")
+        mask = mask.astype(bool)
         if mask.shape != (points,):
             raise wrong(f"`{MASK}` is of shape {mask.shape}, the sweep has {points} points", _POINTS)
         if len(feat) != mask.sum():

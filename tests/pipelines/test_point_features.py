@@ -60,6 +60,16 @@ def test_tensors_as_a_network_leaves_them(tmp_path):
     assert np.array_equal(read(tmp_path / "frame.pt").features, tensor.detach().float().numpy())
 
 
+def test_whole_numbers_are_features_and_a_mask_of_0_and_1_is_one(tmp_path):
+    """Features that were quantised: -128 has no absolute value in int8."""
+    whole = np.clip(FEAT * 100, -128, 127).astype(np.int8)
+    whole[:, 0] = -128
+    features, seen = read(written(tmp_path, "pt", {"feat": whole, "mask_full": MASK.astype(np.uint8)}))
+    assert np.array_equal(features, whole.astype(np.float32))
+    assert seen.dtype == np.bool_
+    assert np.array_equal(seen, MASK)
+
+
 def changed(array: np.ndarray, row: int, value: object, column: int | slice = slice(None)) -> np.ndarray:
     array = array.copy()
     array[row, column] = value
@@ -79,9 +89,8 @@ MASKED: dict[str, tuple[dict[str, object], str]] = {
     "1e-30": ({"feat": FEAT * np.float32(1e-30)}, r"9 of 9 features are too short or too long .*e-3\d, expected"),
     "huge": ({"feat": np.clip(FEAT, -1, 1) * np.float32(1e38)}, r"too short or too long .*e\+3\d, expected 6.1e-05 to"),
     "beyond float32": ({"feat": FEAT.astype(float) * 1e300}, r"too short or too long .*e\+300"),
-    "complex": ({"feat": FEAT.astype(np.complex64)}, "`feat` is complex64, expected a floating type"),
-    "whole numbers": ({"feat": (FEAT * 10).astype(np.int32)}, "`feat` is int32, expected a floating type"),
-    "bool": ({"feat": FEAT > 0}, "`feat` is bool, expected a floating type"),
+    "complex": ({"feat": FEAT.astype(np.complex64)}, "`feat` is complex64, expected real numbers"),
+    "bool": ({"feat": FEAT > 0}, "`feat` is bool, expected real numbers"),
     "3-D": ({"feat": FEAT[None]}, r"`feat` is of shape \(1, 9, 8\), expected two dimensions"),
     "1-D": ({"feat": FEAT[0]}, r"`feat` is of shape \(8,\), expected two dimensions"),
     "channels": ({"feat": FEAT[:, :5]}, r"features have 5 channels, text embeddings of the encoder 8.*--encoder"),
@@ -89,7 +98,8 @@ MASKED: dict[str, tuple[dict[str, object], str]] = {
     "too few rows": ({"feat": FEAT[1:]}, r"8 rows, and `mask_full` is True for 9 points.*in their order"),
     "another sweep": ({"mask_full": MASK[1:]}, r"`mask_full` is of shape \(19,\), the sweep has 20 points.*key frame"),
     "column mask": ({"mask_full": MASK[:, None]}, r"`mask_full` is of shape \(20, 1\)"),
-    "numbers of points": ({"mask_full": np.flatnonzero(MASK)}, "`mask_full` is int64, expected bool"),
+    "shares": ({"mask_full": MASK * 0.5}, "`mask_full` is no mask: float64"),
+    "numbers of points": ({"mask_full": np.flatnonzero(MASK)}, "`mask_full` is no mask: int64"),
 }
 ALONE: dict[str, tuple[np.ndarray, str]] = {
     "all zero": (WHOLE * 0, "none of 20 points has a feature"),
