@@ -258,7 +258,7 @@ class Visitor:
             self.draw()
 
     def _step(self, by: int) -> None:
-        number = self.number.value + by
+        number = int(_held(self.number)) + by
         if 0 <= number < len(self.scenes[self.scene.value]):
             self.number.value = number
 

@@ -194,6 +194,10 @@ def test_a_number_beside_a_slider_that_is_none_of_its_values(driver, page, viewe
         box.send_keys(typed + Keys.ENTER)
         shows(driver, shown)
     assert "Error" not in text(driver)
+    page.number.value = -5
+    shows(driver, "frame 0 of")
+    page._step(1)  # as the keys do: on from the frame that is shown
+    shows(driver, "frame 1 of")
 
 
 def test_two_people_look_at_frames_of_their_own(driver, page, viewer):
