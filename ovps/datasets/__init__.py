@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ovps.datasets.protocol import Dataset
+from ovps.frame import Frame
 from ovps.plugins import Registry
 
 GROUP = "ovps.datasets"
@@ -34,6 +36,16 @@ def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
     """The splits of a version that are meant where nobody names any."""
     own: dict[str, tuple[str, ...]] = getattr(dataset, "usual_subsets", {})
     return own.get(version, ("train", "val"))
+
+
+def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[str, ...]:
+    """What the data set finds odd in the folder of some of its frames, a sentence for each kind.
+
+    Raises:
+        DatasetError: files that cannot be read.
+    """
+    found: Any = getattr(dataset, "warnings", None)
+    return tuple(found(root, frames)) if found else ()
 
 
 def root_variable(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`calib.txt` and `poses.txt` of a KITTI odometry sequence.
+"""`calib.txt`, `poses.txt` and `times.txt` of a KITTI odometry sequence.
 
 calib.txt has a line `NAME: 12 numbers` for each of P0..P3, the (3, 4) projections of the rectified cameras from the
 frame of camera 0, and for Tr, the (3, 4) transform from the LiDAR to camera 0. P = K [I | t]: the cameras of a
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.datasets.clocks import MOST_US
 from ovps.errors import DatasetError
 from ovps.geometry.calibration import rigid_fault
 from ovps.shortage import faults
@@ -60,7 +61,7 @@ def read_calibration(path: Path) -> Calibration:
     """
     values: dict[str, Matrix] = {}
     names = []
-    for number, line in enumerate(read_lines(path, AGAIN), start=1):
+    for number, line in read_lines(path, AGAIN):
         name, _, numbers = line.partition(":")
         names.append(name.strip())
         if name.strip() not in ("P0", "P1", "P2", "P3", "Tr"):
@@ -94,7 +95,7 @@ def read_poses(path: Path) -> list[Matrix]:
     """
     again = "Take poses.txt again from data_odometry_poses.zip or from data_odometry_labels.zip, or remove it"
     poses = []
-    for number, line in enumerate(read_lines(path, again), start=1):
+    for number, line in read_lines(path, again):
         pose = homogeneous(_matrix(line, path, f"line {number}", again))
         fault = rigid_fault(pose)
         if fault:
@@ -103,8 +104,29 @@ def read_poses(path: Path) -> list[Matrix]:
     return poses
 
 
-def read_lines(path: Path, again: str) -> list[str]:
-    """Read the lines of a small text file that are not blank; a byte order mark and other line ends are no matter.
+def read_times(path: Path) -> list[tuple[int, int]]:
+    """Read a times.txt: the number of each line in the file, from 1, and its microseconds.
+
+    Raises:
+        DatasetError: unreadable, or a line without a number of seconds that a clock may say.
+    """
+    again = "Take times.txt again from data_odometry_calib.zip, or remove it"
+    times = []
+    for number, line in read_lines(path, again):
+        try:
+            time_us = round(float(line) * 1e6)
+        except (ValueError, OverflowError) as error:
+            raise DatasetError(f"line {number} is no number of seconds", path=path, remedy=again) from error
+        if abs(time_us) >= MOST_US:
+            raise DatasetError(f"line {number} is {line.strip()} seconds, no time of a scan", path=path, remedy=again)
+        times.append((number, time_us))
+    return times
+
+
+def read_lines(path: Path, again: str) -> list[tuple[int, str]]:
+    """Read the lines of a small text file that are not blank, and their numbers from 1.
+
+    A byte order mark and other line ends are no matter.
 
     Raises:
         DatasetError: missing, a folder, not to be read, or no text.
@@ -115,7 +137,7 @@ def read_lines(path: Path, again: str) -> list[str]:
         raise DatasetError(f"cannot be read: {error.strerror or error}", path=path, remedy=again) from error
     except UnicodeDecodeError as error:
         raise DatasetError("not text", path=path, remedy=again) from error
-    return [line for line in text.splitlines() if line.strip()]
+    return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 
 def homogeneous(matrix: Matrix) -> Matrix:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.datasets.clocks import MOST_US, standing_clocks
 from ovps.datasets.nuscenes_rows import Row
 from ovps.datasets.nuscenes_tables import LIDAR, Sample, Tables, inside_dataroot, read_tables, take_again
 from ovps.datasets.reading import is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
@@ -72,6 +73,10 @@ class NuScenes:
             DatasetError: the folder, the version, a table, a split or a calibration is missing or senseless.
         """
         return _frames(read_tables(Path(root), version, subsets, self.taxonomy, sweeps))
+
+    def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
+        """Say what is odd in the tables that some frames come from and may be meant: times that do not go on."""
+        return standing_clocks(frames)
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.
@@ -167,6 +172,7 @@ def _frames(tables: Tables) -> list[Frame]:
     """The frames of all samples; what is the same for all is computed at once."""
     root, channels = str(tables.dataroot.absolute()), _in_order(tables.cameras)
     rows = [sample.data[channel] for sample in tables.samples for channel in (LIDAR, *channels)]
+    _check_times(tables, rows)
     _check_sizes(tables, (sample.data[channel] for sample in tables.samples for channel in channels))
     placed = _global_from_sensors(tables, rows).reshape(len(tables.samples), -1, 4, 4)
     camera_from_lidar = _inverse(placed[:, 1:]) @ placed[:, :1]
@@ -219,6 +225,12 @@ def _frames(tables: Tables) -> list[Frame]:
 def _in_order(channels: Collection[str]) -> list[str]:
     """The official six in their order, then any other camera by name."""
     return [c for c in CAMERAS if c in channels] + sorted(set(channels) - set(CAMERAS))
+
+
+def _check_times(tables: Tables, rows: Iterable[Row]) -> None:
+    for row in rows:
+        if not 0 <= row["timestamp"] < MOST_US:
+            raise _unusable(tables, row, "sample_data", "timestamp", "microseconds")
 
 
 def _check_sizes(tables: Tables, rows: Iterable[Row]) -> None:

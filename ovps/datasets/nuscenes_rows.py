@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
+from ovps.datasets.near_names import said_beside
 from ovps.errors import DatasetError
 from ovps.shortage import faults
 
@@ -84,7 +85,8 @@ def batches(path: Path, remedy: str, block: int = BLOCK) -> Iterator[list[Row]]:
         DatasetError: a table that is missing, cannot be read, or is not a JSON array of objects.
     """
     if not path.is_file():
-        raise DatasetError(f"table {path.stem} is missing", path=path, remedy=remedy)
+        there, remedy = said_beside(path, remedy)
+        raise DatasetError(f"table {path.stem} is missing{there}", path=path, remedy=remedy)
     try:
         with path.open("rb") as file:
             yield from _pieces(file, path, remedy, block)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from ovps.datasets.near_names import refuse_other_case, said_beside
 from ovps.datasets.nuscenes_rows import Row, read_json, read_rows
 from ovps.errors import DatasetError
 from ovps.taxonomy import Taxonomy
@@ -201,6 +202,7 @@ def scenes_of_subset(folder: Path, scenes: Sequence[str], subset: str) -> list[s
         DatasetError: no such split, or none of its scenes is present.
     """
     file = folder / "splits.json"
+    refuse_other_case(folder, [file.name])
     official = official_splits()
     custom = read_json(file, 'Write {"train": ["scene-0001"], ...}') if file.is_file() else {}
     if not isinstance(custom, dict) or not all(_is_names(names) for names in custom.values()):
@@ -306,6 +308,14 @@ def _earlier(folder: Path, rows: Iterable[Row], channels: dict[str, str], sweeps
                     path=path,
                     remedy=f"{take_again(path)}, or use no earlier sweeps",
                 )
+            after = (found or [row])[-1]
+            if lidar[token]["timestamp"] >= after["timestamp"]:
+                raise DatasetError(
+                    f"sweep {token} is named as the one before {after['token']} and is not earlier:"
+                    f" {lidar[token]['timestamp']} us, {after['timestamp']} us",
+                    path=path,
+                    remedy=f"{take_again(path)}, or use no earlier sweeps",
+                )
             found.append(lidar[token])
     return earlier
 
@@ -337,6 +347,7 @@ def _check_sensors(folder: Path, samples: Iterable[Sample], channels: Sequence[s
 
 def _labels(folder: Path, taxonomy: Taxonomy) -> dict[str, str]:
     """File of the panoptic labels by token of the sweep; none where there is no table of them."""
+    refuse_other_case(folder, ["panoptic.json"])
     if not (folder / "panoptic.json").is_file():
         return {}
     _check_categories(folder, taxonomy)
@@ -384,16 +395,19 @@ def _check_label_files(folder: Path, rows: Sequence[Row]) -> None:
             path=files,
             remedy=f"Delete them: find '{files}' -name '._*' -delete",
         )
-    for message, names, remedy in (
-        ("has no file", sorted(named - there), labels),
+    lacking = sorted(named - there)
+    beside, again = said_beside(files / lacking[0], labels) if lacking else ("", labels)
+    for message, names, more, remedy in (
+        ("has no file", lacking, beside, again),
         (
             "has files that its table does not name",
             sorted(there - named),
+            "",
             f"Move them elsewhere. If they do belong there: {take_again(table)}",
         ),
     ):
         if names:
-            count = f"{len(names)} of {len(named | there)}, the first is {names[0]}"
+            count = f"{len(names)} of {len(named | there)}, the first is {names[0]}{more}"
             raise DatasetError(f"the folder of panoptic labels {message}: {count}", path=files, remedy=remedy)
 
 

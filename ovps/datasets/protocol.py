@@ -39,6 +39,8 @@ class Dataset(Protocol):
         has_earlier_sweeps: may be missing; True says that `frames` takes `sweeps=N`, for frames with `earlier` sweeps,
             and that there is `earlier_points(frame)`, a PointCloud of all their points in the LiDAR frame of the
             frame's own sweep.
+        warnings: may be missing; `warnings(root, frames)` gives a list of sentences, one for each kind, on what is odd
+            in the folder that these frames were found in and may be meant, such as files that are not read.
     """
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ovps.datasets.near_names import said_beside
 from ovps.errors import FrameError, command
 from ovps.frame import Camera
 from ovps.shortage import faults
@@ -230,7 +231,8 @@ def read_bytes(what: str, path: str, token: str | None, again: str) -> bytes:
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise FrameError(f"the {what} does not exist", path=path, frame=token, remedy=again) from error
+        there, remedy = said_beside(Path(path), again)
+        raise FrameError(f"the {what} does not exist{there}", path=path, frame=token, remedy=remedy) from error
     except IsADirectoryError as error:
         remedy = f"Move the folder away. {again}"
         raise FrameError(f"a folder lies where the {what} should be", path=path, frame=token, remedy=remedy) from error

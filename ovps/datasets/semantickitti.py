@@ -17,14 +17,27 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovps.datasets.kitti_calibration import Calibration, read_calibration, read_lines, read_poses
+from ovps.datasets.kitti_calibration import Calibration, read_calibration, read_poses, read_times
+from ovps.datasets.kitti_sequence import (
+    AGAIN,
+    CALIBRATION,
+    CAMERAS,
+    IMAGES,
+    LABELS,
+    NAMES,
+    POINTS,
+    POSES,
+    TIMES,
+    list_scans,
+)
+from ovps.datasets.kitti_warnings import sequence_warnings
+from ovps.datasets.near_names import refuse_other_case, renamed
 from ovps.datasets.reading import MOST_PIXELS, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
@@ -37,17 +50,10 @@ OFFICIAL = {
     "val": ("08",),
     "test": tuple(str(number) for number in range(11, 22)),
 }
-CAMERAS = {"image_2": 2, "image_3": 3}
 SPLITS = "splits.json"
 _VERSION = "v1.0"
 _COLUMNS = 4
 _PERIOD_US = 100_000  # ten sweeps a second
-_IMAGES = (".png", ".jpg", ".jpeg")
-_AGAIN = {
-    "velodyne": "Take the file again from data_odometry_velodyne.zip (a drive world is built again)",
-    "image": "Take the file again from data_odometry_color.zip (a drive world is built again)",
-    "labels": "Take the file again from data_odometry_labels.zip (a drive world is built again)",
-}
 _ROWS = "A row is x, y, z in metres and an intensity of 0 to 1, each a float32"
 
 
@@ -80,7 +86,8 @@ class SemanticKitti:
             subsets: `train`, `val`, `test`, or those of splits.json; a sequence in two of them belongs to the first.
 
         Raises:
-            DatasetError: no such folder, version or split, none of its sequences, or a calibration that cannot be used.
+            DatasetError: no such folder, version or split, none of its sequences, a calibration that cannot be used, or
+                a scan under a name that is not read.
         """
         root = Path(root)
         if version != _VERSION:
@@ -108,13 +115,21 @@ class SemanticKitti:
             )
         return [frame for name in found for frame in _frames(folder / name, subset_of[name])]
 
+    def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
+        """Say what is odd in the sequences of some frames and may be meant: scans, times and poses that are missing.
+
+        Raises:
+            DatasetError: times or poses that cannot be read.
+        """
+        return sequence_warnings(list(dict.fromkeys(Path(frame.points_path).parent.parent for frame in frames)))
+
     def points(self, frame: Frame) -> PointCloud:
         """The sweep of a frame.
 
         Raises:
             FrameError: missing, cut off or empty file, NaN or infinity in it, or rows that are not those of KITTI.
         """
-        rows = read_float32_rows(frame.points_path, _COLUMNS, frame.token, _AGAIN["velodyne"])
+        rows = read_float32_rows(frame.points_path, _COLUMNS, frame.token, AGAIN["velodyne"])
         intensity = rows[:, 3]
         if not ((intensity >= 0) & (intensity <= 1)).all():
             fault = f"intensities are {intensity.min():g} to {intensity.max():g}, expected 0 to 1"
@@ -131,15 +146,15 @@ class SemanticKitti:
         """
         if frame.labels_path is None:
             return None
-        labels = read_uint32(frame.labels_path, frame.token, _AGAIN["labels"])
-        points = len(read_float32_rows(frame.points_path, _COLUMNS, frame.token, _AGAIN["velodyne"]))
+        labels = read_uint32(frame.labels_path, frame.token, AGAIN["labels"])
+        points = len(read_float32_rows(frame.points_path, _COLUMNS, frame.token, AGAIN["velodyne"]))
         if len(labels) != points:
             raise FrameError(
                 f"{len(labels)} labels for {points} points of {frame.points_path}",
                 path=frame.labels_path,
                 frame=frame.token,
-                remedy=f"One of the two is cut off or of another download. Points: {_AGAIN['velodyne']}."
-                f" Labels: {_AGAIN['labels']}",
+                remedy=f"One of the two is cut off or of another download. Points: {AGAIN['velodyne']}."
+                f" Labels: {AGAIN['labels']}",
             )
         classes = np.unique(self.taxonomy.raw_class(labels))
         unknown = sorted(set(classes.tolist()) - set(self.taxonomy.raw_to_id))
@@ -149,7 +164,7 @@ class SemanticKitti:
                 path=frame.labels_path,
                 frame=frame.token,
                 remedy="Labels are raw ones, class in the lower 16 bits: 10 is a car, 40 road, 0 unlabelled; those that"
-                f" were brought to 0..19 are taken back with learning_map_inv. {_AGAIN['labels']}",
+                f" were brought to 0..19 are taken back with learning_map_inv. {AGAIN['labels']}",
             )
         return labels
 
@@ -160,7 +175,7 @@ class SemanticKitti:
             FrameError: missing or cut off, of another size than the first of its sequence, or with pixels that have no
                 one reading as 8-bit RGB.
         """
-        return read_rgb(camera, _AGAIN["image"])
+        return read_rgb(camera, AGAIN["image"])
 
 
 DATASET = SemanticKitti()
@@ -208,6 +223,7 @@ def _sequences_folder(root: Path) -> Path:
 def _splits(root: Path) -> dict[str, tuple[str, ...]]:
     """Sequences by split: those of splits.json where there is one, else the official ones."""
     path = root / SPLITS
+    refuse_other_case(root, [SPLITS])
     if not path.exists():
         return OFFICIAL
     remedy = 'Write for example {"train": ["00", "01"], "val": ["08"]}, or remove it for the official splits'
@@ -227,14 +243,14 @@ def _is_folder_name(name: object) -> bool:
 
 def _frames(sequence: Path, subset: str) -> Iterator[Frame]:
     """The scans of a sequence, in order."""
-    scans = _scans(sequence / "velodyne")
-    calibration = read_calibration(sequence / "calib.txt")
+    refuse_other_case(sequence, NAMES)
+    scans = list_scans(sequence / POINTS)
+    numbers = [int(scan.stem) for scan in scans]
+    calibration = read_calibration(sequence / CALIBRATION)
     rigs = [rig for name, number in CAMERAS.items() if (rig := _rig(sequence, name, number, calibration))]
-    last = int(scans[-1].stem)
-    times, poses = _times(sequence / "times.txt", last), _poses(sequence / "poses.txt", last, calibration)
-    labels = sequence / "labels"
-    for scan in scans:
-        number = int(scan.stem)
+    times, poses = _times(sequence / TIMES, numbers), _poses(sequence / POSES, numbers, calibration)
+    labels = sequence / LABELS
+    for number, scan in zip(numbers, scans, strict=True):
         yield Frame(
             dataset=DATASET.name,
             version=_VERSION,
@@ -250,37 +266,23 @@ def _frames(sequence: Path, subset: str) -> Iterator[Frame]:
         )
 
 
-def _scans(folder: Path) -> list[Path]:
-    """Point files, in order of their numbers; files that begin with a dot are none."""
-    if not folder.is_dir():
-        raise DatasetError("the sequence has no folder velodyne", path=folder, remedy=_AGAIN["velodyne"])
-    scans = [path.absolute() for path in folder.glob("*.bin") if not path.name.startswith(".")]
-    if not scans:
-        raise DatasetError("no scans (*.bin)", path=folder, remedy=_AGAIN["velodyne"])
-    astray = sorted(path.name for path in scans if not (path.stem.isascii() and path.stem.isdigit()))
-    if astray:
-        raise DatasetError(
-            f"{astray[0]} is not the number of a scan", path=folder, remedy="Name scans 000000.bin and so on, in order"
-        )
-    scans.sort(key=lambda path: (int(path.stem), path.name))
-    for one, other in pairwise(scans):
-        if int(one.stem) == int(other.stem):
-            raise DatasetError(
-                f"{one.name} and {other.name} are one number", path=folder, remedy="Give every scan a number of its own"
-            )
-    return scans
-
-
 def _rig(sequence: Path, name: str, number: int, calibration: Calibration) -> _Rig | None:
     """A camera of a sequence, None if there are no images of it; the first image says how large they are."""
     folder = (sequence / name).absolute()
-    images = sorted(path for path in folder.glob("*") if path.suffix in _IMAGES and not path.name.startswith("."))
-    if not images:
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
+    images = [path for path in found if path.suffix in IMAGES]
+    if not found:
         return None
+    if not images:
+        raise DatasetError(
+            f"images end in {', '.join(IMAGES)}, in small letters, and there is {found[0].name}",
+            path=found[0],
+            remedy=f"{renamed(found[0], found[0].stem + found[0].suffix.lower())}, and the others like it",
+        )
     if number not in calibration.cameras:
         raise DatasetError(
             f"there are images in {name}, but the calibration has no P{number}",
-            path=sequence / "calib.txt",
+            path=sequence / CALIBRATION,
             remedy=f"Take calib.txt again from data_odometry_calib.zip, or remove {folder}",
         )
     width, height = _size_of_first(images)
@@ -297,32 +299,24 @@ def _size_of_first(images: list[Path]) -> tuple[int, int]:
                     return image.size
         except faults(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
-    raise DatasetError("no file here is an image", path=images[0].parent, remedy=_AGAIN["image"])
+    raise DatasetError("no file here is an image", path=images[0].parent, remedy=AGAIN["image"])
 
 
-def _times(path: Path, last: int) -> dict[int, int]:
+def _times(path: Path, numbers: Sequence[int]) -> dict[int, int]:
     """Microseconds by scan; ten scans a second where times.txt is missing or ends before the last scan."""
-    again = "Take times.txt again from data_odometry_calib.zip, or remove it"
-    lines = read_lines(path, again) if path.exists() else []
-    try:
-        times = [round(float(line) * 1e6) for line in lines]
-    except (ValueError, OverflowError) as error:
-        raise DatasetError("a line is no number of seconds", path=path, remedy=again) from error
-    if len(times) <= last:
-        return {number: number * _PERIOD_US for number in range(last + 1)}
-    return dict(enumerate(times))
+    times = read_times(path) if path.exists() else []
+    if len(times) <= numbers[-1]:
+        return {number: number * _PERIOD_US for number in numbers}
+    return {number: times[number][1] for number in numbers}
 
 
-def _poses(path: Path, last: int, calibration: Calibration) -> dict[int, NDArray[np.float64]]:
+def _poses(path: Path, numbers: Sequence[int], calibration: Calibration) -> dict[int, NDArray[np.float64]]:
     """Poses of the LiDAR by scan, in the frame of the first; all alike where poses.txt is missing or ends early."""
     poses = read_poses(path) if path.exists() else []
-    if len(poses) <= last:
-        return dict.fromkeys(range(last + 1), np.eye(4))
+    if len(poses) <= numbers[-1]:
+        return dict.fromkeys(numbers, np.eye(4))
     lidar_from_camera0 = np.linalg.inv(calibration.camera0_from_lidar)
-    return {
-        number: _rounded(lidar_from_camera0 @ pose @ calibration.camera0_from_lidar)
-        for number, pose in enumerate(poses[: last + 1])
-    }
+    return {number: _rounded(lidar_from_camera0 @ poses[number] @ calibration.camera0_from_lidar) for number in numbers}
 
 
 def _rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from cache_schemas import CameraRow
+from ovps import datasets
 from ovps.cache.disk import LocalStorage
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -85,6 +86,7 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
 
 def _estimate(options: Resolved) -> PrecomputeEstimate:
     frames = frames_of(options)
+    odd = datasets.warnings_of(datasets.get(options.dataset), options.dataroot, frames)
     storage = storage_of(options.out)
     held = held_in(storage) if is_store(storage) else {}
     check_scenes(frames, held, storage)
@@ -115,7 +117,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         workers=workers,
         stage_seconds=times.seconds,
         sweeps=sweep_statistics(sweeps),
-        warnings=sweep_warnings(sweeps),
+        warnings=(*odd, *sweep_warnings(sweeps)),
     )
 
 

@@ -124,6 +124,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
     if isinstance(storage, LocalStorage):
         check_free(storage.root, but="store")
     frames = frames_of(options)
+    odd = datasets.warnings_of(datasets.get(options.dataset), options.dataroot, frames)
     begun = is_store(storage)
     job, provenance = prepare(options, frames)
     with storage.exclusive():
@@ -177,7 +178,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         codec=job.codec,
         fidelity=job.fidelity,
         sweeps=sweep_statistics(rows),
-        warnings=(*warnings, *sweep_warnings(rows)),
+        warnings=(*odd, *warnings, *sweep_warnings(rows)),
     )
 
 

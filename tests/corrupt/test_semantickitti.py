@@ -140,16 +140,37 @@ POSES = (  # the store keeps them, and nothing else depends on them
     Case("poses that are no text", d.replaced(poses, b"\xff\xff"), "refused", "not text", "poses.txt"),
     Case("poses with a BOM", d.text(poses, lambda text: "\ufeff" + text), "taken"),
     Case("poses with CRLF", d.text(poses, lambda text: text.replace("\n", "\r\n")), "taken"),
-    Case("poses that end early", d.text(poses, lambda text: text.splitlines()[0] + "\n"), "taken", store_changes=True),
+    Case(
+        "poses that end early",
+        d.text(poses, lambda text: text.splitlines()[0] + "\n"),
+        "warned",
+        "poses.txt has 1 lines.*needs line 2",
+        store_changes=True,
+    ),
     Case("poses missing", d.removed(poses), "taken", store_changes=True),
     Case("times in words", d.replaced(times, b"soon\n"), "refused", "no number of seconds", "times.txt"),
     Case("times of infinity", d.replaced(times, b"inf\nnan\n"), "refused", "no number of seconds", "times.txt"),
     Case("times missing", d.removed(times), "taken"),
+    Case("times that stand", d.replaced(times, b"0.5\n0.5\n"), "warned", "the first is line 2 of .*times.txt"),
+    Case("times that end early", d.replaced(times, b"0\n"), "warned", "times.txt has 1 lines.*needs line 2"),
+    Case("times beyond all clocks", d.replaced(times, b"0\n1e300\n"), "refused", "line 2 is 1e300 sec", "times.txt"),
+    Case(
+        "times in capitals",
+        lambda r: times(r).rename(times(r).with_name("Times.txt")),
+        "refused",
+        "Times.txt is not read",
+        "Times.txt",
+    ),
 )
 
 SCANS = (
     Case("scan of 0 bytes", d.cut(scan, 0), "quarantined", "empty", "000000.bin"),
-    Case("scan missing, an image without one", d.removed(scan), "taken", store_changes=True),
+    Case("scan missing, an image without one", d.removed(scan), "warned", "1 scans are missing.*000000.bin",
+         store_changes=True),
+    Case("scan in capitals", lambda r: scan(r).rename(scans(r) / "000000.BIN"),
+         "refused", "1 of 2 scans do not end in .bin.*000000.BIN", "000000.BIN"),
+    Case("scan in a gzip called so", lambda r: scan(r).rename(scans(r) / "000000.bin.gz"),
+         "refused", "scan 000000 is there as 000000.bin.gz alone", "000000.bin.gz"),
     Case("scan cut within a value", d.cut(scan, -1), "quarantined", "cut off", "000000.bin"),
     Case("scan cut at a row", d.cut(scan, -16), "quarantined", "labels for", "000000"),
     Case("scan cut at half", rows(lambda points: points[: len(points) // 2]), "quarantined", "labels for", "000000"),
@@ -211,6 +232,8 @@ LABELS = (
          "quarantined", "which SemanticKITTI does not have", "000000.label"),
     Case("labels in big endian", labels(lambda raw: raw.astype(">u4")), "quarantined", "", "000000.label"),
     Case("labels with the largest instance", labels(with_label(65_535 << 16 | 10)), "taken", store_changes=True),
+    Case("labels in capitals", lambda r: label(r).rename(label(r).with_suffix(".LABEL")),
+         "quarantined", "does not exist, but 000000.LABEL lies there", "000000.label"),
     Case("labels of a file missing", d.removed(label), "quarantined", "does not exist", "000000.label"),
     Case("labels that are a web page", d.replaced(label, WEB_PAGE), "quarantined", "web page", "000000.label"),
     Case("labels in a gzip", d.replaced(label, GZIP), "quarantined", "gzip", "000000.label"),
@@ -223,6 +246,8 @@ LABELS = (
 )  # fmt: skip
 
 IMAGES = (
+    Case("image in capitals", lambda r: picture(r).rename(picture(r).with_suffix(".PNG")),
+         "quarantined", "does not exist, but 000000.PNG lies there.*Rename it: mv ", "000000.png"),
     Case("image missing", d.removed(picture), "quarantined", "does not exist", "000000.png"),
     Case("image of 0 bytes", d.cut(picture, 0), "quarantined", "empty", "000000.png"),
     Case("image cut", d.cut(picture, -500), "quarantined", "damaged", "000000.png"),

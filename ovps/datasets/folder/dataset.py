@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.datasets.clocks import standing_clocks
 from ovps.datasets.folder.calibration import SENSOR, Calibration, PointFiles, inverse, load_calibration
 from ovps.datasets.folder.layout import (
     IMAGES,
@@ -22,6 +23,8 @@ from ovps.datasets.folder.layout import (
 )
 from ovps.datasets.folder.point_files import check_size, read_points
 from ovps.datasets.folder.undistort import pinhole, undistort
+from ovps.datasets.folder.unread import unread
+from ovps.datasets.near_names import refuse_other_case
 from ovps.datasets.reading import read_bytes, read_rgb
 from ovps.entries import no_text
 from ovps.errors import ConfigError, DatasetError, FrameError
@@ -111,6 +114,16 @@ class Folder:
                 frames += [_frame(scene, sweep, calibration, subset, index) for index, sweep in enumerate(scene.sweeps)]
         return frames
 
+    def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
+        """Say what is odd in a recording and may be meant: files that no sweep has, and times that do not go on.
+
+        Raises:
+            DatasetError: as `frames`.
+        """
+        named = {frame.scene for frame in frames}
+        scenes = [scene for scene in find_scenes(Path(root).absolute()) if scene.name in named]
+        return [*unread(Path(root).absolute(), scenes), *standing_clocks(frames)]
+
     def subsets(self, root: Path) -> tuple[str, ...]:
         """List the splits that its scenes are in, in order.
 
@@ -187,8 +200,10 @@ def own_taxonomy(root: Path) -> Taxonomy | None:
 
     Raises:
         ConfigError: not a taxonomy, or one that names a submission format of a data set.
+        DatasetError: it is not called `taxonomy.yaml`, but the same in other upper and lower case.
     """
     path = Path(root) / TAXONOMY
+    refuse_other_case(path.parent, [TAXONOMY])
     if not path.exists():
         return None
     taxonomy = load_taxonomy(str(path))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ovps.datasets.folder.calibration import FILES, rotation_of
 from ovps.datasets.folder.point_files import READERS
+from ovps.datasets.near_names import beside, refuse_other_case, said_beside
 from ovps.errors import DatasetError
 from ovps.geometry.calibration import rigid_fault
 from ovps.shortage import faults
@@ -78,10 +79,14 @@ def find_scenes(root: Path) -> list[Scene]:
             path=root,
             remedy=f"Name the folder of the recording; {_PAGE}",
         )
+    for folder in (root, *(path for path in listed(root) if path.is_dir())):
+        refuse_other_case(folder, (POINTS,))
     flat = (root / POINTS).is_dir()
-    folders = [root] if flat else [folder for folder in _listed(root) if (folder / POINTS).is_dir()]
+    folders = [root] if flat else [folder for folder in listed(root) if (folder / POINTS).is_dir()]
     if not folders:
         raise DatasetError(f"no folder `{POINTS}` in it or in a folder of it", path=root, remedy=f"Make it: {_PAGE}")
+    for folder in folders:
+        refuse_other_case(folder, (IMAGES, LABELS, READINGS))
     return [_scene(root, folder) for folder in folders]
 
 
@@ -99,14 +104,15 @@ def calibration_of(root: Path, folder: Path) -> Path:
             )
         if found:
             return found[0]
-    raise DatasetError("no calibration file", path=root / FILES[0], remedy=f"Write it: {_PAGE}")
+    there, remedy = said_beside(root / FILES[0], f"Write it: {_PAGE}")
+    raise DatasetError(f"no calibration file{there}", path=root / FILES[0], remedy=remedy)
 
 
 def _scene(root: Path, folder: Path) -> Scene:
     name = folder.resolve().name
     calibration = calibration_of(root, folder)
     table = folder / READINGS
-    labels = _by_name(folder / LABELS, LABEL_FILES) if (folder / LABELS).is_dir() else {}
+    labels = files_of(folder / LABELS, LABEL_FILES) if (folder / LABELS).is_dir() else {}
     sweeps = _told(folder, table, labels) if table.is_file() else _matched(folder, labels)
     unknown = sorted(labels.keys() - {sweep.name for sweep in sweeps})
     if unknown:
@@ -120,9 +126,9 @@ def _scene(root: Path, folder: Path) -> Scene:
 
 def _matched(folder: Path, labels: Mapping[str, Path]) -> list[Sweep]:
     """Sweeps with the images of their name."""
-    points = _by_name(folder / POINTS, tuple(READERS))
+    points = files_of(folder / POINTS, tuple(READERS))
     images = folder / IMAGES
-    cameras = {path.name: _by_name(path) for path in (_listed(images) if images.is_dir() else []) if path.is_dir()}
+    cameras = {path.name: files_of(path) for path in (listed(images) if images.is_dir() else []) if path.is_dir()}
     if not points:
         raise DatasetError(
             "no point file in it", path=folder / POINTS, remedy=f"Put them there: {', '.join(READERS)} are read"
@@ -130,8 +136,10 @@ def _matched(folder: Path, labels: Mapping[str, Path]) -> list[Sweep]:
     for camera, files in cameras.items():
         lacking = sorted(points.keys() - files.keys())
         if lacking:
+            near = beside(images / camera / f"{lacking[0]}.png")
+            there = f", where {near} lies" if near else ""
             raise DatasetError(
-                f"{len(lacking)} of {len(points)} sweeps have no image of {camera}, the first is {lacking[0]}",
+                f"{len(lacking)} of {len(points)} sweeps have no image of {camera}, the first is {lacking[0]}{there}",
                 path=images / camera,
                 remedy=f"Name images after the point files, or say in {folder / READINGS} which belong to which",
             )
@@ -244,14 +252,14 @@ def _wrong(table: Path, line: int, message: str, remedy: str) -> DatasetError:
     return DatasetError(f"line {line}: {message}", path=table, remedy=f"{remedy}; {_PAGE}")
 
 
-def _by_name(folder: Path, kinds: tuple[str, ...] | None = None) -> dict[str, Path]:
-    """Files of a folder by their names without suffix, in order; of certain kinds only, or of any.
+def files_of(folder: Path, kinds: tuple[str, ...] | None = None) -> dict[str, Path]:
+    """List the files of a folder by their names without suffix, in order; of certain kinds only, or of any.
 
     Raises:
         DatasetError: a file of another kind, or two of one name.
     """
     found: dict[str, Path] = {}
-    for path in _listed(folder):
+    for path in listed(folder):
         if kinds is not None and path.suffix.lower() not in kinds:
             raise DatasetError(f"not one of {', '.join(kinds)}", path=path, remedy="Convert it, or move it elsewhere")
         if path.stem in found:
@@ -260,7 +268,12 @@ def _by_name(folder: Path, kinds: tuple[str, ...] | None = None) -> dict[str, Pa
     return found
 
 
-def _listed(folder: Path) -> list[Path]:
+def listed(folder: Path) -> list[Path]:
+    """List what lies in a folder, by name; names that begin with a dot are passed over.
+
+    Raises:
+        DatasetError: the folder cannot be listed.
+    """
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except faults(OSError) as error:
