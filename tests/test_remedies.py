@@ -28,6 +28,7 @@ COMMANDS = {
     "ovps/batch/": ("train",),
     "ovps/clip/loading.py": CLIP,
     "ovps/interrupt.py": ("train",),  # takes --restart out
+    "ovps/training/cache_content.py": ("train",),
     "ovps/training/config.py": ("train", "eval", "predict", *LOOK),
     "ovps/training/distributed.py": ("train",),
     "ovps/viewer/offline.py": ("view",),
