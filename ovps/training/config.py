@@ -150,6 +150,12 @@ def flat(config: BaseModel) -> dict[str, Any]:
     return _flatten(config.model_dump(mode="json"))
 
 
+def missing_settings(values: Mapping[str, Any], config: BaseModel) -> list[str]:
+    """Name the settings, dotted, that a config has and the values that it was read from do not state."""
+    stated = _flatten(values)
+    return [name for name in flat(config) if name not in stated]
+
+
 def _read(name_or_file: str) -> dict[str, Any]:
     source = shipped.find("train", name_or_file, f"no config {name_or_file!r}")
     try:

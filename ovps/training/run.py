@@ -37,7 +37,7 @@ from ovps.shortage import faults
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
-from ovps.training.config import TrainConfig, flat, validate_config
+from ovps.training.config import TrainConfig, flat, missing_settings, validate_config
 from ovps.training.files import write_whole
 from ovps.vocabulary import Vocabulary, load_vocabulary, same_texts
 
@@ -232,7 +232,8 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
         raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error
     # the file holds every setting: half of one would otherwise pass for a run with defaults
     if values != config.model_dump(mode="json"):
-        raise CheckpointError("damaged, or of another version: settings are missing", path=path / CONFIG, remedy=remedy)
+        missing = ", ".join(missing_settings(values, config)[:5]) or "some"
+        raise CheckpointError(f"damaged, or of another version: without {missing}", path=path / CONFIG, remedy=remedy)
     return config, info
 
 

@@ -4,12 +4,13 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
 from ovps.training.metrics import read_metrics
-from ovps.training.run import load_run
+from ovps.training.run import CONFIG, load_run, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
 from tests.training.small import same_bits, small_run, weights
 
@@ -149,3 +150,11 @@ def test_metrics_have_every_part_of_the_loss(run):
     assert read_metrics(run) == lines
     assert json.loads((run / "run.json").read_text())["total_steps"] == 4
     assert list((run / "tensorboard").iterdir())
+
+
+def test_a_run_of_before_a_setting_came_names_it(run):
+    config = yaml.safe_load((run / CONFIG).read_text())
+    del config["loss"]["proposals"]["at_ground"], config["model"]["cluster_queries"]
+    (run / CONFIG).write_text(yaml.safe_dump(config))
+    with pytest.raises(CheckpointError, match=r"without model\.cluster_queries, loss\.proposals\.at_ground.*--restart"):
+        load_settings(run)
