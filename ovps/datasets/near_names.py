@@ -56,7 +56,7 @@ def refuse_other_case(folder: Path, names: Iterable[str]) -> None:
     there = _names(folder)
     for name in names:
         other = next((found for found in there if found.casefold() == name.casefold()), None)
-        if other is not None and not (folder / name).exists():
+        if other is not None and name not in there:  # a link into nothing is there
             raise DatasetError(
                 f"{other} is not read: it is to be called {name}",
                 path=folder / other,
