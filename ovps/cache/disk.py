@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ovps import files
 from ovps.cache.layout import LOCK
-from ovps.cache.storage import Entry, R, T
+from ovps.cache.storage import AT_ONCE, Entry, R, T
 from ovps.errors import CacheError
 from ovps.files import AGAIN, sync_folder
 
@@ -40,7 +40,7 @@ class LocalStorage:
             file.seek(span[0])
             return file.read(span[1] - span[0])
 
-    def each(self, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    def each(self, ask: Callable[[T], R], things: Iterable[T], at_once: int = AT_ONCE) -> Iterator[R]:
         return map(ask, things)
 
     def sha256(self, key: str) -> str:

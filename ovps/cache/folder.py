@@ -104,10 +104,11 @@ def all_rows(storage: Storage, folder: str, name: str) -> np.ndarray | None:
     """One array of a folder of which no manifest tells, as its files are now; None if it cannot be read."""
     key, wanted = partition_key(folder), ("zarr.json", f"{name.partition('/')[0]}/")
     try:
+        there = {path: entry for path, entry in storage.entries(key).items() if path.startswith(wanted)}
+        hashes = storage.each(lambda path: storage.sha256(f"{key}/{path}"), there)
         files = tuple(
-            FileRow(path=path, bytes=entry.bytes, sha256=storage.sha256(f"{key}/{path}"))
-            for path, entry in storage.entries(key).items()
-            if path.startswith(wanted)
+            FileRow(path=path, bytes=entry.bytes, sha256=sha256)
+            for (path, entry), sha256 in zip(there.items(), hashes, strict=True)
         )
         listed = ReadFiles(storage, FolderRow(folder=folder, files=files), LOST)
         group = zarr.open_group(listed, mode="r", zarr_format=3)
@@ -201,7 +202,8 @@ class Folder:
             arrays = {name: _as_array(group[name]) for name in names}
             sizes = check_shapes({n: (a.shape, a.dtype) for n, a in arrays.items()}, specs, clip_dim=clip_dim)
             shards = {name: Shards.of(array) for name, array in arrays.items()}
-            offsets = {name: _all(files, shards.pop(name)) for name in names if name.startswith("offsets/")}
+            bounds = {name: shards.pop(name) for name in names if name.startswith("offsets/")}
+            offsets = dict(zip(bounds, storage.each(partial(_all, files), bounds.values()), strict=True))
             check_offsets(offsets, sizes)
         except faults(ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
             raise CorruptStoreError(f"damaged partition: {error}", path=path, remedy=remedy) from error

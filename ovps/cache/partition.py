@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
@@ -162,7 +162,7 @@ def first_thumbnail(storage: Storage, folder: str) -> bytes | None:
 def of_other_settings(storage: Storage, rows: Iterable[PartitionRow], provenance: Provenance) -> bool:
     """Tell whether all of some partitions, at least one, say that they were made with other settings than these."""
     folders = [partition_key(row.features.folder) for row in rows if row.frames]
-    stated = [settings_of(storage, folder) for folder in folders]
+    stated = list(storage.each(partial(settings_of, storage), folders))
     return bool(stated) and all(settings not in (None, provenance.sha256()) for settings in stated)
 
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ovps.cache.storage import Entry, R, T
+from ovps.cache.storage import AT_ONCE, Entry, R, T
+from ovps.cache.waiting import Waits
 from ovps.errors import StorageError
 from ovps.extras import extra
 from ovps.files import AGAIN
@@ -29,15 +30,25 @@ with extra("remote"):
     from obstore.store import from_url
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 CONNECT = timedelta(seconds=5)
-TIMEOUT = timedelta(seconds=60)  # of one request; a large file is several
+ANSWER = timedelta(seconds=20)  # until the answer begins, and between any two pieces of it: a long one takes its time
+SENDING = timedelta(seconds=180)  # of a request that sends a large file, or a part of one: 5 MiB, 16 of them at once
+LARGE = 2**20  # bytes; fewer are sent within the time of an answer
 RETRIES = 6
-RETRY = timedelta(seconds=90)  # all tries of one request together
-_AT_ONCE = 16  # requests
+BEGIN = 3.5  # times as long as one try may take, a failed request is tried again: four times in a minute and a half
+BEGIN_SENDING = 1.5
+_NEVER = timedelta(days=1)  # the client's own limit, of the whole of an answer, is half a minute
 
-_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
+_waits = Waits()
+
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": (),
+    "az": ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"),
+}
+_CLOUDS = {"s3": "Amazon S3", "gs": "Google Cloud Storage", "az": "Azure Storage"}  # where no endpoint is set
 _CREDENTIALS = {
     "s3": "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or AWS_SKIP_SIGNATURE=true for a public bucket;"
     ' those of a profile: eval "$(aws configure export-credentials --format env)"',
@@ -83,14 +94,14 @@ class RemoteStorage:
                 return b""
             return bytes(obstore.get_range(self._client, key, start=span[0], end=span[1]))
 
-    def each(self, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+    def each(self, ask: Callable[[T], R], things: Iterable[T], at_once: int = AT_ONCE) -> Iterator[R]:
+        with ThreadPoolExecutor(at_once) as pool:
             yield from pool.map(ask, things)
 
     def sha256(self, key: str) -> str:
         found = hashlib.sha256()
         with self._told(key):
-            for part in obstore.get(self._client, key):
+            for part in obstore.get(self._client, key).stream(min_chunk_size=LARGE):
                 found.update(part)
         return found.hexdigest()
 
@@ -107,14 +118,14 @@ class RemoteStorage:
 
     def write(self, key: str, content: bytes | memoryview) -> None:
         with self._written(key):
-            obstore.put(self._client, key, content)
+            obstore.put(self._client_for(content), key, content)
 
     def settle(self, key: str) -> None:
         """Nothing is left to do: what the server has taken is durable."""
 
     def put(self, key: str, content: bytes) -> None:
         with self._written(key):
-            obstore.put(self._client, key, content)
+            obstore.put(self._client_for(content), key, content)
 
     def replace(self, key: str, content: bytes, expected: Callable[[bytes | None], bool]) -> bool:
         there, mode = self._versioned(key)
@@ -124,7 +135,7 @@ class RemoteStorage:
             return False
         with self._written(key):
             try:
-                obstore.put(self._client, key, content, mode=mode)
+                obstore.put(self._client_for(content), key, content, mode=mode)
             except (AlreadyExistsError, PreconditionError):
                 # also where an answer was lost and the same put was tried again: then it was ours
                 return self._versioned(key)[0] == content
@@ -143,6 +154,20 @@ class RemoteStorage:
     @property
     def _client(self) -> ObjectStore:
         return _client(self.url)
+
+    def _client_for(self, content: bytes | memoryview) -> ObjectStore:
+        """Who sends a file."""
+        return _client(self.url, large=memoryview(content).nbytes > LARGE)
+
+    @property
+    def _kind(self) -> str:
+        scheme = self.url.partition("://")[0]
+        return _KINDS.get(scheme, scheme)
+
+    @property
+    def _server(self) -> str:
+        """Who is asked, for people."""
+        return next((os.environ[name] for name in _ENDPOINTS[self._kind] if os.environ.get(name)), _CLOUDS[self._kind])
 
     def _versioned(self, key: str) -> tuple[bytes | None, Any]:
         """The content of a file (None: there is none), and the condition that it is still that."""
@@ -165,9 +190,10 @@ class RemoteStorage:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Turn what the server says into an error that names the file; FileNotFoundError stays."""
+        """Turn what the server says into an error that names the file; FileNotFoundError stays. Waiting is told."""
         try:
-            yield
+            with _waits.of(self._server, self.at(key)):
+                yield
         except FileNotFoundError as error:
             if any(sign in str(error) for sign in _NO_BUCKET):
                 raise self._typed(error, key) from error
@@ -178,14 +204,13 @@ class RemoteStorage:
     def _typed(self, error: Exception, key: str) -> StorageError:
         text = str(error)
         said = text.partition("\n\nDebug source")[0].replace("\n", " ").strip()
-        scheme = self.url.partition("://")[0]
         if any(sign in text for sign in _NO_BUCKET):
             remedy = "Create the bucket, or check its name and the endpoint (AWS_ENDPOINT_URL)"
             return StorageError("no such bucket", path=self.url, remedy=remedy)
         refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
         if refused or any(sign in text for sign in _NO_CREDENTIALS):
             message = f"the server refuses: {said}" if refused else f"no credentials: {said}"
-            return StorageError(message, path=self.at(key), remedy=_CREDENTIALS[_KINDS.get(scheme, scheme)])
+            return StorageError(message, path=self.at(key), remedy=_CREDENTIALS[self._kind])
         return StorageError(
             f"no answer that helps from the server: {said}",
             path=self.at(key),
@@ -194,18 +219,23 @@ class RemoteStorage:
 
 
 @cache
-def _client(url: str) -> ObjectStore:
+def _client(url: str, *, large: bool = False) -> ObjectStore:
     """One per process and store: it holds the connections.
+
+    While something is sent nobody sees how far it is, so large files have a client of more patience.
 
     Raises:
         StorageError: settings of the environment that cannot be used.
     """
-    plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+    plain = any(os.environ.get(name, "").startswith("http://") for names in _ENDPOINTS.values() for name in names)
+    options: ClientConfig = {"connect_timeout": CONNECT, "allow_http": plain, "timeout": SENDING if large else _NEVER}
+    if not large:
+        options["read_timeout"] = ANSWER
+    again: RetryConfig = {
+        "max_retries": RETRIES,
+        "retry_timeout": BEGIN_SENDING * SENDING if large else BEGIN * ANSWER,
+    }
     try:
-        return from_url(
-            url,
-            client_options={"timeout": TIMEOUT, "connect_timeout": CONNECT, "allow_http": plain},
-            retry_config={"max_retries": RETRIES, "retry_timeout": RETRY},
-        )
+        return from_url(url, client_options=options, retry_config=again)
     except BaseError as error:
         raise RemoteStorage(url)._typed(error, "") from error

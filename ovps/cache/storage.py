@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+AT_ONCE = 16  # requests to a server
 LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
 LOST_INFO = "Restore it, or delete it and run `ovps precompute` again with the settings that the store was made with"
 
@@ -49,8 +50,12 @@ class Storage(Protocol):
         """The content of a file, or its bytes from a start to a stop: fewer where it is shorter."""
         ...
 
-    def each(self, ask: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-        """Results of `ask` for each of some things, in their order; several at once where it is mostly waiting."""
+    def each(self, ask: Callable[[T], R], things: Iterable[T], at_once: int = AT_ONCE) -> Iterator[R]:
+        """Results of `ask` for each of some things, in their order; several at once where it is mostly waiting.
+
+        Args:
+            at_once: most of them; fewer where each asks for many things in turn.
+        """
         ...
 
     def sha256(self, key: str) -> str:

@@ -30,6 +30,7 @@ from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
 from ovps.shortage import faults
 
+_PARTITIONS_AT_ONCE = 4  # where a server is asked: each asks for many files at once, which are in memory in part
 ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
 
 
@@ -62,15 +63,11 @@ def verify_store(path: Where, on_partition: Callable[[str], None] | None = None)
     problems = _check_root(storage, info) + _lost_manifests(storage, info)
     tokens: Counter[str] = Counter()
     rows: list[PartitionRow] = []
-    for name in partitions(storage):
-        try:
-            row, found = _check_manifest(storage, name, info)
-        except CorruptStoreError as error:
-            file = storage.at(manifest_key(name))
-            problems.append(Problem(kind="manifest", path=file, message=error.message, remedy=error.remedy or ""))
+    for row, found in storage.each(partial(_checked, storage, info), partitions(storage), at_once=_PARTITIONS_AT_ONCE):
+        problems += found
+        if row is None:
             continue
         tokens.update(frame.token for frame in row.frames)
-        problems += found
         rows.append(row)
         if on_partition is not None:
             on_partition(row.partition)
@@ -102,11 +99,11 @@ def damaged_parts(storage: Storage, row: PartitionRow, info: StoreInfo) -> dict[
 
 def lost_partitions(storage: Storage, info: StoreInfo) -> dict[str, str]:
     """Partitions without a manifest, and a folder of each that is whole."""
-    found = {
-        partition_of(folder): folder
-        for folder in storage.children(PARTITIONS)
-        if partition_of(folder) not in partitions(storage) and is_complete(storage, folder, info.provenance)
-    }
+    folders = storage.children(PARTITIONS)
+    named = set(partitions(storage))
+    unnamed = [folder for folder in folders if partition_of(folder) not in named]
+    complete = storage.each(lambda folder: is_complete(storage, folder, info.provenance), unnamed)
+    found = {partition_of(folder): folder for folder, whole in zip(unnamed, complete, strict=True) if whole}
     there = partitions(storage)  # a run that writes meanwhile may have committed one
     return {name: folder for name, folder in found.items() if name not in there}
 
@@ -150,6 +147,15 @@ def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
         manifest = storage.at(manifest_key(partition))
         found.append(Problem(kind="missing", path=manifest, message=message, remedy=f"{remedy} anew"))
     return found
+
+
+def _checked(storage: Storage, info: StoreInfo, name: str) -> tuple[PartitionRow | None, list[Problem]]:
+    """The manifest of a partition, None if it cannot be read, and what is wrong with it or with what it names."""
+    try:
+        return _check_manifest(storage, name, info)
+    except CorruptStoreError as error:
+        file = storage.at(manifest_key(name))
+        return None, [Problem(kind="manifest", path=file, message=error.message, remedy=error.remedy or "")]
 
 
 def _check_manifest(storage: Storage, name: str, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:

@@ -1,0 +1,60 @@
+"""Lines about servers that are waited for, so that no command is silent while one does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread
+from time import monotonic, sleep
+
+from ovps import progress
+
+_LOOKS = 40  # of the watching thread, in the time between two lines
+
+
+class Waits:
+    """The requests of this process that are under way.
+
+    While one of them takes longer than `progress.TELL_EVERY`, a line on stderr says so, and after that time again. The
+    thread that looks lives only as long as something is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._begun: dict[object, tuple[float, str, str]] = {}
+        self._watch = Thread()
+        self._told = float("-inf")
+
+    @contextmanager
+    def of(self, server: str, file: str) -> Iterator[None]:
+        """Around one request: whom it asks, and for what."""
+        request = object()
+        with self._lock:
+            self._begun[request] = (monotonic(), server, file)
+            if not self._watch.is_alive():
+                self._watch = Thread(target=self._look, name="waiting", daemon=True)
+                self._watch.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._begun[request]
+
+    def _look(self) -> None:
+        while True:
+            sleep(progress.TELL_EVERY / _LOOKS)
+            with self._lock:
+                if not self._begun:
+                    self._watch = Thread()  # whoever asks next begins another
+                    return
+                line = self._line(monotonic())
+            if line:
+                progress.say(line)
+
+    def _line(self, now: float) -> str | None:
+        begun, server, file = min(self._begun.values())
+        if now - max(begun, self._told) < progress.TELL_EVERY:
+            return None
+        self._told = now
+        others = f", and {len(self._begun) - 1} more requests" if len(self._begun) > 1 else ""
+        return f"waiting for {server} for {now - begun:.0f} s: {file}{others}"
