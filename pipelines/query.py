@@ -212,7 +212,9 @@ def _made_of(catalogue: Catalogue, of: Of) -> dict[str, Any]:
     """Everything that decides an index."""
     storage, session = catalogue.store.storage, catalogue.session
     with catalogue.reading():
-        manifests = {f"{name}.parquet": storage.sha256(manifest_key(name)) for name in partitions(storage)}
+        names = partitions(storage)
+        hashes = storage.each(storage.sha256, map(manifest_key, names))
+        manifests = {f"{name}.parquet": sha256 for name, sha256 in zip(names, hashes, strict=True)}
     made_of: dict[str, Any] = {
         "of": of,
         "store": manifests,

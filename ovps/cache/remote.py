@@ -37,8 +37,8 @@ ANSWER = timedelta(seconds=20)  # until the answer begins, and between any two p
 SENDING = timedelta(seconds=180)  # of a request that sends a large file, or a part of one: 5 MiB, 16 of them at once
 LARGE = 2**20  # bytes; fewer are sent within the time of an answer
 RETRIES = 6
-BEGIN = 3.5  # times as long as one try may take, a failed request is tried again: four times in a minute and a half
-BEGIN_SENDING = 1.5
+RETRY = timedelta(seconds=70)  # a try that fails later is the last: four that are not answered, in a minute and a half
+RETRY_SENDING = timedelta(seconds=270)  # two
 _NEVER = timedelta(days=1)  # the client's own limit, of the whole of an answer, is half a minute
 
 _waits = Waits()
@@ -233,7 +233,7 @@ def _client(url: str, *, large: bool = False) -> ObjectStore:
         options["read_timeout"] = ANSWER
     again: RetryConfig = {
         "max_retries": RETRIES,
-        "retry_timeout": BEGIN_SENDING * SENDING if large else BEGIN * ANSWER,
+        "retry_timeout": RETRY_SENDING if large else RETRY,
     }
     try:
         return from_url(url, client_options=options, retry_config=again)

@@ -15,8 +15,8 @@ _LOOKS = 40  # of the watching thread, in the time between two lines
 class Waits:
     """The requests of this process that are under way.
 
-    While one of them takes longer than `progress.TELL_EVERY`, a line on stderr says so, and after that time again. The
-    thread that looks lives only as long as something is waited for.
+    When one of them takes half of `progress.TELL_EVERY`, a line on stderr says so, and from then on every `TELL_EVERY`
+    seconds. The thread that looks lives only as long as something is waited for.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Waits:
 
     def _line(self, now: float) -> str | None:
         begun, server, file = min(self._begun.values())
-        if now - max(begun, self._told) < progress.TELL_EVERY:
+        if now < max(begun + progress.TELL_EVERY / 2, self._told + progress.TELL_EVERY):
             return None
         self._told = now
         others = f", and {len(self._begun) - 1} more requests" if len(self._begun) > 1 else ""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -12,17 +17,19 @@ from uuid import uuid4
 import pytest
 
 from cache_schemas import PartitionRow
+from ovps import progress
 from ovps.cache import remote, writer
 from ovps.cache.info import store_info
 from ovps.cache.layout import PARTITIONS, VOCABULARY, manifest_key, new_folder, partition_key
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
+from ovps.cache.waiting import Waits
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, stored_frames, write_partition
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.taxonomy import load_taxonomy
-from tests.helpers.s3 import BUCKET, Rude, copy_of, served, used
+from tests.helpers.s3 import BUCKET, Rude, copy_of, served, silent, speaking, used
 from tests.helpers.stores import written
 from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store
 
@@ -228,7 +235,7 @@ def test_no_credentials(url, rude, tmp_path, monkeypatch):
 
 
 def test_nobody_there_and_a_server_that_is_too_slow(url, rude, tmp_path, monkeypatch):
-    monkeypatch.setattr(remote, "TIMEOUT", timedelta(seconds=0.3))
+    monkeypatch.setattr(remote, "ANSWER", timedelta(seconds=0.3))
     rude.answer = lambda method, path: sleep(2)
     begun = monotonic()
     with through(rude, tmp_path / "reads", retries=1), pytest.raises(StorageError, match="Check network and endpoint"):
@@ -240,6 +247,164 @@ def test_nobody_there_and_a_server_that_is_too_slow(url, rude, tmp_path, monkeyp
         with pytest.raises(StorageError, match="Check network and endpoint"):
             Store.open(url)
     assert monotonic() - begun < 20
+
+
+def shortened(monkeypatch, *, answer: float, told: float = 20) -> None:
+    """All times of a request by the same factor, those of what is told by another."""
+    for name in ("ANSWER", "RETRY", "SENDING", "RETRY_SENDING"):
+        monkeypatch.setattr(remote, name, getattr(remote, name) * (answer / 20))
+    monkeypatch.setattr(progress, "TELL_EVERY", told)
+
+
+def waits(captured: str) -> list[re.Match]:
+    """The lines about servers that are waited for: whom, how long, what for."""
+    return list(re.finditer(r"^waiting for (\S+) for (\d+) s: (\S+?)(?:, and (\d+) more requests)?$", captured, re.M))
+
+
+def test_a_silent_server_is_told_and_asked_four_times_in_a_minute_and_a_half(monkeypatch, tmp_path, capsys):
+    """In a twentieth of the time, in which pauses between tries, of 0.1 s and more, may cost one of them."""
+    shortened(monkeypatch, answer=1, told=0.5)
+    begun = monotonic()
+    with speaking(silent) as (endpoint, came), used(endpoint, tmp_path), pytest.raises(StorageError) as caught:
+        Store.open("s3://bucket/store")
+    took = monotonic() - begun
+    assert 2.9 < took < 2 * 90 / 20
+    assert len(came) in (3, 4)
+    assert caught.value.path == "s3://bucket/store/store.json"
+    lines = waits(capsys.readouterr().err)
+    assert {(line[1], line[3]) for line in lines} == {(endpoint, "s3://bucket/store/store.json")}
+    assert 2 <= len(lines) <= took / 0.5 + 1, "no more than one each half second"
+    seconds = [int(line[2]) for line in lines]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] >= 2
+
+
+def test_many_that_wait_are_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.2)
+    all_waits = Waits()
+
+    def ask(number: int) -> None:
+        with all_waits.of("a", f"s3://b/{number}"):
+            sleep(0.7)
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(ask, range(5)))
+    lines = waits(capsys.readouterr().err)
+    assert 1 <= len(lines) <= 4
+    assert lines[0][4] == "4"
+    monkeypatch.setattr(progress, "TELL_EVERY", 5)
+    for _ in range(50):
+        with all_waits.of("a", "s3://b/quick"):
+            sleep(0.01)
+    assert not waits(capsys.readouterr().err), "those that are answered are not told of"
+    watching = [thread for thread in threading.enumerate() if thread.name == "waiting"]
+    for thread in watching:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in watching), "nobody looks when nothing is waited for"
+
+
+HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: "e"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\r\n'
+
+
+def test_a_slow_answer_and_a_large_one_over_a_slow_line(monkeypatch, tmp_path):
+    """The answer begins late, and takes far longer than the time that a silent server has; it is asked for once."""
+    shortened(monkeypatch, answer=1.5)
+
+    def speak(connection: socket.socket) -> None:
+        connection.recv(2**16)
+        sleep(0.3)
+        connection.sendall(HEAD % 20)
+        for number in range(20):
+            sleep(0.1)
+            connection.sendall(b"%c" % number)
+
+    with speaking(speak) as (endpoint, came), used(endpoint, tmp_path):
+        storage = storage_of("s3://bucket/store")
+        content, sha256 = storage.each(lambda read: read("large"), (storage.get, storage.sha256))
+    assert content == bytes(range(20))
+    assert sha256 == hashlib.sha256(content).hexdigest()
+    assert len(came) == 2
+
+
+def test_a_line_that_breaks_in_the_middle_of_an_answer(monkeypatch, tmp_path):
+    """What is missing is asked for again."""
+    shortened(monkeypatch, answer=0.4)
+    asked = []
+
+    def speak(connection: socket.socket) -> None:
+        asked.append(connection.recv(2**16).lower())
+        if len(asked) == 1:
+            connection.sendall(HEAD % 10 + b"begun")
+        else:
+            rest = (HEAD % 5).replace(b"200 OK", b"206 Partial Content").removesuffix(b"\r\n")
+            connection.sendall(rest + b"Content-Range: bytes 5-9/10\r\n\r\nended")
+
+    with speaking(speak) as (endpoint, _), used(endpoint, tmp_path):
+        assert storage_of("s3://bucket/store").get("large") == b"begunended"
+    assert b"range: bytes=5-9" in asked[1]
+
+
+@pytest.mark.parametrize(("size", "works"), [(100, False), (2 * remote.LARGE, True)])
+def test_only_what_is_large_may_take_long_to_send(monkeypatch, tmp_path, size, works):
+    shortened(monkeypatch, answer=0.3)
+
+    def speak(connection: socket.socket) -> None:
+        sleep(0.8)
+        left = size
+        while left > 0:
+            left -= len(connection.recv(2**20))
+        connection.sendall(HEAD % 0)
+
+    with speaking(speak) as (endpoint, came), used(endpoint, tmp_path):
+        write = partial(storage_of("s3://bucket/store").write, "file", bytes(size))
+        if works:
+            write()
+            assert len(came) == 1
+        else:
+            with pytest.raises(StorageError, match=r"run the same command again"):
+                write()
+
+
+def together(rude: Rude, part: str) -> list[str]:
+    """Let requests of the rude server with `part` in their path wait for another such; those that met another."""
+    pair, met = threading.Barrier(2), []
+
+    def answer(method: str, path: str) -> int | None:
+        if method == "GET" and part in path and not met:
+            try:
+                pair.wait(20)
+            except threading.BrokenBarrierError:
+                return None
+            met.append(path)
+        return None
+
+    rude.answer = answer
+    return met
+
+
+def test_what_takes_many_requests_makes_several_at_once(rude, tmp_path):
+    url = f"s3://{BUCKET}/{uuid4().hex}/store"
+    write_synthetic_store(url, **SIZE | {"frames": 2}, partition_frames=1)
+    with through(rude, tmp_path / "reads"):
+        store = Store.open(url)
+        partitions = together(rude, "/manifest/")
+        assert verify_store(url) == []
+        assert len(set(partitions)) == 2, "partitions are verified together"
+        offsets = together(rude, "/offsets/")
+        store.read(store.frames[0])
+        assert len(set(offsets)) == 2, "offsets are read together"
+
+
+def test_verify_lists_manifests_as_often_for_many_partitions(rude, tmp_path):
+    listed = []
+    for frames in (1, 4):
+        url = f"s3://{BUCKET}/{uuid4().hex}/store"
+        write_synthetic_store(url, **SIZE | {"frames": frames}, partition_frames=1)
+        rude.asked.clear()
+        with through(rude, tmp_path / "reads"):
+            assert verify_store(url) == []
+        listed.append(sum("prefix" in path and "manifest" in path for _, path in rude.asked))
+    assert listed[0] == listed[1] > 0
 
 
 def test_damage_in_a_bucket_is_told(url):

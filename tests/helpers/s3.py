@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import monotonic
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -127,6 +129,37 @@ class Rude:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextmanager
+def speaking(speak: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[float]]]:
+    """The endpoint of a server that does as `speak` says to each connection, and when connections came."""
+    came: list[float] = []
+    taken: list[socket.socket] = []  # left open until the end
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                taken.append(server.accept()[0])
+                came.append(monotonic())
+                Thread(target=spoken, args=taken[-1:], daemon=True).start()
+
+    def spoken(connection: socket.socket) -> None:
+        with suppress(OSError):
+            speak(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=accept, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", came
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            for connection in taken:
+                connection.close()
+
+
+def silent(connection: socket.socket) -> None:
+    """Take the request and never answer."""
 
 
 def copy_of(url: str, folder: Path) -> Path:
