@@ -6,17 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
+from ovps import cli, progress
+from ovps.cache import remote
 from ovps.cache.layout import manifest_key, partition_key
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.doctor import examine
-from ovps.errors import CacheError
+from ovps.errors import CacheError, StorageError
 from pipelines.evaluate import evaluate
 from pipelines.labels import add_labels
 from pipelines.options import ConvertOptions, MergeOptions, RepairOptions, SubsetOptions
@@ -27,7 +30,7 @@ from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
 from pipelines.train import TrainOptions, train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
-from tests.helpers.s3 import BUCKET, copy_of, served, used
+from tests.helpers.s3 import BUCKET, copy_of, served, silent, speaking, used
 from tests.helpers.stores import same_frames, written
 from tests.pipelines.test_precompute import no_fsync, one_scene  # noqa: F401  a fixture
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
@@ -163,3 +166,25 @@ def test_stores_are_converted_merged_and_repaired_there(root, disk, url, tmp_pat
     storage.put(manifest_key(row.partition), b"PAR1")
     assert repair(RepairOptions(path=url, dataroot=root)).manifests == 1
     assert same_frames(copy_of(url, tmp_path / "repaired"), disk)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cache verify s3://b/x",
+        "cache info s3://b/x",
+        "cache merge s3://b/x s3://b/y --out s3://b/z",
+        "train --cache s3://b/x --out run",
+        "precompute --dataset nuscenes --dataroot . --encoder demo --out s3://b/x",
+    ],
+)
+def test_no_command_is_silent_while_a_store_is_opened(command, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(remote, "ANSWER", timedelta(seconds=0.5))
+    monkeypatch.setattr(remote, "RETRIES", 0)
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.4)
+    monkeypatch.setattr(sys, "argv", ["ovps", *command.replace(" . ", f" {root} ").split()])
+    with speaking(silent) as (endpoint, _), used(endpoint, tmp_path / "reads"), pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == StorageError.exit_code
+    assert f"waiting for {endpoint} for " in capsys.readouterr().err
