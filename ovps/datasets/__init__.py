@@ -39,7 +39,7 @@ def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
 
 
 def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """What the data set finds odd in the folder of some of its frames, a sentence for each kind.
+    """Warnings of what the data set finds odd in the folder of some of its frames, a sentence for each kind.
 
     Raises:
         DatasetError: files that cannot be read.

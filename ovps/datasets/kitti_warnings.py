@@ -1,4 +1,4 @@
-"""What is odd in KITTI sequences and may be meant: one sentence for each kind, however many sequences it is of."""
+"""Warnings of what is odd in KITTI sequences and may be meant: one sentence for each kind, however many sequences it is of."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sequence_warnings(sequences: Sequence[Path]) -> list[str]:
 
 
 def _of(find: Callable[[Path], str | None], sequences: Sequence[Path]) -> list[str]:
-    """What is found in the first sequence, and in how many more there is something."""
+    """Summary of what is found in the first sequence, and in how many more there is something."""
     found = [text for text in map(find, sequences) if text]
     more = f" (and {len(found) - 1} more of {len(sequences)} sequences)" if len(found) > 1 else ""
     return [found[0] + more] if found else []

@@ -43,5 +43,7 @@ def test_a_number_that_is_another_than_was_written_is_damage(tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 64
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"not what was written.*statistics\.safetensors.*Train again"):
+    with pytest.raises(
+        CheckpointError, match=r"not what was written.*statistics\.safetensors.*train again: ovps train --restart"
+    ):
         load_statistics(path)
