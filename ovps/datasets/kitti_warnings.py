@@ -1,4 +1,4 @@
-"""Warnings of what is odd in KITTI sequences and may be meant: one sentence for each kind, however many sequences it is of."""
+"""Warnings of what is odd in KITTI sequences and may be meant: a sentence for each kind, of however many sequences."""
 
 from __future__ import annotations
 
