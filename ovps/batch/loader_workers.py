@@ -49,7 +49,7 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
     """
     check_semaphores(f"Or else {_WITHOUT.removeprefix('or ')}")
-    with _ended_children() as ending:
+    with _deaths_unheard(), _ended_children() as ending:
         # SIGTERM from the start: threads of libraries that are there before `_outlive_signals` would hear it
         with _told(), _deaths_heard(), deaf_children(signal.SIGTERM):
             parcels: Any = iter(
@@ -171,12 +171,27 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def _deaths_heard() -> Iterator[None]:
-    """Raise RuntimeError as soon as a worker has died, here and nowhere else.
+def _deaths_unheard() -> Iterator[None]:
+    """Raise nothing when a worker dies while its batches are used, or while the others are ended.
 
-    Torch's own handler stays for good and raises in whatever the process does when a worker dies.
+    Torch's own handler, once any loader has set it, stays for good and raises in whatever the process does.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if _hears() else None
+    try:
+        yield
+    finally:
+        if before is not None and _hears():
+            signal.signal(signal.SIGCHLD, before)
+
+
+def _hears() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def _deaths_heard() -> Iterator[None]:
+    """Raise RuntimeError as soon as a worker has died, here and nowhere else."""
+    if not _hears():
         yield  # where torch hears nothing either
         return
     before = signal.signal(signal.SIGCHLD, lambda number, frame: _error_if_any_worker_fails())

@@ -6,13 +6,16 @@ import errno
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data._utils import signal_handling
 
 from ovps.batch.loader_workers import _named, pack, unpack
 from ovps.errors import CorruptStoreError, TrainingError
@@ -89,6 +92,20 @@ def test_what_is_unpacked_is_what_was_packed(kinds):
     assert same_bits(unpack(pack(value)), value)
 
 
+@pytest.fixture(params=["torch hears", "torch hears nothing"])
+def torch_hears(request, monkeypatch):
+    """Torch's own handler of dead workers is there, as after any other loader in the process, or is not."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    if request.param == "torch hears":
+        signal_handling._set_SIGCHLD_handler()
+    there = signal.getsignal(signal.SIGCHLD)
+    yield
+    assert signal.getsignal(signal.SIGCHLD) == there, "left as it was"
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("torch_hears")
 def test_a_worker_that_is_killed(store, tmp_path, monkeypatch):
     small_run(store, tmp_path / "straight", "steps=40", "checkpoint_interval=1")
     real = train_module.train_steps
@@ -99,6 +116,7 @@ def test_a_worker_that_is_killed(store, tmp_path, monkeypatch):
             if report.step == 2:
                 for child in multiprocessing.active_children():
                     child.kill()  # as the kernel does for want of memory
+                time.sleep(0.2)  # heard of here, in the midst of a step
 
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "train_steps", killing)
