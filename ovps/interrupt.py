@@ -5,6 +5,7 @@ What is kept is told by notes on the KeyboardInterrupt (`kept`); the command lin
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import shlex
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 
 from ovps.errors import Interrupted
@@ -26,6 +28,7 @@ AGAIN = 0.02  # seconds until an interrupt that was lost is raised again
 
 class _State:
     signals = 0  # so far
+    first = math.inf  # when it came, by time.monotonic
     finishing: str | None = None  # what is brought to its end before anything stops
 
 
@@ -46,6 +49,7 @@ def listening(*, insist: bool = True) -> Iterator[None]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         _State.signals += 1
         if _State.signals == 1:
+            _State.first = monotonic()
             if _State.finishing is None:
                 raise KeyboardInterrupt
             _tell(f"stopping after {_State.finishing}; once more ends at once" if insist else "")
@@ -61,7 +65,7 @@ def listening(*, insist: bool = True) -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     hook = sys.unraisablehook
-    _State.signals = 0
+    _State.signals, _State.first = 0, math.inf
 
     def unraisable(lost: sys.UnraisableHookArgs) -> None:
         if lost.exc_type is KeyboardInterrupt:
@@ -78,9 +82,14 @@ def listening(*, insist: bool = True) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = hook
-        _State.signals = 0
+        _State.signals, _State.first = 0, math.inf
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def seconds_since() -> float:
+    """Seconds since the first signal that `listening` has heard; -inf where there was none."""
+    return monotonic() - _State.first
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ovps.cache.answers import answer
 from ovps.cache.storage import AT_ONCE, Entry, R, T
 from ovps.cache.waiting import Waits
 from ovps.errors import StorageError
@@ -30,6 +32,7 @@ with extra("remote"):
     from obstore.store import from_url
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 CONNECT = timedelta(seconds=5)
@@ -87,45 +90,42 @@ class RemoteStorage:
         return f"{self.url}/{key}" if key else self.url
 
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
+        if span is not None and span[0] == span[1]:
+            return b""
         with self._told(key):
             if span is None:
-                return bytes(obstore.get(self._client, key).bytes())
-            if span[0] == span[1]:
-                return b""
-            return bytes(obstore.get_range(self._client, key, start=span[0], end=span[1]))
+                return answer(_content, self._client, key)[0]
+            return bytes(answer(obstore.get_range_async, self._client, key, start=span[0], end=span[1]))
 
     def each(self, ask: Callable[[T], R], things: Iterable[T], at_once: int = AT_ONCE) -> Iterator[R]:
         with ThreadPoolExecutor(at_once) as pool:
             yield from pool.map(ask, things)
 
     def sha256(self, key: str) -> str:
-        found = hashlib.sha256()
         with self._told(key):
-            for part in obstore.get(self._client, key).stream(min_chunk_size=LARGE):
-                found.update(part)
-        return found.hexdigest()
+            return answer(_sha256, self._client, key)
 
     def children(self, key: str = "") -> list[str]:
         with self._told(key):
-            found = obstore.list_with_delimiter(self._client, prefix=key or None)
+            found = answer(obstore.list_with_delimiter_async, self._client, prefix=key or None)
         paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
         return sorted(path.rpartition("/")[2] for path in paths)
 
     def entries(self, key: str) -> dict[str, Entry]:
         with self._told(key):
-            found = obstore.list(self._client, prefix=key).collect()
+            found = answer(_all_below, self._client, key)
         return {f["path"].removeprefix(f"{key}/"): Entry(f["size"], f["last_modified"].timestamp()) for f in found}
 
     def write(self, key: str, content: bytes | memoryview) -> None:
         with self._written(key):
-            obstore.put(self._client_for(content), key, content)
+            answer(obstore.put_async, self._client_for(content), key, content)
 
     def settle(self, key: str) -> None:
         """Nothing is left to do: what the server has taken is durable."""
 
     def put(self, key: str, content: bytes) -> None:
         with self._written(key):
-            obstore.put(self._client_for(content), key, content)
+            answer(obstore.put_async, self._client_for(content), key, content)
 
     def replace(self, key: str, content: bytes, expected: Callable[[bytes | None], bool]) -> bool:
         there, mode = self._versioned(key)
@@ -135,7 +135,7 @@ class RemoteStorage:
             return False
         with self._written(key):
             try:
-                obstore.put(self._client_for(content), key, content, mode=mode)
+                answer(obstore.put_async, self._client_for(content), key, content, mode=mode)
             except (AlreadyExistsError, PreconditionError):
                 # also where an answer was lost and the same put was tried again: then it was ours
                 return self._versioned(key)[0] == content
@@ -146,7 +146,7 @@ class RemoteStorage:
         keys = [f"{key}/{inner}" for inner in self.entries(key)] or [key] * (name in self.children(folder))
         if keys:
             with self._told(key):
-                obstore.delete(self._client, keys)
+                answer(obstore.delete_async, self._client, keys)
 
     def exclusive(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -173,9 +173,8 @@ class RemoteStorage:
         """The content of a file (None: there is none), and the condition that it is still that."""
         try:
             with self._told(key):
-                found = obstore.get(self._client, key)
-                version = {name: found.meta[name] for name in ("e_tag", "version") if found.meta[name] is not None}
-                return bytes(found.bytes()), version
+                content, meta = answer(_content, self._client, key)
+            return content, {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
         except FileNotFoundError:
             return None, "create"
 
@@ -216,6 +215,22 @@ class RemoteStorage:
             path=self.at(key),
             remedy=f"Check network and endpoint, {AGAIN}",
         )
+
+
+async def _content(client: ObjectStore, key: str) -> tuple[bytes, ObjectMeta]:
+    found = await obstore.get_async(client, key)
+    return bytes(await found.bytes_async()), found.meta
+
+
+async def _sha256(client: ObjectStore, key: str) -> str:
+    found = hashlib.sha256()
+    async for part in (await obstore.get_async(client, key)).stream(min_chunk_size=LARGE):
+        await asyncio.to_thread(found.update, part)  # other answers are not kept waiting
+    return found.hexdigest()
+
+
+async def _all_below(client: ObjectStore, key: str) -> Sequence[ObjectMeta]:
+    return await obstore.list(client, prefix=key).collect_async()
 
 
 @cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ import pytest
 from cache_schemas import PartitionRow
 from ovps import progress
 from ovps.cache import remote, writer
+from ovps.cache.answers import LET_GO
 from ovps.cache.info import store_info
 from ovps.cache.layout import PARTITIONS, VOCABULARY, manifest_key, new_folder, partition_key
 from ovps.cache.manifest import read_manifest, write_manifest
@@ -28,6 +31,7 @@ from ovps.cache.waiting import Waits
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, stored_frames, write_partition
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
+from ovps.interrupt import listening
 from ovps.taxonomy import load_taxonomy
 from tests.helpers.s3 import BUCKET, Rude, copy_of, served, silent, speaking, used
 from tests.helpers.stores import written
@@ -301,6 +305,36 @@ def test_many_that_wait_are_one_line(monkeypatch, capsys):
     for thread in watching:
         thread.join(10)
     assert not any(thread.is_alive() for thread in watching), "nobody looks when nothing is waited for"
+
+
+def get_one(storage) -> None:
+    storage.get("a")
+
+
+def get_many(storage) -> None:
+    list(storage.each(storage.get, "abcde"))
+
+
+@pytest.mark.parametrize("ask", [get_one, get_many])
+def test_a_signal_is_heard_while_a_server_is_silent(ask, tmp_path):
+    with speaking(silent) as (endpoint, came), used(endpoint, tmp_path), listening():
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begun = monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            ask(storage_of("s3://bucket/store"))
+        assert came
+    assert monotonic() - begun < 10, "and nothing goes on on other threads: they would be waited for"
+
+
+def test_what_ends_in_order_after_a_signal_is_answered(url):
+    storage = storage_of(url)
+    with listening():
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            os.kill(os.getpid(), signal.SIGINT)
+            sleep(5)
+        sleep(LET_GO + 0.5)
+        storage.put("late", b"late")
+        assert list(storage.each(storage.get, ["late"])) == [b"late"]
 
 
 HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: "e"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\r\n'
