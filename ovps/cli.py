@@ -53,16 +53,19 @@ from pipelines.options import (
 # heavy imports (torch, zarr, dask, ...) happen inside the commands, so that --help is quick
 
 
+UsageError: Any = typer.BadParameter.__mro__[1]  # of click, or of typer's own copy of it
+
+
 class Commands(TyperGroup):
     """The commands; one that is stopped by a signal ends with `Interrupted`."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
-        with told():
+        with told(), _usage():
             return super().make_context(*args, **more)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            with told():
+            with told(), _usage():
                 return super().invoke(ctx)
         except faults(OSError) as error:
             if error.filename is None:
@@ -76,6 +79,17 @@ class Commands(TyperGroup):
                 f"a name or word that is no text in UTF-8: {error.object!a}",
                 remedy="Rename the file, or write the word in a terminal of UTF-8 (locale charmap)",
             ) from error
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Give machines a wrong command line as any other error; people get it from typer."""
+    try:
+        yield
+    except UsageError as error:
+        asked = error.ctx.command_path.removeprefix(error.ctx.find_root().command_path) if error.ctx else ""
+        _for_machines(ConfigError(error.format_message(), remedy=f"See ovps{asked} --help"))
+        raise
 
 
 app = typer.Typer(
@@ -498,7 +512,7 @@ def segment(
 
 @app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))
 @takes(ReportOptions)
-def report(options: ReportOptions) -> None:
+def report(options: ReportOptions, as_json: Json = False) -> None:
     """One self-contained HTML page: tables, training curves, ground truth beside prediction."""
     from ovps import datasets
     from ovps.cache.reader import Store
@@ -509,7 +523,11 @@ def report(options: ReportOptions) -> None:
     data = datasets.get(known.dataset) if root else None
     frames = data.frames(root, known.dataset_version, (options.subset,)) if root and data else ()
     settings = options.model_dump(exclude={"subset", "dataroot"})
-    out.print(str(write(**settings, frames=frames, read_image=data.image if data else None)))
+    page = str(write(**settings, frames=frames, read_image=data.image if data else None))
+    if as_json:
+        show({"page": page}, as_json)
+    else:
+        out.print(page)
 
 
 @app.command(
@@ -659,6 +677,14 @@ def _listed(items: list[str]) -> str:
     return ("\n" if any("," in item for item in items) else ", ").join(items[:LISTED] + more)
 
 
+def _for_machines(error: OvpsError) -> None:
+    """An error as JSON, where it is asked for."""
+    if "--json" in sys.argv:
+        record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
+        with suppress(OSError):  # the output may be what is full
+            print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
+
+
 @contextmanager
 def _full_output() -> Iterator[None]:
     """A disk without room for what is printed: files that are written name themselves in their errors."""
@@ -686,10 +712,7 @@ def main(*command: str) -> None:
     except OvpsError as error:
         if isinstance(error, Interrupted) and os.environ.get("RANK", "0") != "0" and launched():
             sys.exit(error.exit_code)  # the first process speaks for all
-        if "--json" in sys.argv:
-            record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
-            with suppress(OSError):  # the output may be what is full
-                print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
+        _for_machines(error)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         label = f"{error.kind}: " if isinstance(error, Interrupted) else f"{error.kind} error: "
         with suppress(OSError):

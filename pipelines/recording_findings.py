@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
+from ovps.datasets.folder.layout import calibration_above
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
@@ -60,14 +60,14 @@ class Findings:
         return next(iter(self._texts.values()))[0]
 
 
-def calibration_of(of: Any) -> Calibration:
-    """The calibration of a frame of a recording, or of a camera of one."""
-    return load_calibration(Path(of.calibration_path))
+def calibration_of(file: str) -> Calibration:
+    """The calibration that an image or a point file of a recording is read by."""
+    return load_calibration(calibration_above(Path(file)))
 
 
 def mount_of(camera: Camera) -> Mount:
     """Find how the calibration file has the place of a camera."""
-    calibration = calibration_of(camera)
+    calibration = calibration_of(camera.image_path)
     written = calibration.mount_of(camera.channel)
     from_camera = written.source == camera.channel
     end = written.target if from_camera else written.source
@@ -133,7 +133,7 @@ def wrong_poses(frames: Sequence[Frame]) -> str | None:
     """Say that the poses are of other frames than `poses_of` says: the vehicle would turn over within a moment."""
     for frame in frames:
         for camera in frame.cameras:
-            calibration = calibration_of(camera)
+            calibration = calibration_of(camera.image_path)
             lidar, name, of = calibration.lidar, camera.channel, calibration.poses_of
             if of is None or _turn(camera.camera_from_lidar, calibration.between(lidar, name)) < _TURN_DEG:
                 continue
@@ -155,7 +155,7 @@ def wrong_poses(frames: Sequence[Frame]) -> str | None:
 
 def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> dict[str, str]:
     """List what is odd about the points (N, 3) and intensities (N,) of a sweep, by kind."""
-    calibration = calibration_of(frame)
+    calibration = calibration_of(frame.points_path)
     origin = calibration.between(calibration.points.frame, calibration.lidar)[:3, 3]
     zeros = float((np.abs(xyz - origin) < 1e-6).all(axis=1).mean())
     found = {}
@@ -190,7 +190,7 @@ def resized(camera: Camera) -> tuple[str, CameraModel | None]:
         return "", None
     if abs(across / down - 1) > 0.02:
         return ". The image was cropped or turned: its shape is another than that of the calibration", None
-    model = calibration_of(camera).cameras[camera.channel]
+    model = calibration_of(camera.image_path).cameras[camera.channel]
     right = model.model_copy(
         update={
             "width": width,

@@ -302,3 +302,25 @@ def test_an_error_keeps_its_exit_code_where_nobody_reads(where, tmp_path):
     script = f"({command}; echo $? > {shlex.quote(str(tmp_path / 'code'))}) {where}"
     subprocess.run(["bash", "-c", script], capture_output=True, check=False)
     assert int((tmp_path / "code").read_text()) == CacheError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("eval", "Missing option '--run'"),
+        ("predict --run r --bogus", "No such option: --bogus"),
+        ("world build --scenes abc", "Invalid value for '--scenes'"),
+        ("nothing", "No such command 'nothing'"),
+        ("cache nothing", "No such command 'nothing'"),
+    ],
+)
+def test_a_wrong_command_line_is_json_for_machines(ovps, arguments, said):
+    code, stdout, stderr = ovps(*arguments.split(), "--json")
+    error = json.loads(stdout)
+    assert code == 2
+    assert error["error"] == "config"
+    assert said in error["message"]
+    assert shlex.split(error["remedy"])[0] == "See"
+    assert ovps(*shlex.split(error["remedy"])[2:])[0] == 0, "the remedy is a command"
+    assert said.split("'")[0] in stderr
+    assert ovps(*arguments.split())[1] == ""

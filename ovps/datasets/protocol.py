@@ -84,6 +84,9 @@ class Dataset(Protocol):
     def image(self, camera: Camera) -> NDArray[np.uint8]:
         """The image as RGB (height, width, 3) uint8, of the size that the camera says.
 
+        Args:
+            camera: of one of the frames, or as a store keeps it: of nothing else than `Camera` itself.
+
         Raises:
             FrameError: a file that is missing or senseless, or of another size.
         """

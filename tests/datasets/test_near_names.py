@@ -322,3 +322,15 @@ def test_the_same_in_other_case_goes_before_another_ending(tmp_path):
     assert beside(tmp_path / "a.bin") == "a.bin.gz"
     assert beside(tmp_path / "c.bin") is None
     assert beside(tmp_path / "no" / "a.bin") is None
+
+
+def test_scenes_that_lie_where_none_is_looked_for_are_a_warning(tmp_path):
+    root = write_recording(tmp_path / "flat")
+    write_recording(tmp_path / "flat/tuesday")
+    deep = write_recording(tmp_path / "all", scene="monday")
+    for place in ("2024/tuesday", "2024/june/friday", "monday/part2"):
+        write_recording(tmp_path / "all" / place)
+    flat, all_of_it = (said(folder.at(place), place, folder_frames(place)) for place in (root, deep))
+    elsewhere = "folders hold points where no scene is looked for, and are not read, the first is"
+    assert f"1 {elsewhere} {root}/tuesday" in flat
+    assert f"3 {elsewhere} {deep}/2024/tuesday" in all_of_it

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from ovps.cache.reader import Store
+from ovps.datasets.folder.dataset import DATASET as folder
 from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, VocabularyError
 from ovps.training.run import load_settings
+from pipelines.look import image_reader
 from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.segment import segment
 from pipelines.train import train
-from tests.helpers.recording import rows_of, write_recording
+from tests.helpers.recording import calibration, image_of, rows_of, write_calibration, write_recording
 from tests.pipelines.untrained import TINY
 
 
@@ -159,3 +161,24 @@ def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other
         (int(e), *map(int, c)) for e, *c in zip(entry, points["red"], points["green"], points["blue"], strict=True)
     }
     assert len(colours) == len(set(entry.tolist()))  # one colour a name
+
+
+def test_images_of_a_recording_are_seen_through_its_lens_by_what_a_store_keeps(tmp_path):
+    """Each scene by its own calibration file."""
+    lens = calibration()
+    lens["cameras"]["front"] |= {"model": "opencv", "distortion": [-0.3, 0.1, 0, 0, 0]}
+    root = write_recording(tmp_path / "drives", frames=1, scene="monday")
+    write_recording(root, frames=1, scene="tuesday")
+    write_calibration(root / "tuesday", lens)
+    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(tmp_path / "zarr"), encoder="demo")
+    precompute(options)
+    store = Store.open(tmp_path / "zarr")
+    read = image_reader(store, root)
+    seen = {frame.scene: read(frame) for frame in store.frames}
+    data = folder.at(root)
+    for frame in data.frames(root, "1", ("val",)):
+        ((camera, image),) = seen[frame.scene]
+        assert (camera.channel, image.shape) == ("front", (64, 96, 3))
+        assert (image == data.image(frame.cameras[0])).all()
+    assert (seen["monday"][0][1] == image_of(0)).all()
+    assert (seen["tuesday"][0][1] != image_of(0)).any()

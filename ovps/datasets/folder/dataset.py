@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +18,7 @@ from ovps.datasets.folder.layout import (
     Reading,
     Scene,
     Sweep,
+    calibration_above,
     find_scenes,
 )
 from ovps.datasets.folder.point_files import check_size, read_points
@@ -41,20 +41,6 @@ _AGAIN = "Copy or record the file again"
 _LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz"
 _LABELS_BYTES = 2**28
 _NAME_BYTES = 200  # of a token: file names hold 255, with an ending
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedCamera(Camera):
-    """A camera as a pinhole has it, and how its stored images become that: all that a worker needs."""
-
-    calibration_path: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedFrame(Frame):
-    """A frame whose files are read as its calibration file says."""
-
-    calibration_path: str = ""
 
 
 class Folder:
@@ -165,16 +151,18 @@ class Folder:
 
         Raises:
             FrameError: missing or damaged, of another size than its calibration, or with pixels that have no one
-                reading as 8-bit RGB.
+                reading as 8-bit RGB; or its calibration file does not name the camera.
+            DatasetError: no calibration file, or a wrong one.
         """
-        assert isinstance(camera, RecordedCamera)
-        model = load_calibration(Path(camera.calibration_path)).cameras[camera.channel]
+        path = calibration_above(Path(camera.image_path))
+        model = load_calibration(path).cameras.get(camera.channel)
+        if model is None:
+            raise FrameError(f"no camera {camera.channel}", path=path, remedy="Precompute again: the file has changed")
         return undistort(read_rgb(camera, _AGAIN), model)
 
     @staticmethod
     def _read_points(frame: Frame) -> tuple[PointCloud, NDArray[np.bool_]]:
-        assert isinstance(frame, RecordedFrame)
-        calibration = load_calibration(Path(frame.calibration_path))
+        calibration = load_calibration(calibration_above(Path(frame.points_path)))
         how: PointFiles = calibration.points
         return read_points(frame.points_path, frame.token, how, calibration.between(how.frame, calibration.lidar))
 
@@ -245,7 +233,7 @@ def _check_scene(root: Path, scene: Scene, calibration: Calibration) -> None:
         )
 
 
-def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, index: int) -> RecordedFrame:
+def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, index: int) -> Frame:
     token = f"{scene.name}.{sweep.name}"
     if no_text(token):
         raise DatasetError(
@@ -276,7 +264,7 @@ def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, in
         if reading.world_from is not None:
             camera_from_lidar = inverse(_world_from(reading, name, lidar, calibration)) @ world
         cameras.append(
-            RecordedCamera(
+            Camera(
                 channel=name,
                 image_path=str(reading.file),
                 width=model.width,
@@ -284,10 +272,9 @@ def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, in
                 intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
                 camera_from_lidar=camera_from_lidar,
                 timestamp_us=reading.time_us,
-                calibration_path=str(scene.calibration),
             )
         )
-    return RecordedFrame(
+    return Frame(
         dataset=Folder.name,
         version=VERSION,
         subset=subset,
@@ -299,7 +286,6 @@ def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, in
         labels_path=str(sweep.labels) if sweep.labels else None,
         cameras=tuple(cameras),
         global_from_lidar=world,
-        calibration_path=str(scene.calibration),
     )
 
 

@@ -108,6 +108,18 @@ def calibration_of(root: Path, folder: Path) -> Path:
     raise DatasetError(f"no calibration file{there}", path=root / FILES[0], remedy=remedy)
 
 
+def calibration_above(file: Path) -> Path:
+    """Find the calibration file that an image or a point file of a scene is read by.
+
+    Raises:
+        DatasetError: it lies in no scene, or as `calibration_of`.
+    """
+    scene = next((folder for folder in file.parents if (folder / POINTS).is_dir()), None)
+    if scene is None:
+        raise DatasetError(f"no folder above it holds `{POINTS}`", path=file, remedy=f"Put it back: {_PAGE}")
+    return calibration_of(scene.parent, scene)
+
+
 def _scene(root: Path, folder: Path) -> Scene:
     name = folder.resolve().name
     calibration = calibration_of(root, folder)

@@ -8,6 +8,8 @@ from pathlib import Path
 from ovps.datasets.folder.layout import IMAGES, LABELS, POINTS, READINGS, Scene, files_of, listed
 from ovps.datasets.folder.point_files import READERS
 
+DEEP = 3  # folders below a recording, in which scenes may have been put by mistake
+
 
 def unread(root: Path, scenes: Sequence[Scene]) -> list[str]:
     """Warn of folders that are no scenes, sweeps that no table names and images without a sweep, a sentence for each.
@@ -22,6 +24,7 @@ def unread(root: Path, scenes: Sequence[Scene]) -> list[str]:
         f"{len(paths)} {what}, the first is {paths[0]}"
         for what, paths in (
             (f"folders hold {IMAGES}, {LABELS} or {READINGS} and no {POINTS}, and are no scenes", _no_scenes(root)),
+            (f"folders hold {POINTS} where no scene is looked for, and are not read", _elsewhere(root)),
             (f"point files are named in no line of {READINGS} and are not read", told),
             ("images have no point file of their name and are not read", homeless),
         )
@@ -34,6 +37,21 @@ def _no_scenes(root: Path) -> list[Path]:
         return []
     other = [folder for folder in listed(root) if folder.is_dir() and not (folder / POINTS).is_dir()]
     return [folder for folder in other if any((folder / name).exists() for name in (IMAGES, LABELS, READINGS))]
+
+
+def _elsewhere(root: Path) -> list[Path]:
+    """Folders with points below a recording that is one scene itself, and below the folders where scenes are."""
+    found, level = [], [root]
+    for depth in range(1, DEEP + 1):
+        level = [folder for above in level for folder in _folders(above)]
+        if depth > 1 or (root / POINTS).is_dir():
+            found += [folder for folder in level if (folder / POINTS).is_dir()]
+    return found
+
+
+def _folders(above: Path) -> list[Path]:
+    """Those that a scene does not consist of."""
+    return [path for path in listed(above) if path.is_dir() and path.name not in (POINTS, IMAGES, LABELS)]
 
 
 def _untold(scene: Scene) -> list[Path]:
