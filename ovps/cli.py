@@ -197,7 +197,9 @@ def data_import(
         list[str] | None, typer.Option(help="Topic of images, again and again. Default: all that have a CameraInfo.")
     ] = None,
     world: Annotated[str | None, typer.Option(help="Frame that poses are in. Default: above what moves.")] = None,
-    intensity: Annotated[str, typer.Option(help="Field of the clouds.")] = "intensity",
+    intensity: Annotated[
+        str | None, typer.Option(help="Field of the clouds. Default: intensity, 0 where there is none.")
+    ] = None,
     apart_ms: Annotated[float, typer.Option(min=0, help="Use no image that is farther from its sweep.")] = 100.0,
     every: Annotated[int, typer.Option(min=1, help="Only each so manieth sweep.")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="Sweeps at most.")] = None,

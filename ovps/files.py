@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 from ovps.errors import OvpsError, StorageError
@@ -47,6 +48,25 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
         raise error(
             f"cannot write: {refusal.strerror or refusal}", path=_at_fault(refusal, path), remedy=f"{mend}, {then}"
         ) from refusal
+
+
+def check_writable(path: Path, *, file: bool = False) -> None:
+    """Try whether something can be written at a place, before the work whose result it is; nothing is left there.
+
+    Args:
+        path: the folder that files are to be written in, or the file.
+        file: it is a file.
+
+    Raises:
+        StorageError: the disk refuses, or something else stands there.
+    """
+    folder = path.parent if file else path
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    with refusals(path):
+        if file and path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        with TemporaryFile(dir=there):
+            pass
 
 
 def _at_fault(refusal: OSError, path: Path) -> Path:

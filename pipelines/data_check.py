@@ -19,6 +19,7 @@ from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import READINGS
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
+from ovps.files import check_writable
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.alignment import Alignment
 from ovps.geometry.calibration import check_calibration
@@ -137,6 +138,7 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     assert isinstance(data, Folder)
     frames = data.frames(root, data.default_version, data.subsets(root))
     check_free(folder)
+    check_writable(folder)
     check_unique(frames)
     spread = sorted({round(place) for place in np.linspace(0, len(frames) - 1, min(count, len(frames)))})
     looked = _Look(data, folder, wrong_poses(frames))

@@ -26,8 +26,8 @@ from ovps.errors import ConfigError
 from ovps.evaluation.results import EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
+from ovps.files import check_writable, refusals, write_whole
 from ovps.files import file_sha256 as sha256_of
-from ovps.files import refusals, write_whole
 from ovps.inference.prediction import class_warnings
 from ovps.inference.session import Session, labelled_frames_of, open_session, predictions
 from ovps.machine import cores
@@ -83,6 +83,7 @@ def evaluate(
     """
     folder = out or run / "eval"
     check_free(folder)
+    check_writable(folder)
     # before they are read: weights that change meanwhile are scored again, not hidden
     weights = file_sha256(run / LAST)
     session = open_session(

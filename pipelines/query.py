@@ -26,7 +26,7 @@ from ovps.cache.manifest import partitions
 from ovps.cache.storage import Storage
 from ovps.clip.pictures import embed_pictures, read_picture
 from ovps.errors import ConfigError, StorageError
-from ovps.files import write_whole
+from ovps.files import check_writable, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
 from ovps.report.page import write_page
@@ -106,6 +106,7 @@ def query(options: QueryOptions) -> QuerySummary:
     for file in (options.html, options.table):
         if file is not None:
             check_free(file, file=True)
+            check_writable(file, file=True)
     if options.index is not None:
         check_free(options.index)
     for words in (text, *options.negatives):
@@ -187,6 +188,8 @@ def _index(options: QueryOptions, catalogue: Catalogue, of: Of) -> tuple[ObjectI
     index = load_index(folder, made_of)
     if index is not None:
         return index, []
+    if options.index is not None:
+        check_writable(folder)
     with progress("index", "frames", len(catalogue.frames)) as counter:
 
         def objects(ref: FrameRef) -> FrameObjects:

@@ -17,6 +17,7 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of
+from ovps.files import check_writable
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
@@ -72,6 +73,7 @@ def report(
     """
     path = out or run / "report.html"
     check_free(path, file=True)
+    check_writable(path, file=True)
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result)
     session = open_session(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
+from ovps.files import check_writable
 from ovps.places import check_free
 from ovps.progress import progress, say
 from ovps.report.page import write_page
@@ -77,6 +78,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     if options.beside and not options.run:
         raise ConfigError("--beside without --run", remedy="Name the first run by --run")
     check_free(html, file=True)
+    check_writable(html, file=True)
     for text in options.queries:
         checked(text)
     begin = time.perf_counter()

@@ -22,6 +22,7 @@ from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, VocabularyError, WeightsError
 from ovps.examples import Examples, parse_examples
+from ovps.files import check_writable
 from ovps.places import check_free
 from ovps.taxonomy import name_key
 from ovps.vocabulary import equal_entries, save_vocabulary
@@ -70,6 +71,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
             remedy='Give --names "car, bus", --images NAME=FOLDER or --examples NAME=FRAME:NUMBER',
         )
     check_free(options.out, file=True)
+    check_writable(options.out, file=True)
     _check_folders(pictures, options.out)
     _check_examples(examples)
     store = Store.open(options.cache or defaults.STORE) if examples else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ovps import cli
-from ovps.errors import ConfigError
+from ovps.errors import CheckpointError, ConfigError, StorageError
 from tests.helpers.commands import app_of, options
 from tests.helpers.recording import write_recording
 from tests.pipelines.untrained import untrained
@@ -153,6 +154,23 @@ def test_a_url_is_no_folder(here, command, option, monkeypatch):
     assert isinstance(result.exception, ConfigError)
     assert "URL" in result.exception.message
     assert not (here / "s3:").exists()
+
+
+LATER = {"data import", "experiment join", "cache import"}  # what they read is not there
+
+
+@pytest.mark.parametrize(("command", "option"), [key for key in OUTPUTS if key[0] not in LATER])
+def test_where_nothing_can_be_written_is_found_out_before_any_work(here, command, option, monkeypatch):
+    monkeypatch.chdir(here)
+    (here / "stray").write_text("a file")
+    app, called = app_of(command)
+    words = shlex.split(OUTPUTS[command, option].replace("OUT", "stray/new.json"))
+    result = CliRunner().invoke(app, [*called, *words])
+    assert isinstance(result.exception, StorageError | CheckpointError), result.output
+    assert "cannot write" in result.exception.message
+    assert "stray" in str(result.exception.path)
+    assert not re.search(r"^\w.*: [1-9][\d,]* of \d", result.stderr, re.M), "something was done"
+    assert (here / "stray").read_text() == "a file"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from driveworld.demo_clip.training import train
 from ovps import strict_json
 from ovps.clip import demo
 from ovps.clip.loading import load_clip
+from ovps.files import check_writable
 from ovps.places import check_free
 from ovps.taxonomy import load_split
 
@@ -30,6 +31,7 @@ def render_command(
 ) -> None:
     """Render the training pictures."""
     check_free(out)
+    check_writable(out)
     render_pictures(out, scenes, per_scene, first_seed)
 
 
@@ -43,6 +45,7 @@ def train_command(
 ) -> None:
     """Train on the CPU. Threads: set OMP_NUM_THREADS."""
     check_free(out, file=True)
+    check_writable(out, file=True)
     loss = train(pictures, out, steps=steps, seed=seed, start=start)
     typer.echo(f"final loss {loss:.3f}, {out.stat().st_size / 1e6:.1f} MB in {out}", err=True)
 

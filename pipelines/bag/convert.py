@@ -60,9 +60,19 @@ class _Index:
 
     frames: Frames = field(default_factory=Frames)
     infos: dict[str, Any] = field(default_factory=dict)
-    stamps: dict[str, list[int]] = field(default_factory=dict)
+    stamps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # of the message, of the recording
     frame_of: dict[str, str] = field(default_factory=dict)
-    unstamped: set[str] = field(default_factory=set)
+    fields: tuple[str, ...] = ()  # of the first cloud
+
+    def unstamped(self) -> set[str]:
+        """Topics whose messages do not say when they were made: some have no time stamp, or all have one."""
+        own = {topic: [stamp for stamp, _ in both] for topic, both in self.stamps.items()}
+        return {topic for topic, found in own.items() if 0 in found or (len(found) > 1 and len(set(found)) == 1)}
+
+    def times(self, topic: str) -> NDArray[np.int64]:
+        """Times at which the messages of a topic were made, in nanoseconds."""
+        which = 1 if topic in self.unstamped() else 0
+        return np.array([both[which] for both in self.stamps.get(topic, [])], np.int64)
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ def import_bag(
     points: str | None = None,
     cameras: Sequence[str] = (),
     world: str | None = None,
-    intensity: str = "intensity",
+    intensity: str | None = None,
     apart_ms: float = 100.0,
     every: int = 1,
     limit: int | None = None,
@@ -100,14 +110,14 @@ def import_bag(
         out: folder, new, empty, or that of an import that was stopped, which begins anew.
         points, cameras: topics; by default those that leave no choice, see `pipelines.bag.topics.choose`.
         world: the frame that poses are in; None: the parent of the first moving transform above the LiDAR.
-        intensity: the field of the clouds.
+        intensity: the field of the clouds; None: `intensity`, and 0 where there is none.
         apart_ms: an image that is farther from its sweep is not used.
         every: only each so manieth sweep.
         limit: of sweeps.
 
     Raises:
-        ConfigError: no such topic or frame, several to choose from, or a folder that is not empty, or that another
-            import is writing to.
+        ConfigError: no such topic, frame or field, several to choose from, or a folder that is not empty, or that
+            another import is writing to.
         DatasetError: a bag that cannot be read, messages that are not understood, or no sweep with an image.
         StorageError: the disk refuses.
     """
@@ -116,6 +126,7 @@ def import_bag(
     cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
     with opened(path) as reader:
         index = _indexed(reader, cloud_topic, chosen, path)
+        field, without = _intensity(index, cloud_topic, intensity, path)
         calibration, moving = _calibration(index, cloud_topic, chosen, world, path)
         matched, left_out = _match(index, cloud_topic, chosen, moving, apart_ms, every, limit)
         if not matched:
@@ -126,7 +137,7 @@ def import_bag(
         with locked(out / UNFINISHED, busy):
             _check_new(out)
             _clear(out)
-            written = _written(reader, out, cloud_topic, chosen, matched, intensity, path)
+            written = _written(reader, out, cloud_topic, chosen, matched, index, field, path)
             full = next((value for value in _FULL if written.highest <= value), written.highest)
             calibration["points"]["intensity_max"] = full
             write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
@@ -137,7 +148,11 @@ def import_bag(
         camera.name: np.array([abs(m.images[camera.name] - m.time) / 1e6 for m in matched if camera.name in m.images])
         for camera in chosen
     }
-    warnings = [f"{topic} has no time stamps: those of the recording are taken" for topic in sorted(index.unstamped)]
+    warnings = [
+        f"{topic} has no time stamps, or one for all: those of the recording are taken"
+        for topic in sorted(index.unstamped())
+    ]
+    warnings += without
     warnings += [f"{count} sweeps left out: {reason}" for reason, count in left_out.items()]
     if moving is None:
         most = max((float(times.max()) for times in apart.values() if len(times)), default=0.0)
@@ -191,11 +206,26 @@ def _indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], path: Pat
             if any(not np.array_equal(_values(before, n), _values(message, n)) for n in "kdp"):
                 raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
         else:
-            if not stamp(message):
-                index.unstamped.add(topic)
-            index.stamps.setdefault(topic, []).append(stamp(message) or time)
+            index.stamps.setdefault(topic, []).append((stamp(message), time))
+            if topic == clouds and not index.fields:
+                index.fields = tuple(f.name for f in message.fields)
             index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
     return index
+
+
+def _intensity(index: _Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:
+    """The field that is read as intensity, and a warning where there is none."""
+    name = asked or "intensity"
+    if name in index.fields or not index.fields:
+        return name, []
+    there = ", ".join(index.fields)
+    if asked is not None:
+        raise ConfigError(
+            f"clouds of {clouds} have no field {name!r}", path=path, remedy=f"Name another with --intensity: {there}"
+        )
+    return name, [
+        f"clouds of {clouds} have no field {name!r}, so that all points have 0; --intensity names one: {there}"
+    ]
 
 
 def _values(info: Any, name: str) -> NDArray[np.float64]:
@@ -253,10 +283,12 @@ def _match(
     limit: int | None,
 ) -> tuple[list[_Matched], dict[str, int]]:
     """Sweeps with their nearest images, in order of time, and how many were left out for what."""
-    stamps = {camera.name: np.unique(index.stamps.get(camera.images, [])) for camera in cameras}
+    stamps = {camera.name: np.unique(index.times(camera.images)) for camera in cameras}
     matched: list[_Matched] = []
-    left_out: dict[str, int] = {}
-    for time in np.unique(index.stamps.get(clouds, []))[::every].tolist():
+    sweeps = index.times(clouds)
+    once = np.unique(sweeps)
+    left_out = {"another has their time": len(sweeps) - len(once)} if len(once) < len(sweeps) else {}
+    for time in once[::every].tolist():
         if limit is not None and len(matched) == limit:
             break
         images = {}
@@ -285,6 +317,7 @@ def _written(
     clouds: str,
     cameras: Sequence[CameraTopic],
     matched: Sequence[_Matched],
+    index: _Index,
     intensity: str,
     path: Path,
 ) -> _Written:
@@ -292,6 +325,7 @@ def _written(
     names = {m.time: f"{number:06d}" for number, m in enumerate(matched)}
     by_topic = {camera.images: camera.name for camera in cameras}
     wanted = {camera.images: {m.images[camera.name] for m in matched if camera.name in m.images} for camera in cameras}
+    unstamped = index.unstamped()
     highest, invalid, total = 0.0, 0, 0
     clouds_done: set[int] = set()
     images: dict[tuple[str, int], str] = {}
@@ -300,7 +334,7 @@ def _written(
             connections=[c for c in reader.connections if c.topic in {clouds, *by_topic}]
         ):
             message = reader.deserialize(raw, connection.msgtype)
-            at = stamp(message) or time
+            at = time if connection.topic in unstamped else stamp(message)
             camera = by_topic.get(connection.topic, "")
             known = at in clouds_done or at not in names if not camera else (camera, at) in images
             if known or (camera and at not in wanted[connection.topic]):

@@ -47,7 +47,7 @@ def read_cloud(message: Any, intensity: str) -> NDArray[np.float32]:
     if lacking:
         raise Unreadable(f"a cloud without {', '.join(lacking)}; it has {', '.join(names)}")
     order = ">" if message.is_bigendian else "<"
-    used = [name for name in ("x", "y", "z", intensity) if name in names]
+    used = [name for name in dict.fromkeys(("x", "y", "z", intensity)) if name in names]
     height, width = int(message.height), int(message.width)
     row = int(message.row_step) or width * int(message.point_step)
     data = np.frombuffer(bytes(message.data), np.uint8)

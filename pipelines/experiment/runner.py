@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.errors import OvpsError
+from ovps.files import check_writable
 from ovps.machine import check_processes
 from ovps.places import check_free
 from ovps.progress import console, say
@@ -58,6 +59,7 @@ def run_experiment(
     """
     check_processes("--jobs", jobs)
     check_free(experiment.report, file=True)
+    check_writable(experiment.report, file=True)
     for place in (experiment.runs, experiment.out):
         check_free(place)
     stages = Stages(experiment.out / "seconds.json")

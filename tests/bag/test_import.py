@@ -26,6 +26,7 @@ from tests.bag.write import (
     IMAGE_LATE,
     IMAGE_STEP,
     IMAGES,
+    LIDAR_STEP,
     POSTS,
     SWEEPS,
     WIDTH,
@@ -107,6 +108,34 @@ def test_sweeps_that_are_left_out_are_counted(tmp_path):
     assert import_bag(bag, tmp_path / "some", every=2, limit=2).sweeps == 2
     with pytest.raises(DatasetError, match=r"no image within 0\.1 ms"):
         import_bag(bag, tmp_path / "none", apart_ms=0.1)
+
+
+def test_clouds_with_one_time_stamp_or_none_get_that_of_the_recording(tmp_path):
+    right = import_bag(write_bag(tmp_path / "right", "mcap"), tmp_path / "out")
+    for name, stamp in (("stands", BEGIN), ("none", 0)):
+        summary = import_bag(
+            write_bag(tmp_path / name, "mcap", stamp_of=lambda _, s=stamp: s), tmp_path / f"{name}-out"
+        )
+        assert (summary.sweeps, summary.left_out) == (right.sweeps, {})
+        assert "/points has no time stamps, or one for all: those of the recording are taken" in summary.warnings
+        assert (tmp_path / f"{name}-out/readings.csv").read_bytes() == (tmp_path / "out/readings.csv").read_bytes()
+
+
+def test_clouds_that_have_the_time_of_another_are_counted(tmp_path):
+    bag = write_bag(tmp_path / "bag", "mcap", stamp_of=lambda time: time - (time - BEGIN) % (2 * LIDAR_STEP))
+    summary = import_bag(bag, tmp_path / "out")
+    assert summary.left_out == {"another has their time": SWEEPS // 2}
+    assert summary.sweeps == SWEEPS // 2
+    assert "3 sweeps left out: another has their time" in summary.warnings
+
+
+def test_a_field_of_intensity_that_is_not_there(tmp_path):
+    bag = write_bag(tmp_path / "bag", "mcap")
+    with pytest.raises(ConfigError, match=r"no field 'foo'.*with --intensity: x, y, z, intensity"):
+        import_bag(bag, tmp_path / "out", intensity="foo")
+    import_bag(bag, tmp_path / "out", intensity="x")
+    renamed = import_bag(write_bag(tmp_path / "other", "mcap", reflected="reflectivity"), tmp_path / "zeros")
+    assert [w for w in renamed.warnings if "no field 'intensity', so that all points have 0" in w]
 
 
 def test_distortion_comes_into_the_calibration(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,15 @@ def write_bag(
     cloud: Any = None,
     info: dict[str, Any] | None = None,
     encoding: str = "rgb8",
+    stamp_of: Callable[[int], int] = int,
+    reflected: str = "intensity",
 ) -> Path:
-    """Write a bag; `kind` is ros1, ros2 or mcap, `cloud` and `info` change fields of its messages."""
+    """Write a bag; `kind` is ros1, ros2 or mcap, `cloud` and `info` change fields of its messages.
+
+    Args:
+        stamp_of: the time stamp of a cloud, by the time at which it is recorded.
+        reflected: what its fourth field is called.
+    """
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     ros1 = kind == "ros1"
@@ -92,10 +100,10 @@ def write_bag(
         rows["x"][-1] = np.nan  # a pulse without a return, and one at (0, 0, 0)
         field = t["sensor_msgs/msg/PointField"]
         fields = [
-            field(name=n, offset=o, datatype=7, count=1) for n, o in (("x", 0), ("y", 4), ("z", 8), ("intensity", 16))
+            field(name=n, offset=o, datatype=7, count=1) for n, o in (("x", 0), ("y", 4), ("z", 8), (reflected, 16))
         ]
         values = {
-            "header": header(time, "velodyne"),
+            "header": header(stamp_of(time), "velodyne"),
             "height": 1,
             "width": len(rows),
             "fields": fields,
