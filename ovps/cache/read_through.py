@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 
 from ovps.errors import ConfigError
@@ -116,12 +117,21 @@ def read_through() -> ReadThrough | None:
 def _of(folder: str, size: str) -> ReadThrough | None:
     try:
         limit = int(float(size) * 1e9)
+        if limit < 0:
+            raise ValueError(size)
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{SIZE} is {size!r}", remedy=f"Set {SIZE} to a number of GB, 0 for none") from error
-    return ReadThrough(Path(folder), limit) if limit > 0 else None
+    return ReadThrough(Path(folder), limit) if limit else None
 
 
-@cache
+_warned: set[tuple[Path, str]] = set()
+_warning = Lock()
+
+
 def _warn(folder: Path, reason: str) -> None:
     """Say once that reading goes on, but slower."""
+    with _warning:
+        if (folder, reason) in _warned:
+            return
+        _warned.add((folder, reason))
     show_warnings([f"{folder} does not keep what is read: {reason}; set {FOLDER} to another folder, or {SIZE} to less"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ovps.cache.answers import answer
 from ovps.cache.storage import AT_ONCE, Entry, R, T
 from ovps.cache.waiting import Waits
-from ovps.errors import StorageError
+from ovps.errors import ConfigError, StorageError
 from ovps.extras import extra
 from ovps.files import AGAIN
 
@@ -47,7 +49,7 @@ _NEVER = timedelta(days=1)  # the client's own limit, of the whole of an answer,
 _waits = Waits()
 
 _ENDPOINTS = {
-    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "gs": (),
     "az": ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"),
 }
@@ -61,6 +63,9 @@ _CREDENTIALS = {
 _KINDS = {"s3a": "s3", "abfs": "az", "abfss": "az"}  # by scheme, where it is another
 # what servers call a bucket that is not there, and the address that is asked where no credentials are set
 _NO_BUCKET = ("NoSuchBucket", "The specified bucket does not exist", "ContainerNotFound")
+# what the client does not call a refusal: of a listing, and of credentials of a session that has ended
+_REFUSED = (": 401 ", ": 403 ", "<Code>ExpiredToken</Code>", "<Code>InvalidToken</Code>")
+_SKEWED = "<Code>RequestTimeTooSkewed</Code>"
 _NO_CREDENTIALS = ("169.254.169.254", "metadata.google.internal", "Account must be specified", "MissingCredentials")
 
 
@@ -206,7 +211,10 @@ class RemoteStorage:
         if any(sign in text for sign in _NO_BUCKET):
             remedy = "Create the bucket, or check its name and the endpoint (AWS_ENDPOINT_URL)"
             return StorageError("no such bucket", path=self.url, remedy=remedy)
-        refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        if _SKEWED in text:
+            remedy = "Set the clock of this machine (timedatectl)"
+            return StorageError("the server's clock is minutes away from ours", path=self.at(key), remedy=remedy)
+        refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or any(s in said for s in _REFUSED)
         if refused or any(sign in text for sign in _NO_CREDENTIALS):
             message = f"the server refuses: {said}" if refused else f"no credentials: {said}"
             return StorageError(message, path=self.at(key), remedy=_CREDENTIALS[self._kind])
@@ -240,9 +248,13 @@ def _client(url: str, *, large: bool = False) -> ObjectStore:
     While something is sent nobody sees how far it is, so large files have a client of more patience.
 
     Raises:
-        StorageError: settings of the environment that cannot be used.
+        ConfigError: an endpoint that is no address.
+        StorageError: other settings of the environment that cannot be used.
     """
-    plain = any(os.environ.get(name, "").startswith("http://") for names in _ENDPOINTS.values() for name in names)
+    endpoints = {name: os.environ[name] for name in _ENDPOINTS[RemoteStorage(url)._kind] if os.environ.get(name)}
+    for name, endpoint in endpoints.items():
+        _check_endpoint(name, endpoint)
+    plain = any(endpoint.startswith("http://") for endpoint in endpoints.values())
     options: ClientConfig = {"connect_timeout": CONNECT, "allow_http": plain, "timeout": SENDING if large else _NEVER}
     if not large:
         options["read_timeout"] = ANSWER
@@ -254,3 +266,19 @@ def _client(url: str, *, large: bool = False) -> ObjectStore:
         return from_url(url, client_options=options, retry_config=again)
     except BaseError as error:
         raise RemoteStorage(url)._typed(error, "") from error
+
+
+def _check_endpoint(name: str, endpoint: str) -> None:
+    """The client breaks on what is no address."""
+    try:
+        parts = urlsplit(endpoint)
+        good = (
+            parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", endpoint)
+        )
+    except ValueError:  # a port that is none
+        good = False
+    if not good:
+        raise ConfigError(
+            f"{name} is {endpoint!r}, no address of a server",
+            remedy=f"Begin it with https:// or http://, for example {name}=http://localhost:9000",
+        )

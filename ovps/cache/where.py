@@ -19,7 +19,7 @@ def storage_of(where: Where) -> Storage:
     """The storage that a folder, a `file://` URL, or the URL of a bucket and a prefix means. Nothing is looked at.
 
     Raises:
-        ConfigError: a URL of another kind.
+        ConfigError: a URL of another kind, or without a bucket.
         SetupError: a URL of a bucket, and the extra [remote] is not installed.
     """
     if not isinstance(where, (str, os.PathLike)):
@@ -35,6 +35,8 @@ def storage_of(where: Where) -> Storage:
             f"no store can be at {text!r}",
             remedy=f"Give a folder, or a URL of {', '.join(f'{name}://' for name in ('file', *REMOTE))}",
         )
+    if not urlsplit(text).netloc:
+        raise ConfigError(f"no bucket in {text!r}", remedy=f"Give {scheme}://BUCKET/STORE")
     from ovps.cache.remote import RemoteStorage  # its packages are an extra
 
     return RemoteStorage.of(text)

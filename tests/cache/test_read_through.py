@@ -93,6 +93,7 @@ def test_settings(tmp_path, monkeypatch):
     assert read_through.read_through().limit == 50e9
     monkeypatch.setenv(read_through.SIZE, "0")
     assert read_through.read_through() is None
-    monkeypatch.setenv(read_through.SIZE, "much")
-    with pytest.raises(ConfigError, match="number of GB"):
-        read_through.read_through()
+    for none in ("much", "-1", "inf"):
+        monkeypatch.setenv(read_through.SIZE, none)
+        with pytest.raises(ConfigError, match="number of GB"):
+            read_through.read_through()

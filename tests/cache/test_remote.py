@@ -30,7 +30,7 @@ from ovps.cache.verify import verify_store
 from ovps.cache.waiting import Waits
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, stored_frames, write_partition
-from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
+from ovps.errors import CacheError, ConfigError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.interrupt import listening
 from ovps.taxonomy import load_taxonomy
 from tests.helpers.s3 import BUCKET, Rude, copy_of, served, silent, speaking, used
@@ -217,6 +217,58 @@ def test_no_such_bucket():
 def test_a_bucket_without_a_store():
     with pytest.raises(CacheError, match="no cache here"):
         Store.open(f"s3://{BUCKET}/nothing")
+
+
+def answered(status: str, code: str):
+    """A server that answers everything with an error of S3."""
+
+    def speak(connection: socket.socket) -> None:
+        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+        while connection.recv(2**16):
+            connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    return speak
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda s: s.get("a"), lambda s: s.children(), lambda s: s.entries("a"), lambda s: s.put("a", b"")]
+)
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        ("403 Forbidden", "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+        ("401 Unauthorized", "Unauthorized", "AWS_ACCESS_KEY_ID"),
+        ("400 Bad Request", "ExpiredToken", "AWS_ACCESS_KEY_ID"),
+        ("400 Bad Request", "InvalidToken", "AWS_ACCESS_KEY_ID"),
+        ("403 Forbidden", "RequestTimeTooSkewed", "clock of this machine"),
+    ],
+)
+def test_whatever_is_refused_the_remedy_is_the_right_one(ask, status, code, remedy, tmp_path):
+    with (
+        speaking(answered(status, code)) as (endpoint, _),
+        used(endpoint, tmp_path),
+        pytest.raises(StorageError) as caught,
+    ):
+        ask(storage_of("s3://bucket/store"))
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"])
+@pytest.mark.parametrize(
+    "value", ["localhost:9000", "127.0.0.1:9000", "http://", "https://a b", "http://host:99999", "ftp://h"]
+)
+def test_an_endpoint_that_is_no_address(name, value, monkeypatch):
+    """The client itself panics on some of them."""
+    monkeypatch.setenv(name, value)
+    remote._client.cache_clear()
+    with pytest.raises(ConfigError, match=f"{name} is '{value}', no address of a server.*Begin it with https://"):
+        storage_of("s3://bucket/store").get("a")
+
+
+def test_a_url_without_a_bucket():
+    for url in ("s3://", "s3:///store", "gs://"):
+        with pytest.raises(ConfigError, match="no bucket"):
+            storage_of(url)
 
 
 def test_credentials_that_the_server_refuses(url, rude, tmp_path):
