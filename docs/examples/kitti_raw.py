@@ -29,6 +29,8 @@ def convert(sequence: Path, out: Path, camera: str = "image_2") -> None:
 
     sweeps = sorted((sequence / "velodyne").glob("*.bin"))
     times = [float(line) for line in (sequence / "times.txt").read_text().split()]
+    if len(sweeps) != len(times):
+        raise SystemExit(f"{len(sweeps)} scans in {sequence / 'velodyne'}, and {len(times)} lines in times.txt")
     (out / "points").mkdir(parents=True)
     (out / "images" / camera).mkdir(parents=True)
     with open(out / "readings.csv", "w", newline="", encoding="utf-8") as file:
