@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from cache_schemas import MAX_FRAMES
+from cache_schemas import MAX_FRAMES, PartitionRow
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.cameras import row_of_camera
@@ -19,10 +19,10 @@ from ovps.cache.codecs.protocol import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.where import storage_of
-from ovps.cache.writer import EncodedFrame, encode_frame
+from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import ConfigError, FrameError
+from ovps.errors import CacheError, ConfigError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, mean_matrix, voxelise
@@ -76,6 +76,7 @@ def import_features(options: ImportOptions) -> DerivedSummary:
     encoder = encoder_of(settings.encoder, settings.weights, settings.device, 1.0)
     # no image was looked at: precompute cannot add frames of its own
     provenance = provenance_of(settings, dataset, encoder, occlusion=None, cameras=(), codec=codec.name)
+    storage = storage_of(settings.out)
     pieces = []
     for task in plan(frames, {}, MAX_FRAMES):
 
@@ -87,11 +88,20 @@ def import_features(options: ImportOptions) -> DerivedSummary:
                 for frame in frames
             ]
 
+        def check(row: PartitionRow, first: Frame = task.frames[0]) -> None:
+            (made,), (there,) = make((first,)), stored_frames(storage, row, {first.token})
+            if any(not np.array_equal(made.arrays[array.name], there.arrays[array.name]) for array in codec.arrays):
+                raise CacheError(
+                    f"the store there has other features of frame {first.token} than {options.features}",
+                    path=storage.at(),
+                    remedy="Give a new folder as --out, or delete this one",
+                )
+
         known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)
-        pieces.append(Piece(task.name, task.scene, known, (), make))
+        pieces.append(Piece(task.name, task.scene, known, (), make, check))
     vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
     return write_derived(
-        storage_of(settings.out),
+        storage,
         [],
         provenance,
         dataset.taxonomy,

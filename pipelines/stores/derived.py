@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -64,6 +64,7 @@ class Piece:
     Attributes:
         frames: what is known of its frames beforehand.
         make: the same frames in the form they are stored in; called when their turn comes.
+        check: raises a CacheError where what a run before has committed was made of something else.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Piece:
     frames: tuple[Known, ...]
     skipped: tuple[SkippedRow, ...]
     make: Callable[[], Sequence[EncodedFrame]]
+    check: Callable[[PartitionRow], None] | None = None
 
 
 def write_derived(
@@ -110,6 +112,7 @@ def write_derived(
         before = {piece.name: find_manifest(storage, piece.name) for piece in pieces}
         for piece in pieces:
             _check_same(storage, piece, before[piece.name])
+        _check_source(pieces, before)
         frames = sum(len(piece.frames) for piece in pieces)
         done = sum(len(row.frames) for row in before.values() if row)
         rows = [row for row in before.values() if row]
@@ -147,6 +150,15 @@ def _check_no_more(storage: Storage, pieces: Sequence[Piece]) -> None:
             path=storage.at(),
             remedy="Give a new folder as --out, or delete this one",
         )
+
+
+def _check_source(pieces: Sequence[Piece], before: Mapping[str, PartitionRow | None]) -> None:
+    """One that is there stands for all: they were made by one command."""
+    for piece in pieces:
+        there = before[piece.name]
+        if there is not None and piece.check is not None:
+            piece.check(there)
+            return
 
 
 def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> None:

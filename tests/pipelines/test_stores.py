@@ -556,6 +556,28 @@ def test_features_of_another_program(world, tmp_path):
         precompute(options_for(world, tmp_path / "zarr", codec="dense", occlusion=False))
 
 
+def test_features_of_another_folder_are_not_mixed_in(world, tmp_path):
+    """Neither into a store that was begun, nor is a whole one taken for theirs."""
+    fused(world, tmp_path)
+    options = imported(world, tmp_path)
+    import_features(options)
+    shutil.copytree(tmp_path / "fused", tmp_path / "other")
+    file = next((tmp_path / "other").glob("*.pt"))  # of the first frame
+    content = torch.load(file, weights_only=True)
+    torch.save(content | {"feat": -content["feat"]}, file)
+    before = contents(tmp_path / "zarr")
+    with pytest.raises(CacheError, match=rf"other features of frame {file.stem} than .*other"):
+        import_features(options.model_copy(update={"features": tmp_path / "other"}))
+    last = sorted((tmp_path / "zarr" / "manifest").iterdir())[-1]
+    last.unlink()
+    with pytest.raises(CacheError, match="other features"):
+        import_features(options.model_copy(update={"features": tmp_path / "other"}))
+    shutil.move(tmp_path / "fused", tmp_path / "elsewhere")
+    import_features(options.model_copy(update={"features": tmp_path / "elsewhere"}))
+    assert verify_store(tmp_path / "zarr") == []
+    assert [len(files) for files in (before, contents(tmp_path / "zarr"))] == [len(before)] * 2
+
+
 class Program:
     """What loading a pickle runs: it makes a folder."""
 
