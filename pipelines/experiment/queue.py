@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from ovps.errors import OvpsError, TrainingError
@@ -41,54 +42,60 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
                 announce(f"run {number} of {len(jobs)}: {_about(job)}")
             do(job, stages.stage)
         return
-    with watched(jobs) as look, _one_thread_each(), ExitStack() as opened:
-        # SIGTERM too until a process listens: one that dies of it while it starts would break the whole pool
-        with deaf_children(signal.SIGTERM):
-            check_semaphores("Use one process: --jobs 1")
-            pool = opened.enter_context(_pool(processes))
-            waiting = {pool.submit(_in_process, job, _log(logs, job)): job for job in jobs}
-        with kept(lambda: f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done, those begun are kept"):
-            try:
-                _gather(waiting, logs, stages, look)
-            except KeyboardInterrupt:
-                _stop(waiting)
-                raise
+    check_semaphores("Use one process: --jobs 1")
+    done: list[Job] = []
+    failures: list[OvpsError] = []
+    running: dict[Future, Job] = {}
+    with (
+        watched(jobs) as look,
+        _one_thread_each(),
+        ThreadPoolExecutor(processes) as pool,
+        kept(lambda: f"{len(done)} of {len(jobs)} runs are done, those begun are kept"),
+        _stopped(running),
+    ):
+        for ended in _ended(jobs, processes, pool, logs, running):
+            for job, future in ended:
+                try:
+                    took = future.result()
+                except (OvpsError, BrokenProcessPool) as error:
+                    failures.append(error if isinstance(error, OvpsError) else _died(job, logs))
+                    text = f"failed: {_about(job)}: {failures[-1]}"
+                    console.print(text, style="red", soft_wrap=True, highlight=False)
+                else:
+                    stages.add(took)
+                    done.append(job)
+                    text = f"[{len(done)} of {len(jobs)}] {_about(job)}: {duration(sum(took.values()))}"
+                    console.print(text, highlight=False)
+            look(f"{len(done)} of {len(jobs)} runs")
+    if failures:
+        raise failures[0]
 
 
-def _gather(waiting: dict[Future, Job], logs: Path, stages: Stages, look: Callable[[str], None]) -> None:
-    total = len(waiting)
-    failure: OvpsError | None = None
-    number = 0
-    while waiting:
-        finished, _ = wait(waiting, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
-        for future in finished:
-            job = waiting.pop(future)
-            if future.cancelled():
-                continue
-            try:
-                took = future.result()
-            except (OvpsError, BrokenProcessPool) as error:
-                named = error if isinstance(error, OvpsError) else _died(job, logs)
-                console.print(f"failed: {_about(job)}: {named}", style="red", soft_wrap=True, highlight=False)
-                failure = failure or named
-                for other in waiting:
-                    other.cancel()
-            else:
-                stages.add(took)
-                number += 1
-                console.print(f"[{number} of {total}] {_about(job)}: {duration(sum(took.values()))}", highlight=False)
-        look(f"{number} of {total} runs")
-    if failure is not None:
-        raise failure
+def _ended(
+    jobs: Sequence[Job], processes: int, pool: ThreadPoolExecutor, logs: Path, running: dict[Future, Job]
+) -> Iterator[list[tuple[Job, Future]]]:
+    """Those that have ended, every now and then, until all have; after one that failed none is begun any more."""
+    waiting = deque(jobs)
+    while running or waiting:
+        while waiting and len(running) < processes:
+            job = waiting.popleft()
+            running[pool.submit(_in_fresh_process, job, _log(logs, job))] = job
+        finished, _ = wait(running, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
+        if any(future.exception() for future in finished):
+            waiting.clear()
+        yield [(running.pop(future), future) for future in finished]
 
 
-def _stop(waiting: Iterable[Future]) -> None:
-    """Let those under way come to the end of a step and write a checkpoint; none is begun any more."""
-    for future in waiting:
-        future.cancel()
-    end_children()
-    while wait(waiting, timeout=1.0).not_done:
-        end_children()  # the pool may have begun another one
+@contextmanager
+def _stopped(running: Iterable[Future]) -> Iterator[None]:
+    """Let those under way come to the end of a step and write a checkpoint, when the block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_children()
+        while wait(running, timeout=1.0).not_done:
+            end_children()  # one that was about to begin
+        raise
 
 
 def _about(job: Job) -> str:
@@ -105,6 +112,14 @@ def _died(job: Job, logs: Path) -> TrainingError:
         path=_log(logs, job),
         remedy="Read the log; fewer --jobs need less memory. Run the same command again to go on",
     )
+
+
+def _in_fresh_process(job: Job, log: Path) -> dict[str, float]:
+    """Nothing that one leaves behind reaches the next, and where one dies, no other does."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with deaf_children(signal.SIGTERM):  # SIGTERM too until it listens: it would die of it while it starts
+            done = pool.submit(_in_process, job, log)
+        return done.result()
 
 
 def _in_process(job: Job, log: Path) -> dict[str, float]:
@@ -126,12 +141,6 @@ def _timed(command: str, took: dict[str, float]) -> Iterator[None]:
     begin = time.perf_counter()
     yield
     took[command] = time.perf_counter() - begin
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    """A fresh process for each job: nothing one leaves behind reaches the next."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1)
 
 
 @contextmanager

@@ -562,13 +562,38 @@ def test_processes_a_failure_cancels_those_that_wait(made, tmp_path, monkeypatch
             raise TrainingError("it broke")
         return {job.training.command: 1.0}
 
-    monkeypatch.setattr(queue, "_in_process", worker)
-    monkeypatch.setattr(queue, "_pool", lambda processes: ThreadPoolExecutor(1))
+    monkeypatch.setattr(queue, "_in_fresh_process", worker)
+    monkeypatch.setattr(queue, "ThreadPoolExecutor", lambda processes: ThreadPoolExecutor(1))
     stages = Stages(tmp_path / "seconds.json")
     with pytest.raises(TrainingError, match="it broke"):
         queue.run_all(jobs, 2, tmp_path, stages)
     assert 2 <= len(started) < len(jobs) + 1
     assert jobs[0].training.command in stages.seconds
+
+
+def fated(job, log):
+    """A worker, in a process of its own, whose fate a file beside its log says."""
+    fate, begun = log.with_suffix(".fate").read_text(), log.parent / "begun"
+    if fate == "dies":
+        while not begun.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+    begun.touch()
+    time.sleep(3)
+    return {"done": 1.0}
+
+
+def test_a_process_that_dies_takes_no_other_along(made, tmp_path, monkeypatch, capsys):
+    experiment, _, _ = made
+    jobs = [Job(t) for t in plan(selected(experiment, seeds=(7, 8, 9), systems=("ovps",)))]
+    for job, fate in zip(jobs, ("dies", "is done", "is done"), strict=True):
+        queue._log(tmp_path, job).with_suffix(".fate").write_text(fate)
+    monkeypatch.setattr(queue, "_in_process", fated)
+    stages = Stages(tmp_path / "seconds.json")
+    with pytest.raises(TrainingError, match="seed 7 ended without a word"):
+        queue.run_all(jobs, 2, tmp_path, stages)
+    assert stages.seconds == {"done": 1.0}, "what was under way is finished"
+    assert "seed 9" not in capsys.readouterr().out, "and nothing more is begun"
 
 
 PARENT_AND_WORKER = """
@@ -805,11 +830,12 @@ def test_an_evaluation_that_was_edited_is_told_and_done_again(made, spies, capsy
 
 
 def test_an_experiment_that_is_stopped_while_its_processes_start_ends(made, tmp_path, monkeypatch):
-    """One that died of it would break the pool, which then waits for ever for work that was cancelled."""
+    """A process that died of the signal while it starts would be no training that can be gone on with."""
     experiment, _, _ = made
     jobs, ended = [Job(t) for t in plan(experiment)] * 3, threading.Event()
 
-    def stopped(*arguments):
+    def stopped(*arguments, **more):
+        monkeypatch.undo()
         time.sleep(0.2)
         raise KeyboardInterrupt
 
@@ -818,6 +844,6 @@ def test_an_experiment_that_is_stopped_while_its_processes_start_ends(made, tmp_
             queue.run_all(jobs, 2, tmp_path, Stages(tmp_path / "seconds.json"))
         ended.set()
 
-    monkeypatch.setattr(queue, "_gather", stopped)
+    monkeypatch.setattr(queue, "wait", stopped)
     threading.Thread(target=run_them, daemon=True).start()
     assert ended.wait(60)
