@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from cache_schemas import Provenance
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import Row
+from ovps.shortage import faults
 from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics
@@ -124,6 +125,14 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
             )
             there.append(Collected(training, training.folder(evaluation), scored))
     return there, missing
+
+
+def earlier(out: Path) -> Experiment | None:
+    """The experiment whose results a folder holds; None where it holds none that can be read."""
+    try:
+        return Results.model_validate_json((out / JSON).read_bytes()).experiment
+    except faults(OSError, ValidationError):
+        return None
 
 
 def training_minutes(run: Path, steps: int) -> float | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovps.errors import OvpsError
+from ovps.errors import ConfigError, OvpsError
 from ovps.files import check_writable
 from ovps.machine import check_processes
 from ovps.places import check_free
 from ovps.progress import console, say
+from ovps.taxonomy import load_split
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
-from pipelines.experiment.collect import JSON, PARQUET, collect, save
+from pipelines.experiment.collect import JSON, PARQUET, collect, earlier, save
 from pipelines.experiment.comparison_page import write_report
 from pipelines.experiment.projection import confirm, estimate
 from pipelines.experiment.provenance import command_line
@@ -49,7 +51,8 @@ def run_experiment(
 
     Args:
         experiment: what is to be done, perhaps a part of `whole`.
-        whole: the experiment it is a part of: cells of it that are done already are shown too.
+        whole: the experiment it is a part of: cells of it that are done already are shown too, as are those of the
+            parts whose results are in `out`.
         jobs: trainings at a time, each in a process with one thread. 1, or nothing but one training: in this process,
             with the config's threads.
         yes: start without asking, however long it takes.
@@ -106,12 +109,30 @@ def _results(
 ) -> ExperimentSummary:
     everything = _together(experiment, whole)
     cells, missing = collect(located(plan(everything)))
+    before = earlier(experiment.out)
+    if before is not None:
+        still = {"systems": _known(before.systems, load_system), "splits": _known(before.splits, load_split)}
+        everything = _together(everything, before.model_copy(update=still))
+        cells, _ = collect(located(plan(everything)))
     if cells:
         save(everything, cells, missing, command_line(), stages.seconds)
     if cells and report:
         announce(f"report: {experiment.report}")
         write_report(everything, cells, missing, stages)
     return ExperimentSummary(experiment.report, experiment.out / JSON, experiment.out / PARQUET, len(cells), missing)
+
+
+def _known(names: Iterable[str], load: Callable[[str], object]) -> tuple[str, ...]:
+    """Those that are still there."""
+    known = []
+    for name in names:
+        try:
+            load(name)
+        except ConfigError as error:
+            say(f"results of {name} are left out: {error}")
+        else:
+            known.append(name)
+    return tuple(known)
 
 
 def _together(part: Experiment, whole: Experiment | None) -> Experiment:

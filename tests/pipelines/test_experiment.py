@@ -174,6 +174,26 @@ def test_a_part_does_nothing_and_shows_the_whole(made, spies):
     assert table(folder) == lines
 
 
+def test_parts_one_after_another_are_all_in_the_results(store, tmp_path, capsys):
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["ovps"])
+    for seed in (0, 1, 2):
+        assert run(str(path), seeds=(seed,)).missing == []
+    assert {line["seed"] for line in table(tmp_path)} == {0, 1, 2}
+    run(str(path), systems=("pfc",))
+    assert {(line["system"], line["seed"]) for line in table(tmp_path) if line["kind"] == "system"} == {
+        *(("ovps", seed) for seed in (0, 1, 2)),
+        ("pfc", 0),
+    }
+    other = tmp_path / "ours.yaml"
+    other.write_text("settings: {}")
+    run(str(path), systems=("ovps", str(other)))
+    other.unlink()
+    assert run(str(path), seeds=(3,)).missing == []
+    assert f"results of {other} are left out: no system" in capsys.readouterr().err
+    done = {(line["system"], line["seed"]) for line in table(tmp_path) if line["kind"] == "system"}
+    assert done == {*(("ovps", seed) for seed in range(4)), ("pfc", 0)}
+
+
 def test_more_systems_train_only_what_is_new(made, tmp_path, spies):
     """On runs that another experiment left: plus_head is plus_fusion, and no_synonyms is ovps."""
     _, folder, _ = made
