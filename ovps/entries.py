@@ -94,7 +94,7 @@ def parse_entries(text: str) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            items = _split(_split(line, "#")[0], ",")
+            items = split_unquoted(split_unquoted(line, "#")[0], ",")
             entries += [_parse_entry(item) for item in items if _visible(item)]
         except VocabularyError as error:
             raise VocabularyError(f"line {number}: {error.message}", remedy=error.remedy) from None
@@ -138,13 +138,13 @@ def said(entry: Entry, synonym: str) -> str:
 def _parse_entry(item: str) -> Entry:
     if item.count('"') % 2:
         raise _unreadable(item, "a quote that does not close")
-    head, *tail = _split(item, "=")
-    head, *kinds = _split(head, ":")
+    head, *tail = split_unquoted(item, "=")
+    head, *kinds = split_unquoted(head, ":")
     kind = kinds[0].strip().casefold() if kinds else "thing"
     if len(tail) > 1 or len(kinds) > 1 or kind not in ("thing", "stuff"):
         raise _unreadable(item, "more than one =" if len(tail) > 1 else "the kind is thing or stuff")
     name = _word(head, item)
-    synonyms = tuple(_word(s, item) for t in tail for s in _split(t, "|") if _visible(s))
+    synonyms = tuple(_word(s, item) for t in tail for s in split_unquoted(t, "|") if _visible(s))
     if not name_key(name) or not all(map(name_key, synonyms)):
         raise _unreadable(item, "a name without a letter")
     if tail and not synonyms:
@@ -152,8 +152,12 @@ def _parse_entry(item: str) -> Entry:
     return Entry(name, "stuff" if kind == "stuff" else "thing", synonyms or (name.replace("_", " "),))
 
 
-def _split(text: str, sign: str) -> list[str]:
-    """Parts of a text between the signs that stand outside double quotes."""
+def split_unquoted(text: str, sign: str) -> list[str]:
+    """Parts of a text between the signs that stand outside double quotes; the quotes stay.
+
+    >>> split_unquoted('"a, b", c', ",")
+    ['"a, b"', ' c']
+    """
     if '"' not in text:
         return text.split(sign)
     parts, start, quoted = [], 0, False
@@ -176,6 +180,21 @@ def _word(part: str, item: str) -> str:
     if odd := no_text(part):
         raise _unreadable(item, f"a character that is no text, {odd!a}")
     return part
+
+
+def quoted(part: str) -> str:
+    """Put a part into double quotes where it holds a comma, so that it is one of a list."""
+    return f'"{part}"' if "," in part else part
+
+
+def unquoted(part: str) -> str:
+    """Take a part out of its quotes, and the spaces around it away.
+
+    >>> unquoted(' "a, b"')
+    'a, b'
+    """
+    part = part.strip()
+    return part[1:-1] if len(part) > 1 and part[0] == part[-1] == '"' else part
 
 
 def _visible(text: str) -> str:

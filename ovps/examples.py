@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.entries import Entry, parse_entries, shown
+from ovps.entries import Entry, parse_entries, shown, split_unquoted, unquoted
 from ovps.errors import VocabularyError
 from ovps.taxonomy import Kind, name_key
 from ovps.vocabulary import Vocabulary
@@ -54,7 +54,7 @@ class Examples:
 
 
 def parse_examples(text: str) -> Examples:
-    """`NAME[:thing|stuff]=FRAME:NUMBER|CLASS@SUBSET|...`.
+    """`NAME[:thing|stuff]=FRAME:NUMBER|CLASS@SUBSET|...`; what holds a `|` stands in double quotes.
 
     >>> parse_examples("scooter=a6b3:12|bus@train").items
     (Segment(frame='a6b3', number=12), ClassOf(name='bus', subset='train'))
@@ -63,7 +63,7 @@ def parse_examples(text: str) -> Examples:
         VocabularyError: not of this form.
     """
     head, _, tail = text.partition("=")
-    items = tuple(_item(part.strip(), text) for part in tail.split("|") if part.strip())
+    items = tuple(_item(part, text) for item in split_unquoted(tail, "|") if (part := unquoted(item)))
     if not items:
         raise VocabularyError(f"no examples in {shown(text)!r}", remedy=_WRITE)
     entries = parse_entries(head)
@@ -75,10 +75,10 @@ def parse_examples(text: str) -> Examples:
 def _item(part: str, text: str) -> Segment | ClassOf:
     frame, _, number = part.rpartition(":")
     if frame and number.isdecimal():
-        return Segment(frame, int(number))
+        return Segment(unquoted(frame), int(number))
     name, _, subset = part.partition("@")
     if name.strip() and subset.strip():
-        return ClassOf(name.strip(), subset.strip())
+        return ClassOf(unquoted(name), subset.strip())
     raise VocabularyError(f"{part!r} in {shown(text)!r} names no segment and no class", remedy=_WRITE)
 
 

@@ -14,6 +14,7 @@ import typer
 from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from ovps.entries import quoted, split_unquoted, unquoted
 from ovps.errors import ConfigError
 
 Choice = TypeVar("Choice", bound=Sequence[Any] | None)
@@ -79,7 +80,7 @@ class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
                 words.append(flag.name if value else f"--no-{flag.name[2:]}")
             elif isinstance(value, tuple):
                 texts = list(map(str, value))
-                items = [",".join(texts)] if flag.commas else texts
+                items = [",".join(map(quoted, texts))] if flag.commas else texts
                 words += [word for item in items for word in (flag.name, item)]
             else:
                 words += [flag.name, str(value)]
@@ -170,7 +171,7 @@ def _read(field: FieldInfo, value: Any) -> Any:
     if not _is_tuple(field.annotation) or (value is None and field.default is None):
         return value
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(part for item in split_unquoted(value, ",") if (part := unquoted(item)))
     return tuple(value or ())
 
 

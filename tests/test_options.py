@@ -142,6 +142,11 @@ def test_a_command_line_says_what_is_not_as_usual_and_reads_back(monkeypatch):
             "pipelines.experiment.table.markdown",
         ),
         (
+            ExperimentOptions(experiment="table1", systems=("a,b.yaml", "c d.yaml")),
+            "ovps experiment run table1 --systems '\"a,b.yaml\",c d.yaml'",
+            "pipelines.experiment.runner.run",
+        ),
+        (
             LabelsOptions(path=Path("zarr"), dataroot=Path("data")),
             "ovps cache labels zarr --dataroot data",
             "pipelines.labels.add_labels",

@@ -161,7 +161,8 @@ def chosen_frames(store: Store, subset: str | None, wanted: tuple[str, ...] = ()
         raise ConfigError(
             f"no frame {', '.join(unknown)}",
             path=store.path,
-            remedy=f"Give tokens, or positions from 0 to {len(frames) - 1}; the first token is {frames[0].token}",
+            remedy=f"Give tokens (in double quotes where they hold a comma: '\"a,b\"'), or positions from 0 to"
+            f" {len(frames) - 1}; the first token is {frames[0].token}",
         )
     chosen = tuple(by_name[name] for name in wanted) if wanted else frames
     try:

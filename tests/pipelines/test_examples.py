@@ -76,6 +76,9 @@ def test_texts_are_moved_towards_examples_and_others_stay(store):
     refs = [ref for ref in store.frames if ref.subset == "train"]
     one = store.objects(refs[0])
     row = int(np.flatnonzero(one.seen_points > 0)[0])
+    named = (Segment("c|d,e.0", 81), ClassOf("a|b", "train"))
+    for text in ('scooter="c|d,e.0:81"|"a|b@train"', 'scooter="c|d,e.0":81|"a|b"@train'):
+        assert parse_examples(text).items == named
     asked = parse_examples(f"Car={refs[0].token}:{row}")
     assert asked.items == (Segment(refs[0].token, row),)
     found = show_examples(store.vocabulary, store, [asked])
