@@ -60,7 +60,8 @@ class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         first: dict[str, tuple[str, bool]] = {}
         for name, value in self:
             for item in value if isinstance(value, tuple) else (value,):
-                if not isinstance(item, str | Path) or not _is_file(item):
+                new = isinstance(item, Path) and not os.path.lexists(item)
+                if not isinstance(item, str | Path) or not (new or _is_file(item)):
                     continue
                 other, is_path = first.setdefault(os.path.realpath(item), (name, isinstance(item, Path)))
                 if other != name and (is_path or isinstance(item, Path)):  # a word may be called like some file

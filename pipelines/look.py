@@ -28,6 +28,7 @@ from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import LookOptions
 from pipelines.vocabulary import encoder_of
 
+_ROOT = "Give the folder that precompute read from"
 WIDEST = 800  # pixels of an image of the data set, as it is shown
 
 
@@ -123,7 +124,7 @@ def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:
         return store.pictures
     root = dataset_root.expanduser().resolve()
     if not root.is_dir():
-        raise DatasetError("no such data root", path=dataset_root, remedy="Give the folder that precompute read from")
+        raise DatasetError("no such data root", path=dataset_root, remedy=_ROOT)
     data = datasets.get(store.provenance.dataset)
 
     def read(ref: FrameRef) -> list[tuple[Camera, NDArray[np.uint8]]]:
@@ -137,7 +138,7 @@ def inside(root: Path, camera: Camera) -> Camera:
     """The camera, whose image lies below a root, wherever a store says that it is.
 
     Raises:
-        DatasetError: it lies elsewhere.
+        DatasetError: it lies elsewhere, or is not there.
     """
     if not Path(camera.image_path).resolve().is_relative_to(root):
         raise DatasetError(
@@ -145,6 +146,8 @@ def inside(root: Path, camera: Camera) -> Camera:
             path=camera.image_path,
             remedy="Precompute the store again",
         )
+    if not Path(camera.image_path).exists():
+        raise DatasetError("no such image, which the store was made of", path=camera.image_path, remedy=_ROOT)
     return camera
 
 

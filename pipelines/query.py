@@ -188,8 +188,6 @@ def _index(options: QueryOptions, catalogue: Catalogue, of: Of) -> tuple[ObjectI
     index = load_index(folder, made_of)
     if index is not None:
         return index, []
-    if options.index is not None:
-        check_writable(folder)
     with progress("index", "frames", len(catalogue.frames)) as counter:
 
         def objects(ref: FrameRef) -> FrameObjects:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovps import datasets
 from ovps.errors import ConfigError, OvpsError
 from ovps.files import check_writable
 from ovps.machine import check_processes
@@ -65,6 +66,7 @@ def run_experiment(
     check_writable(experiment.report, file=True)
     for place in (experiment.runs, experiment.out):
         check_free(place)
+    _check_splits(experiment)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)
     jobs = min(jobs, len(trainings))
@@ -120,6 +122,19 @@ def _results(
         announce(f"report: {experiment.report}")
         write_report(everything, cells, missing, stages)
     return ExperimentSummary(experiment.report, experiment.out / JSON, experiment.out / PARQUET, len(cells), missing)
+
+
+def _check_splits(experiment: Experiment) -> None:
+    """Splits are of the data set's classes; those of a store that is there already are checked by what is trained.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    data = experiment.data
+    if data is not None and data.dataroot is not None:
+        taxonomy = datasets.at(data.dataset, data.dataroot).taxonomy
+        for name in experiment.splits:
+            load_split(name).of(taxonomy).hidden_ids(taxonomy)
 
 
 def _known(names: Iterable[str], load: Callable[[str], object]) -> tuple[str, ...]:

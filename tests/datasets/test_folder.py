@@ -223,6 +223,22 @@ def test_a_table_matches_what_names_do_not_and_may_leave_cameras_out(tmp_path):
     assert frames[0].cameras[0].image_path.endswith("000.png")
 
 
+def test_a_table_without_times_is_in_the_order_of_its_lines(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=3)
+    lines = [(name, sensor) for name in (2, 0, 1) for sensor in ("front", "lidar")]
+    files = {"front": "images/front/{:03d}.png", "lidar": "points/{:03d}.bin"}
+    write_readings(root, ["sweep,sensor,file,time_us", *(f"s{n},{s},{files[s].format(n)}," for n, s in lines)])
+    _, frames = frames_of(root)
+    assert [f.points_path[-7:] for f in frames] == ["002.bin", "000.bin", "001.bin"]
+    times = [f.timestamp_us for f in frames]
+    assert times == sorted(set(times))
+    assert all(f.cameras[0].timestamp_us == f.timestamp_us for f in frames)
+    table = (root / "readings.csv").read_text()
+    (root / "readings.csv").write_text(table.replace("points/000.bin,", "points/000.bin,7"))
+    with pytest.raises(DatasetError, match=r"line \d: no time_us, and other lines.*Give each its time, or none"):
+        frames_of(root)
+
+
 def test_scenes_have_splits_and_may_have_a_calibration_of_their_own(tmp_path):
     root = tmp_path / "recordings"
     for scene in ("monday", "tuesday", "wednesday"):

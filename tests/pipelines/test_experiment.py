@@ -258,6 +258,17 @@ def test_scores_of_other_weights_splits_and_settings_are_not_taken(made, tmp_pat
     assert one.found(copied, evaluation) is None
 
 
+def test_a_split_of_other_classes_is_told_before_anything_is_made(tmp_path):
+    path = tmp_path / "e.yaml"
+    world = {"world": {"scenes": 1, "frames": 1}, "data": {"dataset": "nuscenes", "dataroot": str(tmp_path / "world")}}
+    places = {name: str(tmp_path / name) for name in ("cache", "runs", "out", "report")}
+    other = {"train": "driveworld", "splits": ["b14n5"], "systems": ["pfc"], "clip": {"encoder": "demo"}}
+    path.write_text(yaml.safe_dump(world | places | other))
+    with pytest.raises(ConfigError, match="is of taxonomy semantickitti"):
+        run(str(path), yes=True)
+    assert not (tmp_path / "world").exists()
+
+
 def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_scores(made, store, tmp_path, monkeypatch, spies):
     experiment, folder, _ = made
     path = write_experiment(tmp_path, store)

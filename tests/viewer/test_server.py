@@ -157,6 +157,10 @@ def test_a_run_and_a_vocabulary_of_another_clip_are_refused(tmp_path):
 def test_images_outside_the_data_root_are_not_read(store, tmp_path):
     opened = Store.open(store)
     (camera, *_) = opened.cameras(opened.frames[0], tmp_path)
+    with pytest.raises(DatasetError, match=r"no such image, which the store was made of.*Give the folder that"):
+        inside(tmp_path, camera)
+    Path(camera.image_path).parent.mkdir(parents=True)
+    Path(camera.image_path).touch()
     assert inside(tmp_path, camera) is camera
     for path in ("../secret.jpg", "/etc/passwd", "samples/../../secret.jpg"):
         outside = type(camera)(**{**vars(camera), "image_path": str(tmp_path / path)})

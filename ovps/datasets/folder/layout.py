@@ -9,7 +9,7 @@ Files of one NAME belong together, unless `readings.csv` says what does. Names t
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def _told(folder: Path, table: Path, labels: Mapping[str, Path]) -> list[Sweep]:
     points: dict[str, Reading] = {}
     images: dict[str, dict[str, Reading]] = {}
     posed: set[bool] = set()
-    for line, row in _rows(table):
+    for line, row in _timed(table, list(_rows(table))):
         sweep, sensor, reading = row["sweep"], row["sensor"], _reading(folder, table, line, row)
         place = points if sensor == LIDAR else images.setdefault(sweep, {})
         key = sweep if sensor == LIDAR else sensor
@@ -213,6 +213,17 @@ def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
             yield reader.line_num, row
     except csv.Error as error:
         raise _wrong(table, reader.line_num, f"not CSV: {error}", "Mend the line") from error
+
+
+def _timed(table: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> Iterable[tuple[int, dict[str, str]]]:
+    """The lines with times, in order, where they have none."""
+    without = [line for line, row in rows if not row["time_us"].strip()]
+    if not without:
+        return rows
+    if len(without) < len(rows):
+        raise _wrong(table, without[0], "no time_us, and other lines have one", "Give each its time, or none")
+    number = {sweep: place for place, sweep in enumerate(dict.fromkeys(row["sweep"] for _, row in rows))}
+    return [(line, row | {"time_us": str(STEP_US * number[row["sweep"]])}) for line, row in rows]
 
 
 def _reading(folder: Path, table: Path, line: int, row: Mapping[str, str]) -> Reading:
