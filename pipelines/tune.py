@@ -3,7 +3,7 @@
 ovps tune --run runs/driveworld-ovps --cache zarr/driveworld
 
 Every kind of system is tried with the same number of settings, and novel classes are no part of the choice: their
-scores are not shown.
+points are taken as unlabelled, so that nothing is known of what lies there.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def tune(
     session = open_session(run, cache, split=split, device=device, backend=backend)
     taxonomy, network, system = session.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
+    known = taxonomy.without(c.name for c in taxonomy.classes if c.id in session.novel)
     settings = list(_settings(system.tuning))
     counts = [PanopticCounts.empty() for _ in settings]
     class_of, frames = class_ids(session.vocabulary, taxonomy), labelled_frames_of(session.store, subset)
@@ -83,7 +84,7 @@ def tune(
             batch = session.run.batch(frame).to(session.device)
             with torch.inference_mode():
                 answer = system.answer(network, batch, session.classes, session.merge, session.classifier)
-            semantic, instance = taxonomy.true_segments(frame.label)
+            semantic, instance = known.true_segments(frame.label)
             points = batch.point_voxel.cpu().numpy()
             for setting, count in zip(settings, counts, strict=True):
                 merged = answer.segment(_with(session.merge, setting))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
 
+import numpy as np
 import pytest
 
 from ovps import systems
+from ovps.cache.manifest import read_manifests
+from ovps.cache.where import storage_of
+from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
 from ovps.errors import ConfigError
 from ovps.model.panoptic import MergeConfig
+from ovps.taxonomy import load_split, load_taxonomy
 from ovps.training.run import load_settings
 from pipelines.evaluate import evaluate
 from pipelines.tune import tune
@@ -31,8 +37,27 @@ def store(tmp_path_factory):
     return write_synthetic_store(tmp_path_factory.mktemp("tune") / "zarr", frames=2)
 
 
+@pytest.fixture(scope="module")
+def hidden(store, tmp_path_factory):
+    """The same store without the labels of what is novel in b12n4."""
+    place = shutil.copytree(store, tmp_path_factory.mktemp("tune") / "hidden")
+    taxonomy, storage = load_taxonomy("nuscenes"), storage_of(place)
+    novel = load_split("b12n4").novel_ids(taxonomy)
+    gone = 0
+    for row in read_manifests(storage):
+        frames = []
+        for frame in stored_frames(storage, row, {frame.token for frame in row.frames}):
+            label = frame.arrays["points/label"]
+            keep = ~np.isin(taxonomy.decode(label)[0], novel)
+            gone += int((~keep).sum())
+            frames.append(EncodedFrame(frame.row, frame.arrays | {"points/label": label * keep}))
+        write_partition(storage, row.partition, row.scene, frames, before=row)
+    assert gone > 100
+    return place
+
+
 @pytest.mark.parametrize("system", ["ovps", "pfc", "openscene", "closed_set"])
-def test_a_trial_is_an_evaluation_with_its_setting(store, tmp_path, system):
+def test_a_trial_is_an_evaluation_with_its_setting(store, hidden, tmp_path, system):
     run = tmp_path / "run"
     small_run(store, run, *TINY, "steps=2", "merge.mask=0.02", system=system)
     summary = tune(run, store, split="b12n4")
@@ -42,8 +67,16 @@ def test_a_trial_is_an_evaluation_with_its_setting(store, tmp_path, system):
     merge = load_settings(run)[0].merge
     for trial in summary.trials[:1] + summary.trials[-1:]:
         with_it = MergeConfig.model_validate(merge.model_dump() | trial.setting)
-        result = evaluate(run, store, split="b12n4", merge=with_it, out=tmp_path / "eval")
+        result = evaluate(run, hidden, split="b12n4", merge=with_it, out=tmp_path / "eval")
         assert result.system.panoptic.groups["base"].pq == pytest.approx(trial.base_pq)
+
+
+def test_labels_of_novel_classes_have_no_say(store, hidden, tmp_path):
+    """Neither which they are nor whether there are any."""
+    small_run(store, tmp_path / "run", *TINY, "steps=2", system="openscene")
+    trials = [tune(tmp_path / "run", place, split="b12n4").trials for place in (store, hidden)]
+    assert trials[0] == trials[1]
+    assert trials[0][0].base_pq > 0
 
 
 def test_the_best_is_said_as_set_takes_it(store, tmp_path):
