@@ -34,7 +34,7 @@ with extra("remote"):
     from obstore.store import from_url
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import Bytes, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 CONNECT = timedelta(seconds=5)
@@ -99,7 +99,7 @@ class RemoteStorage:
             return b""
         with self._told(key):
             if span is None:
-                return answer(_content, self._client, key)[0]
+                return bytes(answer(_content, self._client, key)[0])
             return bytes(answer(obstore.get_range_async, self._client, key, start=span[0], end=span[1]))
 
     def each(self, ask: Callable[[T], R], things: Iterable[T], at_once: int = AT_ONCE) -> Iterator[R]:
@@ -179,7 +179,7 @@ class RemoteStorage:
         try:
             with self._told(key):
                 content, meta = answer(_content, self._client, key)
-            return content, {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
+            return bytes(content), {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
         except FileNotFoundError:
             return None, "create"
 
@@ -225,9 +225,9 @@ class RemoteStorage:
         )
 
 
-async def _content(client: ObjectStore, key: str) -> tuple[bytes, ObjectMeta]:
+async def _content(client: ObjectStore, key: str) -> tuple[Bytes, ObjectMeta]:
     found = await obstore.get_async(client, key)
-    return bytes(await found.bytes_async()), found.meta
+    return await found.bytes_async(), found.meta
 
 
 async def _sha256(client: ObjectStore, key: str) -> str:
