@@ -12,12 +12,14 @@ from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.cache.late_labels import with_labels
+from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifests, unless_replaced
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
-from ovps.cache.writer import EncodedFrame, remove_leftovers, write_labels
+from ovps.cache.writer import EncodedFrame, write_labels
 from ovps.datasets import Dataset
+from ovps.errors import DatasetError
 from ovps.frame import Frame
 from ovps.taxonomy import Taxonomy
 from pipelines.precompute.options import data_root
@@ -62,6 +64,13 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
     root = data_root(about.dataset, dataroot)
     listed = dataset.frames(root, about.dataset_version, subsets)
     frames = {frame.token: frame for frame in listed}
+    if store.frames and frames and not any(ref.token in frames for ref in store.frames):
+        raise DatasetError(
+            f"none of the store's {len(store.frames)} frames is in it: it has {next(iter(frames))}, the store"
+            f" {store.frames[0].token}",
+            path=root,
+            remedy="Give the --dataroot that the store was made of, its folders called as they were then",
+        )
     added, renewed, unlabelled = 0, 0, 0
     with storage.exclusive():
         remove_leftovers(storage)

@@ -16,8 +16,9 @@ from cache_schemas import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
+from ovps.errors import ConfigError, command
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of
-from ovps.files import check_writable
+from ovps.files import check_writable, file_sha256
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, frames_of, open_session, predictions
@@ -28,6 +29,7 @@ from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.taxonomy import Taxonomy
 from ovps.training.metrics import read_metrics
+from ovps.training.run import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
 from pipelines.evaluate import load_result
@@ -67,7 +69,7 @@ def report(
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
-        ConfigError: the run is not evaluated yet.
+        ConfigError: the run is not evaluated yet, or has other weights since.
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         StorageError: the disk refuses.
     """
@@ -79,6 +81,12 @@ def report(
     session = open_session(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
     )
+    if result.checkpoint_sha256 not in (None, file_sha256(run / LAST)):
+        raise ConfigError(
+            f"its scores are of other weights, those of step {result.step}, than the run has now",
+            path=evaluation or run / "eval",
+            remedy=f"Evaluate again: {command('ovps', 'eval', '--run', run, '--cache', session.store.path)}",
+        )
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [

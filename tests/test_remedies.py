@@ -44,6 +44,7 @@ COMMANDS = {
     "pipelines/experiment/queue.py": ("experiment run",),
     "pipelines/experiment/runner.py": ("experiment run",),
     "pipelines/export.py": ("export",),
+    "pipelines/labels.py": ("cache labels",),
     "pipelines/look.py": LOOK,
     "pipelines/precompute/": ("precompute",),
     "pipelines/precompute/executor.py": ("precompute", "segment"),

@@ -19,10 +19,10 @@ from ovps.cache.layout import (
     VOCABULARY,
     manifest_key,
     partition_key,
-    partition_of,
 )
+from ovps.cache.leftovers import lost_partitions
 from ovps.cache.manifest import again, partitions, read_manifest, repairing
-from ovps.cache.partition import Partition, is_complete, of_other_settings
+from ovps.cache.partition import Partition, of_other_settings
 from ovps.cache.reader import read_info
 from ovps.cache.storage import LOST, LOST_INFO, Entry, Storage
 from ovps.cache.where import Where, storage_of
@@ -95,17 +95,6 @@ def damaged_parts(storage: Storage, row: PartitionRow, info: StoreInfo) -> dict[
             if problem.kind != "extra" and problem.path.startswith(storage.at(partition_key(folder.folder))):
                 found.setdefault(part, []).append(problem)
     return found
-
-
-def lost_partitions(storage: Storage, info: StoreInfo) -> dict[str, str]:
-    """Partitions without a manifest, and a folder of each that is whole."""
-    folders = storage.children(PARTITIONS)
-    named = set(partitions(storage))
-    unnamed = [folder for folder in folders if partition_of(folder) not in named]
-    complete = storage.each(lambda folder: is_complete(storage, folder, info.provenance), unnamed)
-    found = {partition_of(folder): folder for folder, whole in zip(unnamed, complete, strict=True) if whole}
-    there = partitions(storage)  # a run that writes meanwhile may have committed one
-    return {name: folder for name, folder in found.items() if name not in there}
 
 
 def damaged_root(storage: Storage, info: StoreInfo) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from time import time
 from types import MappingProxyType
 
 import numpy as np
@@ -43,7 +42,7 @@ from ovps.cache.layout import (
     new_folder,
     partition_key,
 )
-from ovps.cache.manifest import find_manifest, read_manifests, write_manifest
+from ovps.cache.manifest import find_manifest, write_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
 from ovps.cache.storage import Storage
@@ -53,7 +52,6 @@ from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary, vocabulary_bytes
 
 NO_STATE: State = MappingProxyType({})
-LEFT_SECONDS = 24 * 3600  # after which what was not committed is of a run that has ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,28 +318,3 @@ def _array_of(frame: EncodedFrame, spec: Array, length: int, clip_dim: int) -> n
     if spec.part == "labels" and not frame.row.labelled:  # beside labelled frames; its row says that it has none
         return np.zeros((length, *(clip_dim if dim == "C" else int(dim) for dim in spec.dims[1:])), spec.dtype)
     return frame.arrays[spec.name]
-
-
-def remove_leftovers(storage: Storage) -> None:
-    """Delete what no manifest names: of runs that did not finish, and of partitions that were replaced.
-
-    Only for who has the store to itself: what another run is writing looks the same. Where nothing locks a store, only
-    what is older than any partition takes to compute.
-
-    Raises:
-        CorruptStoreError: a manifest that cannot be read; nothing was deleted.
-    """
-    named = {part.folder for row in read_manifests(storage) for part in row.parts.values()}
-    folders = [name for name in storage.children(PARTITIONS) if name.endswith(".zarr") and name not in named]
-    with suppress(OSError):
-        for key in map(partition_key, folders):
-            if storage.local or _newest(storage, key) < time() - LEFT_SECONDS:
-                storage.delete(key)
-        for folder in ("", f"{MANIFESTS}/"):
-            for name in storage.children(folder.rstrip("/")):
-                if name.startswith(TEMPORARY):
-                    storage.delete(folder + name)
-
-
-def _newest(storage: Storage, key: str) -> float:
-    return max((entry.modified for entry in storage.entries(key).values()), default=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cache_schemas import FrameRow, SkippedRow
@@ -61,6 +61,20 @@ def check_scenes(frames: Sequence[Frame], held: dict[str, Held], storage: Storag
                 frame=frame.token,
                 remedy="Tokens must differ between scenes; if the scene was renamed, precompute into a new folder",
             )
+
+
+def twins(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
+    """Find pairs of scenes with equal times and numbers of points and voxels: one, perhaps, under two names."""
+    frames: dict[str, list[tuple[int, ...]]] = {}
+    for one in held.values():
+        if one.row is not None:
+            about = (one.row.index, one.row.timestamp_us, one.row.points, one.row.voxels)
+            frames.setdefault(one.scene, []).append(about)
+    first: dict[tuple[tuple[int, ...], ...], str] = {}
+    for scene, rows in frames.items():
+        other = first.setdefault(tuple(sorted(rows)), scene)
+        if other != scene:
+            yield other, scene
 
 
 def move(frames: Sequence[Frame], storage: Storage) -> int:

@@ -17,14 +17,15 @@ from ovps import datasets
 from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.state import state_sha256
 from ovps.cache.disk import LocalStorage
+from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import storage_of
-from ovps.cache.writer import check_provenance, create_store, is_store, remove_leftovers
+from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import DatasetError, FrameError
+from ovps.errors import DatasetError, FrameError, command
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.places import check_free
@@ -34,7 +35,7 @@ from pipelines.options import PrecomputeOptions
 from pipelines.precompute.codec_choice import choose_codec, codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
-from pipelines.precompute.held import Held, check_scenes, held_in, move
+from pipelines.precompute.held import Held, check_scenes, held_in, move, twins
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan, with_cameras
 from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder
@@ -146,6 +147,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
                 shown.partition_done(done)
                 results.append(done)
         seconds = perf_counter() - start
+        lost = remove_leftovers(storage)  # those of partitions that were made anew, too
         after = held_in(storage)
 
     tried = [frame for task in tasks for frame in task.frames]
@@ -178,7 +180,25 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         codec=job.codec,
         fidelity=job.fidelity,
         sweeps=sweep_statistics(rows),
-        warnings=(*odd, *warnings, *sweep_warnings(rows)),
+        warnings=(
+            *(*odd, *warnings, *sweep_warnings(rows)),
+            *(_lost(storage, name) for name in lost),
+            *map(_twin, twins(after)),
+        ),
+    )
+
+
+def _lost(storage: Storage, partition: str) -> str:
+    return (
+        f"the manifest of partition {partition} was lost, and its frames are none of those asked for: what it holds is"
+        f" kept ({command('ovps', 'cache', 'verify', storage.at())})"
+    )
+
+
+def _twin(scenes: tuple[str, str]) -> str:
+    return (
+        f"frames of scenes {' and '.join(sorted(scenes))} are as many, with as many points and voxels: if a folder was"
+        " renamed or copied, precompute into a new --out"
     )
 
 

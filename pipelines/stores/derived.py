@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
 from ovps.cache.disk import LocalStorage
+from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
 from ovps.cache.where import Where, storage_of
-from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, write_partition
+from ovps.cache.writer import EncodedFrame, create_store, write_partition
 from ovps.errors import CacheError, ConfigError
 from ovps.interrupt import kept
 from ovps.places import check_free
@@ -125,6 +126,7 @@ def write_derived(
                     rows.append(write_partition(storage, piece.name, piece.scene, piece.make(), piece.skipped))
                     for _ in piece.frames:
                         counter.advance()
+        remove_leftovers(storage)  # of partitions that were made anew
     return DerivedSummary(
         out=storage.at(),
         codec=provenance.codec,

@@ -19,13 +19,14 @@ from ovps.cache.cameras import decode_thumbnail
 from ovps.cache.codecs.state import state_bytes
 from ovps.cache.late_labels import with_labels
 from ovps.cache.layout import CODEC_STATE, INFO, PARTITIONS, VOCABULARY, manifest_key
+from ovps.cache.leftovers import lost_partitions, remove_leftovers
 from ovps.cache.manifest import find_manifest, partitions, read_manifest, unless_replaced
 from ovps.cache.partition import Partition, first_thumbnail, of_other_settings
 from ovps.cache.reader import read_info
 from ovps.cache.storage import LOST, LOST_INFO, Storage
-from ovps.cache.verify import damaged_parts, damaged_root, lost_partitions, verify_store
+from ovps.cache.verify import damaged_parts, damaged_root, verify_store
 from ovps.cache.where import storage_of
-from ovps.cache.writer import EncodedFrame, check_provenance, remove_leftovers, write_labels, write_partition
+from ovps.cache.writer import EncodedFrame, check_provenance, write_labels, write_partition
 from ovps.clip.text import build_vocabulary
 from ovps.errors import CorruptStoreError, DatasetError, FrameError
 from ovps.frame import Frame

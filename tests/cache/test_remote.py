@@ -20,16 +20,17 @@ import pytest
 
 from cache_schemas import PartitionRow
 from ovps import progress
-from ovps.cache import remote, writer
+from ovps.cache import leftovers, remote, writer
 from ovps.cache.answers import LET_GO
 from ovps.cache.info import store_info
 from ovps.cache.layout import PARTITIONS, VOCABULARY, manifest_key, new_folder, partition_key
+from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.waiting import Waits
 from ovps.cache.where import storage_of
-from ovps.cache.writer import EncodedFrame, create_store, remove_leftovers, stored_frames, write_partition
+from ovps.cache.writer import EncodedFrame, create_store, stored_frames, write_partition
 from ovps.errors import CacheError, ConfigError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.interrupt import listening
 from ovps.taxonomy import load_taxonomy
@@ -515,7 +516,7 @@ def test_leftovers_go_once_nobody_can_be_writing_them(url, monkeypatch):
     storage.write(f"{unnamed}/points/xyz", b"half")
     remove_leftovers(storage)
     assert storage.entries(unnamed), "another run may be writing it"
-    monkeypatch.setattr(writer, "LEFT_SECONDS", -60)
+    monkeypatch.setattr(leftovers, "LEFT_SECONDS", -60)
     remove_leftovers(storage)
     assert not storage.entries(unnamed)
     assert verify_store(url) == []

@@ -16,11 +16,12 @@ from ovps.cache import writer
 from ovps.cache.disk import LocalStorage
 from ovps.cache.folder import Folder
 from ovps.cache.layout import PARTITIONS, manifest_key, partition_key
+from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
-from ovps.cache.writer import EncodedFrame, remove_leftovers, stored_frames, write_partition
+from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
 from ovps.errors import CacheError, CorruptStoreError, StorageError
 from tests.helpers.stores import contents
 from tests.helpers.synthetic_store import write_synthetic_store

@@ -12,10 +12,11 @@ import pytest
 from ovps.cache.disk import LocalStorage
 from ovps.cache.info import store_info
 from ovps.cache.layout import new_folder
+from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
-from ovps.cache.writer import create_store, remove_leftovers, write_partition
+from ovps.cache.writer import create_store, write_partition
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.taxonomy import load_taxonomy
 from ovps.training.config import load_config

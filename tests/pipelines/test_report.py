@@ -140,6 +140,17 @@ def test_a_run_that_is_not_evaluated(made, tmp_path):
         report(*made, evaluation=tmp_path)
 
 
+def test_scores_of_other_weights_are_not_shown(made, tmp_path):
+    run, cache = made
+    result = evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    assert report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).exists()
+    save_result(result.model_copy(update={"checkpoint_sha256": "0" * 64}), tmp_path / "eval")
+    with pytest.raises(
+        ConfigError, match=rf"scores are of other weights.*Evaluate again: ovps eval --run {run} --cache"
+    ):
+        report(run, cache, evaluation=tmp_path / "eval", count=1)
+
+
 class Pieces(HTMLParser):
     """Tags, attributes and texts of a page in order; pictures left out."""
 

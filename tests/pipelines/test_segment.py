@@ -12,6 +12,7 @@ from ovps.cache.reader import Store
 from ovps.datasets.folder.dataset import DATASET as folder
 from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, VocabularyError
 from ovps.training.run import load_settings
+from pipelines.labels import add_labels
 from pipelines.look import image_reader
 from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
@@ -161,6 +162,21 @@ def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other
         (int(e), *map(int, c)) for e, *c in zip(entry, points["red"], points["green"], points["blue"], strict=True)
     }
     assert len(colours) == len(set(entry.tolist()))  # one colour a name
+
+
+def test_a_recording_that_was_renamed_is_told(tmp_path):
+    root = write_recording(tmp_path / "before", frames=2)
+    store = tmp_path / "zarr"
+    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(store), encoder="demo")
+    assert precompute(options).warnings == ()
+    renamed = root.rename(tmp_path / "after")
+    with pytest.raises(DatasetError, match=r"none of the store's 2 frames is in it: it has after.000, the"):
+        add_labels(store, renamed)
+    (warning,) = precompute(options.model_copy(update={"dataroot": renamed})).warnings
+    assert warning.startswith("frames of scenes after and before are as many")
+    other = write_recording(tmp_path / "other", frames=2)
+    (other / "points/000.bin").write_bytes(rows_of(0)[1:].tobytes())
+    assert len(precompute(options.model_copy(update={"dataroot": other})).warnings) == 1
 
 
 def test_images_of_a_recording_are_seen_through_its_lens_by_what_a_store_keeps(tmp_path):

@@ -20,6 +20,7 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, ConfigError, CorruptStoreError, DatasetError, FrameError, ProvenanceError
+from pipelines.labels import add_labels
 from pipelines.options import (
     ArraysOptions,
     ConvertOptions,
@@ -324,6 +325,33 @@ def test_all_manifests_of_a_split_or_of_the_store_are_made_again(world, whole, t
         assert (summary.manifests, summary.left) == (len(manifests), ())
         assert same_frames(store, whole)
         assert len(Store.open(store).pictures(Store.open(store).frames[0])) == 6
+
+
+@pytest.mark.parametrize("again", ["repair", "precompute", "labels"])
+def test_what_has_lost_its_manifest_stays_where_the_data_set_lacks_its_frames(whole, tmp_path, again):
+    """The manifest may be found again, and then nothing is lost."""
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    other = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=300)
+    row = list(read_manifests(storage_of(store)))[-1]
+    assert [frame.index for frame in row.frames] == [2]
+    manifest = store / manifest_key(row.partition)
+    content = manifest.read_bytes()
+    manifest.unlink()
+    (store / "partitions" / "half.0123abcd.zarr").mkdir()  # what a killed run leaves goes as ever
+    match again:
+        case "repair":
+            assert any("lost: " in left for left in repair(RepairOptions(path=store, dataroot=other)).left)
+        case "precompute":
+            warnings = precompute(options_for(other, store, thumbnails=40)).warnings
+            assert any(f"manifest of partition {row.partition} was lost" in warning for warning in warnings)
+        case "labels":
+            add_labels(store, other)
+    token = row.frames[0].token
+    assert not (store / "partitions" / "half.0123abcd.zarr").exists()
+    manifest.write_bytes(content)
+    assert verify_store(store) == []
+    assert np.array_equal(read_all(store)[token].clip, read_all(whole)[token].clip)
+    assert np.array_equal(read_all(store)[token].label, read_all(whole)[token].label)
 
 
 def test_a_store_with_the_store_json_of_another_is_not_made_anew(world, whole, tmp_path):
