@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cache_schemas import FrameRow, SkippedRow
+import numpy as np
+
+from cache_schemas import CameraRow, FrameRow, SkippedRow
 from ovps.cache.manifest import read_manifests, write_manifest
 from ovps.cache.storage import Storage
 from ovps.errors import DatasetError
-from ovps.frame import Frame
+from ovps.frame import Camera, Frame
+
+CALIBRATION_ERROR = 1e-6  # pixels and metres: sums of another machine
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,29 @@ class Held:
     skipped: SkippedRow | None = None
 
     def lacks(self, frame: Frame) -> bool:
-        """Tell whether the store lacks something of this frame of the data set: the frame itself, or its labels."""
-        return self.row is None or (not self.row.labelled and frame.labels_path is not None)
+        """Tell whether the store lacks something of this frame of the data set: the frame itself, its labels, or the
+        calibration that its cameras have now."""
+        return self.row is None or self.unlabelled(frame) or self.recalibrated(frame)
+
+    def unlabelled(self, frame: Frame) -> bool:
+        """Tell whether the frame was computed before it had labels."""
+        return self.row is not None and not self.row.labelled and frame.labels_path is not None
+
+    def recalibrated(self, frame: Frame) -> bool:
+        """Tell whether the frame was computed with other cameras, or where they were held to stand elsewhere."""
+        if self.row is None:
+            return False
+        there = {camera.channel: camera for camera in self.row.cameras}
+        if there.keys() != {camera.channel for camera in frame.cameras}:
+            return True
+        return any(not _same_place(there[camera.channel], camera) for camera in frame.cameras)
+
+
+def _same_place(row: CameraRow, camera: Camera) -> bool:
+    size = (row.width, row.height) == (camera.width, camera.height)
+    before = (*row.intrinsics, *row.camera_from_lidar)
+    now = [*camera.intrinsics.ravel(), *camera.camera_from_lidar.ravel()]
+    return size and np.allclose(before, now, rtol=0, atol=CALIBRATION_ERROR)
 
 
 def held_in(storage: Storage) -> dict[str, Held]:

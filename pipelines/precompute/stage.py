@@ -49,6 +49,7 @@ class PrecomputeSummary(BaseModel, frozen=True):
         frames: computed and committed in this run.
         frames_before: of those asked for, already in the store, where nothing was missing.
         relabelled: of `frames`, in the store before, but without the labels that the data set has now.
+        recalibrated: of `frames`, in the store before, but computed with other cameras or another calibration of them.
         mended: of `frames`, quarantined before.
         moved: of those asked for, in another subset or at another place in the scene than before; not computed again.
         unlabelled: of those asked for, in the store without labels.
@@ -69,6 +70,7 @@ class PrecomputeSummary(BaseModel, frozen=True):
     frames: int
     frames_before: int
     relabelled: int
+    recalibrated: int
     mended: int
     moved: int
     unlabelled: int
@@ -153,7 +155,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
     tried = [frame for task in tasks for frame in task.frames]
     _check_outcome(frames, tried, before, after)
     complete = [frame for frame in tried if not after[frame.token].lacks(frame)]
-    known = [before[frame.token] for frame in complete if frame.token in before]
+    known = [(before[frame.token], frame) for frame in complete if frame.token in before]
     asked = [after[frame.token] for frame in frames]
     images = sum(done.images for done in results)
     computed = sum(done.frames for done in results)
@@ -163,8 +165,9 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         partitions=sum(done.frames > 0 for done in results),
         frames=computed,
         frames_before=len(frames) - len(tried),
-        relabelled=sum(held.row is not None for held in known),
-        mended=sum(held.row is None for held in known),
+        relabelled=sum(held.unlabelled(frame) for held, frame in known),
+        recalibrated=sum(held.recalibrated(frame) for held, frame in known),
+        mended=sum(held.row is None for held, _ in known),
         moved=moved,
         unlabelled=sum(held.row is not None and not held.row.labelled for held in asked),
         quarantined=tuple(held.skipped for held in asked if held.skipped is not None),

@@ -278,6 +278,31 @@ def resize_images(root: Path, wanted, size: tuple[int, int]) -> None:
     table(root, "calibrated_sensor", cameras)
 
 
+def test_what_was_computed_with_another_calibration_is_made_anew(root, whole, tmp_path):
+    """Of one camera, mended after a look; what only rounding has moved is the same."""
+
+    def turn(rows):
+        by_token = {row["token"]: row for row in json.loads((root / "v1.0-trainval/sensor.json").read_text())}
+        for row in rows:
+            if by_token[row["sensor_token"]]["channel"] == "CAM_FRONT":
+                row["translation"][0] += shift
+
+    wrong = Path(shutil.copytree(root, tmp_path / "wrong"))
+    shift = 0.5
+    table(wrong, "calibrated_sensor", turn)
+    store = tmp_path / "zarr"
+    assert precompute(one_scene(wrong, store)).recalibrated == 0
+    right = read_all(whole / "zarr")
+    assert not any(np.array_equal(frame.clip, right[token].clip) for token, frame in read_all(store).items())
+    summary = precompute(one_scene(root, store))
+    assert (summary.frames, summary.recalibrated, summary.relabelled) == (3, 3, 0)
+    assert verify_store(store) == []
+    assert same_frames(store, whole / "zarr")
+    shift = 1e-9
+    table(root, "calibrated_sensor", turn)
+    assert precompute(one_scene(root, store)).frames == 0
+
+
 def test_drives_of_other_image_sizes(tmp_path):
     """As in KITTI, whose images are of four sizes, drive by drive."""
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=300)
