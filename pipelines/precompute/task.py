@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +31,7 @@ from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
 from pipelines.precompute.compute_frame import StageTimes, Tools
 from pipelines.precompute.flow import computed
+from pipelines.precompute.held import Held
 from pipelines.precompute.plan import Task
 
 THREADS = 8  # of a task, beside an accelerator
@@ -95,10 +96,13 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     skipped: list[SkippedRow] = []
     images = 0
     before = find_manifest(job.out, task.name)
-    todo = _lacking(before, task.frames)  # dask, or another run, may have done some since they were planned
+    held = {row.token: Held(task.name, task.scene, row) for row in before.frames} if before else {}
+    # dask, or another run, may have done some since they were planned
+    todo = [frame for frame in task.frames if frame.token not in held or held[frame.token].lacks(frame)]
     with one_thread(), unless_replaced(job.out, task.name, before):
         there = _partition(job, before)
-        late = there.positions if there else {}  # these lack nothing but labels
+        known = [frame for frame in todo if there and frame.token in held]
+        late = {frame.token for frame in known if not held[frame.token].recalibrated(frame)}  # they lack labels alone
         whole = computed([frame for frame in todo if frame.token not in late], tools, times, threads_beside(job.device))
         with closing(whole):
             for frame in todo:
@@ -112,7 +116,7 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
                     images += 0 if frame.token in late else len(frame.cameras)
                 on_frame(len(frame.cameras))
         with times.stage("write"):
-            written = _commit(job.out, task, before, todo, frames, skipped) if todo else 0
+            written = _commit(job.out, task, before, todo, frames, skipped, late) if todo else 0
     return Done(
         partition=task.name,
         frames=len(frames),
@@ -121,12 +125,6 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
         seconds=times.seconds,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
-
-
-def _lacking(row: PartitionRow | None, frames: Sequence[Frame]) -> list[Frame]:
-    """Those of a task's frames to which there is more than its partition holds."""
-    known = {frame.token: frame for frame in row.frames} if row else {}
-    return [f for f in frames if f.token not in known or (f.labels_path is not None and not known[f.token].labelled)]
 
 
 def _partition(job: Job, row: PartitionRow | None) -> Partition | None:
@@ -152,10 +150,14 @@ def _commit(
     tried: Sequence[Frame],
     frames: list[EncodedFrame],
     skipped: list[SkippedRow],
+    late: Set[str],
 ) -> int:
     """Put frames into a partition, which keeps what else it held `before`; return the bytes of the files written.
 
     A frame that is in the store without labels stays so if its labels cannot be read; that it is `skipped` is noted.
+
+    Args:
+        late: frames of which labels alone have come.
     """
     if before is None:
         row = write_partition(out, task.name, task.scene, frames, skipped)
@@ -166,10 +168,9 @@ def _commit(
         if tuple(skipped) != before.skipped:
             write_manifest(out, before.model_copy(update={"skipped": tuple(skipped)}), before)
         return 0
-    known = {frame.token for frame in before.frames}
     others = {frame.token for frame in before.frames} - {frame.row.token for frame in frames}
     together = sorted([*stored_frames(out, before, others), *frames], key=lambda frame: frame.row.index)
-    if codecs.get(read_info(out).provenance.codec).keeps_cells and tokens <= known:  # labels alone have come
+    if tokens <= late:
         row = write_labels(out, before, together, skipped)
         return sum(file.bytes for file in row.labels.files) if row.labels else 0
     row = write_partition(out, task.name, task.scene, together, skipped, before=before)

@@ -16,12 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ovps.cache import codecs
+from ovps.cache.cameras import row_of_camera
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, create_store, encode_frame
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, Frame
+from ovps.geometry.cells import CellGrid
 from ovps.taxonomy import load_taxonomy
 from pipelines.precompute import PrecomputeOptions, precompute
 from pipelines.precompute import stage as run_module
@@ -98,7 +100,10 @@ def stand_in(frame: Frame) -> EncodedFrame | FrameError:
         return FrameError("cut off", path=frame.points_path, frame=frame.token)
     seed = TOKENS.index(frame.token)
     cached, features = ragged_frame(seed, seed, 9, 4, 2, 1.0, frame.labels_path is not None)
-    cached = replace(cached, token=frame.token, scene=frame.scene, subset=frame.subset, index=frame.index)
+    cameras = tuple(row_of_camera(camera, 1, CellGrid(1, 1, 1.0), Path("/")) for camera in frame.cameras)
+    cached = replace(
+        cached, token=frame.token, scene=frame.scene, subset=frame.subset, index=frame.index, cameras=cameras
+    )
     return encode_frame(cached, features, codecs.get("dense"))
 
 
