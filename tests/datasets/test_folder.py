@@ -235,7 +235,7 @@ def test_a_table_without_times_is_in_the_order_of_its_lines(tmp_path):
     assert all(f.cameras[0].timestamp_us == f.timestamp_us for f in frames)
     table = (root / "readings.csv").read_text()
     (root / "readings.csv").write_text(table.replace("points/000.bin,", "points/000.bin,7"))
-    with pytest.raises(DatasetError, match=r"line \d: no time_us, and other lines.*Give each its time, or none"):
+    with pytest.raises(DatasetError, match=r"line \d: some lines have a time_us.*Give each its time, or none"):
         frames_of(root)
 
 

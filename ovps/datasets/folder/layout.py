@@ -9,7 +9,7 @@ Files of one NAME belong together, unless `readings.csv` says what does. Names t
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def _told(folder: Path, table: Path, labels: Mapping[str, Path]) -> list[Sweep]:
     points: dict[str, Reading] = {}
     images: dict[str, dict[str, Reading]] = {}
     posed: set[bool] = set()
-    for line, row in _timed(table, list(_rows(table))):
+    for line, row in _timed(table, _rows(table)):
         sweep, sensor, reading = row["sweep"], row["sensor"], _reading(folder, table, line, row)
         place = points if sensor == LIDAR else images.setdefault(sweep, {})
         key = sweep if sensor == LIDAR else sensor
@@ -215,15 +215,16 @@ def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
         raise _wrong(table, reader.line_num, f"not CSV: {error}", "Mend the line") from error
 
 
-def _timed(table: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> Iterable[tuple[int, dict[str, str]]]:
-    """The lines with times, in order, where they have none."""
-    without = [line for line, row in rows if not row["time_us"].strip()]
-    if not without:
-        return rows
-    if len(without) < len(rows):
-        raise _wrong(table, without[0], "no time_us, and other lines have one", "Give each its time, or none")
-    number = {sweep: place for place, sweep in enumerate(dict.fromkeys(row["sweep"] for _, row in rows))}
-    return [(line, row | {"time_us": str(STEP_US * number[row["sweep"]])}) for line, row in rows]
+def _timed(table: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> Iterable[tuple[int, dict[str, str]]]:
+    """The lines with times, in their order, where none has one."""
+    timeless: set[bool] = set()
+    number: dict[str, int] = {}
+    for line, row in rows:
+        timeless.add(not row["time_us"])
+        if len(timeless) > 1:
+            raise _wrong(table, line, "some lines have a time_us and some have none", "Give each its time, or none")
+        number.setdefault(row["sweep"], len(number))
+        yield line, row | {"time_us": row["time_us"] or str(STEP_US * number[row["sweep"]])}
 
 
 def _reading(folder: Path, table: Path, line: int, row: Mapping[str, str]) -> Reading:
