@@ -517,15 +517,16 @@ def segment(
 def report(options: ReportOptions, as_json: Json = False) -> None:
     """One self-contained HTML page: tables, training curves, ground truth beside prediction."""
     from ovps import datasets
-    from ovps.cache.reader import Store
+    from pipelines.evaluate import load_result
     from pipelines.report import report as write
 
-    known = Store.open(options.cache).provenance
-    root = options.dataroot
-    data = datasets.get(known.dataset) if root else None
-    frames = data.frames(root, known.dataset_version, (options.subset,)) if root and data else ()
-    settings = options.model_dump(exclude={"subset", "dataroot"})
-    page = str(write(**settings, frames=frames, read_image=data.image if data else None))
+    data: dict[str, Any] = {}
+    if options.dataroot is not None:
+        scored = load_result(options.evaluation or options.run / "eval")
+        known = datasets.get(scored.cache.dataset)
+        frames = known.frames(options.dataroot, scored.cache.dataset_version, (scored.subset,))
+        data = {"frames": frames, "read_image": known.image}
+    page = str(write(**options.model_dump(exclude={"dataroot"}), **data))
     if as_json:
         show({"page": page}, as_json)
     else:
@@ -611,11 +612,15 @@ def experiment_join(options: JoinOptions, as_json: Json = False) -> None:
     epilog=example("ovps experiment table results/table1", "ovps experiment table results/ablation --score miou"),
 )
 @takes(TableOptions)
-def experiment_table(options: TableOptions) -> None:
-    """Results as a Markdown table: mean and sample standard deviation over seeds, in percent."""
-    from pipelines.experiment.table import markdown
+def experiment_table(options: TableOptions, as_json: Json = False) -> None:
+    """Results as a Markdown table: mean and sample standard deviation over seeds, in percent. JSON: in fractions."""
+    from pipelines.experiment.table import result_table
 
-    print(markdown(**options.model_dump()))
+    table = result_table(**options.model_dump())
+    if as_json:
+        show(table, as_json)
+    else:
+        print(table.markdown())
 
 
 def show(summary: Any, as_json: bool) -> None:

@@ -89,7 +89,22 @@ def open_catalogue(options: LookOptions, dataset_root: Path | None = None, run: 
         session=session,
         novel=novel_of(session.split, session) if session else frozenset(),
         read_images=image_reader(store, dataset_root),
+        flags=_flags(options, dataset_root),
     )
+
+
+def _flags(options: LookOptions, dataset_root: Path | None) -> tuple[str, ...]:
+    """Options with which another command looks at the same frames of the same run, with the same names."""
+    given = {
+        "--cache": options.cache,
+        "--run": options.run,
+        "--vocab": options.vocabulary,
+        "--dataset-root": dataset_root,
+        "--device": options.device,
+        "--backend": options.backend,
+    }
+    flags = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return (*flags, *(word for setting in options.settings for word in ("--set", setting)))
 
 
 def open_run(options: LookOptions, run: Path | None) -> Session | None:

@@ -175,15 +175,20 @@ class TrainOptions(Options):
         return self.out or Path("runs") / f"{Path(self.config).stem}-{Path(self.system).stem}"
 
 
-class CachedOptions(Options):
-    """Frames of a store that something is asked about."""
+class StoreOptions(Options):
+    """A store, and what computes on it."""
 
     cache: Place = Field(defaults.STORE, description="A store of the same CLIP: a folder, or a URL.")
-    subset: str = Field("val", description="The data set's own split.")
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
     backend: str | None = Field(
         None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
     )
+
+
+class CachedOptions(StoreOptions):
+    """Frames of a store that something is asked about."""
+
+    subset: str = Field("val", description="The data set's own split.")
 
 
 class RunOptions(CachedOptions):
@@ -237,11 +242,12 @@ class PredictOptions(CachedOptions):
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
 
 
-class ReportOptions(RunOptions):
-    """Options of `ovps report`."""
+class ReportOptions(StoreOptions):
+    """Options of `ovps report`. It shows the subset that was scored."""
 
     command: ClassVar[str] = "report"
 
+    run: Path = Field(description="Folder of a training run.")
     out: Path | None = Field(None, description="HTML file. Default: RUN/report.html.")
     evaluation: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
     vocabulary: Annotated[Path | None, Flag("--vocab")] = Field(

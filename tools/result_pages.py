@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ovps.report.charts import NOTHING
-from pipelines.experiment.table import markdown
+from pipelines.experiment.table import result_table
 
 SCORES = {
     "PQ": "pq",
@@ -33,11 +33,11 @@ def with_tables(page: str, results: Path) -> str:
     def section(found: re.Match[str]) -> str:
         old = found["table"].splitlines()
         score, split = SCORES[found["score"]], found["split"]
-        plain = set(markdown(results, score, split).splitlines())
+        plain = set(result_table(results, score, split).markdown().splitlines())
         shown = {_name(line) for line in old}
         new = [
             line
-            for line in markdown(results, score, split, variants=True).splitlines()
+            for line in result_table(results, score, split, variants=True).markdown().splitlines()
             if (line in plain or _name(line) in shown) and set(_cells(line)) != {NOTHING}
         ]
         return found[0].replace(found["table"], "\n".join(new) + "\n")

@@ -41,6 +41,7 @@ class Catalogue:
         session: the run; None without one.
         novel: ids of the classes that were not labelled in training.
         read_images: the images of a frame with their cameras, none where there are none.
+        flags: options with which other commands look at the same: `--cache`, `--run` and so on.
     """
 
     store: Store
@@ -49,6 +50,7 @@ class Catalogue:
     session: Session | None
     novel: frozenset[int]
     read_images: ReadImages
+    flags: tuple[str, ...] = ()
     _views: Kept[View] = field(default_factory=lambda: Kept(KEPT_BYTES, LEAST, _bytes_of_view))
     _pictures: Kept[list[Seen]] = field(default_factory=lambda: Kept(KEPT_BYTES, LEAST, _bytes_of_images))
     _lock: threading.RLock = field(default_factory=threading.RLock)

@@ -42,8 +42,14 @@ def legend_html(rows: Sequence[tuple[str, RGB]]) -> str:
     return str(_SMALL.format(Markup("").join(_SWATCH.format(*colour, name) for name, colour in rows)))
 
 
-def segment_html(view: View, segment: int, crops: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
-    """One segment: its class and score, its nearest names, its crops in the cameras, and how to ask for its like."""
+def segment_html(
+    view: View, segment: int, crops: Sequence[tuple[str, NDArray[np.uint8]]], flags: Sequence[str] = ()
+) -> str:
+    """One segment: its class and score, its nearest names, its crops in the cameras, and how to ask for its like.
+
+    Args:
+        flags: with which the command that asks looks at the same, see `Catalogue`.
+    """
     labels, frame = view.segments, view.frame
     inside = labels.segment == segment
     title = labels.palette.name(int(labels.segment_entry[segment])) if labels.palette.names else "cluster"
@@ -82,7 +88,7 @@ def segment_html(view: View, segment: int, crops: Sequence[tuple[str, NDArray[np
                 "{}</figcaption></figure>"
             ).format(f"the segment in {channel}", encoded, channel)
         ]
-    words = command("ovps", "query", "--like", f"{frame.token}:{segment}", "--of", view.source)
+    words = command("ovps", "query", "--like", f"{frame.token}:{segment}", "--of", view.source, *flags)
     parts += [Markup('<div style="opacity:0.65;margin-top:0.4em">more like it: <code>{}</code></div>').format(words)]
     return str(_SMALL.format(Markup("").join(parts)))
 

@@ -92,7 +92,7 @@ def start_viewer(catalogue: Catalogue, words: Words | None, *, host: str, port: 
     server.initial_camera.position = (-26 * x, -26 * y, 19.0)
     server.initial_camera.look_at = (5 * x, 5 * y, 0.0)
     server.initial_camera.up = (0.0, 0.0, 1.0)
-    viewer = Viewer(server, f"http://{host}:{server.get_port()}", {})
+    viewer = Viewer(server, f"http://{_netloc(host, server.get_port())}", {})
 
     async def guard(client: Any) -> None:  # before anything is sent
         if _is_foreign(server, client.client_id, host):
@@ -121,9 +121,14 @@ def _free(host: str, port: int) -> int:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"cannot listen at {host}:{port}: {reason}",
+            f"cannot listen at {_netloc(host, port)}: {reason}",
             remedy="Choose another port (--port 8081; 0: any free one), or --host 127.0.0.1",
         ) from error
+
+
+def _netloc(host: str, port: int) -> str:
+    """Host and port as in a URL, where the colons of IPv6 stand in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_foreign(server: viser.ViserServer, client: int, host: str) -> bool:
@@ -446,7 +451,7 @@ class Visitor:
         )
         assert self.ref is not None
         crops = most_seen(self.catalogue.pictures(self.ref), inside)
-        self.segment.content = panel.segment_html(view, segment, crops)
+        self.segment.content = panel.segment_html(view, segment, crops, self.catalogue.flags)
 
     # ---- what a browser keeps, and what it is rid of
 

@@ -36,7 +36,7 @@ class ImportSummary:
 
     Attributes:
         sweeps: of the topic `points`; left_out: how many were not written, by the reason.
-        cameras: topic by name; apart_ms: median and most time between a sweep and its image, by name.
+        cameras: topic by name; apart_ms: `median` and `most` time between a sweep and its image, by name of the camera.
         moves: the two frames between which the vehicle moves; None: nothing does, as far as the bag says.
         invalid_share: of the points, NaN or at (0, 0, 0), which were left out.
         intensity_max: what a full intensity is taken to be.
@@ -47,7 +47,7 @@ class ImportSummary:
     sweeps: int
     left_out: dict[str, int]
     cameras: dict[str, str]
-    apart_ms: dict[str, tuple[float, float]]
+    apart_ms: dict[str, dict[str, float]]
     moves: str | None
     invalid_share: float
     intensity_max: float
@@ -167,7 +167,7 @@ def import_bag(
         sweeps=len(matched),
         left_out=left_out,
         cameras={camera.name: camera.images for camera in chosen},
-        apart_ms={name: (float(np.median(t)), float(t.max())) for name, t in apart.items() if len(t)},
+        apart_ms={name: {"median": float(np.median(t)), "most": float(t.max())} for name, t in apart.items() if len(t)},
         moves=f"{moving[0]} in {moving[1].parent}" if moving else None,
         invalid_share=written.invalid_share,
         intensity_max=full,

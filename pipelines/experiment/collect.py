@@ -127,12 +127,18 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
     return there, missing
 
 
-def earlier(out: Path) -> Experiment | None:
-    """The experiment whose results a folder holds; None where it holds none that can be read."""
+def earlier(out: Path) -> Results | None:
+    """The results that a folder holds; None where it holds none that can be read."""
     try:
-        return Results.model_validate_json((out / JSON).read_bytes()).experiment
+        return Results.model_validate_json((out / JSON).read_bytes())
     except faults(OSError, ValidationError):
         return None
+
+
+def left_out(before: Results, there: Sequence[Collected]) -> list[RunRecord]:
+    """Earlier results of cells that are not there now: with today's settings nothing is trained or scored for them."""
+    now = {(c.scored.system, c.scored.split, c.scored.seed) for c in there}
+    return [run for run in before.runs if (run.system, run.split, run.seed) not in now]
 
 
 def training_minutes(run: Path, steps: int) -> float | None:

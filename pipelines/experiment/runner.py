@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ovps.progress import console, say
 from ovps.taxonomy import load_split
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
-from pipelines.experiment.collect import JSON, PARQUET, collect, earlier, save
+from pipelines.experiment.collect import JSON, PARQUET, RunRecord, collect, earlier, left_out, save
 from pipelines.experiment.comparison_page import write_report
 from pipelines.experiment.projection import confirm, estimate
 from pipelines.experiment.provenance import command_line
@@ -113,15 +113,25 @@ def _results(
     cells, missing = collect(located(plan(everything)))
     before = earlier(experiment.out)
     if before is not None:
-        still = {"systems": _known(before.systems, load_system), "splits": _known(before.splits, load_split)}
-        everything = _together(everything, before.model_copy(update=still))
+        was = before.experiment
+        still = {"systems": _known(was.systems, load_system), "splits": _known(was.splits, load_split)}
+        everything = _together(everything, was.model_copy(update=still))
         cells, _ = collect(located(plan(everything)))
+        _tell_left_out(left_out(before, cells), was, everything)
     if cells:
         save(everything, cells, missing, command_line(), stages.seconds)
     if cells and report:
         announce(f"report: {experiment.report}")
         write_report(everything, cells, missing, stages)
     return ExperimentSummary(experiment.report, experiment.out / JSON, experiment.out / PARQUET, len(cells), missing)
+
+
+def _tell_left_out(runs: Sequence[RunRecord], was: Experiment, now: Experiment) -> None:
+    """Rows of other settings would make a mean of unlike things: they go, and their runs stay."""
+    if runs:
+        names = "; ".join(f"{run.system}, {run.split}, seed {run.seed} in {run.run}" for run in runs)
+        which = "other settings" if was.name == now.name else f"the experiment {was.name}, with other settings"
+        say(f"left out of {now.out / JSON}, which had them: results of {which}, whose runs stay ({names})")
 
 
 def _check_splits(experiment: Experiment) -> None:

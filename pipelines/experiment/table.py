@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ovps.errors import ConfigError
-from ovps.evaluation.comparison import spread
+from ovps.evaluation.comparison import Spread, spread
 from ovps.evaluation.results import HARMONIC, harmonic
 from ovps.report.charts import text
 from ovps.report.page import counted
@@ -28,10 +29,45 @@ NAMES = {
 }
 
 
-def markdown(
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table.
+
+    Attributes:
+        system: that was trained. row: of what: `system`, a variant, a part, or a reference.
+        kind: `system`, `variant`, `part` or `reference`.
+        seeds: how many.
+        random: its CLIP has random weights.
+        scores: fractions, mean and spread over seeds by group; None where no seed has one.
+    """
+
+    system: str
+    row: str
+    kind: str
+    seeds: int
+    random: bool
+    scores: dict[str, Spread | None]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One score of one split."""
+
+    score: str
+    split: str
+    rows: list[TableRow]
+
+    def markdown(self) -> str:
+        """Write it in percent, mean ± sample standard deviation over seeds."""
+        most = max(row.seeds for row in self.rows)
+        head = [f"| | {' | '.join(g.replace('/', ' ') for g in GROUPS)} |", f"|---|{'---|' * len(GROUPS)}"]
+        return "\n".join([*head, *(_line(row, most) for row in self.rows)])
+
+
+def result_table(
     folder: Path, score: str = "pq", split: str | None = None, variants: bool = False, parts: bool = False
-) -> str:
-    """Systems x groups in percent, mean ± sample standard deviation over seeds; reference rows at the end.
+) -> ResultTable:
+    """Systems x groups; reference rows at the end.
 
     Args:
         folder: `out` of an experiment.
@@ -55,34 +91,37 @@ def markdown(
         )
     random = {record.system for record in part.results.runs if record.cache.weights_random}
     hidden = {kind for kind, shown in (("variant", variants), ("part", parts)) if not shown}
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in lines:
         if line["split"] == chosen and line["kind"] not in hidden:
-            rows.setdefault((line["system"], line["row"]), []).append(line)
-    systems = list(dict.fromkeys(system for system, _ in rows))
-    order = sorted(rows, key=lambda key: (rows[key][0]["kind"] == "reference", systems.index(key[0])))
-    most = max(len(_seeds(found)) for found in rows.values())
-    head = [f"| | {' | '.join(g.replace('/', ' ') for g in GROUPS)} |", f"|---|{'---|' * len(GROUPS)}"]
-    return "\n".join([*head, *(_line(key, rows[key], score, key[0] in random, most) for key in order)])
+            found.setdefault((line["system"], line["row"]), []).append(line)
+    systems = list(dict.fromkeys(system for system, _ in found))
+    order = sorted(found, key=lambda key: (found[key][0]["kind"] == "reference", systems.index(key[0])))
+    return ResultTable(score, chosen, [_row(*key, found[key], score, key[0] in random) for key in order])
 
 
 def tables(folder: Path, score: str = "pq") -> str:
-    """`markdown` of every split, each under its name.
+    """Tables of every split in Markdown, each under its name.
 
     Raises:
         ConfigError: no results, or no such score.
     """
     splits = dict.fromkeys(read_part(folder).rows["split"].to_pylist())
-    return "\n\n".join(f"{score}, %, split {split}\n\n{markdown(folder, score, split)}" for split in splits)
+    made = (result_table(folder, score, split) for split in splits)
+    return "\n\n".join(f"{score}, %, split {table.split}\n\n{table.markdown()}" for table in made)
 
 
-def _line(key: tuple[str, str], lines: Sequence[Mapping[str, Any]], score: str, random: bool, most: int) -> str:
-    system, row = key
-    kind, seeds = lines[0]["kind"], len(_seeds(lines))
-    changed = f"`{system}` {NAMES.get(row, row)}"
-    name = {"system": f"`{system}`", "variant": changed, "part": changed}.get(kind, NAMES.get(row, row))
-    notes = ["**random CLIP weights**"] * random + [counted(seeds, "seed")] * (kind != "reference" and seeds < most)
-    cells = (text(spread(_values(lines, group, score))) for group in GROUPS)
+def _row(system: str, row: str, lines: Sequence[Mapping[str, Any]], score: str, random: bool) -> TableRow:
+    scores = {group: spread(_values(lines, group, score)) for group in GROUPS}
+    return TableRow(system, row, lines[0]["kind"], len(_seeds(lines)), random, scores)
+
+
+def _line(row: TableRow, most: int) -> str:
+    changed = f"`{row.system}` {NAMES.get(row.row, row.row)}"
+    name = {"system": f"`{row.system}`", "variant": changed, "part": changed}.get(row.kind, NAMES.get(row.row, row.row))
+    few = row.kind != "reference" and row.seeds < most
+    notes = ["**random CLIP weights**"] * row.random + [counted(row.seeds, "seed")] * few
+    cells = (text(row.scores[group]) for group in GROUPS)
     return f"| {', '.join([name, *notes])} | {' | '.join(cells)} |"
 
 

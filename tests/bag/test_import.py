@@ -73,7 +73,7 @@ def test_the_nearest_image_is_taken_and_the_time_between_is_told(tmp_path):
     summary = import_bag(write_bag(tmp_path / "bag", "mcap"), tmp_path / "out")
     images = BEGIN + IMAGE_LATE + IMAGE_STEP * np.arange(IMAGES)
     apart = [np.abs(images - (BEGIN + 10**8 * n)).min() / 1e6 for n in range(SWEEPS)]
-    assert summary.apart_ms["front"] == pytest.approx((np.median(apart), max(apart)))
+    assert summary.apart_ms["front"] == pytest.approx({"median": np.median(apart), "most": max(apart)})
     with open(tmp_path / "out" / "readings.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["sensor"] == "front"]
     assert [abs(int(row["time_us"]) * 1000 - BEGIN - 10**8 * n) / 1e6 for n, row in enumerate(rows)] == pytest.approx(

@@ -45,7 +45,7 @@ from pipelines.experiment.provenance import CodeState, code_state
 from pipelines.experiment.runner import run, run_experiment
 from pipelines.experiment.schema import load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
-from pipelines.experiment.table import markdown
+from pipelines.experiment.table import result_table
 from pipelines.experiment.trainings import located, plan
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -137,6 +137,10 @@ def table(folder):
     return pq.read_table(folder / "out" / "results.parquet").to_pylist()
 
 
+def results(folder):
+    return json.loads((folder / "out" / "results.json").read_text())["runs"]
+
+
 # What is shared, what is done again
 
 
@@ -192,6 +196,25 @@ def test_parts_one_after_another_are_all_in_the_results(store, tmp_path, capsys)
     assert f"results of {other} are left out: no system" in capsys.readouterr().err
     done = {(line["system"], line["seed"]) for line in table(tmp_path) if line["kind"] == "system"}
     assert done == {*(("ovps", seed) for seed in range(4)), ("pfc", 0)}
+
+
+def test_results_that_are_left_out_are_named(store, tmp_path, capsys):
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["ovps"])
+    for seed in (0, 1):
+        run(str(path), seeds=(seed,))
+    assert "left out" not in capsys.readouterr().err
+    runs = {record["seed"]: record["run"] for record in results(tmp_path)}
+    write_experiment(tmp_path, store, seeds=[0], systems=["ovps"], set={"steps": 3})
+    run(str(path), seeds=(2,))
+    told = capsys.readouterr().err.replace("\n", " ")
+    for seed in (0, 1):
+        assert f"ovps, b12n4, seed {seed} in {runs[seed]}" in told
+    assert {record["seed"] for record in results(tmp_path)} == {2}
+    other = path.rename(tmp_path / "other.yaml")
+    other.write_text(yaml.safe_dump(yaml.safe_load(other.read_text()) | {"set": {"steps": 5}}))
+    run(str(other), seeds=(0,))
+    assert "results of the experiment tiny, with other settings, whose runs stay" in capsys.readouterr().err
+    assert {record["seed"] for record in results(tmp_path)} == {0}
 
 
 def test_more_systems_train_only_what_is_new(made, tmp_path, spies):
@@ -734,7 +757,7 @@ def test_the_command_ends_with_its_table_and_its_page(made, monkeypatch, capsys)
     with pytest.raises(SystemExit):
         cli.main()
     shown = capsys.readouterr().out
-    for line in markdown(folder / "out").splitlines():
+    for line in result_table(folder / "out").markdown().splitlines():
         assert line in shown
     assert "pq, %, split b12n4" in shown
     assert f"report: {folder / 'report.html'}" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from pipelines.experiment.collect import collect, save
 from pipelines.experiment.join import join
 from pipelines.experiment.runner import run
 from pipelines.experiment.schema import load_experiment
-from pipelines.experiment.table import markdown
+from pipelines.experiment.table import result_table
 from pipelines.experiment.trainings import plan
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_experiment import SYSTEMS, write_experiment
@@ -139,7 +140,7 @@ def cells(line):
 
 @pytest.mark.parametrize("score", ["pq", "miou", "mask_recall"])
 def test_the_markdown_table_is_mean_and_deviation(made, score):
-    head, _, *lines = markdown(made / "out", score).splitlines()
+    head, _, *lines = result_table(made / "out", score).markdown().splitlines()
     groups = [g.replace(" ", "/") for g in cells(head)[1:]]
     assert groups == ["all", "base", "novel", "novel/things", "novel/stuff", "harmonic"]
     names = [cells(line)[0] for line in lines]
@@ -157,13 +158,37 @@ def test_the_markdown_table_is_mean_and_deviation(made, score):
             assert deviation == pytest.approx(statistics.stdev(values), abs=0.051)
 
 
+def test_the_table_as_json_has_fractions_spread_and_what_is_random(made, monkeypatch, capsys):
+    from ovps import cli
+
+    monkeypatch.setattr(sys, "argv", ["ovps", "experiment", "table", str(made / "out"), "--score", "miou", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    table = json.loads(capsys.readouterr().out)
+    assert (table["score"], table["split"]) == ("miou", "b12n4")
+    assert [row["system"] for row in table["rows"] if row["kind"] == "system"] == SYSTEMS
+    for row in table["rows"]:
+        own = [
+            r for r in rows(made / "out") if (r["system"], r["row"], r["split"]) == (row["system"], row["row"], "b12n4")
+        ]
+        assert row["random"] is False
+        for group in ("all", "novel/stuff"):
+            values = [r["miou"] for r in own if r["group"] == group and r["miou"] is not None]
+            if values:
+                assert row["scores"][group]["mean"] == pytest.approx(statistics.fmean(values))
+                assert row["scores"][group]["count"] == len(values)
+            else:
+                assert row["scores"][group] is None
+
+
 def test_results_of_before_harmonic_means_were_written_have_them_too(made, tmp_path):
     out = part(made, tmp_path / "old", (0, 1))
-    before = markdown(out)
+    before = result_table(out).markdown()
     table = pq.read_table(out / "results.parquet")
     pq.write_table(table.filter([r["group"] != "harmonic" for r in table.to_pylist()]), out / "results.parquet")
     assert pq.read_table(out / "results.parquet").num_rows < table.num_rows
-    assert markdown(out) == before
+    assert result_table(out).markdown() == before
 
 
 def test_the_markdown_table_says_what_is_random_and_what_has_fewer_seeds(made, tmp_path):
@@ -172,17 +197,17 @@ def test_the_markdown_table_says_what_is_random_and_what_has_fewer_seeds(made, t
     table = pq.read_table(out / "results.parquet")
     fewer = [not (r["system"] == "pfc" and r["seed"] == 1) for r in table.to_pylist()]
     pq.write_table(table.filter(fewer), out / "results.parquet")
-    pfc, head, ours = markdown(out, variants=False).splitlines()[2:5]
+    pfc, head, ours = result_table(out, variants=False).markdown().splitlines()[2:5]
     assert cells(pfc)[0] == "`pfc`, 1 seed"
     assert cells(head)[0] == "`minus_head`, **random CLIP weights**"
     assert cells(ours)[0] == "`ovps`"
-    assert "`ovps` with clusters of what is left" in markdown(out, variants=True)
+    assert "`ovps` with clusters of what is left" in result_table(out, variants=True).markdown()
 
 
 def test_a_table_of_what_is_not_there(made):
     with pytest.raises(ConfigError, match=r"no score 'iou'.*miou"):
-        markdown(made / "out", "iou")
+        result_table(made / "out", "iou")
     with pytest.raises(ConfigError, match="no score 'training_minutes'"):  # no fraction
-        markdown(made / "out", "training_minutes")
+        result_table(made / "out", "training_minutes")
     with pytest.raises(ConfigError, match=r"no split 'b1n1'.*b12n4"):
-        markdown(made / "out", split="b1n1")
+        result_table(made / "out", split="b1n1")

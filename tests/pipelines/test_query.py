@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 import shutil
 import sys
 
@@ -16,6 +19,8 @@ import pipelines.query
 from ovps.cache.reader import Store
 from ovps.cli import app, main
 from ovps.errors import ConfigError, VocabularyError
+from ovps.viewer.panel import segment_html
+from pipelines.look import open_catalogue
 from pipelines.options import QueryOptions, ViewOptions
 from pipelines.query import query
 from pipelines.view import write_html
@@ -169,6 +174,24 @@ def test_the_command_line_takes_words_after_options(made, tmp_path, monkeypatch)
     result = CliRunner().invoke(app, [*command, "--index", str(tmp_path / "index")])
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["best"]) == 2
+
+
+@pytest.mark.parametrize("with_run", [True, False])
+def test_the_command_of_the_viewer_for_a_segment_does_as_it_stands(made, tmp_path, monkeypatch, with_run):
+    run, cache = made
+    loose = tuple(f"merge.{k}={getattr(LOOSE, k)}" for k in ("score", "overlap", "mask"))
+    options = {"run": run, "settings": loose, "backend": "torch"} if with_run else {}
+    catalogue = open_catalogue(ViewOptions(cache=cache, frames=("1",), **options))
+    view = catalogue.view(catalogue.frames[0])
+    seen = view.pooled[1] if with_run else view.frame.object_seen_points > 0
+    segment = int(np.flatnonzero(seen & (view.segments.size >= view.taxonomy.min_points))[0])
+    (words,) = re.findall(r"<code>ovps (.*?)</code>", segment_html(view, segment, [], catalogue.flags))
+    given = shlex.split(html.unescape(words))
+    assert ("--set" in given) is with_run
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*given, "--top", "3", "--index", "index", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["best"]
 
 
 @pytest.mark.parametrize("option", ["text", "negatives"])

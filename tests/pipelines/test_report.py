@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +125,34 @@ def test_report_with_camera_pictures(made, tmp_path):
         assert text in page
     for c in load_taxonomy("nuscenes").classes:
         assert c.name.replace("_", " ") in page
+
+
+def test_pictures_are_of_the_subset_that_was_scored(made, tmp_path, monkeypatch):
+    from ovps import cli, datasets
+
+    run, cache = made
+    scored = tmp_path / "eval"
+    evaluate(run, cache, subset="train", out=scored, merge=LOOSE)
+    asked = []
+    known = SimpleNamespace(frames=lambda root, version, subsets: asked.append(subsets) or (), image=None)
+    monkeypatch.setattr(datasets, "get", lambda name: known)
+    words = [
+        "--run",
+        run,
+        "--cache",
+        cache,
+        "--evaluation",
+        scored,
+        "--dataroot",
+        tmp_path,
+        "--out",
+        tmp_path / "r.html",
+    ]
+    monkeypatch.setattr(sys, "argv", ["ovps", "report", *map(str, words)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert asked == [("train",)]
+    assert " of train" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_without_the_data_set_the_report_says_so_and_random_weights_are_marked(made, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,15 @@ def test_a_port_that_is_taken_is_an_error_with_a_way_out(store):
         with pytest.raises(ConfigError, match=f"{port}.*in use") as error:
             serve(ViewOptions(cache=store, port=port))
     assert "--port" in str(error.value)
+
+
+def test_ipv6_stands_in_brackets_in_what_people_copy(store):
+    with socket.socket(socket.AF_INET6) as taken:
+        with suppress(OSError):  # a machine without IPv6: cannot be listened at either
+            taken.bind(("::1", 18080))
+            taken.listen()
+        with pytest.raises(ConfigError, match=r"\[::1\]:18080: "):
+            serve(ViewOptions(cache=store, host="::1", port=18080))
 
 
 def test_a_host_that_is_none_is_an_error(store):
