@@ -60,6 +60,8 @@ class Provenance(_Record):
     codec_state_sha256: str | None = None  # of the file of its state; None: it has none
     code_version: str
     sweeps: int = Field(default=0, ge=0)  # earlier ones whose points are joined to a frame's own as input
+    # codecs, with their states, that the features were stored in before this one, and that are not exact
+    converted_from: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Hash it, as each folder of a store states it: fields that are as they usually are have no say, so that the

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from ovps import machine
 from ovps.errors import OvpsError
 from ovps.extras import installed
+from ovps.plugins import package_of
 from ovps.shortage import faults
 
 Status = Literal["ok", "warning", "problem"]
@@ -56,7 +57,17 @@ class Report(BaseModel):
 
 def examine(cache: str) -> Report:
     """Run every check. Args: cache: the folder or URL that `ovps precompute` would write to."""
-    checks = [_python(), *_packages(), _imports(), _minkowski(), _gpu(), *_clip_weights(), _place(cache), _machine()]
+    checks = [
+        _python(),
+        *_packages(),
+        _imports(),
+        _minkowski(),
+        _gpu(),
+        *_clip_weights(),
+        *_plugins(),
+        _place(cache),
+        _machine(),
+    ]
     return Report(checks=checks)
 
 
@@ -156,6 +167,25 @@ def _clip_weights() -> list[Check]:
     remedy = "" if found else "ovps precompute downloads them, or takes a file by --weights open_clip_model.safetensors"
     status: Status = "ok" if found else "warning"
     checks.append(Check(name="CLIP weights", status=status, found=", ".join(found) or "none", remedy=remedy))
+    return checks
+
+
+def _plugins() -> list[Check]:
+    """Data sets, encoders and so on of other packages: each is loaded."""
+    from ovps import clip, datasets, systems  # after `_imports`
+    from ovps.cache import codecs
+    from ovps.model import sparse
+
+    checks = []
+    for registry in (datasets.REGISTRY, clip.REGISTRY, codecs.REGISTRY, systems.REGISTRY, sparse.REGISTRY):
+        for point in registry.others():
+            check = Check(name=f"{point.name} of {registry.group}", status="ok", found=f"of {package_of(point)}")
+            try:
+                registry.get(point.name)
+            except OvpsError as error:
+                remedy = error.remedy or ""
+                check = Check(name=check.name, status="problem", found=error.message, remedy=remedy)
+            checks.append(check)
     return checks
 
 

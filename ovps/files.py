@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,6 +132,18 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safetensors_metadata(content: bytes) -> dict[str, str]:
+    """Read the metadata of a safetensors file from its content: 8 bytes of length, little-endian, and JSON.
+
+    The library reads it from files alone, whose paths it takes in UTF-8 only.
+
+    Raises:
+        ValueError: no such file.
+    """
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__") or {})
 
 
 def sync_folder(folder: Path) -> None:

@@ -70,6 +70,18 @@ def check_no_url(path: Path) -> None:
         raise ConfigError("a URL: only a store can be at one", path=path, remedy="Give a folder or a file")
 
 
+def check_text(path: Path) -> None:
+    """Check that the name of a path is text, where a library takes no other.
+
+    Raises:
+        ConfigError: it has bytes that are not UTF-8.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError("a name that is no text in UTF-8", path=path, remedy="Rename it, or give another") from error
+
+
 def what_is(folder: Path) -> What | None:
     """Tell what a folder is the root of, by the files that make it one; a recording's scenes are recordings, too."""
     try:

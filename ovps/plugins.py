@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from ovps.errors import ConfigError, SetupError
+from ovps.shortage import faults
 
 T = TypeVar("T")
 
@@ -18,8 +19,8 @@ class Registry(Generic[T]):
 
     Attributes:
         group: of entry points, e.g. `ovps.systems`.
-        built_in: where those of ovps are, as `module:attribute`, which need no installed ovps; no other package can
-            replace one.
+        built_in: where those of ovps are, as `module:attribute`, which need no installed ovps. Another package's of the
+            same name is an error, and replaces none.
     """
 
     group: str
@@ -34,7 +35,9 @@ class Registry(Generic[T]):
                 itself otherwise.
         """
         group, built_in = self.group, self.built_in
-        found = {built_in[name]} if name in built_in else {p.value for p in self._others() if p.name == name}
+        others = {point.value: point for point in self.others() if point.name == name}
+        found = {built_in[name]: "ovps"} if name in built_in else {}
+        found |= {where: package_of(point) for where, point in others.items()}
         if not found:
             kind = group.rpartition(".")[2].removesuffix("s")
             raise ConfigError(
@@ -42,15 +45,16 @@ class Registry(Generic[T]):
                 remedy=f"There are: {', '.join(self.names())}. Another package adds one by an entry point in {group}",
             )
         if len(found) > 1:
-            raise SetupError(
-                f"{name} of {group} is in several packages: {', '.join(sorted(found))}", remedy="Uninstall all but one"
-            )
-        (where,) = found
+            several = ", ".join(f"{package} ({where})" for where, package in sorted(found.items()))
+            own = "all but ovps, or have them use another name" if name in built_in else "all but one"
+            raise SetupError(f"{name} of {group} is in several packages: {several}", remedy=f"Uninstall {own}")
+        ((where, package),) = found.items()
         try:
             thing = EntryPoint(name, where, group).load()
-        except (ImportError, AttributeError) as error:
+        except faults(Exception) as error:  # a module of others may raise anything at import
             raise SetupError(
-                f"{name} of {group} cannot be loaded from {where}: {error}", remedy="`ovps doctor` says what is missing"
+                f"{name} of {group} cannot be loaded from {where}: {type(error).__name__}: {error}",
+                remedy=f"Mend the package {package}, or uninstall it",
             ) from error
         self.check_name(thing, name)
         return thing
@@ -66,7 +70,13 @@ class Registry(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """List the names of all there are: the built-in ones, then those of other installed packages."""
-        return (*self.built_in, *sorted({point.name for point in self._others()}))
+        return (*self.built_in, *sorted({point.name for point in self.others()} - self.built_in.keys()))
 
-    def _others(self) -> list[EntryPoint]:
-        return [point for point in entry_points(group=self.group) if point.name not in self.built_in]
+    def others(self) -> list[EntryPoint]:
+        """List what other installed packages bring."""
+        return list(entry_points(group=self.group))
+
+
+def package_of(point: EntryPoint) -> str:
+    """Name the installed package that brings an entry point; its top module where that is not known."""
+    return point.dist.name if point.dist is not None else point.value.partition(":")[0].partition(".")[0]

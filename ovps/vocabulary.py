@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from ovps.entries import Entry, said
 from ovps.errors import VocabularyError
-from ovps.files import write_whole
+from ovps.files import safetensors_metadata, write_whole
 from ovps.taxonomy import Taxonomy, name_key
 
 _FORMAT = "ovps-vocabulary-1"
@@ -223,8 +223,7 @@ def parse_vocabulary(content: bytes, path: str | PathLike[str]) -> Vocabulary:
     """
     try:
         tensors = load(content)
-        # safetensors reads metadata from files alone: a length of 8 bytes and JSON is how each begins
-        about = json.loads(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"][_FORMAT])
+        about = json.loads(safetensors_metadata(content)[_FORMAT])
         vocabulary = Vocabulary(
             tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
             tensors["embeddings"],
@@ -235,7 +234,7 @@ def parse_vocabulary(content: bytes, path: str | PathLike[str]) -> Vocabulary:
         if about.pop("sha256") != _content_sha256(about, vocabulary):
             raise VocabularyError("its content is not what was written")
         return vocabulary
-    except (SafetensorError, VocabularyError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, VocabularyError, KeyError, TypeError, ValueError) as error:
         raise VocabularyError(
             f"not an ovps vocabulary ({error})", path=path, remedy="Build one with `ovps vocab build`"
         ) from error

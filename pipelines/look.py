@@ -25,10 +25,12 @@ from ovps.inference.session import Session, inference_settings, open_session
 from ovps.taxonomy import Split
 from ovps.viewer.catalogue import Catalogue, ReadImages, chosen_frames
 from ovps.vocabulary import Vocabulary, load_vocabulary
+from pipelines.images import Images
 from pipelines.options import LookOptions
 from pipelines.vocabulary import encoder_of
 
 _ROOT = "Give the folder that precompute read from"
+ASKED = 16  # frames, of whose images one must be there
 WIDEST = 800  # pixels of an image of the data set, as it is shown
 
 
@@ -132,7 +134,7 @@ def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:
     """Make a reader of the images of a frame: of the data set where its root is given, else the store's thumbnails.
 
     Raises:
-        DatasetError: no such folder.
+        DatasetError: no such folder, or none of the store's images is there.
         ConfigError: the data set is of a package that is not installed.
     """
     if dataset_root is None:
@@ -140,20 +142,34 @@ def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:
     root = dataset_root.expanduser().resolve()
     if not root.is_dir():
         raise DatasetError("no such data root", path=dataset_root, remedy=_ROOT)
+    _check_root(store, root)
     data = datasets.get(store.provenance.dataset)
+    images = Images(store, lambda camera: data.image(present(camera)))
 
     def read(ref: FrameRef) -> list[tuple[Camera, NDArray[np.uint8]]]:
-        cameras = store.cameras(ref, root)
-        return [_small(camera, data.image(inside(root, camera))) for camera in cameras]
+        cameras = [inside(root, camera) for camera in store.cameras(ref, root)]
+        return [_small(camera, image) for camera, image in images.of(ref, cameras)]
 
     return read
+
+
+def _check_root(store: Store, root: Path) -> None:
+    """One image that cannot be read is no reason to show nothing; none of many that are there is another data set.
+
+    Raises:
+        DatasetError: of frames all over the store, none has an image there, or one names a file elsewhere.
+    """
+    refs = store.frames[:: max(1, len(store.frames) // ASKED)]
+    cameras = [inside(root, camera) for ref in refs for camera in store.cameras(ref, root)]
+    if cameras and not any(Path(camera.image_path).exists() for camera in cameras):
+        present(cameras[0])
 
 
 def inside(root: Path, camera: Camera) -> Camera:
     """The camera, whose image lies below a root, wherever a store says that it is.
 
     Raises:
-        DatasetError: it lies elsewhere, or is not there.
+        DatasetError: it lies elsewhere.
     """
     if not Path(camera.image_path).resolve().is_relative_to(root):
         raise DatasetError(
@@ -161,6 +177,15 @@ def inside(root: Path, camera: Camera) -> Camera:
             path=camera.image_path,
             remedy="Precompute the store again",
         )
+    return camera
+
+
+def present(camera: Camera) -> Camera:
+    """The camera, whose image is there.
+
+    Raises:
+        DatasetError: it is not.
+    """
     if not Path(camera.image_path).exists():
         raise DatasetError("no such image, which the store was made of", path=camera.image_path, remedy=_ROOT)
     return camera

@@ -5,7 +5,7 @@ ovps report --run runs/driveworld-ovps --cache ./zarr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,7 @@ from ovps.training.run import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
 from pipelines.evaluate import load_result
-
-ReadImage = Callable[[Camera], NDArray[np.uint8]]
+from pipelines.images import Images, ReadImage
 
 
 def report(
@@ -149,9 +148,10 @@ def cameras_of(
 ) -> tuple[dict[str, list[tuple[Camera, NDArray[np.uint8]]]], str | None]:
     """Cameras and images by frame token, and why some are missing: of the data set, or else the store's thumbnails."""
     by_token = {f.token: f for f in frames} if read_image else {}
+    images = Images(store, read_image) if read_image else None
     cameras = {
-        ref.token: [(c, read_image(c)) for c in by_token[ref.token].cameras]
-        if read_image and ref.token in by_token
+        ref.token: images.of(ref, by_token[ref.token].cameras)
+        if images and ref.token in by_token
         else store.pictures(ref)
         for ref in shown
     }
@@ -160,7 +160,7 @@ def cameras_of(
         return cameras, None
     if not by_token:
         return cameras, "the cache holds no images (`ovps precompute --thumbnails`), and the data set was not given"
-    return cameras, f"{missing} of {len(shown)} frames are not in the data set that was given"
+    return cameras, f"{missing} of {len(shown)} frames, or their images, are not in the data set that was given"
 
 
 def labels_of(session: Session, prediction: FramePrediction) -> Labels:

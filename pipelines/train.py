@@ -33,7 +33,7 @@ from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
 from ovps.model import sparse
-from ovps.places import check_free
+from ovps.places import check_free, check_text
 from ovps.progress import progress, show_warnings
 from ovps.shortage import faults
 from ovps.taxonomy import load_split
@@ -126,6 +126,7 @@ def train(options: TrainOptions) -> TrainSummary:
     begin = time.perf_counter()
     config = resolve(options)
     check_free(options.run, but="run")
+    check_text(options.run)  # TensorBoard takes no other
     if config.threads:
         torch.set_num_threads(config.threads)
     else:

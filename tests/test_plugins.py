@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from ovps import plugins
+from ovps.doctor import examine
 from ovps.errors import ConfigError, SetupError
 from ovps.plugins import Registry
 
@@ -28,9 +29,13 @@ def installed(monkeypatch):
 
 def test_a_built_in_thing_cannot_be_replaced(installed):
     installed(("nuscenes", "json:dumps"), ("mine", "json:loads"))
-    assert OURS.get("nuscenes").name == "nuscenes"
+    message = r"nuscenes of ovps\.datasets is in several packages: json \(json:dumps\), ovps \(ovps\..*all but ovps"
+    with pytest.raises(SetupError, match=message):
+        OURS.get("nuscenes")
     assert OURS.names() == ("nuscenes", "mine")
     assert NONE.get("mine") is __import__("json").loads
+    installed(("mine", "json:loads"))
+    assert OURS.get("nuscenes").name == "nuscenes"
 
 
 def test_an_unknown_name_lists_what_there_is(installed):
@@ -42,13 +47,32 @@ def test_an_unknown_name_lists_what_there_is(installed):
 @pytest.mark.parametrize("value", ["nowhere.at.all:THING", "json:nothing"])
 def test_what_cannot_be_loaded_says_from_where(installed, value):
     installed(("mine", value))
-    with pytest.raises(SetupError, match=f"mine of ovps.datasets cannot be loaded from {value}"):
+    with pytest.raises(SetupError, match=f"mine of ovps.datasets cannot be loaded from {value}") as error:
         NONE.get("mine")
+    package = value.partition(":")[0].partition(".")[0]
+    assert error.value.remedy == f"Mend the package {package}, or uninstall it"
+
+
+def test_a_module_that_raises_when_it_is_imported_is_told(installed, tmp_path, monkeypatch):
+    (tmp_path / "raises.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(("mine", "raises:THING"))
+    with pytest.raises(SetupError, match="from raises:THING: ZeroDivisionError: division by zero"):
+        NONE.get("mine")
+
+
+def test_doctor_loads_what_other_packages_bring(installed, tmp_path):
+    installed(("sound", "ovps.datasets.nuscenes:DATASET"), ("gone", "nowhere.at.all:THING"), ("nuscenes", "json:dumps"))
+    checks = {check.name: check for check in examine(str(tmp_path)).checks}
+    assert checks["gone of ovps.datasets"].status == checks["nuscenes of ovps.datasets"].status == "problem"
+    assert "No module named 'nowhere'" in checks["gone of ovps.datasets"].found
+    assert "calls itself 'nuscenes'" in checks["sound of ovps.datasets"].found
+    assert not examine(str(tmp_path)).healthy
 
 
 def test_one_name_in_two_packages_is_ambiguous(installed):
     installed(("mine", "json:loads"), ("mine", "json:dumps"))
-    with pytest.raises(SetupError, match=r"json:dumps, json:loads.*Uninstall"):
+    with pytest.raises(SetupError, match=r"json \(json:dumps\), json \(json:loads\)\. Uninstall all but one"):
         NONE.get("mine")
     installed(("mine", "json:loads"), ("mine", "json:loads"))  # seen twice on the path: no two things
     assert NONE.get("mine")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError
-from ovps.files import write_whole
+from ovps.files import safetensors_metadata, write_whole
 from ovps.progress import progress
 from ovps.shortage import faults
 
@@ -83,13 +83,12 @@ def load_statistics(path: Path) -> ClipStatistics:
         CheckpointError: missing or damaged.
     """
     try:
-        tensors = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            written = (file.metadata() or {})["sha256"]
-        if written != _sha256(tensors):
+        content = path.read_bytes()
+        tensors = load(content)
+        if safetensors_metadata(content)["sha256"] != _sha256(tensors):
             raise KeyError("its content is not what was written")
         return ClipStatistics(tensors["mean"], float(tensors["mean_l1"]))
-    except faults(OSError, SafetensorError, KeyError) as error:
+    except faults(OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"cannot read the statistics of the run: {error}",
             path=path,

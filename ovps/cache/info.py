@@ -43,7 +43,8 @@ class StoreSummary(BaseModel, frozen=True):
             and what belongs to none of these.
         bytes_by_array: of them, by array of the schema; what belongs to no array is `metadata`.
         clip_bytes: of the arrays `clip/*`, as compressed.
-        codec_lossless: exact but for rounding to float16; None: the codec is of a package that is not installed.
+        codec_lossless: exact but for rounding to float16, and so was any codec that the features were stored in
+            before; None: the codec is of a package that is not installed.
         codec_state_bytes: of what the codec has made of training frames, once for the store.
         clip_bytes_dense_fp16: of the same features as plain float16, uncompressed: what codecs are compared with.
         codec_max_error: largest |stored - computed| over all voxel features.
@@ -121,7 +122,7 @@ def store_info(path: Where) -> StoreSummary:
         bytes_by_array=dict(sorted(by_array.items())),
         clip_bytes=sum(size for name, size in by_array.items() if name.startswith("clip/")),
         clip_bytes_dense_fp16=valid_voxels * info.provenance.clip_dim * FLOAT16_BYTES,
-        codec_lossless=_lossless(info.provenance.codec),
+        codec_lossless=_lossless(info.provenance),
         codec_state_bytes=_size(storage, CODEC_STATE) if info.provenance.codec_state_sha256 else 0,
         codec_max_error=max((frame.codec_max_error for frame in frames), default=0.0),
         codec_mean_error=_mean_error(frames),
@@ -142,9 +143,11 @@ def _by_part(by_array: Mapping[str, int]) -> dict[str, int]:
     return dict(parts.most_common())
 
 
-def _lossless(codec: str) -> bool | None:
+def _lossless(provenance: Provenance) -> bool | None:
+    if provenance.converted_from:
+        return False
     try:
-        return codecs.get(codec).lossless
+        return codecs.get(provenance.codec).lossless
     except (ConfigError, SetupError):
         return None
 

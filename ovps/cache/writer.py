@@ -128,10 +128,13 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
     pairs = {name: (value, getattr(provenance, name)) for name, value in info.provenance}
     differing = [f"{name} {there!r} there, {now!r} now" for name, (there, now) in pairs.items() if there != now]
     if differing:
+        remedy = "Choose another place for the store, or the settings of this one"
+        if info.provenance.converted_from != provenance.converted_from:
+            remedy = (
+                "What another codec has lost does not come back: go on in another place, or with what it was made of"
+            )
         raise ProvenanceError(
-            f"the store was made with other settings: {'; '.join(differing)}",
-            path=storage.at(),
-            remedy="Choose another place for the store, or the settings of this one",
+            f"the store was made with other settings: {'; '.join(differing)}", path=storage.at(), remedy=remedy
         )
     return info
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from ovps.clip.protocol import Encoder, EncoderLoader
 from ovps.plugins import Registry
 
-_REGISTRY = Registry[EncoderLoader]("ovps.encoders", {"demo": "ovps.clip.open_clip_encoder:DEMO"})
-names = _REGISTRY.names  # open_clip's models are not among them
+REGISTRY = Registry[EncoderLoader]("ovps.encoders", {"demo": "ovps.clip.open_clip_encoder:DEMO"})
+names = REGISTRY.names  # open_clip's models are not among them
 
 
 def get(name: str) -> EncoderLoader:
@@ -20,7 +20,7 @@ def get(name: str) -> EncoderLoader:
         SetupError: it cannot be imported.
     """
     if name in names():
-        return _REGISTRY.get(name)
+        return REGISTRY.get(name)
     from ovps.clip.open_clip_encoder import of_open_clip
 
     return of_open_clip(name, others=names())
@@ -35,5 +35,5 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
         SetupError: it cannot be imported, or calls itself otherwise.
     """
     encoder = get(name).load(weights, device=device, upscale=upscale)
-    _REGISTRY.check_name(encoder, name)
+    REGISTRY.check_name(encoder, name)
     return encoder

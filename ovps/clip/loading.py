@@ -21,6 +21,7 @@ from ovps import defaults
 from ovps.clip import demo
 from ovps.clip.protocol import RANDOM
 from ovps.errors import ConfigError, WeightsError
+from ovps.places import check_text
 from ovps.shortage import faults
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -158,6 +159,8 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
         raise WeightsError(
             "weights of an unknown kind", path=path, remedy=f"Give a file ending in {', '.join(SUFFIXES)}"
         )
+    if not is_tag:
+        check_text(path)
     try:
         with _without_logging():
             return open_clip.create_model(encoder, pretrained=weights, require_pretrained=True, weights_only=True)

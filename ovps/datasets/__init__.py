@@ -18,8 +18,8 @@ BUILT_IN = {
     "semantickitti": "ovps.datasets.semantickitti:DATASET",
     "folder": "ovps.datasets.folder:DATASET",
 }
-_REGISTRY = Registry[Dataset](GROUP, BUILT_IN)
-get, names = _REGISTRY.get, _REGISTRY.names
+REGISTRY = Registry[Dataset](GROUP, BUILT_IN)
+get, names = REGISTRY.get, REGISTRY.names
 
 
 def at(name: str, root: Path) -> Dataset:

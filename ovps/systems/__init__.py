@@ -13,5 +13,5 @@ BUILT_IN = {
     "voxels": "ovps.systems.openscene:SYSTEM",
     "clip": "ovps.systems.clip_alone:SYSTEM",
 }
-_REGISTRY = Registry[System](GROUP, BUILT_IN)
-get, names = _REGISTRY.get, _REGISTRY.names
+REGISTRY = Registry[System](GROUP, BUILT_IN)
+get, names = REGISTRY.get, REGISTRY.names

@@ -171,6 +171,7 @@ class Visitor:
         self.warnings: list[str] = []
         self.selected: int | None = None
         self._turn = threading.RLock()
+        self._framed: set[str] = set()  # cameras that are drawn
         self._asked = 0
         self._cloud: Any = None
 
@@ -363,12 +364,19 @@ class Visitor:
                 self._drop(CAMERAS)
                 return
             pictures = self.catalogue.pictures(self.ref)
+            self.cameras.disabled = not pictures
             if not pictures:
                 self._drop(CAMERAS)
-                self.cameras.disabled = True
-                self.cameras.hint = "Neither thumbnails in the store (ovps precompute --thumbnails) nor --dataset-root"
+                self.cameras.hint = (
+                    "None here: no thumbnails (ovps precompute --thumbnails), no files of --dataset-root"
+                )
                 return
+            self.cameras.hint = None
             colours = self._cloud.colors
+            channels = {seen.camera.channel for seen in pictures}
+            for gone in self._framed - channels:  # a frame may have fewer images than the one before
+                self._drop(f"{CAMERAS}/{gone}")
+            self._framed = channels
             for seen in pictures:
                 place = frustum(seen.camera)
                 self.client.scene.add_camera_frustum(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cache_schemas import Provenance
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Codec, State, codec_error, encoded, read_back, sample_of
@@ -28,7 +29,8 @@ def convert(options: ConvertOptions) -> DerivedSummary:
     """Write a store anew in another codec, and in the compression of this version.
 
     Points and labels stay bit for bit. Embeddings of objects are made of the cells as they are stored now, as
-    precompute would have done, where the codec keeps cells. The codec's error in the manifest is that of both.
+    precompute would have done, where the codec keeps cells. The codec's error in the manifest is that of both. A store
+    of what another codec has lost something of says so, and does not go with one of what CLIP gave.
 
     Raises:
         CacheError: the store keeps no cells, and the codec needs some.
@@ -43,7 +45,7 @@ def convert(options: ConvertOptions) -> DerivedSummary:
             remedy=f"Run `ovps precompute --codec {codec.name}` into another folder; that needs CLIP once more",
         )
     state = _state(options, source, codec)
-    provenance = source.provenance.model_copy(update={"codec": codec.name, "codec_state_sha256": state_sha256(state)})
+    provenance = _provenance(source.provenance, codec, state)
     rows = list(read_manifests(source.storage))
     pieces = []
     for row in rows:
@@ -52,6 +54,8 @@ def convert(options: ConvertOptions) -> DerivedSummary:
             if not row.frames:
                 return []
             partition = Partition.open(source.storage, row, source.provenance)
+            if provenance == source.provenance:
+                return [EncodedFrame(frame, partition.encoded(frame.token)) for frame in row.frames]
             return [converted(partition, frame.token, codec, state, source.taxonomy) for frame in row.frames]
 
         pieces.append(Piece(row.partition, row.scene, tuple(map(Known.of, row.frames)), row.skipped, make))
@@ -68,6 +72,24 @@ def convert(options: ConvertOptions) -> DerivedSummary:
     )
 
 
+def _provenance(before: Provenance, codec: Codec, state: State) -> Provenance:
+    """That of the new store, which says what its features have lost on the way."""
+    after = before.model_copy(update={"codec": codec.name, "codec_state_sha256": state_sha256(state)})
+    if after == before:
+        return before
+    lost = before.converted_from
+    if not codecs.get(before.codec).lossless:
+        lost = (*lost, _with_state(before))
+    if lost and lost[-1] == _with_state(after):
+        lost = lost[:-1]  # what is rounded is not rounded again: this is the store of before
+    return after.model_copy(update={"converted_from": lost})
+
+
+def _with_state(provenance: Provenance) -> str:
+    state = provenance.codec_state_sha256
+    return provenance.codec if state is None else f"{provenance.codec} {state}"
+
+
 def converted(partition: Partition, token: str, codec: Codec, state: State, taxonomy: Taxonomy) -> EncodedFrame:
     """One frame of a store in another codec.
 
@@ -76,8 +98,6 @@ def converted(partition: Partition, token: str, codec: Codec, state: State, taxo
         CorruptStoreError: bytes that are not those that were written.
     """
     row, arrays = partition.row.frames[partition.positions[token]], partition.encoded(token)
-    if codec.name == partition.codec.name:  # and of the same state
-        return EncodedFrame(row, arrays)
     valid = arrays["voxels/valid"]
     features = read_back(partition.codec, arrays, valid, partition.state)
     clip = encoded(codec, features, state)

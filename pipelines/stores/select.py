@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
 
 from cache_schemas import FrameRow, PartitionRow
+from ovps.cache.codecs.protocol import Arrays
 from ovps.cache.codecs.state import read_state
 from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
+from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError
@@ -54,28 +59,54 @@ def merge(options: MergeOptions) -> DerivedSummary:
     first = sources[0]
     for other in sources[1:]:
         _check_alike(first, other)
-    seen: dict[str, tuple[FrameRow, str]] = {}
-    scenes: dict[str, str] = {}
+    seen: dict[str, _Held] = {}
     pieces, rows = [], []
     for source in sources:
         for row in read_manifests(source.storage):
             rows.append(row)
             new = set()
             for frame in row.frames:
-                there, where = seen.setdefault(frame.token, (frame, source.path))
-                if there != frame or scenes.setdefault(frame.token, row.scene) != row.scene:
+                held = _Held(source, row, frame)
+                first_held = seen.setdefault(frame.token, held)
+                if first_held is not held and not _same_frame(first_held, held):
                     raise CacheError(
-                        f"the stores hold different versions of a frame, the other one is in {where}",
+                        f"the stores hold different versions of a frame, the other one is in {first_held.store.path}",
                         path=source.path,
                         frame=frame.token,
                         remedy="Leave it out of one of them: `ovps cache subset`",
                     )
-                if where == source.path:
+                if first_held is held:
                     new.add(frame.token)
             piece = _piece(source, row, new)
             if piece:
                 pieces.append(piece)
     return _written(options.out, sources, pieces, "merge", rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A frame where it is held."""
+
+    store: Store
+    partition: PartitionRow
+    frame: FrameRow
+
+    def arrays(self) -> Arrays:
+        return Partition.open(self.store.storage, self.partition, self.store.provenance).encoded(self.frame.token)
+
+
+def _same_frame(one: _Held, other: _Held) -> bool:
+    """Tell whether two stores hold the same of a frame, whatever was measured of the codec when each was written."""
+    if one.partition.scene != other.partition.scene or _unmeasured(one.frame) != _unmeasured(other.frame):
+        return False
+    if one.frame == other.frame:
+        return True
+    ours, theirs = one.arrays(), other.arrays()
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def _unmeasured(frame: FrameRow) -> FrameRow:
+    return frame.model_copy(update={"codec_max_error": 0.0, "codec_mean_error": 0.0})
 
 
 def chosen(options: FramesOptions, source: Store) -> set[str]:

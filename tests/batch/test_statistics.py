@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -47,3 +49,10 @@ def test_a_number_that_is_another_than_was_written_is_damage(tmp_path):
         CheckpointError, match=r"not what was written.*statistics\.safetensors.*train again: ovps train --restart"
     ):
         load_statistics(path)
+
+
+def test_they_are_found_in_a_folder_whose_name_is_not_utf_8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"b\xe4d")
+    folder.mkdir()
+    save_statistics(ClipStatistics(torch.ones(3), 0.25), folder / "statistics.safetensors")
+    assert load_statistics(folder / "statistics.safetensors").mean_l1 == 0.25

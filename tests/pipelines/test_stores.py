@@ -252,6 +252,50 @@ def test_stores_of_a_fitted_codec_merge_if_one_is_made_like_the_other(whole, tmp
         convert(ConvertOptions(cache=whole, out=tmp_path / "d", codec="cells-int8", like=tmp_path / "a"))
 
 
+def test_what_a_codec_has_lost_is_known_of_an_exact_store_made_of_it(world, whole, small, tmp_path):
+    """Converted back it loses nothing more; it holds other features than a store of what CLIP gave."""
+    back = tmp_path / "back"
+    convert(ConvertOptions(cache=small, out=back, codec="cells"))
+    (lost,) = Store.open(back).provenance.converted_from
+    assert lost == f"cells-pca {Store.open(small).provenance.codec_state_sha256}"
+    assert store_info(back).codec_lossless is False
+    assert store_info(whole).codec_lossless is True
+    with pytest.raises(ProvenanceError, match=r"converted_from .*lost does not come back"):
+        merge(MergeOptions(caches=(str(whole), str(back)), out=tmp_path / "mixed"))
+    with pytest.raises(ProvenanceError, match=r"converted_from .*lost does not come back"):
+        precompute(options_for(world, back, thumbnails=40))
+    subset(SubsetOptions(cache=back, out=tmp_path / "part", limit=1))
+    convert(ConvertOptions(cache=tmp_path / "part", out=tmp_path / "dense", codec="dense"))
+    assert Store.open(tmp_path / "dense").provenance.converted_from == (lost,)
+    convert(ConvertOptions(cache=whole, out=tmp_path / "exact", codec="dense"))
+    assert Store.open(tmp_path / "exact").provenance.converted_from == ()
+
+
+def test_a_fitted_store_made_like_another_keeps_its_features(world, whole, tmp_path):
+    """The codes of one fit mean something else in another: they are made anew."""
+    convert(ConvertOptions(cache=whole, out=tmp_path / "a", codec="cells-pca"))
+    subset(SubsetOptions(cache=whole, out=tmp_path / "val", subsets=("val",)))
+    convert(ConvertOptions(cache=tmp_path / "val", out=tmp_path / "b", codec="cells-pca"))
+    convert(ConvertOptions(cache=tmp_path / "b", out=tmp_path / "c", codec="cells-pca", like=tmp_path / "a"))
+    a, b, c = (Store.open(tmp_path / name).provenance.codec_state_sha256 for name in "abc")
+    assert a == c != b
+    subset(SubsetOptions(cache=whole, out=tmp_path / "again", subsets=("val",)))
+    assert cosines(tmp_path / "c", tmp_path / "again").mean() > 0.98
+
+
+def test_frames_that_are_alike_bit_for_bit_merge_however_they_came_to_be(world, whole, tmp_path):
+    """What convert measures of the codec has the rounding of its source in it; the codes are those of precompute."""
+    made, converted = tmp_path / "made", tmp_path / "converted"
+    precompute(options_for(world, made, thumbnails=40, codec="cells-pca"))
+    convert(ConvertOptions(cache=whole, out=converted, codec="cells-pca", like=made))
+    of_made, of_converted = (
+        [f.codec_mean_error for row in read_manifests(storage_of(p)) for f in row.frames] for p in (made, converted)
+    )
+    assert of_made != of_converted
+    merge(MergeOptions(caches=(str(made), str(converted)), out=tmp_path / "all"))
+    assert same_frames(tmp_path / "all", made)
+
+
 def test_two_versions_of_a_frame_do_not_merge(world, whole, tmp_path):
     precompute(options_for(world, tmp_path / "other", limit=1, thumbnails=20))
     with pytest.raises(CacheError, match=r"different versions of a frame.*ovps cache subset"):

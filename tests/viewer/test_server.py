@@ -18,7 +18,7 @@ from ovps.extras import extra
 from ovps.viewer.catalogue import Catalogue, chosen_frames
 from ovps.viewer.server import same_site, start_viewer
 from ovps.vocabulary import save_vocabulary
-from pipelines.look import image_reader, inside, open_catalogue
+from pipelines.look import image_reader, inside, open_catalogue, present
 from pipelines.options import LookOptions, ViewOptions
 from pipelines.view import serve, write_html
 from tests.helpers.synthetic_store import vocabulary, write_synthetic_store
@@ -168,10 +168,12 @@ def test_images_outside_the_data_root_are_not_read(store, tmp_path):
     opened = Store.open(store)
     (camera, *_) = opened.cameras(opened.frames[0], tmp_path)
     with pytest.raises(DatasetError, match=r"no such image, which the store was made of.*Give the folder that"):
-        inside(tmp_path, camera)
+        present(inside(tmp_path, camera))
+    with pytest.raises(DatasetError, match=r"no such image, which the store was made of.*Give the folder that"):
+        image_reader(opened, tmp_path)
     Path(camera.image_path).parent.mkdir(parents=True)
     Path(camera.image_path).touch()
-    assert inside(tmp_path, camera) is camera
+    assert present(inside(tmp_path, camera)) is camera
     for path in ("../secret.jpg", "/etc/passwd", "samples/../../secret.jpg"):
         outside = type(camera)(**{**vars(camera), "image_path": str(tmp_path / path)})
         with pytest.raises(DatasetError, match="outside the data root"):

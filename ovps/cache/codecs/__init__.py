@@ -17,8 +17,8 @@ BUILT_IN = {
     "cells-pq": "ovps.cache.codecs.lossy_cells:PQ",
     "cells-pq-small": "ovps.cache.codecs.lossy_cells:PQ_SMALL",
 }
-_REGISTRY = Registry[Codec](GROUP, BUILT_IN)
-get, names = _REGISTRY.get, _REGISTRY.names
+REGISTRY = Registry[Codec](GROUP, BUILT_IN)
+get, names = REGISTRY.get, REGISTRY.names
 
 
 def smallest(weights: csr_array, clip_dim: int) -> str:

@@ -14,8 +14,8 @@ BUILT_IN = {
     "minkowski": "ovps.model.sparse.minkowski:BACKEND",
     "torch": "ovps.model.sparse.gather:BACKEND",
 }
-_REGISTRY = Registry[SparseBackend](GROUP, BUILT_IN)
-get, names = _REGISTRY.get, _REGISTRY.names
+REGISTRY = Registry[SparseBackend](GROUP, BUILT_IN)
+get, names = REGISTRY.get, REGISTRY.names
 
 
 def default() -> str:
