@@ -22,6 +22,7 @@ from ovps import __version__, shortage, strict_json
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import launched, listening, told
 from ovps.options import Options, takes
+from ovps.plugins import raised_outside
 from ovps.progress import LISTED, show_warnings
 from ovps.shortage import faults
 from pipelines.options import (
@@ -79,6 +80,11 @@ class Commands(TyperGroup):
                 f"a name or word that is no text in UTF-8: {error.object!a}",
                 remedy="Rename the file, or write the word in a terminal of UTF-8 (locale charmap)",
             ) from error
+        except faults(Exception) as error:
+            outside = raised_outside(error)
+            if outside is None or isinstance(error, OvpsError):
+                raise
+            raise outside from error
 
 
 @contextmanager
@@ -524,7 +530,7 @@ def report(options: ReportOptions, as_json: Json = False) -> None:
     if options.dataroot is not None:
         scored = load_result(options.evaluation or options.run / "eval")
         known = datasets.get(scored.cache.dataset)
-        frames = known.frames(options.dataroot, scored.cache.dataset_version, (scored.subset,))
+        frames = datasets.frames_of(known, options.dataroot, scored.cache.dataset_version, (scored.subset,))
         data = {"frames": frames, "read_image": known.image}
     page = str(write(**options.model_dump(exclude={"dataroot"}), **data))
     if as_json:
@@ -550,9 +556,14 @@ def view(options: ViewOptions, as_json: Json = False) -> None:
     from pipelines.view import serve, write_html
 
     if options.html is None:
-        serve(options)
+        serve(options, _url_as_json if as_json else None)
     else:
         show(write_html(options, options.html), as_json)
+
+
+def _url_as_json(url: str) -> None:
+    show({"url": url}, as_json=True)
+    sys.stdout.flush()  # whoever started the viewer waits for it
 
 
 runs(

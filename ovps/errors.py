@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from os import PathLike
 from typing import ClassVar
 
@@ -14,6 +15,18 @@ from typing import ClassVar
 def command(*words: object) -> str:
     """Write a command for a message, as a shell takes it: a path with a space in it is quoted."""
     return shlex.join(map(str, words))
+
+
+def listed(items: Iterable[object], most: int = 8) -> str:
+    """Write some names for a message; of many the first, and how many more there are.
+
+    >>> listed(range(5), 3)
+    '0, 1, 2 and 2 more'
+    >>> listed([])
+    'none'
+    """
+    names = list(map(str, items))
+    return ", ".join(names[:most] or ["none"]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class OvpsError(Exception):

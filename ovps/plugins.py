@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from traceback import walk_tb
 from typing import Any, Generic, TypeVar
 
 from ovps.errors import ConfigError, SetupError
@@ -19,20 +20,23 @@ class Registry(Generic[T]):
 
     Attributes:
         group: of entry points, e.g. `ovps.systems`.
+        protocol: what each of them has, but for what is `optional`.
         built_in: where those of ovps are, as `module:attribute`, which need no installed ovps. Another package's of the
             same name is an error, and replaces none.
     """
 
     group: str
+    protocol: type
     built_in: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
 
     def get(self, name: str) -> T:
         """Load a thing by name.
 
         Raises:
             ConfigError: nothing of that name; the remedy lists what there is.
-            SetupError: the package that brings it cannot be imported, another one brings the same name, or it calls
-                itself otherwise.
+            SetupError: the package that brings it cannot be imported, another one brings the same name, or it is not
+                what the protocol says.
         """
         group, built_in = self.group, self.built_in
         others = {point.value: point for point in self.others() if point.name == name}
@@ -56,8 +60,17 @@ class Registry(Generic[T]):
                 f"{name} of {group} cannot be loaded from {where}: {type(error).__name__}: {error}",
                 remedy=f"Mend the package {package}, or uninstall it",
             ) from error
+        if package != "ovps":
+            self._check(thing, name, package)
         self.check_name(thing, name)
         return thing
+
+    def _check(self, thing: Any, name: str, package: str) -> None:
+        lacks = [] if isinstance(thing, type) else lacking(thing, self.protocol, self.optional)
+        if isinstance(thing, type) or lacks:
+            fault = f"lacks {', '.join(lacks)}" if lacks else "is a class, not an object of it"
+            remedy = f"Mend the package {package}: {self.group} is for objects like {self.protocol.__name__}"
+            raise SetupError(f"{name} of {self.group} {fault}", remedy=remedy)
 
     def check_name(self, thing: Any, name: str) -> None:
         """Raise SetupError if a thing calls itself otherwise: stores and runs name it, and it is looked for by that."""
@@ -80,3 +93,33 @@ class Registry(Generic[T]):
 def package_of(point: EntryPoint) -> str:
     """Name the installed package that brings an entry point; its top module where that is not known."""
     return point.dist.name if point.dist is not None else point.value.partition(":")[0].partition(".")[0]
+
+
+def lacking(thing: Any, protocol: type, optional: Collection[str] = ()) -> list[str]:
+    """List the attributes and methods of a protocol that a thing does not have.
+
+    >>> class Named:
+    ...     name: str
+    ...     def say(self) -> None: ...
+    >>> lacking(object(), Named)
+    ['name', 'say']
+    """
+    methods = [name for name, value in vars(protocol).items() if callable(value) or isinstance(value, property)]
+    wanted = dict.fromkeys((*getattr(protocol, "__annotations__", ()), *methods))
+    return [n for n in wanted if not n.startswith("_") and n not in optional and not hasattr(thing, n)]
+
+
+def raised_outside(error: BaseException) -> SetupError | None:
+    """What another package's part of ovps has raised, as an error that names package and line; None if none has."""
+    groups = [group for group in entry_points().groups if group.startswith("ovps.")]
+    points = [point for group in groups for point in entry_points(group=group)]
+    packages = {point.module.partition(".")[0]: package_of(point) for point in points}
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        package = packages.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+        if package is not None and package != "ovps":
+            return SetupError(
+                f"{package} has raised {type(error).__name__}: {error}",
+                path=f"{frame.f_code.co_filename}:{line}",
+                remedy=f"Mend the package {package}",
+            )
+    return None

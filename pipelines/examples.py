@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
-from ovps.errors import VocabularyError
+from ovps.errors import VocabularyError, listed
 from ovps.examples import ClassOf, Examples, Segment, add_examples, shift_to_texts
 from ovps.taxonomy import name_key
 from ovps.viewer.pooling import label_free, pooled_clip
@@ -74,12 +74,11 @@ def _of_segment(store: Store, item: Segment) -> tuple[list[FrameRef], NDArray[np
         frame = store.read(ref)
         vectors, seen = pooled_clip(frame, label_free(frame))
     if item.number >= len(vectors) or not seen[item.number]:
-        there = ", ".join(map(str, np.flatnonzero(seen)[:_LISTED])) or "none"
         raise VocabularyError(
             f"no segment {item.frame}:{item.number} that a camera sees",
             path=store.path,
             frame=item.frame,
-            remedy=f"The frame has {there}; `ovps query` shows them",
+            remedy=f"The frame has {listed(np.flatnonzero(seen), _LISTED)}; `ovps query` shows them",
         )
     return [ref], vectors[item.number][None]
 

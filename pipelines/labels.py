@@ -22,6 +22,7 @@ from ovps.datasets import Dataset
 from ovps.errors import DatasetError
 from ovps.frame import Frame
 from ovps.taxonomy import Taxonomy
+from pipelines.precompute.compute_frame import read_labels
 from pipelines.precompute.options import data_root
 
 
@@ -62,7 +63,7 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
     dataset = datasets.get(about.dataset)
     subsets = tuple(dict.fromkeys(ref.subset for ref in store.frames))
     root = data_root(about.dataset, dataroot)
-    listed = dataset.frames(root, about.dataset_version, subsets)
+    listed = datasets.frames_of(dataset, root, about.dataset_version, subsets) if subsets else []
     frames = {frame.token: frame for frame in listed}
     if store.frames and frames and not any(ref.token in frames for ref in store.frames):
         raise DatasetError(
@@ -103,7 +104,7 @@ def _frame(
     there = EncodedFrame(partition.row.frames[partition.positions[token]], partition.encoded(token))
     if frame is None or frame.labels_path is None:
         return there, False
-    label = dataset.labels(frame)
+    label = read_labels(frame, dataset)
     assert label is not None  # it has a path
     if there.row.labelled and np.array_equal(label, there.arrays["points/label"]):
         return there, False

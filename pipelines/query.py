@@ -25,7 +25,7 @@ from ovps.cache.layout import manifest_key
 from ovps.cache.manifest import partitions
 from ovps.cache.storage import Storage
 from ovps.clip.pictures import embed_pictures, read_picture
-from ovps.errors import ConfigError, StorageError
+from ovps.errors import ConfigError, StorageError, listed
 from ovps.files import check_writable, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
@@ -282,7 +282,7 @@ def _vector(like: str, index: ObjectIndex) -> NDArray[np.float16]:
     if row is None:
         known = index.segment[index.frame == frame]
         remedy = (
-            f"The frame has {', '.join(map(str, known[:20]))}"
+            f"The frame has {listed(known, 20)}"
             if len(known)
             else "Give the token of a frame that is searched; one that no camera sees cannot be compared"
         )

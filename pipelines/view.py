@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ovps.files import check_writable
 from ovps.places import check_free
 from ovps.progress import progress, say
 from ovps.report.page import write_page
-from ovps.viewer.offline import Shown, render_offline
+from ovps.viewer.offline import Shown, check_queries, render_offline
 from ovps.viewer.words import Words, checked, split_words
 from pipelines.look import open_catalogue, text_of
 from pipelines.options import ViewOptions
@@ -42,8 +43,11 @@ class ViewSummary:
     warnings: list[str]
 
 
-def serve(options: ViewOptions) -> None:
+def serve(options: ViewOptions, started: Callable[[str], None] | None = None) -> None:
     """Serve the viewer until Ctrl-C.
+
+    Args:
+        started: called with the address once it is served; by default it is said.
 
     Raises:
         ConfigError: the port is taken, or there is nothing to look at.
@@ -58,7 +62,10 @@ def serve(options: ViewOptions) -> None:
     words = Words(lambda: text_of(options.cache, options.weights))
     title = f"ovps: {storage_of(options.cache).name}"
     viewer = start_viewer(catalogue, words, host=options.host, port=options.port, title=title)
-    say(f"look at {viewer.url} (Ctrl-C ends it)")
+    if started is None:
+        say(f"look at {viewer.url} (Ctrl-C ends it)")
+    else:
+        started(viewer.url)
     try:
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
@@ -79,6 +86,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
         raise ConfigError("--beside without --run", remedy="Name the first run by --run")
     check_free(html, file=True)
     check_writable(html, file=True)
+    check_queries(len(options.queries))
     for text in options.queries:
         checked(text)
     begin = time.perf_counter()

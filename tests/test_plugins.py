@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Protocol
 
 import pytest
 
@@ -13,7 +14,13 @@ from ovps.plugins import Registry
 
 GROUP = "ovps.datasets"
 NUSCENES = "ovps.datasets.nuscenes:DATASET"
-OURS, NONE = Registry(GROUP, {"nuscenes": NUSCENES}), Registry(GROUP, {})
+
+
+class Anything(Protocol):
+    """Asks for nothing."""
+
+
+OURS, NONE = Registry(GROUP, Anything, {"nuscenes": NUSCENES}), Registry(GROUP, Anything, {})
 
 
 @pytest.fixture
@@ -22,7 +29,7 @@ def installed(monkeypatch):
 
     def pretend(*points: tuple[str, str]) -> None:
         found = [EntryPoint(name, value, GROUP) for name, value in points]
-        monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == GROUP else [])
+        monkeypatch.setattr(plugins, "entry_points", lambda **asked: EntryPoints(found).select(**asked))
 
     return pretend
 

@@ -46,7 +46,7 @@ from ovps.cache.manifest import find_manifest, write_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.reader import read_info
 from ovps.cache.storage import Storage
-from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError
+from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError, listed
 from ovps.files import TEMPORARY
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary, vocabulary_bytes
@@ -145,7 +145,7 @@ def _check_ours(storage: Storage) -> None:
     others = [name for name in storage.children() if name not in ours and not name.startswith(TEMPORARY)]
     if others:
         raise CacheError(
-            f"the folder is no store and holds other things: {', '.join(others[:3])}",
+            f"the folder is no store and holds other things: {listed(others)}",
             path=storage.at(),
             remedy="Give a new or empty folder",
         )

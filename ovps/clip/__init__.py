@@ -6,9 +6,10 @@ An encoder is found by name: a built-in one, that of another installed package, 
 from __future__ import annotations
 
 from ovps.clip.protocol import Encoder, EncoderLoader
-from ovps.plugins import Registry
+from ovps.errors import SetupError
+from ovps.plugins import Registry, lacking
 
-REGISTRY = Registry[EncoderLoader]("ovps.encoders", {"demo": "ovps.clip.open_clip_encoder:DEMO"})
+REGISTRY = Registry[EncoderLoader]("ovps.encoders", EncoderLoader, {"demo": "ovps.clip.open_clip_encoder:DEMO"})
 names = REGISTRY.names  # open_clip's models are not among them
 
 
@@ -32,8 +33,11 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
     Raises:
         ConfigError: none of that name.
         WeightsError: weights that cannot be used.
-        SetupError: it cannot be imported, or calls itself otherwise.
+        SetupError: it cannot be imported, is not what `Encoder` says, or calls itself otherwise.
     """
     encoder = get(name).load(weights, device=device, upscale=upscale)
+    lacks = lacking(encoder, Encoder)
+    if lacks:
+        raise SetupError(f"encoder {name} lacks {', '.join(lacks)}", remedy=f"Mend the encoder {name}")
     REGISTRY.check_name(encoder, name)
     return encoder

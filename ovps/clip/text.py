@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, said
-from ovps.errors import ConfigError, VocabularyError
+from ovps.errors import ConfigError, SetupError, VocabularyError
 from ovps.vocabulary import Vocabulary
 
 DEFAULT_TEMPLATES = "vild"
@@ -103,8 +103,17 @@ def _check_readable(encoder: Encoder, names: Sequence[str]) -> None:
 
 
 def embed_names(encoder: Encoder, names: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
-    """Mean over templates of the normalised prompt embeddings, normalised: (len(names), C) float32, unit rows."""
+    """Mean over templates of the normalised prompt embeddings, normalised: (len(names), C) float32, unit rows.
+
+    Raises:
+        SetupError: the encoder gives something else than it says.
+    """
     prompts = [fill(template, name) for name in names for template in templates]
-    embeddings = torch.from_numpy(encoder.embed(prompts))
-    mean = embeddings.reshape(len(names), len(templates), encoder.dim).mean(1)
+    embeddings = encoder.embed(prompts)
+    if np.shape(embeddings) != (len(prompts), encoder.dim):
+        raise SetupError(
+            f"`embed` of encoder {encoder.name} gives {np.shape(embeddings)}, expected ({len(prompts)}, {encoder.dim})",
+            remedy=f"Mend the encoder {encoder.name}",
+        )
+    mean = torch.from_numpy(embeddings).reshape(len(names), len(templates), encoder.dim).mean(1)
     return F.normalize(mean, dim=-1).numpy()

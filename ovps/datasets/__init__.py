@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ovps.datasets.protocol import Dataset
+from ovps.errors import SetupError
 from ovps.frame import Frame
 from ovps.plugins import Registry
 
@@ -18,7 +19,7 @@ BUILT_IN = {
     "semantickitti": "ovps.datasets.semantickitti:DATASET",
     "folder": "ovps.datasets.folder:DATASET",
 }
-REGISTRY = Registry[Dataset](GROUP, BUILT_IN)
+REGISTRY = Registry[Dataset](GROUP, Dataset, BUILT_IN)
 get, names = REGISTRY.get, REGISTRY.names
 
 
@@ -30,6 +31,24 @@ def at(name: str, root: Path) -> Dataset:
     """
     data: Any = get(name)
     return data.at(root) if hasattr(data, "at") else data
+
+
+def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str], **asked: Any) -> list[Frame]:
+    """List the frames of a data set, see `Dataset.frames`; any iterable of frames will do.
+
+    Raises:
+        DatasetError: no such folder, version or split, or tables that cannot be used.
+        SetupError: the data set gives something else.
+    """
+    found: Any = dataset.frames(root, version, subsets, **asked)
+    frames = list(found) if isinstance(found, Iterable) else [found]
+    wrong = next((frame for frame in frames if not isinstance(frame, Frame)), frames)
+    if wrong is not frames:
+        raise SetupError(
+            f"`frames` of data set {dataset.name} gives {type(wrong).__name__}, expected frames",
+            remedy=f"Mend the data set {dataset.name}",
+        )
+    return frames
 
 
 def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:

@@ -170,6 +170,8 @@ def _fault_of_sweep(rows: NDArray[np.float32]) -> str | None:
 
 def _frames(tables: Tables) -> list[Frame]:
     """The frames of all samples; what is the same for all is computed at once."""
+    if not tables.samples:
+        return []
     root, channels = str(tables.dataroot.absolute()), _in_order(tables.cameras)
     rows = [sample.data[channel] for sample in tables.samples for channel in (LIDAR, *channels)]
     _check_times(tables, rows)

@@ -39,7 +39,7 @@ from ovps.datasets.kitti_sequence import (
 from ovps.datasets.kitti_warnings import sequence_warnings
 from ovps.datasets.near_names import refuse_other_case, renamed
 from ovps.datasets.reading import MOST_PIXELS, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
-from ovps.errors import DatasetError, FrameError
+from ovps.errors import DatasetError, FrameError, listed
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
 from ovps.shortage import faults
@@ -160,7 +160,7 @@ class SemanticKitti:
         unknown = sorted(set(classes.tolist()) - set(self.taxonomy.raw_to_id))
         if unknown:
             raise FrameError(
-                f"labels of the classes {', '.join(map(str, unknown[:8]))}, which SemanticKITTI does not have",
+                f"labels of the classes {listed(unknown)}, which SemanticKITTI does not have",
                 path=frame.labels_path,
                 frame=frame.token,
                 remedy="Labels are raw ones, class in the lower 16 bits: 10 is a car, 40 road, 0 unlabelled; those that"

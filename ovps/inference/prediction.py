@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.entries import shown
-from ovps.errors import VocabularyError
+from ovps.errors import VocabularyError, listed
 from ovps.taxonomy import UNLABELLED, ClassInfo, Taxonomy, name_key
 from ovps.vocabulary import Vocabulary
 
@@ -89,5 +89,4 @@ def class_warnings(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(shown(n) for n in names[:LISTED]) + more
+    return listed(map(shown, names), LISTED)

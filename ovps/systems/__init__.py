@@ -13,5 +13,5 @@ BUILT_IN = {
     "voxels": "ovps.systems.openscene:SYSTEM",
     "clip": "ovps.systems.clip_alone:SYSTEM",
 }
-REGISTRY = Registry[System](GROUP, BUILT_IN)
+REGISTRY = Registry[System](GROUP, System, BUILT_IN)
 get, names = REGISTRY.get, REGISTRY.names

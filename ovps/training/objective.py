@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ovps.batch.sample import Batch
+from ovps.errors import SetupError
 from ovps.losses.total import LossTerms
 from ovps.model.class_text import ClassText
 from ovps.systems.protocol import System
@@ -38,7 +39,13 @@ def make_objective(
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
             outputs = network(batch.voxels)
         _check_finite(outputs, batch, step)
-        return system.loss(network, outputs, batch, classes, mean_l1, config.loss, reduce)
+        terms: Any = system.loss(network, outputs, batch, classes, mean_l1, config.loss, reduce)
+        if not isinstance(terms, LossTerms):
+            raise SetupError(
+                f"`loss` of system {system.name} gives {type(terms).__name__}, expected LossTerms",
+                remedy=f"Mend the system {system.name}",
+            )
+        return terms
 
     return objective
 

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -28,7 +28,7 @@ from ovps import plain_yaml, systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM, frame_batch
 from ovps.cache.frame_data import CachedFrame
-from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
+from ovps.errors import CacheError, CheckpointError, ConfigError, SetupError, VocabularyError, listed
 from ovps.geometry.grid import Grid
 from ovps.model import sparse
 from ovps.model.class_text import ClassText
@@ -232,7 +232,7 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
         raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error
     # the file holds every setting: half of one would otherwise pass for a run with defaults
     if values != config.model_dump(mode="json"):
-        missing = ", ".join(missing_settings(values, config)[:5]) or "some"
+        missing = listed(missing_settings(values, config) or ["some"])
         raise CheckpointError(f"damaged, or of another version: without {missing}", path=path / CONFIG, remedy=remedy)
     return config, info
 
@@ -252,13 +252,19 @@ def make_network(config: TrainConfig, info: RunInfo, backend: str | None = None)
 
     Raises:
         ConfigError: no such system or backend.
-        SetupError: the backend is not installed.
+        SetupError: the backend is not installed, or what the system builds is no network.
     """
     shape = Shape(INPUT_DIM, info.clip.clip_dim, len(info.classes.names), len(info.classes.stuff))
     model = config.model
     if backend is not None:
         model = model.model_copy(update={"encoder": model.encoder.model_copy(update={"backend": backend})})
-    return systems.get(config.system).build(model, shape)
+    network: Any = systems.get(config.system).build(model, shape)
+    if not isinstance(network, nn.Module):
+        raise SetupError(
+            f"`build` of system {config.system} gives {type(network).__name__}, expected a torch module",
+            remedy=f"Mend the system {config.system}",
+        )
+    return network
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:

@@ -56,6 +56,12 @@ class OfflinePage:
     data: Markup
 
 
+def check_queries(count: int) -> None:
+    """Raise ConfigError where a file is asked to hold more queries than it can."""
+    if count > MOST_QUERIES:
+        raise ConfigError(f"{count} queries in one file", remedy=f"Give at most {MOST_QUERIES}")
+
+
 def render_offline(
     title: str, runs: Sequence[str], frames: Sequence[Shown], questions: Sequence[Question], note: str = ""
 ) -> str:
@@ -73,8 +79,7 @@ def render_offline(
     """
     if not frames:
         raise ConfigError("no frame to show", remedy="Give --frames")
-    if len(questions) > MOST_QUERIES:
-        raise ConfigError(f"{len(questions)} queries in one file", remedy=f"Give at most {MOST_QUERIES}")
+    check_queries(len(questions))
     content = {
         "runs": list(runs),
         "queries": [question.text for question in questions],

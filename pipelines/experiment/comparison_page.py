@@ -170,7 +170,8 @@ def _images(experiment: Experiment, subset: str) -> tuple[list[Frame], ReadImage
     if data is None:
         return [], None
     dataset, root = datasets.get(data.dataset), data.dataroot or datasets.default_root(data.dataset)
-    return dataset.frames(root, data.version or dataset.default_version, (subset,)), dataset.image
+    frames = datasets.frames_of(dataset, root, data.version or dataset.default_version, (subset,))
+    return frames, dataset.image
 
 
 def _provenance(

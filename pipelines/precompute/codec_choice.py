@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from ovps.cache.writer import is_store
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.progress import progress
-from pipelines.precompute.compute_frame import smallest_codec, voxel_features
+from pipelines.precompute.compute_frame import Tools, smallest_codec, voxel_features
+from pipelines.precompute.flow import tried
 from pipelines.precompute.task import Job, one_thread, tools_of
 
 
@@ -104,10 +105,11 @@ def spread(count: int, frames: int) -> list[int]:
 def _fitted(job: Job, frames: Sequence[Frame], codec: Codec) -> State:
     if not codec.fit_frames:
         return {}
-    sample = _sample(job, frames, codec)
+    sample, bad = _sample(job, frames, codec)
     if not len(sample):
         raise DatasetError(
-            f"codec {codec.name} is fitted to training frames, and none of {codec.fit_frames} can be computed",
+            f"codec {codec.name} is fitted to training frames, and none of {codec.fit_frames} can be computed"
+            + "".join(f". The first one: {str(error).rstrip('.')}" for error in bad[:1]),
             remedy="Mend the frames, or choose a codec that needs none: `ovps precompute --codec dense`",
         )
     return codec.fit(sample)
@@ -116,9 +118,9 @@ def _fitted(job: Job, frames: Sequence[Frame], codec: Codec) -> State:
 def _small_enough(job: Job, frames: Sequence[Frame]) -> Chosen | None:
     if len(frames) < _least_frames():
         return None
-    tried = [codecs.get(name) for name in SMALL]
-    sample = _sample(job, frames, tried[0])
-    for codec in tried if len(sample) else ():
+    small = [codecs.get(name) for name in SMALL]
+    sample, _ = _sample(job, frames, small[0])
+    for codec in small if len(sample) else ():
         state = codec.fit(sample)
         found = fidelity(codec, state, sample)
         if found.enough:
@@ -130,14 +132,21 @@ def _least_frames() -> int:
     return FRAMES_PER_FITTED * codecs.get(SMALL[0]).fit_frames
 
 
-def _sample(job: Job, frames: Sequence[Frame], codec: Codec) -> NDArray[np.float32]:
-    """(M, C) float32 of frames that are evenly spread, see `sample_of`; bad ones are told when their turn comes."""
+def _sample(job: Job, frames: Sequence[Frame], codec: Codec) -> tuple[NDArray[np.float32], list[FrameError]]:
+    """(M, C) float32 of frames that are evenly spread, see `sample_of`, and what is wrong with bad ones."""
     tools = tools_of(job)
     chosen = spread(codec.fit_frames, len(frames))
-    found = [np.zeros((0, tools.encoder.dim), np.float32)]
+    found, bad = [np.zeros((0, tools.encoder.dim), np.float32)], []
     with one_thread(), progress("features to fit the codec to", "frames", len(chosen)) as counter:
         for number in chosen:
-            with suppress(FrameError):
-                found.append(sample_of(codec, voxel_features(frames[number], tools)))
+            rows = tried(frames[number], partial(_rows, frames[number], tools, codec))
+            if isinstance(rows, FrameError):
+                bad.append(rows)
+            elif np.isfinite(rows).all():
+                found.append(rows)
             counter.advance()
-    return np.concatenate([rows for rows in found if np.isfinite(rows).all()])
+    return np.concatenate(found), bad
+
+
+def _rows(frame: Frame, tools: Tools, codec: Codec) -> NDArray[np.float32]:
+    return sample_of(codec, voxel_features(frame, tools))

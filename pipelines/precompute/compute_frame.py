@@ -12,11 +12,13 @@ from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from cache_schemas import CameraRow
 from ovps.cache import codecs
@@ -149,7 +151,7 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
     with times.stage("read"):
         cloud = read_cloud(frame, tools)
         earlier = _earlier_cloud(frame, tools) if tools.sweeps else None
-        label = tools.dataset.labels(frame)
+        label = read_labels(frame, tools.dataset)
         images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
     with times.stage("lift"):
@@ -182,7 +184,10 @@ def encode_batches(ready: Sequence[Batch], encoder: Encoder) -> list[NDArray[np.
     """The cells (rows, cols, C) float32 of each image of some batches."""
     made: dict[int, NDArray[np.float32]] = {}
     for batch in ready:
-        made.update(zip(batch.numbers, encoder.encode(batch.images).cpu().numpy(), strict=True))
+        cells: Any = encoder.encode(batch.images)
+        if not isinstance(cells, Tensor) or cells.dtype != torch.float32 or len(cells) != len(batch.numbers):
+            raise _no("encoder", encoder, "encode", cells, f"a float32 tensor of {len(batch.numbers)} images")
+        made.update(zip(batch.numbers, cells.cpu().numpy(), strict=True))
     return [made[number] for number in range(len(made))]
 
 
@@ -260,7 +265,10 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
     Raises:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
-    cloud = tools.dataset.points(frame)
+    cloud: Any = tools.dataset.points(frame)
+    if not isinstance(cloud, PointCloud) or {cloud.xyz.dtype, cloud.intensity.dtype} != {np.dtype(np.float32)}:
+        what = cloud.xyz if isinstance(cloud, PointCloud) and cloud.xyz.dtype != np.float32 else cloud
+        raise _no("data set", tools.dataset, "points", what, "a PointCloud of float32")
     _check_cloud(frame, cloud)
     return cloud
 
@@ -284,13 +292,34 @@ def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
         )
 
 
+def read_labels(frame: Frame, dataset: Dataset) -> NDArray[np.uint32] | None:
+    """The raw labels (N,) uint32 of a frame; None where it has none.
+
+    Raises:
+        FrameError: a file that is missing or senseless.
+    """
+    label: Any = dataset.labels(frame)
+    if label is not None and (not isinstance(label, np.ndarray) or label.dtype != np.uint32 or label.ndim != 1):
+        raise _no("data set", dataset, "labels", label, "(N,) uint32")
+    return label
+
+
+def _no(kind: str, thing: Any, method: str, given: Any, wanted: str) -> FrameError:
+    what = f"{given.dtype} {tuple(given.shape)}" if hasattr(given, "dtype") else type(given).__name__
+    return FrameError(
+        f"`{method}` of {kind} {thing.name} gives {what}, expected {wanted}", remedy=f"Mend the {kind} {thing.name}"
+    )
+
+
 def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
     """The image of a camera (height, width, 3) uint8.
 
     Raises:
         FrameError: missing, damaged, or of another size than the calibration is for.
     """
-    image = tools.dataset.image(camera)
+    image: Any = tools.dataset.image(camera)
+    if not isinstance(image, np.ndarray):
+        raise _no("data set", tools.dataset, "image", image, "(height, width, 3) uint8")
     if image.shape != (camera.height, camera.width, 3) or image.dtype != np.uint8:
         raise FrameError(
             f"the image of {camera.channel} is {image.dtype} of shape {image.shape}, expected uint8 of"

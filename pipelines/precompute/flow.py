@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from ovps.cache.writer import EncodedFrame
 from ovps.clip.protocol import AT_ONCE
-from ovps.errors import FrameError, SetupError
+from ovps.errors import FrameError, OvpsError, SetupError
 from ovps.frame import Frame
+from ovps.plugins import raised_outside
+from ovps.shortage import faults
 from pipelines.precompute.compute_frame import (
     Batch,
     ReadFrame,
@@ -73,7 +75,7 @@ def computed(
     """
     at_once = AT_ONCE if threads else 1
     with _begun(threads) as each:
-        read = each(threads + 1, lambda frame: _tried(frame, lambda: read_frame(frame, tools, times)), frames)
+        read = each(threads + 1, lambda frame: tried(frame, lambda: read_frame(frame, tools, times)), frames)
         # side by side ahead of time: the encoder need not wait while images are copied
         ready = each(2, lambda group: Group.of(group, at_once), _together(read, at_once))
         with closing(_in_turn(ready, _TURN if threads else nullcontext())) as groups:
@@ -152,16 +154,17 @@ def _with_cells(
     try:
         maps = iter(encode_batches(ready, tools.encoder))
         return [(frame, [next(maps) for _ in frame.images]) for frame in frames]
-    except FrameError as error:
-        if len(frames) == 1:
-            return [_named(error, frames[0].frame)]
-        alone = [([frame], batches(frame.images, at_once)) for frame in frames]
-        return [encoded for one, own in alone for encoded in _with_cells(one, own, tools, at_once)]
     except torch.OutOfMemoryError as error:
         raise SetupError(
             f"the GPU has no room for {at_once} images with {tools.encoder.name}: {str(error).splitlines()[0]}",
             remedy="End what else runs on it, or take a GPU with more memory, a smaller encoder or a smaller --upscale",
         ) from error
+    except faults(Exception) as error:
+        fault = error if isinstance(error, FrameError) else _of_outside(error)
+        if len(frames) == 1:
+            return [_named(fault, frames[0].frame)]
+        alone = [([frame], batches(frame.images, at_once)) for frame in frames]
+        return [encoded for one, own in alone for encoded in _with_cells(one, own, tools, at_once)]
 
 
 def _finished(
@@ -170,14 +173,25 @@ def _finished(
     if isinstance(encoded, FrameError):
         return encoded
     read, maps = encoded
-    return _tried(read.frame, lambda: finish_frame(read, maps, tools, times))
+    return tried(read.frame, lambda: finish_frame(read, maps, tools, times))
 
 
-def _tried(frame: Frame, do: Callable[[], T]) -> T | FrameError:
+def tried(frame: Frame, do: Callable[[], T]) -> T | FrameError:
+    """What is done with a frame, or the error of one that cannot be: also what a thing of another package raises."""
     try:
         return do()
     except FrameError as error:
         return _named(error, frame)
+    except faults(Exception) as error:
+        return _named(_of_outside(error), frame)
+
+
+def _of_outside(error: Exception) -> FrameError:
+    """What a data set, encoder or codec of another package has raised, as the error of the frame; else raises it."""
+    outside = raised_outside(error)
+    if outside is None or isinstance(error, OvpsError):
+        raise error
+    return FrameError(outside.message, path=outside.path, remedy=outside.remedy)
 
 
 def _named(error: FrameError, frame: Frame) -> FrameError:

@@ -212,7 +212,8 @@ def frames_of(options: Resolved) -> list[Frame]:
         DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
     """
     asked = {"sweeps": options.sweeps} if options.sweeps else {}
-    frames = datasets.get(options.dataset).frames(options.dataroot, options.version, options.subsets, **asked)
+    dataset = datasets.get(options.dataset)
+    frames = datasets.frames_of(dataset, options.dataroot, options.version, options.subsets, **asked)
     check_unique(frames)
     if options.only:
         unknown = sorted(set(options.only) - {frame.token for frame in frames})

@@ -29,7 +29,7 @@ def missing_frames(path: Where, dataroot: Path) -> dict[str, dict[str, int]]:
     usual = datasets.usual_subsets(dataset, about.dataset_version)
     splits = tuple(dict.fromkeys((*usual, *(frame.subset for frame in rows.values()))))
     frames, labels = Counter[str](), Counter[str]()
-    for frame in dataset.frames(dataroot.absolute(), about.dataset_version, splits):
+    for frame in datasets.frames_of(dataset, dataroot.absolute(), about.dataset_version, splits):
         row = rows.get(frame.token)
         frames[frame.subset] += row is None
         labels[frame.subset] += row is not None and frame.labels_path is not None and not row.labelled

@@ -35,7 +35,7 @@ from ovps.progress import progress
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import entries_of, vocabulary_bytes
 from pipelines.options import USUAL, PrecomputeOptions, RepairOptions
-from pipelines.precompute.compute_frame import StageTimes, Tools
+from pipelines.precompute.compute_frame import StageTimes, Tools, read_labels
 from pipelines.precompute.flow import computed, or_raised
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
@@ -272,7 +272,7 @@ def _repair_labels(work: _Work, row: PartitionRow) -> None:
             if not record.labelled:
                 encoded.append(EncodedFrame(record, partition.encoded(record.token)))
                 continue
-            label = dataset.labels(frame)
+            label = read_labels(frame, dataset)
             assert label is not None  # it has a path
             encoded.append(with_labels(partition, frame.token, label, work.taxonomy, frame.labels_path))
         write_labels(work.storage, row, encoded, row.skipped)

@@ -20,7 +20,7 @@ from ovps.cache.manifest import read_manifests
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
-from ovps.errors import CacheError, ConfigError, ProvenanceError
+from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from pipelines.options import FramesOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.plan import partition_name
 from pipelines.precompute.task import bytes_of
@@ -150,9 +150,10 @@ def check_known(what: str, asked: Iterable[str], there: Collection[str], source:
     """
     for name in asked:
         if name not in there:
-            some = ", ".join(sorted(there)[:8]) or "none"
             raise ConfigError(
-                f"no {what} {name!r} in the store", path=source.path, remedy=f"There are {len(there)}: {some}"
+                f"no {what} {name!r} in the store",
+                path=source.path,
+                remedy=f"There are {len(there)}: {listed(sorted(there))}",
             )
 
 

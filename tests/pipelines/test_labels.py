@@ -86,6 +86,15 @@ main()
     assert contents(folder / "bare") == unchanged
 
 
+def test_a_store_without_frames_has_nothing_to_label(folder):
+    store = folder / "bare"
+    for part in ("manifest", "partitions"):
+        shutil.rmtree(store / part)
+        (store / part).mkdir()
+    summary = add_labels(store, folder / "world")
+    assert (summary.frames, summary.added, summary.renewed, summary.unlabelled) == (0, 0, 0, 0)
+
+
 def test_precompute_again_touches_no_feature_either(folder):
     before = features(folder / "bare")
     assert precompute(one_scene(folder / "world", folder / "bare")).relabelled == 3

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
+import signal
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import viser
@@ -183,6 +188,22 @@ def test_images_outside_the_data_root_are_not_read(store, tmp_path):
         inside(tmp_path, type(camera)(**{**vars(camera), "image_path": str(tmp_path / "link.jpg")}))
     with pytest.raises(DatasetError, match="no such data root"):
         image_reader(opened, tmp_path / "nowhere")
+
+
+def test_too_many_queries_are_told_before_a_frame_is_read(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.view.open_catalogue", lambda *given: pytest.fail("the store was read"))
+    with pytest.raises(ConfigError, match=r"21 queries in one file.*at most 20"):
+        write_html(ViewOptions(cache=store, queries=tuple(f"w{n}" for n in range(21))), tmp_path / "v.html")
+
+
+def test_a_program_learns_the_address(store):
+    command = [sys.executable, "-m", "ovps.cli", "view", "--cache", str(store), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(3)]  # while it serves
+        url = json.loads("".join(lines))["url"]
+        assert urlopen(url, timeout=20).status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
 
 
 def test_a_file_of_frames_is_small_and_says_where_things_lie(store, tmp_path):

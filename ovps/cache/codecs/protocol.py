@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from cache_schemas import Array
+from cache_schemas import Array, check_shapes, dims_of
+from ovps.errors import FrameError
 
 Arrays = dict[str, NDArray[Any]]
 State = Mapping[str, NDArray[Any]]
@@ -119,8 +120,13 @@ class Encoded:
 
 
 def encoded(codec: Codec, features: VoxelFeatures, state: State) -> Encoded:
-    """Encode the features of a frame, and read them back."""
+    """Encode the features of a frame, and read them back.
+
+    Raises:
+        FrameError: the codec makes other arrays than it says.
+    """
     arrays = codec.encode(features, state)
+    _check_arrays(codec, arrays, features)
     return Encoded(arrays, read_back(codec, arrays, features.valid, state))
 
 
@@ -128,7 +134,28 @@ def read_back(codec: Codec, arrays: Arrays, valid: NDArray[np.bool_], state: Sta
     """The features of a frame from its arrays, in factors; each voxel its own cell where the codec keeps none."""
     if codec.keeps_cells:
         return codec.factors(arrays, valid, state)
-    return VoxelFeatures.of_voxels(codec.decode(arrays, valid, state), valid)
+    dense: Any = codec.decode(arrays, valid, state)
+    if np.ndim(dense) != 2 or len(dense) != len(valid):
+        raise _fault(codec, f"`decode` gives {np.shape(dense)}, expected a row for each of {len(valid)} voxels")
+    return VoxelFeatures.of_voxels(dense, valid)
+
+
+def _check_arrays(codec: Codec, arrays: Any, features: VoxelFeatures) -> None:
+    if not isinstance(arrays, Mapping):
+        raise _fault(codec, f"`encode` gives {type(arrays).__name__}, expected arrays by name")
+    shapes = {name: (np.shape(array), np.asarray(array).dtype) for name, array in arrays.items()}
+    offsets = {f"offsets/{dim}": ((2,), np.dtype(np.int64)) for dim in dims_of(codec.arrays)}
+    try:
+        sizes = check_shapes(shapes | offsets, codec.arrays, clip_dim=features.cells.shape[1])
+    except ValueError as error:
+        raise _fault(codec, f"`encode` gives other arrays than it says: {error}") from error
+    voxels = features.weights.shape[0]
+    if sizes.get("voxels", voxels) != voxels:
+        raise _fault(codec, f"`encode` gives {sizes['voxels']} rows for {voxels} voxels")
+
+
+def _fault(codec: Codec, message: str) -> FrameError:
+    return FrameError(f"codec {codec.name}: {message}", remedy=f"Mend the codec {codec.name}")
 
 
 class CodecError(NamedTuple):

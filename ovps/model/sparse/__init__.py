@@ -14,7 +14,7 @@ BUILT_IN = {
     "minkowski": "ovps.model.sparse.minkowski:BACKEND",
     "torch": "ovps.model.sparse.gather:BACKEND",
 }
-REGISTRY = Registry[SparseBackend](GROUP, BUILT_IN)
+REGISTRY = Registry[SparseBackend](GROUP, SparseBackend, BUILT_IN)
 get, names = REGISTRY.get, REGISTRY.names
 
 
