@@ -108,7 +108,7 @@ def score(
     chosen = _vocabulary(run, store.vocabulary if vocabulary is None else vocabulary)
     taxonomy, class_of = run.taxonomy, class_ids(chosen, run.taxonomy)
     counts = PanopticCounts.empty()
-    frames = labelled_frames_of(store, subset)
+    frames = labelled_frames_of(store, subset, taxonomy)
     with progress("scoring", "frames", len(frames)) as counter:
         for ref in frames:
             frame = store.read(ref)

@@ -11,10 +11,28 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import ClassVar
 
+_WORDS = {  # for what pydantic says in Python's words
+    "tuple_type": "expected a list, as in [a, b]",
+    "list_type": "expected a list, as in [a, b]",
+    "dict_type": "expected names with values, as in {a: 1}",
+    "model_type": "expected names with values, as in {a: 1}",
+    "missing": "is missing",
+    "extra_forbidden": "no such field",
+}
+
 
 def command(*words: object) -> str:
     """Write a command for a message, as a shell takes it: a path with a space in it is quoted."""
     return shlex.join(map(str, words))
+
+
+def faults_of(error: Exception) -> str:
+    """Write what is wrong with a file, field by field where pydantic has found it."""
+    found = getattr(error, "errors", None)
+    if not callable(found):
+        return " ".join(str(error).split())
+    places = [(".".join(map(str, fault["loc"])), _WORDS.get(fault["type"], fault["msg"])) for fault in found()]
+    return "; ".join(f"{place}: {words}" if place else words for place, words in places).replace("Value error, ", "")
 
 
 def listed(items: Iterable[object], most: int = 8) -> str:

@@ -10,7 +10,7 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from ovps import plain_yaml, shipped
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_of
 
 UNLABELLED = 0
 
@@ -54,13 +54,16 @@ def name_key(name: str) -> str:
     return " ".join(text.replace("_", " ").split())
 
 
+Channel = Annotated[int, Field(ge=0, le=255)]  # of red, green and blue
+
+
 class ClassInfo(BaseModel, frozen=True, extra="forbid"):
     """One class of a taxonomy."""
 
     id: int = Field(gt=0, lt=256)
     name: str
     kind: Kind
-    color: tuple[int, int, int]
+    color: tuple[Channel, Channel, Channel]
     synonyms: tuple[str, ...] = Field(min_length=1)
 
 
@@ -160,6 +163,15 @@ class Taxonomy(BaseModel, frozen=True, extra="forbid"):
     @cached_property
     def stuff_ids(self) -> tuple[int, ...]:
         return tuple(c.id for c in self.classes if c.kind == "stuff")
+
+    def reads_labels_as(self, other: Taxonomy) -> bool:
+        """Tell whether raw labels mean the same classes as in another taxonomy."""
+        codes = [
+            (t.instance_divisor, t.class_modulus, {raw: i for raw, i in t.raw_to_id.items() if i != UNLABELLED})
+            for t in (self, other)
+        ]
+        classes = [{(c.id, c.name, c.kind) for c in t.classes} for t in (self, other)]
+        return codes[0] == codes[1] and classes[0] == classes[1]
 
     def raw_class(self, raw: NDArray[np.integer]) -> NDArray[np.integer]:
         """Take the raw class (N,) out of raw labels (N,)."""
@@ -277,8 +289,23 @@ def load_taxonomy(name: str) -> Taxonomy:
 
 
 def load_split(name: str) -> Split:
-    """Load a split shipped with ovps (by name), or one of the user's own (path of a YAML file)."""
-    return _load(Split, "splits", name)
+    """Load a split shipped with ovps (by name), or one of the user's own (path of a YAML file).
+
+    Raises:
+        ConfigError: no such split, not a valid one, or one of other classes that is called as a shipped one.
+    """
+    split: Split = _load(Split, "splits", name)
+    if split.name in shipped.names("splits") and split.name != name:
+        theirs: Split = _load(Split, "splits", split.name)
+        if (split.taxonomy, set(split.novel), set(split.ignored)) != (
+            *(theirs.taxonomy, set(theirs.novel), set(theirs.ignored)),
+        ):
+            raise ConfigError(
+                f"a split called {split.name}, as one that ovps ships, with other classes",
+                path=name,
+                remedy="Give it a `name` of its own: scores are told apart by it",
+            )
+    return split
 
 
 def _load(model, folder: str, name: str):
@@ -289,7 +316,7 @@ def _load(model, folder: str, name: str):
         return model.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
-            f"not a valid {model.__name__.lower()}: {error}",
+            f"not a valid {model.__name__.lower()}: {faults_of(error)}",
             path=str(source),
             remedy=f"Mend it (docs/{folder}.md), or give one of: {', '.join(shipped.names(folder))}",
         ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ovps.parquet import read_parquet
 from ovps.places import check_free
 from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
+from ovps.taxonomy import Split
 from ovps.training.run import LAST
 from ovps.vocabulary import digest, without_entries
 
@@ -96,8 +97,10 @@ def evaluate(
         device=device,
         backend=backend,
     )
-    frames = labelled_frames_of(session.store, subset)
+    frames = labelled_frames_of(session.store, subset, session.run.taxonomy)
     taxonomy = session.taxonomy
+    novel = set(session.split.novel)
+    taught, hidden = other_labels({c.name: c.name in novel for c in taxonomy.classes}, session.run.split)
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, tuple(VARIANTS))):
@@ -123,11 +126,34 @@ def evaluate(
         vocabulary_sha256=digest(session.vocabulary),
         parameters=sum(p.numel() for p in session.run.network.parameters()),
         unknown=score_unknown(session, frames) if unknown else {},
-        warnings=class_warnings(session.vocabulary, taxonomy),
+        novel_taught=taught,
+        base_hidden=hidden,
+        warnings=[
+            *class_warnings(session.vocabulary, taxonomy),
+            *session.run.unfinished(),
+            *_split_warnings(session.split, session.run.split, taught, hidden),
+        ],
         **tally.summary(),
     )
     save_result(result, folder, tally.frames)
     return result
+
+
+def other_labels(novel: Mapping[str, bool], trained: Split) -> tuple[list[str], list[str]]:
+    """Name the novel classes whose labels a run was trained with, and the base ones of which it was not.
+
+    Args:
+        novel: of each class that is scored, whether it is scored as novel.
+        trained: the split of the run.
+    """
+    taught = [name for name, is_novel in novel.items() if is_novel and name not in trained.hidden]
+    return taught, [name for name, is_novel in novel.items() if not is_novel and name in trained.hidden]
+
+
+def _split_warnings(scored: Split, trained: Split, taught: Sequence[str], hidden: Sequence[str]) -> list[str]:
+    by = f"split {scored.name}; the run was trained by split {trained.name}"
+    warnings = [f"with labels of {', '.join(taught)}, novel in {by}"] if taught else []
+    return warnings + ([f"without labels of {', '.join(hidden)}, base in {by}"] if hidden else [])
 
 
 def score_unknown(session: Session, frames: Sequence[FrameRef]) -> dict[str, dict[str, UnknownScore]]:

@@ -32,7 +32,7 @@ from ovps.training.metrics import read_metrics
 from ovps.training.run import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
-from pipelines.evaluate import load_result
+from pipelines.evaluate import load_result, other_labels
 from pipelines.images import Images, ReadImage
 
 
@@ -86,6 +86,8 @@ def report(
             path=evaluation or run / "eval",
             remedy=f"Evaluate again: {command('ovps', 'eval', '--run', run, '--cache', session.store.path)}",
         )
+    taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run.split)
+    result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
@@ -96,7 +98,6 @@ def report(
     turned = best_view(views, session.run.taxonomy, result.novel)
     content = ReportContent(
         caveat=run_caveat(session.store.provenance),
-        taught_all=not session.run.split.novel and bool(result.novel),
         scene=scene_of(session, turned.token, cameras) if turned else None,
         evaluation=result,
         taxonomy=session.run.taxonomy.without(result.ignored),

@@ -76,7 +76,8 @@ def tune(
     known = taxonomy.without(c.name for c in taxonomy.classes if c.id in session.novel)
     settings = list(_settings(system.tuning))
     counts = [PanopticCounts.empty() for _ in settings]
-    class_of, frames = class_ids(session.vocabulary, taxonomy), labelled_frames_of(session.store, subset)
+    class_of = class_ids(session.vocabulary, taxonomy)
+    frames = labelled_frames_of(session.store, subset, session.run.taxonomy)
     with progress("tune", "frames", len(frames), note=f"{len(settings)} settings") as counter:
         for ref in frames:
             frame = session.store.read(ref)

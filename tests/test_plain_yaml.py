@@ -44,3 +44,21 @@ def test_a_bomb_is_told_before_it_unpacks(load, tmp_path):
     file.write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="its aliases unpack to more than 1,000,000 values: write out"):
         load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("novel: [a]\nname: x\nnovel: [b]", "novel is named twice, in line 1 and in line 3"),
+        ("raw_to_id: {10: 1, 11: 1, 10: 2}", "10 is named twice, in line 1 and in line 1"),
+        ("a:\n- b: 1\n  b: 2", "b is named twice, in line 2 and in line 3"),
+    ],
+)
+def test_a_key_that_is_named_twice_is_told(text, message):
+    with pytest.raises(yaml.YAMLError, match=message):
+        plain_yaml.loads(text)
+
+
+def test_a_key_of_a_mapping_that_is_merged_may_be_named_again():
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a"
+    assert plain_yaml.loads(text) == yaml.safe_load(text)

@@ -218,7 +218,10 @@ def _class(**change):
         ({"classes": [_class(id=256)]}, "less than 256"),
         ({"classes": [_class(kind="tree")]}, "thing"),
         ({"classes": [_class(synonyms=[])]}, "at least 1"),
-        ({"typo": 1}, "not permitted"),
+        ({"typo": 1}, "typo: no such field"),
+        ({"classes": [_class(color=(0, 256, 0))]}, r"classes\.0\.color\.1: .*less than or equal to 255"),
+        ({"classes": [_class(color=(0, 0, -1))]}, "greater than or equal to 0"),
+        ({"classes": 3}, r"classes: expected a list, as in \[a, b\] \(file"),
         ({"classes": [_class(), _class(id=4, name="Car", synonyms=["van"])]}, "share"),
         ({"classes": [_class(name="fire_truck"), _class(id=4, name="Fire truck", synonyms=["x"])]}, "share"),
         ({"classes": [_class(), _class(id=4, name="van", synonyms=["van", "Car"])]}, "synonym of both car and van"),
@@ -239,3 +242,31 @@ def test_an_unknown_split_is_named_once_and_the_known_ones_once():
         load_split("foo")
     assert str(caught.value).count("foo") == 1
     assert str(caught.value).count("b12n4") == 1
+
+
+def test_a_split_of_other_classes_is_not_called_as_a_shipped_one(tmp_path):
+    shipped = load_split("b12n4")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(shipped.model_dump(mode="json")))
+    assert load_split(str(path)) == shipped
+    path.write_text("{name: b12n4, taxonomy: nuscenes, novel: [trailer]}")
+    with pytest.raises(
+        ConfigError, match=r"a split called b12n4, as one that ovps ships.*mine\.yaml.*`name` of its own"
+    ):
+        load_split(str(path))
+
+
+def test_faults_of_a_split_are_in_plain_words(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("{name: mine, taxonomy: nuscenes, novel: trailer}")
+    with pytest.raises(ConfigError) as caught:
+        load_split(str(path))
+    assert caught.value.message == "not a valid split: novel: expected a list, as in [a, b]"
+
+
+def test_taxonomies_that_differ_in_looks_alone_read_labels_alike():
+    one = load_taxonomy("nuscenes")
+    looks = [c.model_copy(update={"color": (1, 2, 3), "synonyms": (f"a {c.name}",)}) for c in one.classes]
+    assert one.reads_labels_as(one.model_copy(update={"classes": tuple(looks), "min_points": 3}))
+    assert not one.reads_labels_as(one.model_copy(update={"raw_to_id": {**one.raw_to_id, 99: 1}}))
+    assert not one.reads_labels_as(load_taxonomy("semantickitti"))

@@ -44,10 +44,14 @@ def _rows(result: EvalResult) -> Table:
 
 
 def _classes(result: EvalResult) -> Table:
-    table = Table("class", "", "PQ", "SQ", "RQ", "IoU", "segments", title="classes; novel ones were never labelled")
+    other = bool(result.novel_taught or result.base_hidden)
+    title = f"classes; novel by split {result.split}" if other else "classes; novel ones were never labelled"
+    table = Table("class", "", "PQ", "SQ", "RQ", "IoU", "segments", title=title)
     for score in result.system.panoptic.classes:
         values = [_percent(v) for v in (score.pq, score.sq, score.rq, score.iou)]
         label = f"{score.kind}, novel" if score.novel else score.kind
+        label += ", labelled in training" if score.name in result.novel_taught else ""
+        label += ", never labelled" if score.name in result.base_hidden else ""
         table.add_row(score.name, label, *values, f"{score.segments:.0f}", style=_style(score.novel))
     return table
 

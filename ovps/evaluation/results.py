@@ -278,7 +278,9 @@ class EvalResult(_Model):
         unknown: how well novel classes are told from base ones by a score for "none of the vocabulary" where it has
             only the base ones, over `points` and `segments`: `system`, the same on the points with a CLIP feature
             (`system/seen`), and those by their F_clip alone (`clip/seen`); empty unless asked for.
-        warnings: what of the vocabulary does not fit the classes, a sentence each.
+        novel_taught, base_hidden: where it was scored by another split than it was trained with: names of novel classes
+            whose labels it was trained with, and of base classes whose labels it was not.
+        warnings: what of vocabulary, split and run does not fit, a sentence each.
     """
 
     format: str = "ovps-eval-1"
@@ -309,6 +311,8 @@ class EvalResult(_Model):
     vocabulary_sha256: str | None = None
     parameters: int | None = None
     unknown: dict[str, dict[str, UnknownScore]] = {}
+    novel_taught: list[str] = []
+    base_hidden: list[str] = []
     warnings: list[str] = []
 
     @property

@@ -149,12 +149,23 @@ def frames_of(store: Store, subset: str) -> list[FrameRef]:
     return found
 
 
-def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
+def labelled_frames_of(store: Store, subset: str, taxonomy: Taxonomy) -> list[FrameRef]:
     """List the frames of a subset, all of which have labels.
 
+    Args:
+        taxonomy: of the run, by which labels are read.
+
     Raises:
-        ConfigError: there are none, or some have no labels.
+        ConfigError: there are none, some have no labels, or their labels are of other classes.
     """
+    if not store.taxonomy.reads_labels_as(taxonomy):
+        one = f"taxonomy {store.taxonomy.name}"
+        raise ConfigError(
+            f"its labels are of {one if store.taxonomy.name != taxonomy.name else f'another {one}'}, and the run was"
+            f" trained with classes of {taxonomy.name}: nothing can be scored",
+            path=str(store.path),
+            remedy="Score on a store of the data set that it was trained on, or write predictions with `ovps predict`",
+        )
     frames = frames_of(store, subset)
     without = [ref for ref in frames if not ref.labelled]
     if without:

@@ -68,7 +68,7 @@ def opening(views: Sequence[FrameView], taxonomy: Taxonomy, novel: frozenset[int
             (view.predicted, f"what {view.name} calls them", view.name),
         )
     ]
-    rule = "the view with most kinds of what was never labelled" if novel else "the first view"
+    rule = "the view with most kinds of novel classes" if novel else "the first view"
     seen = np.concatenate([labels.semantic[look.rows] for labels in (view.true, view.predicted)])
     share = {c.id: float((seen == c.id).mean()) if len(seen) else 0.0 for c in taxonomy.classes}
     rows = {
@@ -128,7 +128,8 @@ def verdict(
     chance: float | None,
     beside: Mapping[str, Score],
     caveat: str,
-    taught_all: bool = False,
+    taught: Sequence[str] = (),
+    hidden: Sequence[str] = (),
 ) -> str:
     """One sentence: the result, and what it does not say.
 
@@ -136,18 +137,23 @@ def verdict(
         name: of the system.
         frames: that it was scored on.
         pq: by group, `all`, `base` and `novel`; a group without a class may be missing.
-        novel: names of the classes that were never labelled.
+        novel: names of the classes that the split calls novel.
         chance: PQ of novel classes by chance.
         beside: PQ of novel classes of other systems.
         caveat: as the end of a sentence that begins with `but`; empty: none.
-        taught_all: it was trained with all labels, those of novel classes too.
+        taught: of the novel classes, those whose labels it was trained with.
+        hidden: base classes whose labels it was not trained with.
     """
-    words = ", ".join(n.replace("_", " ") for n in novel)
+    words, taught_words, hidden_words = (", ".join(spaced(n) for n in names) for names in (novel, taught, hidden))
     result = f"{name} reaches a PQ of {text(pq.get('all'))} on {frames:,} frames"
     if pq.get("novel") is not None:
-        knew = "the novel ones, which it was taught too" if taught_all else "those that it never saw a label of"
-        taught = "base classes" if taught_all else "classes that it was taught"
-        result += f": {text(pq.get('base'))} on {taught}, and {text(pq['novel'])} on {knew} ({words})"
+        base = "base classes" if taught or hidden else "classes that it was taught"
+        base += f" (without labels of {hidden_words})" if hidden else ""
+        knew = "those that it never saw a label of"
+        if taught:
+            which = "which" if len(taught) == len(novel) else f"of which {taught_words}"
+            knew = f"the novel ones, {which} it was taught too"
+        result += f": {text(pq.get('base'))} on {base}, and {text(pq['novel'])} on {knew} ({words})"
         others = [f"{other} has {text(score)}" for other, score in beside.items() if score is not None]
         others += [f"chance is {text(chance)}"] if chance is not None else []
         result += f", where {' and '.join(others)}" if others else ""

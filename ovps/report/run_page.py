@@ -36,7 +36,6 @@ class ReportContent:
         no_images: why there are no camera pictures, None where there are.
         not_measured: what the numbers say nothing about.
         caveat: the gravest of that, as the end of a sentence that begins with `but`.
-        taught_all: the run was trained with all labels.
         scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
     """
 
@@ -48,7 +47,6 @@ class ReportContent:
     no_images: str | None = None
     not_measured: tuple[str, ...] = NOT_MEASURED
     caveat: str = ""
-    taught_all: bool = False
     scene: str | None = None
 
     @property
@@ -73,7 +71,8 @@ class ReportContent:
             chance.score("novel", "pq") if "novel" in groups else None,
             {},
             self.caveat,
-            self.taught_all,
+            self.evaluation.novel_taught,
+            self.evaluation.base_hidden,
         )
 
     @cached_property

@@ -149,17 +149,19 @@ class ComparisonContent:
     def verdict(self) -> str:
         """The result of the main system on the first split, in a sentence."""
         split, result = self.splits[0], self.first.result
+        novel = [c.name for c in result.system.panoptic.classes if c.novel]
         others = [s for s in self.systems if s != self.main and s not in self.taught_all]
         reference = result.references[0]
         return verdict(
             self.main,
             result.frames,
             {group: group_spread(self.of(self.main, split), group, "pq") for group in ("all", "base", "novel")},
-            [c.name for c in result.system.panoptic.classes if c.novel],
+            novel,
             reference.score("novel", "pq") if "novel" in reference.panoptic.groups else None,
             {other: group_spread(self.of(other, split), "novel", "pq") for other in others},
             self.caveat,
-            self.main in self.taught_all,
+            novel if self.main in self.taught_all else result.novel_taught,
+            result.base_hidden,
         )
 
     @cached_property

@@ -149,6 +149,10 @@ class Run:
     def finished(self) -> bool:
         return self.step >= self.info.total_steps
 
+    def unfinished(self) -> list[str]:
+        """Warn of a run whose training has not come to its end."""
+        return [] if self.finished else [f"the run is at step {self.step:,} of {self.info.total_steps:,}"]
+
     def check_cache(self, provenance: Provenance, path: str) -> None:
         """Raise CacheError unless the cache at `path` was made with the CLIP, and with the sweeps, of this run."""
         there, here = ClipSource.of(provenance).model_dump(), self.clip.model_dump()

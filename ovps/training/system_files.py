@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ovps import plain_yaml, shipped
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_of
 from ovps.training.config import check_key, stated_settings
 
 ROOT = "ovps"
@@ -134,7 +134,7 @@ def _read(name_or_file: str) -> tuple[_File, str]:
         return _File.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")) or {}), str(source)
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"not a valid system: {error}",
+            f"not a valid system: {faults_of(error)}",
             path=str(source),
             remedy="Write base, settings, description, train_split, cache or vocabulary; see docs/systems.md",
         ) from error

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from ovps import plain_yaml, shipped
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_of
 from ovps.inference.session import INFERENCE
 from ovps.options import Once
 from ovps.taxonomy import load_split
@@ -117,9 +117,8 @@ def load_experiment(name_or_file: str) -> Experiment:
             raise ValueError("an experiment is a mapping of settings")
         experiment = Experiment.model_validate({**values, "name": Path(name_or_file).stem})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(
-            f"not a valid experiment: {'; '.join(problems)}",
+            f"not a valid experiment: {faults_of(error)}",
             path=str(source),
             remedy=f"Settings are: {', '.join(Experiment.model_fields)}; see those of {others}",
         ) from error

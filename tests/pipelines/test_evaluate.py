@@ -28,8 +28,9 @@ from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary, digest, save_vocabulary, without_entries
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
 from pipelines.report import report
+from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
-from tests.pipelines.untrained import LOOSE, untrained
+from tests.pipelines.untrained import LOOSE, TINY, untrained
 from tests.training.relabel import relabelled_store
 
 
@@ -94,6 +95,45 @@ def test_points_of_an_ignored_class_do_not_count_and_nothing_is_called_so(made, 
         assert known[flat].points == 0
     masks, others = (result.references[-1] for result in (ignoring, unlabelled))
     assert masks.score("base", "pq") > others.score("base", "pq") > 0  # means over 12 classes, and over 13
+
+
+def test_scores_by_another_split_say_what_training_knew(made, tmp_path):
+    """The run was trained by b12n4: with labels of trailer and cone, without those of bus and pedestrian."""
+    run, cache = made
+    (tmp_path / "user.yaml").write_text("{name: user, taxonomy: nuscenes, novel: [trailer, traffic_cone, bus]}")
+    scored = evaluate(run, cache, split=str(tmp_path / "user.yaml"), out=tmp_path / "eval", merge=LOOSE)
+    assert set(scored.novel_taught) == {"trailer", "traffic_cone"}
+    assert set(scored.base_hidden) == {"motorcycle", "pedestrian", "vegetation"}
+    told = " ".join(scored.warnings)
+    assert "trailer, novel in split user; the run was trained by split b12n4" in told.replace("traffic_cone, ", "")
+    assert "base in split user; the run was trained by split b12n4" in told
+    text = io.StringIO()
+    print_result(scored, Console(file=text, width=150))
+    assert "novel ones were never labelled" not in text.getvalue()
+    assert "classes; novel by split user" in text.getvalue()
+    assert "thing, novel, labelled in training" in text.getvalue()
+    page = report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
+    head = " ".join(page.partition("<h2>")[0].split())
+    assert "Never labelled in training" not in head
+    assert "Novel by split user, not by that of the training" in head
+    assert "never saw a label of" not in head
+    own = evaluate(run, cache, out=tmp_path / "own", merge=LOOSE)
+    assert (own.novel_taught, own.base_hidden) == ([], [])
+    assert not any("the run was trained by" in warning for warning in own.warnings)
+
+
+def test_labels_of_another_taxonomy_are_not_scored(made, tmp_path):
+    other = write_synthetic_store(tmp_path / "zarr", frames=2, taxonomy=load_taxonomy("semantickitti"))
+    with pytest.raises(ConfigError, match=r"of taxonomy semantickitti, .* classes of nuscenes.*`ovps predict`"):
+        evaluate(made[0], other, out=tmp_path / "eval")
+    assert not (tmp_path / "eval").exists()
+
+
+def test_an_unfinished_run_says_so(made, tmp_path):
+    run = tmp_path / "run"
+    train(TrainOptions(cache=made[1], out=run, overrides=(*TINY[1:], "steps=3"), stop_after=2))
+    assert "the run is at step 2 of 3" in evaluate(run, made[1]).warnings
+    assert not any("at step" in warning for warning in evaluate(*made, out=tmp_path / "eval").warnings)
 
 
 def test_novel_as_unknown_is_scored_with_the_base_classes_alone(made, tmp_path):

@@ -115,7 +115,11 @@ def test_the_sentence_says_the_result_and_its_caveat():
         "ovps reaches a PQ of 49.0 on 60 frames: 47.9 on classes that it was taught, and 52.1 ± 1.1 on those that it"
         " never saw a label of (bus, traffic cone), where pfc has 16.1 and chance is 9.7; but it was trained once."
     )
-    assert "taught too" in verdict("closed_set", 60, pq, ["bus"], None, {}, "", taught_all=True)
+    taught = verdict("closed_set", 60, pq, ["bus"], None, {}, "", taught=["bus"])
+    assert "47.9 on base classes, and 52.1 ± 1.1 on the novel ones, which it was taught too (bus)" in taught
+    other = verdict("ovps", 60, pq, ["bus", "traffic_cone"], None, {}, "", taught=["traffic_cone"], hidden=["truck"])
+    assert "47.9 on base classes (without labels of truck)" in other
+    assert "the novel ones, of which traffic cone it was taught too (bus, traffic cone)" in other
     assert verdict("all", 1, {"all": 0.5}, [], None, {}, "") == "all reaches a PQ of 50.0 on 1 frames."
 
 
