@@ -22,7 +22,6 @@ from ovps.entries import Entry
 from ovps.errors import ConfigError, DatasetError, VocabularyError
 from ovps.frame import Camera
 from ovps.inference.session import Session, inference_settings, open_session
-from ovps.taxonomy import Split
 from ovps.viewer.catalogue import Catalogue, ReadImages, chosen_frames
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.images import Images
@@ -89,7 +88,7 @@ def open_catalogue(options: LookOptions, dataset_root: Path | None = None, run: 
         frames=frames,
         vocabulary=session.vocabulary if session else _vocabulary(store, options.vocabulary),
         session=session,
-        novel=novel_of(session.split, session) if session else frozenset(),
+        novel=novel_of(session) if session else frozenset(),
         read_images=image_reader(store, dataset_root),
         flags=_flags(options, dataset_root),
     )
@@ -125,9 +124,10 @@ def open_run(options: LookOptions, run: Path | None) -> Session | None:
     )
 
 
-def novel_of(split: Split, session: Session) -> frozenset[int]:
-    """Ids of the classes that a run was not trained on."""
-    return frozenset(split.hidden_ids(session.run.taxonomy))
+def novel_of(session: Session) -> frozenset[int]:
+    """Ids of the store's classes that the run was not trained on; it may be of another data set than the store."""
+    trained = set(session.run.info.classes.names)
+    return frozenset(c.id for c in session.store.taxonomy.classes if c.name not in trained)
 
 
 def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:

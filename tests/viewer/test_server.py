@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, ConfigError, DatasetError, SetupError, VocabularyError
 from ovps.extras import extra
+from ovps.taxonomy import load_taxonomy
 from ovps.viewer.catalogue import Catalogue, chosen_frames
 from ovps.viewer.server import same_site, start_viewer
 from ovps.vocabulary import save_vocabulary
@@ -167,6 +168,18 @@ def test_a_run_and_a_vocabulary_of_another_clip_are_refused(tmp_path):
     save_vocabulary(changed, tmp_path / "w.safetensors")
     with pytest.raises(VocabularyError, match="vocab build"):
         open_catalogue(LookOptions(cache=other, vocabulary=tmp_path / "w.safetensors"))
+
+
+def test_classes_of_another_data_set_are_novel_unless_the_run_was_taught_their_name(tmp_path):
+    run, own = untrained(tmp_path)
+    taxonomy = load_taxonomy("semantickitti")
+    other = write_synthetic_store(tmp_path / "other", frames=1, taxonomy=taxonomy)
+    here = open_catalogue(LookOptions(cache=own, run=run))
+    names = {here.store.taxonomy.by_id[i].name for i in here.novel}
+    assert names == {"bus", "motorcycle", "pedestrian", "vegetation"}
+    there = open_catalogue(LookOptions(cache=other, run=run))
+    taught = {"car", "truck", "bicycle", "sidewalk", "terrain"}
+    assert {taxonomy.by_id[i].name for i in there.novel} == {c.name for c in taxonomy.classes} - taught
 
 
 def test_images_outside_the_data_root_are_not_read(store, tmp_path):
