@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ovps import datasets, defaults
 from ovps.cache.frame_data import CachedFrame, FrameRef
-from ovps.cache.reader import Store, read_info
+from ovps.cache.reader import Store
+from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps import clip, defaults
-from ovps.cache.reader import Store, read_info
+from ovps.cache.reader import Store
+from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.pictures import Pictures, add_pictures, parse_pictures

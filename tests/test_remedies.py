@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ovps.cache.manifest import again
+from ovps.cache.remedies import repairing
 from ovps.cache.where import storage_of
 from ovps.datasets import reading
 from ovps.errors import FrameError
@@ -156,8 +156,7 @@ def test_a_path_is_put_into_a_command_by_what_quotes_it():
 
 def test_the_command_that_repairs_a_store_can_be_given_as_it_is_written(tmp_path):
     storage = storage_of(tmp_path / "my work" / "the store")
-    said = re.search(r"`(ovps cache repair .*?)`", again(storage, "scene-0"))[1]
-    program, *words = shlex.split(said)
+    program, *words = shlex.split(repairing(storage))
     assert (program, words[:2]) == ("ovps", ["cache", "repair"])
     assert words[2:] == [str(tmp_path / "my work" / "the store"), "--dataroot", "FOLDER-OF-THE-DATA-SET"]
     assert "--dataroot" in options()["cache repair"]

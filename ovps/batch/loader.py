@@ -16,6 +16,7 @@ from ovps.batch.sample import Batch, join, make_sample
 from ovps.batch.settings import AugmentationConfig, DataConfig
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
+from ovps.cache.remedies import relabelling
 from ovps.errors import ConfigError
 from ovps.geometry.grid import Grid
 from ovps.losses.config import ProposalConfig
@@ -51,7 +52,7 @@ def training_frames(
             f"{len(frames) - len(labelled)} of {len(frames)} frames of {', '.join(subsets)} have no labels",
             path=str(store.path),
             frame=next(ref.token for ref in frames if not ref.labelled),
-            remedy=f"Add their labels to the data set and run `ovps precompute` again{others}",
+            remedy=f"Add their labels to the data set and run {relabelling(store.provenance)}{others}",
         )
     return labelled
 

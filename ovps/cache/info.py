@@ -11,8 +11,8 @@ from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache import codecs
 from ovps.cache.layout import CODEC_STATE
 from ovps.cache.manifest import read_manifests
-from ovps.cache.reader import read_info
 from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import Where, storage_of
 from ovps.errors import ConfigError, SetupError

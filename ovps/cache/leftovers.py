@@ -9,8 +9,8 @@ from cache_schemas import StoreInfo
 from ovps.cache.layout import MANIFESTS, PARTITIONS, partition_key, partition_of
 from ovps.cache.manifest import partitions, read_manifests
 from ovps.cache.partition import is_complete
-from ovps.cache.reader import read_info
 from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.files import TEMPORARY
 
 LEFT_SECONDS = 24 * 3600  # after which what was not committed is of a run that has ended

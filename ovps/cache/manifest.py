@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 from cache_schemas import MANIFEST, SCHEMA_VERSION, PartitionRow, content_sha256
 from ovps.cache.layout import MANIFESTS, manifest_key
+from ovps.cache.remedies import again
 from ovps.cache.storage import Storage
-from ovps.errors import CacheError, CorruptStoreError, command
+from ovps.cache.store_info import read_info
+from ovps.errors import CacheError, CorruptStoreError
 from ovps.files import TEMPORARY
 from ovps.parquet import parse_parquet
 from ovps.shortage import faults
 
+WAITING = "repair"  # kind of a frame that is quarantined until `ovps cache repair` has made its lost partition anew
 _SUFFIX = ".parquet"
 _SHA256 = b"ovps_sha256"  # of the row: Parquet has no checksum of its own that covers all that is read
 
@@ -107,20 +110,6 @@ def partitions(storage: Storage) -> list[str]:
     return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and not name.startswith(TEMPORARY)]
 
 
-def again(storage: Storage, partition: str) -> str:
-    """The remedy for a damaged partition."""
-    manifest = storage.at(manifest_key(partition))
-    return (
-        f"Delete {manifest} and run the same `ovps precompute` again, or run `{repairing(storage)}`: both make this"
-        " partition anew"
-    )
-
-
-def repairing(storage: Storage) -> str:
-    """The command that repairs a store. Where its data set lies a store does not know."""
-    return command("ovps", "cache", "repair", storage.at(), "--dataroot", "FOLDER-OF-THE-DATA-SET")
-
-
 def _conflict(storage: Storage, partition: str) -> CacheError:
     return CacheError(
         f"another run has committed partition {partition} meanwhile",
@@ -130,33 +119,30 @@ def _conflict(storage: Storage, partition: str) -> CacheError:
 
 
 def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
-    path, remedy = storage.at(manifest_key(partition)), again(storage, partition)
     try:
         table = parse_parquet(content)
         rows = table.to_pylist()
     except faults(pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(storage, partition, error) from error
     if not table.schema.equals(MANIFEST) or table.num_rows != 1:
-        raise CorruptStoreError(
-            f"not a manifest of schema version {SCHEMA_VERSION}: {table.num_rows} rows of columns {table.column_names}",
-            path=path,
-            remedy=remedy,
-        )
+        message = f"{table.num_rows} rows of columns {table.column_names}"
+        raise _damaged(storage, partition, f"not a manifest of schema version {SCHEMA_VERSION}: {message}")
     stated = (table.schema.metadata or {}).get(_SHA256)
     if stated is not None and stated != content_sha256(rows[0]).encode():
-        raise CorruptStoreError("not the manifest that was written", path=path, remedy=remedy)
+        raise _damaged(storage, partition, "not the manifest that was written")
     try:
         row = PartitionRow.model_validate(rows[0])
     except ValidationError as error:
-        raise CorruptStoreError(f"senseless manifest: {error}", path=path, remedy=remedy) from error
+        raise _damaged(storage, partition, f"senseless manifest: {error}") from error
     if row.partition != partition:
-        raise CorruptStoreError(f"a manifest of partition {row.partition!r}, by its content", path=path, remedy=remedy)
+        raise _damaged(storage, partition, f"a manifest of partition {row.partition!r}, by its content")
     return row
 
 
 def _unreadable(storage: Storage, partition: str, error: Exception) -> CorruptStoreError:
-    return CorruptStoreError(
-        f"unreadable manifest: {error}",
-        path=storage.at(manifest_key(partition)),
-        remedy=again(storage, partition),
-    )
+    return _damaged(storage, partition, f"unreadable manifest: {error}")
+
+
+def _damaged(storage: Storage, partition: str, message: str) -> CorruptStoreError:
+    remedy = again(storage, partition, read_info(storage).provenance)
+    return CorruptStoreError(message, path=storage.at(manifest_key(partition)), remedy=remedy)

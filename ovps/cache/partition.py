@@ -15,8 +15,8 @@ from ovps.cache.folder import Folder, all_rows, is_whole, settings_of
 from ovps.cache.frame_arrays import arrays_of, frame_of
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import partition_key
-from ovps.cache.manifest import again
 from ovps.cache.object_embeddings import Objects, no_objects
+from ovps.cache.remedies import again
 from ovps.cache.storage import Storage
 from ovps.errors import CorruptStoreError
 from ovps.shortage import faults
@@ -41,7 +41,7 @@ class Partition:
             ConfigError: the store's codec is of a package that is not installed.
         """
         codec = codecs.get(provenance.codec)
-        remedy, settings = again(storage, row.partition), provenance.sha256()
+        remedy, settings = again(storage, row.partition, provenance), provenance.sha256()
         parts = {
             part: Folder.open(
                 storage, folder, arrays_of(part, codec, provenance), provenance.clip_dim, settings, remedy

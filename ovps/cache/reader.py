@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,50 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cache_schemas import SCHEMA_VERSION, PartitionRow, Provenance, StoreInfo, content_sha256
+from cache_schemas import PartitionRow, Provenance, StoreInfo
 from ovps.cache.cameras import camera_of, decode_thumbnail, resized
 from ovps.cache.codecs.protocol import Arrays, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame, FrameRef
-from ovps.cache.layout import INFO, INFO_SHA256, VOCABULARY
+from ovps.cache.layout import INFO, VOCABULARY
 from ovps.cache.manifest import read_manifest, read_manifests
 from ovps.cache.object_embeddings import Objects
 from ovps.cache.partition import Partition
-from ovps.cache.storage import LOST, LOST_INFO, Storage
+from ovps.cache.storage import LOST, Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.errors import CacheError, CorruptStoreError
 from ovps.frame import Camera
-from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary, parse_vocabulary
 
 T = TypeVar("T")
-
-
-def read_info(storage: Storage) -> StoreInfo:
-    """`store.json` of a store.
-
-    Raises:
-        CacheError: no store there, or one of another schema version.
-        CorruptStoreError: unreadable.
-    """
-    file = storage.at(INFO)
-    try:
-        content = json.loads(storage.get(INFO).decode())
-        version = content["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise CacheError(
-                f"the store has schema version {version}, this ovps reads version {SCHEMA_VERSION}",
-                path=file,
-                remedy="Use the ovps that wrote it, or run `ovps precompute` into a new folder",
-            )
-        stated = content.pop(INFO_SHA256, None)  # stores of earlier have none
-        if stated not in (None, content_sha256(content)):
-            raise ValueError("not the content that was written")
-        return StoreInfo.model_validate(content)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CacheError("no cache here", path=storage.at(), remedy="Make one: ovps precompute") from error
-    except faults(OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST_INFO) from error
 
 
 @dataclass(eq=False)

@@ -14,8 +14,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE = 16  # requests to a server
-LOST = "Restore it, or precompute into a new folder"  # the remedy for what only a whole run writes
-LOST_INFO = "Restore it, or delete it and run `ovps precompute` again with the settings that the store was made with"
+# remedies for what only a whole run writes, and for `store.json`
+LOST = "Restore it, or run again what wrote the store, into a new folder"
+LOST_INFO = "Restore it, or delete it and run the command that wrote the store again, with the same options"
 
 
 class Entry(NamedTuple):

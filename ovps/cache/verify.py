@@ -21,10 +21,11 @@ from ovps.cache.layout import (
     partition_key,
 )
 from ovps.cache.leftovers import lost_partitions
-from ovps.cache.manifest import again, partitions, read_manifest, repairing
+from ovps.cache.manifest import WAITING, partitions, read_manifest
 from ovps.cache.partition import Partition, of_other_settings
-from ovps.cache.reader import read_info
+from ovps.cache.remedies import again, again_lost, same_again
 from ovps.cache.storage import LOST, LOST_INFO, Entry, Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.errors import CorruptStoreError
 from ovps.files import TEMPORARY
@@ -81,7 +82,7 @@ def verify_store(path: Where, on_partition: Callable[[str], None] | None = None)
                 kind="duplicate",
                 path=storage.at(MANIFESTS),
                 message=f"{len(twice)} frames are in two partitions, the first is {twice[0]}",
-                remedy="Delete one of the manifests that name it and run the same `ovps precompute` again",
+                remedy=f"Delete one of the manifests that name it and run {same_again(info.provenance)}",
             )
         )
     return problems
@@ -132,9 +133,9 @@ def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
         message = (
             f"lost: {storage.at(partition_key(folder))} holds its frames, but without a manifest nobody reads them"
         )
-        remedy = f"Restore it, or run again what wrote the store, or `{repairing(storage)}`: they make this partition"
+        remedy = f"Restore it, or {again_lost(storage, info.provenance)}"
         manifest = storage.at(manifest_key(partition))
-        found.append(Problem(kind="missing", path=manifest, message=message, remedy=f"{remedy} anew"))
+        found.append(Problem(kind="missing", path=manifest, message=message, remedy=remedy))
     return found
 
 
@@ -149,14 +150,24 @@ def _checked(storage: Storage, info: StoreInfo, name: str) -> tuple[PartitionRow
 
 def _check_manifest(storage: Storage, name: str, info: StoreInfo) -> tuple[PartitionRow, list[Problem]]:
     row = read_manifest(storage, name)
-    problems = _check_partition(storage, row, info)
+    problems = _check_partition(storage, row, info) + _waiting(storage, row, info)
     if problems and read_manifest(storage, name).parts != row.parts:  # replaced by a run that writes meanwhile
         return _check_manifest(storage, name, info)
     return row, problems
 
 
+def _waiting(storage: Storage, row: PartitionRow, info: StoreInfo) -> list[Problem]:
+    """Tell of frames that a repair has found to be lost, and has not made."""
+    waiting = sum(record.kind == WAITING for record in row.skipped)
+    if not waiting:
+        return []
+    manifest, message = storage.at(manifest_key(row.partition)), f"{waiting} frames were lost and are not made yet"
+    remedy = again_lost(storage, info.provenance)
+    return [Problem(kind="missing", path=manifest, message=message, remedy=remedy[0].upper() + remedy[1:])]
+
+
 def _check_partition(storage: Storage, row: PartitionRow, info: StoreInfo) -> list[Problem]:
-    remedy = again(storage, row.partition)
+    remedy = again(storage, row.partition, info.provenance)
     problems = []
 
     def add(kind: ProblemKind, file: str, message: str) -> None:

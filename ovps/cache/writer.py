@@ -44,8 +44,9 @@ from ovps.cache.layout import (
 )
 from ovps.cache.manifest import find_manifest, write_manifest
 from ovps.cache.partition import Partition
-from ovps.cache.reader import read_info
+from ovps.cache.remedies import maker_of
 from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError, listed
 from ovps.files import TEMPORARY
 from ovps.taxonomy import Taxonomy
@@ -133,6 +134,8 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
             remedy = (
                 "What another codec has lost does not come back: go on in another place, or with what it was made of"
             )
+        elif maker_of(info.provenance) != maker_of(provenance):
+            remedy = f"Go on in another place: what is there is of `{maker_of(info.provenance)}`"
         raise ProvenanceError(
             f"the store was made with other settings: {'; '.join(differing)}", path=storage.at(), remedy=remedy
         )

@@ -11,6 +11,7 @@ import torch
 
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
+from ovps.cache.remedies import relabelling
 from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.inference.clip_alone import clip_alone
@@ -173,7 +174,7 @@ def labelled_frames_of(store: Store, subset: str, taxonomy: Taxonomy) -> list[Fr
             f"{len(without)} of {len(frames)} frames of {subset} have no labels to score against",
             path=str(store.path),
             frame=without[0].token,
-            remedy="Add their labels to the data set and run `ovps precompute` again, choose another subset, "
+            remedy=f"Add their labels to the data set and run {relabelling(store.provenance)}, choose another subset, "
             "or write predictions with `ovps predict`",
         )
     return frames

@@ -13,7 +13,8 @@ from ovps.cache import codecs
 from ovps.cache.codecs.choice import FRAMES_PER_FITTED, SMALL, Fidelity, fidelity
 from ovps.cache.codecs.protocol import Codec, State, sample_of
 from ovps.cache.codecs.state import read_state
-from ovps.cache.reader import Store, read_info
+from ovps.cache.reader import Store
+from ovps.cache.store_info import read_info
 from ovps.cache.writer import is_store
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Frame

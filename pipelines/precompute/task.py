@@ -21,8 +21,8 @@ from ovps.cache.codecs.protocol import State
 from ovps.cache.late_labels import with_labels
 from ovps.cache.manifest import find_manifest, unless_replaced, write_manifest
 from ovps.cache.partition import Partition
-from ovps.cache.reader import read_info
 from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.writer import EncodedFrame, stored_frames, write_labels, write_partition
 from ovps.clip.protocol import Encoder
 from ovps.errors import FrameError, WeightsError

@@ -88,7 +88,8 @@ def import_features(options: ImportOptions) -> DerivedSummary:
                 for frame in frames
             ]
 
-        def check(row: PartitionRow, first: Frame = task.frames[0]) -> None:
+        def check(row: PartitionRow, frames: tuple[Frame, ...] = task.frames) -> None:
+            first = next(frame for frame in frames if frame.token == row.frames[0].token)
             (made,), (there,) = make((first,)), stored_frames(storage, row, {first.token})
             if any(not np.array_equal(made.arrays[array.name], there.arrays[array.name]) for array in codec.arrays):
                 raise CacheError(

@@ -13,7 +13,8 @@ from ovps.cache.frame_data import FrameRef
 from ovps.cache.late_labels import relabelled
 from ovps.cache.manifest import read_manifest, read_manifests
 from ovps.cache.partition import Partition
-from ovps.cache.reader import Store, read_info
+from ovps.cache.reader import Store
+from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.errors import CacheError, ConfigError

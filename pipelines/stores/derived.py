@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
@@ -65,7 +65,7 @@ class Piece:
     Attributes:
         frames: what is known of its frames beforehand.
         make: the same frames in the form they are stored in; called when their turn comes.
-        check: raises a CacheError where what a run before has committed was made of something else.
+        check: raises a CacheError where what a run before has committed, a frame at least, was made of something else.
     """
 
     name: str
@@ -89,6 +89,8 @@ def write_derived(
     bytes_before: int,
 ) -> DerivedSummary:
     """Write pieces as a store of its own; what a run before has committed stays.
+
+    But for partitions that lack something which there is now: frames that they have quarantined, or labels.
 
     Args:
         sources: none of which may be `out`.
@@ -115,15 +117,17 @@ def write_derived(
             _check_same(storage, piece, before[piece.name])
         _check_source(pieces, before)
         frames = sum(len(piece.frames) for piece in pieces)
-        done = sum(len(row.frames) for row in before.values() if row)
-        rows = [row for row in before.values() if row]
+        whole = {piece.name for piece in pieces if _holds_all(piece, before[piece.name])}
+        rows = [row for row in before.values() if row and row.partition in whole]
+        done = sum(len(row.frames) for row in rows)
         with (
             kept(lambda: f"{sum(len(row.frames) for row in rows)} of {frames} frames are in {storage.at()} and stay"),
             progress(name, "frames", frames, done=done) as counter,
         ):
             for piece in pieces:
-                if before[piece.name] is None:
-                    rows.append(write_partition(storage, piece.name, piece.scene, piece.make(), piece.skipped))
+                if piece.name not in whole:
+                    made, there = piece.make(), before[piece.name]
+                    rows.append(write_partition(storage, piece.name, piece.scene, made, piece.skipped, before=there))
                     for _ in piece.frames:
                         counter.advance()
         remove_leftovers(storage)  # of partitions that were made anew
@@ -158,22 +162,33 @@ def _check_source(pieces: Sequence[Piece], before: Mapping[str, PartitionRow | N
     """One that is there stands for all: they were made by one command."""
     for piece in pieces:
         there = before[piece.name]
-        if there is not None and piece.check is not None:
+        if there is not None and there.frames and piece.check is not None:
             piece.check(there)
             return
 
 
 def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> None:
-    """What is there is of the same command before, or this is another one.
+    """What is there is of the same command before, if for less: without quarantined frames, or without labels.
 
     Raises:
         CacheError: it holds other frames.
     """
     if there is None:
         return
-    if tuple(map(Known.of, there.frames)) != piece.frames:
+    held = {frame.token: Known.of(frame) for frame in there.frames}
+    quarantined = {record.token for record in there.skipped}
+    expected = [
+        held[frame.token] if held.get(frame.token) == replace(frame, labelled=False) else frame
+        for frame in piece.frames
+        if frame.token in held or frame.token not in quarantined
+    ]
+    if list(held.values()) != expected:
         raise CacheError(
             f"partition {piece.name} holds other frames, or other labels, than would be written",
             path=storage.at(),
             remedy="Give a new folder as --out, or delete this one",
         )
+
+
+def _holds_all(piece: Piece, there: PartitionRow | None) -> bool:
+    return there is not None and tuple(map(Known.of, there.frames)) == piece.frames

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ovps import datasets
 from ovps.cache.manifest import read_manifests
-from ovps.cache.reader import read_info
+from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 
 

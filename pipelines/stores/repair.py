@@ -20,10 +20,11 @@ from ovps.cache.codecs.state import state_bytes
 from ovps.cache.late_labels import with_labels
 from ovps.cache.layout import CODEC_STATE, INFO, PARTITIONS, VOCABULARY, manifest_key
 from ovps.cache.leftovers import lost_partitions, remove_leftovers
-from ovps.cache.manifest import find_manifest, partitions, read_manifest, unless_replaced
+from ovps.cache.manifest import WAITING, find_manifest, partitions, read_manifest, unless_replaced
 from ovps.cache.partition import Partition, first_thumbnail, of_other_settings
-from ovps.cache.reader import read_info
+from ovps.cache.remedies import PRECOMPUTE, maker_of, same_again
 from ovps.cache.storage import LOST, LOST_INFO, Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.verify import damaged_parts, damaged_root, verify_store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, check_provenance, write_labels, write_partition
@@ -42,8 +43,6 @@ from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import partition_name, plan
 from pipelines.precompute.stage import frames_of, prepare
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
-
-WAITING = "repair"  # kind of a frame that is quarantined until its partition has been made anew
 
 
 class RepairSummary(BaseModel, frozen=True):
@@ -76,7 +75,8 @@ def repair(options: RepairOptions) -> RepairSummary:
 
     Raises:
         CacheError: no store; or another version, encoder or grid than that of the store would make other bytes.
-        CorruptStoreError: `store.json` itself is damaged, or a file cannot be made as it was.
+        CorruptStoreError: `store.json` itself is damaged, a file cannot be made as it was, or features are that CLIP
+            did not make as they were; nothing was written.
         DatasetError, FrameError: what the damage is of cannot be read from the data set.
         StorageError: the disk refuses.
     """
@@ -90,6 +90,7 @@ def repair(options: RepairOptions) -> RepairSummary:
                 path=storage.at(INFO),
                 remedy=LOST_INFO,
             )
+        _check_computable(storage, info, found)
         work = _Work(options, storage, info, found)
         if found.root:
             _repair_root(work, found.root)
@@ -155,6 +156,27 @@ def _examine(storage: Storage, info: StoreInfo) -> _Found:
             counter.advance()
     found.lost += lost_partitions(storage, info)
     return found
+
+
+def _check_computable(storage: Storage, info: StoreInfo, found: _Found) -> None:
+    """Features that were imported, or that a codec had lost something of, CLIP does not give.
+
+    Raises:
+        CorruptStoreError: such features are damaged or lost.
+    """
+    names = sorted({*(row.partition for row in found.features), *found.lost})
+    if not names or maker_of(info.provenance) == PRECOMPUTE:
+        return
+    there = set(partitions(storage))
+    manifests = [storage.at(manifest_key(name)) for name in names if name in there]
+    delete = f"delete {', '.join(manifests)} and " if manifests else ""
+    remedy = f"{delete}run {same_again(info.provenance)}: it makes what is missing"
+    raise CorruptStoreError(
+        f"what is damaged or lost cannot be repaired, because its features are of `{maker_of(info.provenance)}`, not of"
+        f" images: partition {', '.join(names)}",
+        path=storage.at(),
+        remedy=remedy[0].upper() + remedy[1:],
+    )
 
 
 class _Work:
@@ -298,6 +320,7 @@ def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
     task = next((task for task in plan(known, held, MAX_FRAMES) if task.name == name), None)
     if task is None:
         return 0  # told by `left`
+    tools = work.tools  # before anything is written: they may not be those of the store
     before = _readable(storage, name)
     if before is None:
         storage.delete(manifest_key(name))
@@ -305,7 +328,7 @@ def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
         before = write_partition(storage, name, task.scene, [], waiting)
     encoded, skipped = [], []
     with one_thread():
-        whole = computed(task.frames, work.tools, StageTimes(), threads_beside(work.options.device))
+        whole = computed(task.frames, tools, StageTimes(), threads_beside(work.options.device))
         with closing(whole):
             for frame, made in zip(task.frames, whole, strict=True):
                 if isinstance(made, FrameError) and work.options.on_error == "skip":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,17 @@ import numpy as np
 import pytest
 import torch
 
+import ovps
+from cache_schemas import SkippedRow
 from ovps.cache.info import store_info
 from ovps.cache.layout import partition_key
-from ovps.cache.manifest import manifest_key, read_manifests
+from ovps.cache.manifest import WAITING, manifest_key, partitions, read_manifest, read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
+from ovps.cache.writer import write_partition
 from ovps.errors import CacheError, ConfigError, CorruptStoreError, DatasetError, FrameError, ProvenanceError
+from ovps.inference.session import labelled_frames_of
 from pipelines.labels import add_labels
 from pipelines.options import (
     ArraysOptions,
@@ -43,6 +48,7 @@ from pipelines.stores.select import merge, subset
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames, written
 from tests.pipelines.test_precompute import options_for
+from tests.pipelines.test_precompute_again import bring_labels, take_labels
 
 LOSSY = {"cells-pca": 0.998, "cells-int8": 0.999, "cells-pq": 0.95}  # and the least mean cosine of random weights
 GRID = "cylinder:60x45x8"
@@ -648,6 +654,127 @@ def test_features_of_another_folder_are_not_mixed_in(world, tmp_path):
     import_features(options.model_copy(update={"features": tmp_path / "elsewhere"}))
     assert verify_store(tmp_path / "zarr") == []
     assert [len(files) for files in (before, contents(tmp_path / "zarr"))] == [len(before)] * 2
+
+
+def told_to_delete(message: str) -> list[Path]:
+    return [Path(name) for name in re.findall(r"\S+/manifest/\S+?\.parquet", message)]
+
+
+@pytest.mark.parametrize("kind", ["label flipped", "feature flipped", "its unreadable", "its manifest lost"])
+def test_damage_of_features_of_another_program_is_mended_by_the_same_import_alone(world, tmp_path, kind):
+    """CLIP does not give these features: repair writes nothing, and each remedy works as it is told."""
+    fused(world, tmp_path)
+    options, store = imported(world, tmp_path), tmp_path / "zarr"
+    import_features(options)
+    before = written(store)
+    damaged(store, kind)
+    as_damaged = contents(store)
+    (problem,) = verify_store(store)
+    with pytest.raises(
+        CorruptStoreError, match=r"cannot be repaired.*not of images.*the same `ovps cache import`"
+    ) as told:
+        repair(RepairOptions(path=store, dataroot=world))
+    assert contents(store) == as_damaged
+    assert "the same `ovps cache import` again" in problem.remedy
+    assert not re.search("cache repair|precompute", problem.remedy + str(told.value.remedy))
+    manifests = told_to_delete(str(told.value.remedy))
+    assert manifests == told_to_delete(problem.remedy) and len(manifests) == (kind != "its manifest lost")
+    for manifest in manifests:
+        manifest.unlink()
+    import_features(options)
+    assert written(store) == before
+
+
+def wait(store: Path, name: str) -> None:
+    """Bring a partition to where a repair that was stopped leaves it: its frames are known, none is made."""
+    storage = storage_of(store)
+    row = read_manifest(storage, name)
+    (store / manifest_key(name)).unlink()
+    waiting = [SkippedRow(token=frame.token, kind=WAITING, reason="its manifest was lost") for frame in row.frames]
+    write_partition(storage, name, row.scene, [], waiting)
+
+
+def test_an_import_makes_what_a_repair_of_before_has_given_up(world, tmp_path):
+    fused(world, tmp_path)
+    options, store = imported(world, tmp_path), tmp_path / "zarr"
+    import_features(options)
+    before, names = written(store), partitions(storage_of(store))
+    wait(store, names[-1])
+    (problem,) = verify_store(store)
+    assert (problem.kind, Path(problem.path).stem) == ("missing", names[-1])
+    assert "frames were lost and are not made yet. Run the same `ovps cache import` again" in str(problem)
+    with pytest.raises(CorruptStoreError, match="cannot be repaired"):
+        repair(RepairOptions(path=store, dataroot=world))
+    summary = import_features(options)
+    assert (summary.frames, summary.partitions) == (6, len(names))
+    assert summary.frames_before < 6
+    assert written(store) == before
+    for name in names:
+        wait(store, name)
+    assert import_features(options).frames_before == 0
+    assert written(store) == before
+
+
+def test_an_import_takes_labels_that_come_later(world, tmp_path):
+    root = Path(shutil.copytree(world, tmp_path / "world"))
+    fused(world, tmp_path)
+    import_features(imported(world, tmp_path, out=tmp_path / "whole"))
+    options, store = imported(root, tmp_path), tmp_path / "zarr"
+    take_labels(root, tmp_path)
+    assert import_features(options).frames == 6
+    assert not any(ref.labelled for ref in Store.open(store).frames)
+    with pytest.raises(ConfigError, match=r"have no labels.*the same `ovps cache import` again"):
+        labelled_frames_of(Store.open(store), "train")
+    bring_labels(root, tmp_path)
+    with pytest.raises(CacheError, match=r"objects cannot be made.*the same `ovps cache import` again") as told:
+        add_labels(store, root)
+    for manifest in told_to_delete(str(told.value.remedy)):
+        manifest.unlink()
+    import_features(options)
+    assert written(store) == written(tmp_path / "whole")
+
+
+def test_a_repair_with_other_tools_writes_nothing(world, whole, tmp_path, monkeypatch):
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    damaged(store, "its unreadable")
+    before = contents(store)
+    monkeypatch.setattr(ovps, "__version__", "0.0.0")
+    with pytest.raises(ProvenanceError, match="code_version"):
+        repair(RepairOptions(path=store, dataroot=world))
+    assert contents(store) | {".lock": b""} == before | {".lock": b""}
+
+
+def test_what_a_codec_has_lost_is_not_repaired_but_converted_again(world, small, tmp_path):
+    options = ConvertOptions(cache=small, out=tmp_path / "zarr", codec="cells")
+    convert(options)
+    store = tmp_path / "zarr"
+    before = written(store)
+    damaged(store, "label flipped")
+    assert repair(RepairOptions(path=store, dataroot=world)).labels == 1, "cells are stored: no CLIP is needed"
+    assert written(store) == before
+    damaged(store, "feature flipped")
+    as_damaged = contents(store)
+    with pytest.raises(CorruptStoreError, match=r"cannot be repaired.*the same `ovps cache convert` again") as told:
+        repair(RepairOptions(path=store, dataroot=world))
+    assert contents(store) == as_damaged
+    (manifest,) = told_to_delete(str(told.value.remedy))
+    manifest.unlink()
+    assert "precompute" not in " ".join(map(str, verify_store(store)))
+    convert(options)
+    assert written(store) == before
+
+
+def test_a_subset_of_features_of_another_program_is_cut_again(world, tmp_path):
+    fused(world, tmp_path)
+    import_features(imported(world, tmp_path, out=tmp_path / "whole"))
+    options = SubsetOptions(cache=tmp_path / "whole", out=tmp_path / "zarr", subsets=("train",))
+    subset(options)
+    before = written(tmp_path / "zarr")
+    wait(tmp_path / "zarr", partitions(storage_of(tmp_path / "zarr"))[0])
+    told = " ".join(map(str, verify_store(tmp_path / "zarr")))
+    assert "or that of `convert`, `subset` or `merge` that wrote this store" in told
+    subset(options)
+    assert written(tmp_path / "zarr") == before
 
 
 class Program:
