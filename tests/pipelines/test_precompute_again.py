@@ -333,7 +333,7 @@ def test_a_partition_whose_manifest_was_lost_is_told_and_made_anew(root, whole, 
         manifest.unlink()
     problem, *others = verify_store(tmp_path / "zarr")
     assert len(others) == len(manifests) - 1
-    assert "run again what wrote the store" in problem.remedy
+    assert "run the same `ovps precompute` again" in problem.remedy
     assert precompute(one_scene(root, tmp_path / "zarr")).frames == 3
     assert verify_store(tmp_path / "zarr") == []
     assert same_frames(tmp_path / "zarr", whole / "zarr")

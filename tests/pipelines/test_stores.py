@@ -678,7 +678,8 @@ def test_damage_of_features_of_another_program_is_mended_by_the_same_import_alon
     assert "the same `ovps cache import` again" in problem.remedy
     assert not re.search("cache repair|precompute", problem.remedy + str(told.value.remedy))
     manifests = told_to_delete(str(told.value.remedy))
-    assert manifests == told_to_delete(problem.remedy) and len(manifests) == (kind != "its manifest lost")
+    assert manifests == told_to_delete(problem.remedy)
+    assert len(manifests) == (kind != "its manifest lost")
     for manifest in manifests:
         manifest.unlink()
     import_features(options)
