@@ -37,6 +37,7 @@ from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.plan import check_unique
 from pipelines.recording_findings import (
     Findings,
+    LabelCounts,
     missing,
     mount_of,
     odd_clocks,
@@ -60,6 +61,7 @@ class DataCheck(BaseModel, frozen=True):
         points_median: a frame.
         seen_share: of the points, that each camera sees, hidden ones left out.
         unseen_share: of the points, that no camera sees: CLIP says nothing of these.
+        labelled_share: of the points of the frames with labels among these, that have a class; None: there are none.
         apart_ms: between an image and its sweep, the most, by camera; none where nobody says when they were taken.
         farthest_m, reach_m: distance of the farthest point, and of 99 % of them.
         ground_m: height of the ground near the vehicle, in the frame of the points.
@@ -67,7 +69,8 @@ class DataCheck(BaseModel, frozen=True):
         grid: with which nearly all points lie inside: `ovps precompute --grid`.
         page: with a picture of every camera of every frame that was read.
         warnings: what is odd, and may be right.
-        problems: what keeps frames from being used, and likely mistakes of the calibration, of clocks or poses.
+        problems: what keeps frames from being used, and likely mistakes of the calibration, of clocks, poses or the
+            taxonomy.
     """
 
     path: Path
@@ -78,6 +81,7 @@ class DataCheck(BaseModel, frozen=True):
     points_median: int
     seen_share: dict[str, float]
     unseen_share: float
+    labelled_share: float | None
     apart_ms: dict[str, float]
     farthest_m: float
     reach_m: float
@@ -96,6 +100,7 @@ class DataCheck(BaseModel, frozen=True):
             "looked at": f"{counted(self.frames_read, 'frame')}, {self.points_median:,} points each (median)",
             "seen by the cameras": [f"{name} {share:.1%} of the points" for name, share in self.seen_share.items()],
             "seen by no camera": f"{self.unseen_share:.1%} of the points",
+            "labelled": _labelled(self.labelled_share),
             "image and sweep apart, at most": [f"{name} {ms:.0f} ms" for name, ms in self.apart_ms.items()]
             or "unknown",
             "distances": f"99 % of the points within {self.reach_m:.0f} m, the farthest at {self.farthest_m:.0f} m",
@@ -178,6 +183,7 @@ class _Look:
         self.unseen: list[float] = []
         self.shown: list[ShownFrame] = []
         self.alignment = Alignment()
+        self.labels = LabelCounts(data.taxonomy)
 
     def at(self, frame: Frame) -> None:
         """Read and draw a frame, whatever part of it can be."""
@@ -217,7 +223,9 @@ class _Look:
             self.problems.add(none, none)
 
     def judge(self) -> None:
-        """Add what all frames together say of the axes, and the mistakes of single cameras."""
+        """Add what all frames together say of the labels and the axes, and the mistakes of single cameras."""
+        self.problems.add("labels", self.labels.mistake())
+        self.warnings.add("labels", self.labels.odd())
         axes = axes_mistake(np.concatenate(self.clouds)) if self.clouds else None
         self.problems.add("axes", axes)
         for name, text in self.mistakes.items():
@@ -249,10 +257,12 @@ class _Look:
             return False
         try:
             check_calibration(frame)
-            self.data.labels(frame)
+            label = self.data.labels(frame)
         except FrameError as error:
             self.problems.add_error("frame", error)
             return False
+        if label is not None:
+            self.labels.add(label)
         return True
 
     def _suspect(self, xyz: NDArray[np.float32], camera: Camera) -> None:
@@ -331,6 +341,7 @@ def _result(
         points_median=int(np.median([len(cloud) for cloud in clouds])),
         seen_share={channel: float(np.mean(shares)) for channel, shares in looked.seen.items()},
         unseen_share=float(np.mean(looked.unseen)),
+        labelled_share=looked.labels.share,
         apart_ms=apart,
         farthest_m=float(reach.max()),
         reach_m=float(np.quantile(reach, 0.99)),
@@ -350,6 +361,10 @@ def _overlay(
     inside = projection.inside
     visible = unoccluded(projection, camera, occlusion)[inside]
     return depth_overlay(image, projection.uv[inside], projection.depth[inside], visible)
+
+
+def _labelled(share: float | None) -> str:
+    return "no labels were read" if share is None else f"{share:.1%} of the points of frames with labels"
 
 
 def _page(result: DataCheck, shown: list[ShownFrame]) -> CheckPage:
@@ -372,6 +387,7 @@ def _page(result: DataCheck, shown: list[ShownFrame]) -> CheckPage:
                 "ground near by": f"{result.ground_m:+.1f} m",
                 "beyond the default grid": f"{result.beyond_default_share:.1%}",
                 "grid that fits": result.grid,
+                "labelled": _labelled(result.labelled_share),
             },
         },
     )

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
+from cache_schemas import FrameRow
 from ovps import datasets
 from ovps.cache.late_labels import with_labels
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifests, unless_replaced
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
+from ovps.cache.sweeps import label_warnings
 from ovps.cache.where import Where
 from ovps.cache.writer import EncodedFrame, write_labels
 from ovps.datasets import Dataset
@@ -34,6 +36,7 @@ class LabelsSummary(BaseModel, frozen=True):
         added: of them, frames that had no labels and have some now.
         renewed: frames whose labels differ from those in the store.
         unlabelled: frames that have none still.
+        warnings: what in the labels should be looked into.
     """
 
     path: str
@@ -41,6 +44,7 @@ class LabelsSummary(BaseModel, frozen=True):
     added: int
     renewed: int
     unlabelled: int
+    warnings: tuple[str, ...]
 
 
 def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
@@ -73,6 +77,7 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
             remedy="Give the --dataroot that the store was made of, its folders called as they were then",
         )
     added, renewed, unlabelled = 0, 0, 0
+    rows: list[FrameRow] = []
     with storage.exclusive():
         remove_leftovers(storage)
         for before in read_manifests(storage):
@@ -88,12 +93,18 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
                 if changed:
                     skipped = [record for record in before.skipped if record.token not in changed]
                     write_labels(storage, before, [frame for frame, _ in encoded], skipped)
+            rows += [frame.row for frame, _ in encoded]
             had = {row.token for row in before.frames if row.labelled}
             added += len(changed - had)
             renewed += len(changed & had)
             unlabelled += len(before.frames) - len(had | changed)
     return LabelsSummary(
-        path=storage.at(), frames=len(store.frames), added=added, renewed=renewed, unlabelled=unlabelled
+        path=storage.at(),
+        frames=len(store.frames),
+        added=added,
+        renewed=renewed,
+        unlabelled=unlabelled,
+        warnings=label_warnings(rows),
     )
 
 

@@ -535,5 +535,6 @@ class SegmentOptions(Options):
     limit: int | None = Field(None, ge=1, description="Only the first frames.")
     pictures: int = Field(30, ge=0, description="Frames to draw, evenly spaced; all are labelled.")
     ply: bool = Field(False, description="Also ply/TOKEN.ply of each frame: colours, rows of the names, instances.")
+    on_error: Literal["stop", "skip"] = Field("stop", description="`skip`: leave out frames that cannot be read.")
     workers: int = Field(0, ge=0, description="dask worker processes; 0: none.")
     device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")

@@ -1,8 +1,9 @@
-"""Oddities of a recording as its files tell it: file names, clocks, poses, sizes of images, values of points."""
+"""Oddities of a recording as its files tell it: file names, clocks, poses, sizes of images, points and labels."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,14 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
+from ovps.datasets.folder.dataset import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
-from ovps.errors import FrameError
+from ovps.errors import FrameError, listed
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
 from ovps.report.page import counted
 from ovps.shortage import faults
+from ovps.taxonomy import UNLABELLED, Taxonomy
 
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
@@ -58,6 +61,71 @@ class Findings:
     def first(self) -> str:
         """Take the one that was found first, by itself."""
         return next(iter(self._texts.values()))[0]
+
+
+class LabelCounts:
+    """Raw labels of the frames that were read.
+
+    Attributes:
+        frames, points: with labels; of the points, `classed` have a class of the taxonomy.
+        unnamed: points by raw class, of those that the taxonomy does not name; 0 is unlabelled everywhere.
+        lost: the largest label of raw class 0 that is not 0 itself; 0: there is none.
+    """
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self.frames = self.points = self.classed = self.lost = 0
+        self.unnamed = Counter[int]()
+
+    def add(self, label: NDArray[np.uint32]) -> None:
+        """Count the raw labels (N,) of a frame."""
+        raw = self.taxonomy.raw_class(label)
+        for number, count in zip(*(found.tolist() for found in np.unique(raw, return_counts=True)), strict=True):
+            self.classed += count * (self.taxonomy.raw_to_id.get(number, UNLABELLED) != UNLABELLED)
+            if number and number not in self.taxonomy.raw_to_id:
+                self.unnamed[number] += count
+        self.lost = max(self.lost, int(label[raw == 0].max(initial=0)))
+        self.frames += 1
+        self.points += len(label)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the points that have a class; None where there are no labels."""
+        return self.classed / self.points if self.points else None
+
+    def mistake(self) -> str | None:
+        """Say why not one point has a class, where its labels are others than the taxonomy says."""
+        if self.classed or not (self.unnamed or self.lost):
+            return None
+        found = [f"{self._unnamed()}, which `raw_to_id` of {TAXONOMY} does not name"] if self.unnamed else []
+        found += [f"0, which is unlabelled, with labels up to {self.lost}"] if self.lost else []
+        return (
+            f"not one point of {counted(self.frames, 'frame')} with labels that were read has a class: by"
+            f" `{self._coding()}` their raw classes are {'; and '.join(found)}"
+        )
+
+    def odd(self) -> str | None:
+        """Say what labels are lost on the way to classes, which may be meant."""
+        if not self.points or self.mistake():
+            return None
+        if self.unnamed:
+            return (
+                f"{sum(self.unnamed.values()) / self.points:.1%} of the points of frames with labels count as"
+                f" unlabelled, because `raw_to_id` of {TAXONOMY} does not name their raw classes: {self._unnamed()}."
+                f" If that is meant, write `{next(iter(self.unnamed))}: 0` there"
+            )
+        if not self.classed:
+            return f"not one point of {counted(self.frames, 'frame')} with labels that were read is labelled"
+        return None
+
+    def _unnamed(self) -> str:
+        return listed(f"{number} ({count:,} points)" for number, count in self.unnamed.most_common())
+
+    def _coding(self) -> str:
+        known = self.taxonomy
+        if known.class_modulus is not None:
+            return f"class_modulus: {known.class_modulus}"
+        return f"instance_divisor: {known.instance_divisor}"
 
 
 def calibration_of(file: str) -> Calibration:

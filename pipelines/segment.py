@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas import SkippedRow
 from ovps import datasets, defaults
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
@@ -23,7 +24,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
-from ovps.errors import ConfigError, DatasetError
+from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.files import write_whole
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
@@ -36,8 +37,9 @@ from ovps.training.run import RunInfo, load_settings
 from ovps.viewer.export import to_ply
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
+from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.plan import limited
-from pipelines.precompute.stage import complete
+from pipelines.precompute.stage import complete, may_skip
 from pipelines.predict import PredictSummary, forget, predict
 from pipelines.vocabulary import build
 
@@ -59,7 +61,8 @@ class SegmentSummary:
     Attributes:
         page: HTML, with its pictures beside it.
         predictions: folder of each split: `labels/SPLIT/TOKEN.npz` and `about.json`, see `ovps predict`.
-        frames_drawn: of the frames, those on the page.
+        frames: that are labelled; frames_drawn: of them, those on the page.
+        left_out: frames that cannot be read, and why.
         cache: the store of features: what it holds is not computed again.
         grid: of the store; beyond_range_share: of the points, those that stand in its border cells.
         seen_share: of the points, that some camera sees.
@@ -72,6 +75,7 @@ class SegmentSummary:
     cache: Path
     frames: int
     frames_drawn: int
+    left_out: tuple[SkippedRow, ...]
     points: int
     seen_share: float
     unlabelled_share: float
@@ -88,6 +92,7 @@ class SegmentSummary:
         return {
             "page": f"{self.page}, {counted(self.frames_drawn, 'frame')} of {self.frames}{more}",
             "labels": list(self.predictions),
+            "left out": f"{counted(len(self.left_out), 'frame')}, see the warnings" if self.left_out else "none",
             "features": f"{self.cache}, kept for the next time",
             "points": f"{self.points:,}: {self.seen_share:.1%} seen by a camera,"
             f" {self.unlabelled_share:.1%} without a label",
@@ -132,7 +137,8 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         path: of a recording, or of one of its point files, of which alone labels are then made.
 
     Raises:
-        DatasetError, FrameError: no recording, or one that does not hold together: `ovps data check` says more.
+        DatasetError, FrameError: no recording, or one that does not hold together: `ovps data check` says more; a
+            frame that cannot be read, where such are not to be left out.
         CheckpointError, CacheError, VocabularyError, WeightsError: see `predict` and `precompute`.
         StorageError: the disk refuses.
     """
@@ -151,37 +157,49 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     chosen, store = limited(chosen, options.limit), out / "zarr"
     tokens = frozenset(frame.token for frame in chosen)
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
-    computed = complete(
-        PrecomputeOptions(
-            dataset="folder",
-            dataroot=root,
-            subsets=subsets,
-            out=store,
-            encoder=options.encoder or (info.clip.encoder if info else defaults.ENCODER),
-            weights=weights,
-            grid=_grid(options, store, info, data, chosen),
-            thumbnails=_THUMBNAIL,
-            workers=options.workers,
-            only=tuple(tokens),
-            device=options.device,
+    with may_skip(options.on_error):
+        computed = complete(
+            PrecomputeOptions(
+                dataset="folder",
+                dataroot=root,
+                subsets=subsets,
+                out=store,
+                encoder=options.encoder or (info.clip.encoder if info else defaults.ENCODER),
+                weights=weights,
+                grid=_grid(options, store, info, data, chosen),
+                thumbnails=_THUMBNAIL,
+                workers=options.workers,
+                only=tuple(tokens),
+                device=options.device,
+                on_error=options.on_error,
+            )
         )
-    )
     vocabulary = out / "vocabulary.safetensors" if options.names is not None else None
-    warnings = list(computed.warnings)
+    opened = Store.open(store)
+    refs = [ref for ref in opened.frames if ref.token in tokens]
+    there = {ref.token for ref in refs}
+    left_out = tuple(record for record in computed.quarantined if record.token not in there)
+    warnings = [
+        *computed.warnings,
+        *(_cannot_be_read(record, record.token in there) for record in computed.quarantined),
+    ]
     if vocabulary is not None:
         named = VocabularyOptions(names=options.names, cache=store, weights=weights, out=vocabulary)
         warnings += build(named).warnings
-    opened = Store.open(store)
     present = [subset for subset in subsets if any(frame.subset == subset for frame in frames)]
     found = {}
-    for subset in dict.fromkeys(frame.subset for frame in chosen):
+    for subset in dict.fromkeys(ref.subset for ref in refs):
         folder = out / ("predictions" if len(present) == 1 else f"predictions-{subset}")
         forget(folder)
         found[subset] = predict(
             options.run, store, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
         )
-    refs = [ref for ref in opened.frames if ref.token in tokens]
-    return _drawn(options, out, root, opened, refs, found, vocabulary, warnings)
+    return _drawn(options, out, root, opened, refs, left_out, found, vocabulary, warnings)
+
+
+def _cannot_be_read(record: SkippedRow, before: bool) -> str:
+    of = "labelled by its features of before" if before else "left out"
+    return f"frame {record.token} is {of}: {record.reason}"
 
 
 def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
@@ -213,6 +231,7 @@ def _drawn(
     root: Path,
     store: Store,
     refs: Sequence[FrameRef],
+    left_out: tuple[SkippedRow, ...],
     found: dict[str, PredictSummary],
     vocabulary: Path | None,
     warnings: list[str],
@@ -248,6 +267,7 @@ def _drawn(
         cache=Path(store.path),
         frames=len(refs),
         frames_drawn=len(shown),
+        left_out=left_out,
         points=counts.points,
         seen_share=counts.share(counts.seen),
         unlabelled_share=counts.share(counts.by_entry[-1]),
@@ -341,6 +361,36 @@ def _grid(options: SegmentOptions, store: Path, info: RunInfo | None, data: Fold
         return read_info(storage).provenance.grid
     if info is not None:
         return info.grid
-    some = [frames[round(place)] for place in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]
-    grid: Grid = fitting_grid(np.concatenate([data.points(frame).xyz for frame in some]))
+    grid: Grid = fitting_grid(np.concatenate(_clouds(data, frames, skip=options.on_error == "skip")))
     return str(grid)
+
+
+def _clouds(data: Folder, frames: Sequence[Frame], *, skip: bool) -> list[NDArray[np.float32]]:
+    """The points (N, 3) of some frames, evenly spaced; others stand in for those that are skipped.
+
+    Raises:
+        FrameError: a frame that cannot be read, and is not to be skipped.
+        DatasetError: no frame can be used.
+    """
+    count = min(_SAMPLED, len(frames))
+    spread = [round(place) for place in np.linspace(0, len(frames) - 1, count)]
+    found: list[NDArray[np.float32]] = []
+    bad: list[str] = []
+    for place in dict.fromkeys([*spread, *range(len(frames))]):
+        try:
+            cloud = data.points(frames[place])
+        except FrameError as error:
+            if not skip:
+                raise
+            bad.append(str(error))
+            continue
+        fault = cloud_fault(cloud) if skip else None
+        if fault:
+            bad.append(f"{fault} (file {frames[place].points_path})")
+        else:
+            found.append(cloud.xyz)
+        if len(found) == count:
+            break
+    if not found:
+        raise DatasetError(f"none of {counted(len(frames), 'frame')} can be used. The first: {bad[0]}")
+    return found

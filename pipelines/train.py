@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import AdamW
@@ -115,7 +116,7 @@ def train(options: TrainOptions) -> TrainSummary:
 
     Raises:
         ConfigError: settings that cannot be used, or that differ from those the run was begun with; frames without
-            labels.
+            labels, or none with a point of a base class.
         CacheError: no cache, or a damaged one.
         CheckpointError: a run or checkpoint that is damaged or of another architecture, or that another process
             trains; a full disk.
@@ -325,11 +326,30 @@ def _check_no_checkpoint_is_lost(run: Path) -> None:
 
 
 def _begin(run: Path, batches: Batches, content: CacheContent, statistics_frames: int) -> None:
-    """Write what a new run takes from the cache."""
+    """Write what a new run takes from the cache.
+
+    Raises:
+        ConfigError: no frame has anything to learn of its labels.
+    """
+    _check_labels(batches)
     save_content(run, content)
     save_vocabulary(batches.store.vocabulary, run / VOCABULARY)
     statistics = measure(batches.store, batches.frames, statistics_frames)
     save_statistics(statistics, run / STATISTICS)
+
+
+def _check_labels(batches: Batches) -> None:
+    """Raise ConfigError if labels are to be learned from, and no frame has a point of a base class."""
+    base, store = batches.base, batches.store
+    if base is None or any(np.isin(store.objects(ref).classes, base.ids).any() for ref in batches.frames):
+        return
+    raise ConfigError(
+        f"none of {len(batches.frames):,} frames to train on has a labelled point of a base class of split"
+        f" {base.split.name}",
+        path=store.path,
+        remedy=f"Look at its labels (`ovps data check` of an own recording): the taxonomy {base.taxonomy.name} may not"
+        " name their raw classes, and is then to be mended and the store made anew; or name another split",
+    )
 
 
 def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, optimiser: AdamW) -> int:

@@ -72,6 +72,7 @@ OWN = {
     }
 }
 OWN["pipelines/precompute/options.py"] = {"--dataroot": ("precompute", "cache labels")}
+OWN["pipelines/precompute/stage.py"] = {"--on-error": ("precompute", "segment")}
 NOT_OURS = {
     "--nproc-per-node",
     "--shm-size",

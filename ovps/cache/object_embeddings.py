@@ -39,6 +39,18 @@ def no_objects(clip_dim: int) -> Objects:
     return Objects(none.astype(np.uint8), none.astype(np.uint32), none, none, np.zeros((0, clip_dim), np.float32))
 
 
+def count_objects(label: NDArray[np.uint32], taxonomy: Taxonomy) -> int:
+    """How many segments `find_objects` finds in the raw labels (N,) of a frame."""
+    return len(np.unique(_segment_keys(label, taxonomy)[1]))
+
+
+def _segment_keys(label: NDArray[np.uint32], taxonomy: Taxonomy) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+    """Which points (N,) have a class, and of these (M,) the class above the instance: a number for each segment."""
+    semantic, instance = taxonomy.decode(label)
+    labelled = semantic != UNLABELLED
+    return labelled, semantic[labelled].astype(np.uint64) << np.uint64(32) | instance[labelled]
+
+
 def find_objects(
     label: NDArray[np.uint32],
     taxonomy: Taxonomy,
@@ -54,9 +66,7 @@ def find_objects(
         views: (N,) uint8, 0 where the point has no feature.
         cells: (K, C) float32.
     """
-    semantic, instance = taxonomy.decode(label)
-    labelled = semantic != UNLABELLED
-    keys = semantic[labelled].astype(np.uint64) << np.uint64(32) | instance[labelled]
+    labelled, keys = _segment_keys(label, taxonomy)
     segments, segment_of = np.unique(keys, return_inverse=True)
     count = len(segments)
     seen = views[labelled] > 0

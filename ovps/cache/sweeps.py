@@ -33,6 +33,10 @@ class Sweep(Protocol):
     def global_from_lidar(self) -> tuple[float, ...]: ...
     @property
     def cameras(self) -> tuple[CameraRow, ...]: ...
+    @property
+    def labelled(self) -> bool: ...
+    @property
+    def objects(self) -> int: ...
 
 
 class SweepStatistics(BaseModel, frozen=True):
@@ -114,7 +118,25 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
             f"{found.beyond_range_share:.0%} of the points lie beyond the grid's range and stand in its border cells:"
             " choose a wider grid, if the points are in metres"
         )
-    return tuple(warnings)
+    return (*warnings, *label_warnings(sweeps))
+
+
+def label_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
+    """Warn of frames that have labels, none of which is of a class."""
+    labelled = [sweep for sweep in sweeps if sweep.labelled]
+    empty = [sweep.token for sweep in labelled if not sweep.objects]
+    if not empty:
+        return ()
+    if len(empty) < len(labelled):
+        return (
+            f"{len(empty)} of {len(labelled)} frames with labels have not one labelled point, the first is {empty[0]}:"
+            " are their raw classes others than those that the taxonomy names?",
+        )
+    return (
+        f"not one point of {len(labelled)} frames with labels is labelled, and nothing can be learned from them: does"
+        " `raw_to_id` of the taxonomy name the raw classes of the label files, and is `instance_divisor` or"
+        " `class_modulus` that of their labels?",
+    )
 
 
 def _tilts(sweeps: Sequence[Sweep]) -> NDArray[np.float64]:

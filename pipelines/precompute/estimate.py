@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from cache_schemas import CameraRow
 from ovps import datasets
 from ovps.cache.disk import LocalStorage
+from ovps.cache.object_embeddings import count_objects
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import storage_of
@@ -21,7 +22,7 @@ from ovps.errors import FrameError
 from ovps.frame import Frame
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.codec_choice import exact_codec
-from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud
+from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import Resolved, resolved
@@ -65,13 +66,15 @@ class PrecomputeEstimate(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class _Sweep:
-    """A frame's geometry in numbers, without its images."""
+    """A frame's geometry and labels in numbers, without its images."""
 
     token: str
     points: int
     beyond_range: int
     global_from_lidar: tuple[float, ...]
     cameras: tuple[CameraRow, ...]
+    labelled: bool
+    objects: int
 
 
 def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
@@ -80,7 +83,7 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     Raises:
         DatasetError, FrameError, ConfigError: as the run itself would.
     """
-    with may_skip(options):
+    with may_skip(options.on_error):
         return _estimate(resolved(options))
 
 
@@ -146,7 +149,7 @@ def _file_bytes(path: str) -> int:
 
 
 def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
-    """Geometry of some frames. A bad one stops the dry run, or is passed over, as in the run itself."""
+    """Geometry and labels of some frames. A bad one stops the dry run, or is passed over, as in the run itself."""
     tools = tools_of(job)
     found = []
     for frame in frames:
@@ -161,8 +164,16 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
 def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     cloud = read_cloud(frame, tools)
     lifted = lift_frame(frame, cloud, tools)
-    pose = tuple(frame.global_from_lidar.reshape(-1).tolist())
-    return _Sweep(frame.token, len(cloud), lifted.beyond_range, pose, camera_rows(frame, lifted, tools))
+    label = read_labels(frame, tools.dataset)
+    return _Sweep(
+        token=frame.token,
+        points=len(cloud),
+        beyond_range=lifted.beyond_range,
+        global_from_lidar=tuple(frame.global_from_lidar.reshape(-1).tolist()),
+        cameras=camera_rows(frame, lifted, tools),
+        labelled=label is not None,
+        objects=0 if label is None else count_objects(label, tools.taxonomy),
+    )
 
 
 def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:

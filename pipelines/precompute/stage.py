@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -100,17 +100,17 @@ def precompute(options: PrecomputeOptions) -> PrecomputeSummary:
         DatasetError, FrameError, WeightsError, ProvenanceError, CacheError, StorageError: each names what to do.
             Whatever was committed before stays, and the store verifies.
     """
-    with may_skip(options):
+    with may_skip(options.on_error):
         return complete(options)
 
 
 @contextmanager
-def may_skip(options: PrecomputeOptions) -> Iterator[None]:
+def may_skip(on_error: Literal["stop", "skip"]) -> Iterator[None]:
     """Add to what is said of a bad frame that it may be left out: data sets do not know who asks them."""
     try:
         yield
     except FrameError as error:
-        if options.on_error == "skip":
+        if on_error == "skip":
             raise
         also = "leave such frames out with --on-error skip"
         remedy = f"{error.remedy}; or {also}" if error.remedy else also.capitalize()
@@ -118,7 +118,7 @@ def may_skip(options: PrecomputeOptions) -> Iterator[None]:
 
 
 def complete(options: PrecomputeOptions) -> PrecomputeSummary:
-    """Do as `precompute`, for commands that do not leave bad frames out."""
+    """Do as `precompute`, for commands that say themselves how a bad frame is left out, if they can."""
     return _complete(resolved(options))
 
 

@@ -21,6 +21,8 @@ class Sweep:
     beyond_range: int = 0
     cameras: tuple[CameraRow, ...] = field(default=())
     global_from_lidar: tuple[float, ...] = tuple(np.eye(4).ravel().tolist())
+    labelled: bool = False
+    objects: int = 0
 
 
 def camera(channel, seen):
@@ -100,3 +102,16 @@ def test_quaternions_in_another_order_tilt_the_lidar():
     assert sweep_warnings(poses("wxyz")) == sweep_warnings(poses("wxyz", camera_world)) == ()
     (warning,) = sweep_warnings(poses("xyzw"))
     assert "(x, y, z, w) in place of (w, x, y, z)" in warning
+
+
+def test_labels_of_no_class_are_told_and_frames_without_labels_are_not():
+    def sweeps(*objects):
+        """With labels where a number of objects is given."""
+        return [Sweep(f"frame-{i}", 100, labelled=n is not None, objects=n or 0) for i, n in enumerate(objects)]
+
+    assert sweep_warnings(sweeps(None, None)) == sweep_warnings(sweeps(3, None, 1)) == ()
+    (warning,) = sweep_warnings(sweeps(None, 3, 0, 0))
+    assert warning.startswith("2 of 3 frames with labels have not one labelled point, the first is frame-2:")
+    (warning,) = sweep_warnings(sweeps(None, 0, 0))
+    assert warning.startswith("not one point of 2 frames with labels is labelled")
+    assert "raw_to_id" in warning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from ovps import datasets
 from ovps.datasets.folder.calibration import Calibration, inverse, load_calibration
 from ovps.datasets.folder.undistort import pinhole, undistort
-from ovps.errors import DatasetError
+from ovps.errors import DatasetError, FrameError
 from ovps.geometry.projection import project
 from tests.helpers.recording import (
     CAMERA_FROM_LIDAR,
@@ -104,6 +105,36 @@ def test_every_format_gives_the_same_points(kind, tmp_path):
         assert (cloud.xyz.dtype, cloud.intensity.dtype) == (np.float32, np.float32)
         np.testing.assert_allclose(cloud.xyz, xyz_of(number), atol=1e-4)
         np.testing.assert_allclose(cloud.intensity, np.linspace(0, 1, len(cloud)), atol=1e-5)
+
+
+def test_a_text_pcd_that_is_damaged_is_told_in_our_words(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    (file,) = (root / "points").iterdir()
+    file.unlink()
+    path = file.with_suffix(".pcd")
+    write_pcd(path, rows_of(0), "ascii")
+    whole = path.read_bytes()
+    count = len(rows_of(0))
+    start = whole.index(b"DATA ascii\n") + len(b"DATA ascii\n")
+    header, body = whole[:start], whole[start:]
+    for content, says in (
+        (whole.rstrip().rpartition(b" ")[0], f"it is cut off: point {count - 1} has 4 values, expected 5"),
+        (whole.rstrip().rpartition(b"\n")[0], f"it is cut off: {count - 1} of {count} points"),
+        (whole + b"1 2 3 4 5\n", f"it has {count + 1} rows, and its header says {count} points"),
+        (header + body.replace(b" ", b" 7 ", 1), "point 0 has 6 values, expected 5"),
+        (whole.replace(b"TYPE F", b"TYPE X"), "its header has no TYPE, or none as it can be"),
+        (re.sub(rb"POINTS \d+\n", b"", whole), "its header has no POINTS, or none as it can be"),
+        (whole.replace(b"SIZE 4", b"SIZE 3"), "its header has no SIZE, TYPE and COUNT that go together"),
+    ):
+        path.write_bytes(content)
+        data, (frame,) = frames_of(root)
+        with pytest.raises(FrameError, match="the point file cannot be read: ") as error:
+            data.points(frame)
+        assert f"cannot be read: {says}" in error.value.message
+        assert not re.search("usecols|https:", error.value.message)
+    path.write_bytes(header + body.replace(b" ", b"  ").replace(b"\n", b" \n"))
+    data, (frame,) = frames_of(root)
+    assert len(data.points(frame)) == count, "spaces more are no fault"
 
 
 def test_points_and_images_arrive_as_they_are(tmp_path):

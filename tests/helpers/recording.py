@@ -59,6 +59,28 @@ def write_recording(root: Path, *, frames: int = 2, scene: str | None = None, ch
     return root
 
 
+def write_labels(folder: Path, number: int, label: np.ndarray) -> None:
+    """Write the raw labels (N,) of a frame."""
+    (folder / "labels").mkdir(exist_ok=True)
+    np.save(folder / "labels" / f"{number:03d}.npy", label.astype(np.uint32))
+
+
+def write_taxonomy(root: Path, raw_to_id: dict[int, int], divisor: int = 1000) -> None:
+    """Write a taxonomy of two classes: 1 car (thing), 2 road (stuff)."""
+    classes = [
+        {"id": number, "name": name, "kind": kind, "color": [9, 9, 9], "synonyms": [name]}
+        for number, (name, kind) in enumerate([("car", "thing"), ("road", "stuff")], start=1)
+    ]
+    content = {
+        "name": "harbour",
+        "min_points": 1,
+        "instance_divisor": divisor,
+        "classes": classes,
+        "raw_to_id": raw_to_id,
+    }
+    (root / "taxonomy.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
 def write_calibration(root: Path, content: Any) -> None:
     (root / "calibration.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -23,8 +24,10 @@ from tests.helpers.recording import (
     calibration,
     rows_of,
     write_calibration,
+    write_labels,
     write_readings,
     write_recording,
+    write_taxonomy,
     xyz_of,
 )
 
@@ -300,3 +303,58 @@ def test_faults_of_different_kinds_are_told_apart(tmp_path):
     problems = check(root, count=6).problems
     assert sum("NaN" in problem and "in 2 other frames" in problem for problem in problems) == 1, problems
     assert sum("is empty" in problem and "other frame" not in problem for problem in problems) == 1, problems
+
+
+def labelled_recording(root, raw_to_id, divisor=1000):
+    """Two frames: a third of the points 10001, a third 20000, a third 0."""
+    write_recording(root, frames=2)
+    write_taxonomy(root, raw_to_id, divisor)
+    for number in range(2):
+        write_labels(root, number, np.resize([10001, 20000, 0], len(rows_of(number))))
+    return root
+
+
+def test_labels_are_counted(tmp_path):
+    found = check(labelled_recording(tmp_path / "drive", {10: 1, 20: 2}))
+    assert (found.labelled_share, found.warnings, found.problems) == (pytest.approx(2 / 3, abs=0.01), (), ())
+    assert found.in_words()["labelled"] == "66.7% of the points of frames with labels"
+    assert "66.7% of the points of frames with labels" in found.page.read_text()
+    assert check(write_recording(tmp_path / "bare")).labelled_share is None
+
+
+def test_raw_classes_that_the_taxonomy_does_not_name_are_told(tmp_path):
+    root = labelled_recording(tmp_path / "drive", {10: 1})
+    found = check(root)
+    (warning,) = found.warnings
+    third = 2 * (len(rows_of(0)) // 3)
+    assert f"raw classes: 20 ({third:,} points)" in warning
+    assert "33.3% of the points" in warning
+    assert (found.problems, found.labelled_share) == ((), pytest.approx(1 / 3, abs=0.01))
+    assert "write `20: 0` there" in warning
+    write_taxonomy(root, {10: 1, 20: 0})
+    assert check(root).warnings == (), "as it advises"
+
+
+@pytest.mark.parametrize(
+    ("raw_to_id", "divisor", "says"),
+    [
+        ({1: 1, 2: 2}, 1000, r"by `instance_divisor: 1000` their raw classes are 10 \(344 points\), 20 \(344 points\)"),
+        ({10: 1, 20: 2}, 1, r"by `instance_divisor: 1` their raw classes are 10001 .*, 20000 .*does not name"),
+        ({10: 1, 20: 2}, 10**6, r"raw classes are 0, which is unlabelled, with labels up to 20000"),
+    ],
+)
+def test_labels_of_which_none_gets_a_class_are_a_problem(raw_to_id, divisor, says, tmp_path):
+    found = check(labelled_recording(tmp_path / "drive", raw_to_id, divisor))
+    (problem,) = found.problems
+    assert problem.startswith("not one point of 2 frames with labels that were read has a class: ")
+    assert re.search(says, problem)
+    assert (found.labelled_share, found.warnings) == (0, ())
+
+
+def test_labels_that_are_all_zero_are_no_mistake_but_told(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=2)
+    write_taxonomy(root, {10: 1})
+    write_labels(root, 0, np.zeros(len(rows_of(0))))
+    found = check(root)
+    assert found.warnings == ("not one point of 1 frame with labels that were read is labelled",)
+    assert (found.problems, found.labelled_share) == ((), 0)

@@ -12,19 +12,24 @@ import numpy as np
 import pytest
 
 from cache_schemas import PartitionRow
+from ovps.cache.info import store_info
 from ovps.cache.layout import partition_key
 from ovps.cache.manifest import partitions, read_manifest, read_manifests, write_manifest
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
-from ovps.errors import CacheError
+from ovps.errors import CacheError, ConfigError
 from pipelines.labels import add_labels
-from pipelines.precompute import precompute
+from pipelines.options import PrecomputeOptions, TrainOptions
+from pipelines.precompute import estimate, precompute
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
+from pipelines.train import train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.recording import rows_of, write_labels, write_recording, write_taxonomy
 from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import one_scene
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
+from tests.pipelines.untrained import TINY
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,3 +138,25 @@ def test_points_that_fall_on_other_cells_are_refused(folder):
     with pytest.raises(CacheError, match="points fall on other cells here"):
         add_labels(folder / "bare", folder / "world")
     assert verify_store(folder / "bare") == []
+
+
+def test_labels_of_no_class_are_told_wherever_they_are_read_and_nothing_is_trained_on_them(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=2)
+    write_taxonomy(root, {1: 1, 2: 2})
+    for number in range(2):
+        write_labels(root, number, np.resize([10001, 20000, 0], len(rows_of(number))))
+    store = tmp_path / "zarr"
+    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(store), encoder="demo", workers=0)
+    (foretold,) = estimate(options).warnings
+    (warning,) = precompute(options).warnings
+    assert warning == foretold
+    assert warning.startswith("not one point of 2 frames with labels is labelled")
+    assert store_info(store).warnings == add_labels(store, root).warnings == (warning,)
+    settings = (*TINY, "data.subsets=[val]")
+    with pytest.raises(ConfigError, match="none of 2 frames to train on has a labelled point of a base class"):
+        train(TrainOptions(cache=store, out=tmp_path / "run", split="all", overrides=settings))
+
+    write_labels(root, 1, np.resize([1001, 2000], len(rows_of(1))))
+    (warning,) = add_labels(store, root).warnings
+    assert warning.startswith("1 of 2 frames with labels have not one labelled point, the first is drive.000:")
+    train(TrainOptions(cache=store, out=tmp_path / "run", split="all", overrides=settings))

@@ -126,7 +126,7 @@ def test_only_the_frames_that_were_asked_for_are_labelled(recording, tmp_path):
 
 
 def test_what_it_advises_it_can_do(recording, tmp_path):
-    """Frames that cannot be used stop it: it has no option to leave them out, and precompute has."""
+    """Frames that cannot be used stop it, and may be left out, by precompute too."""
     root = tmp_path / "one point"
     shutil.copytree(recording, root)
     for file in (root / "points").iterdir():
@@ -135,14 +135,48 @@ def test_what_it_advises_it_can_do(recording, tmp_path):
     shutil.copytree(recording, empty)
     (empty / "points" / "001.bin").write_bytes(b"")
     for bad in (root, empty):
-        with pytest.raises(FrameError) as caught:
+        with pytest.raises(FrameError, match=r"; or leave such frames out with --on-error skip$"):
             segment(bad, SegmentOptions(encoder="demo", names="car"))
-        assert "--" not in caught.value.remedy
         options = {"dataset": "folder", "dataroot": bad, "encoder": "demo", "workers": 0, "out": tmp_path / "z"}
         for run in (precompute, estimate):
             with pytest.raises(FrameError, match=r"; or leave such frames out with --on-error skip$"):
                 run(PrecomputeOptions(**options))
     assert precompute(PrecomputeOptions(on_error="skip", **options)).frames == 2
+
+
+@pytest.mark.parametrize("file", ["points/000.bin", "points/001.bin", "images/front/002.png"])
+def test_a_damaged_frame_is_left_out_and_named_and_the_others_are_labelled(file, recording, tmp_path):
+    root = tmp_path / "drive"
+    shutil.copytree(recording, root)
+    damaged = root / file
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    bad = f"drive.{damaged.stem}"
+    options = SegmentOptions(encoder="demo", names="car, floor:stuff=road", out=tmp_path / "found")
+    summary = segment(root, options.model_copy(update={"on_error": "skip"}))
+    assert summary.frames == 2
+    (record,) = summary.left_out
+    assert (record.token, str(damaged) in record.reason) == (bad, True)
+    assert [w for w in summary.warnings if w.startswith(f"frame {bad} is left out: ")]
+    assert summary.in_words()["left out"] == "1 frame, see the warnings"
+    assert f"frame {bad} is left out" in summary.page.read_text()
+    labels = sorted(f.stem for f in (summary.predictions[0] / "labels" / "val").iterdir())
+    assert labels == [f"drive.{number:03d}" for number in range(3) if number != int(damaged.stem)]
+
+    with pytest.raises(FrameError, match=r"--on-error skip"):
+        segment(root, options)
+    shutil.copy(recording / file, damaged)
+    mended = segment(root, options)
+    assert (mended.frames, mended.left_out) == (3, ())
+
+
+def test_a_recording_of_damaged_frames_alone_is_an_error(recording, tmp_path):
+    root = tmp_path / "drive"
+    shutil.copytree(recording, root)
+    for file in (root / "points").iterdir():
+        file.write_bytes(rows_of(0).tobytes()[:-7])
+    with pytest.raises(DatasetError, match=r"none of 3 frames can be used\. The first: the point file"):
+        segment(root, SegmentOptions(encoder="demo", names="car", on_error="skip", out=tmp_path / "found"))
+    assert not (tmp_path / "found" / "zarr").exists()
 
 
 def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other_programs(recording, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from ovps.datasets.folder.calibration import PointFiles
 from ovps.datasets.reading import NO_RETURN, read_bytes, recognised
@@ -158,8 +159,14 @@ def _pcd(path: str, raw: bytes, how: PointFiles) -> Fields:
     if not (raw.startswith((b"#", b"VERSION", b"FIELDS")) and b"\nDATA " in raw[:end]):
         raise ValueError("it has no header of a PCD file")
     header = raw[:end]
-    about = MetaData.parse_header(header.decode("utf-8", "replace").splitlines())
-    size = about.points * about.build_dtype().itemsize
+    try:
+        about = MetaData.parse_header(header.decode("utf-8", "replace").splitlines())
+        size = about.points * about.build_dtype().itemsize
+    except ValidationError as error:
+        lines = dict.fromkeys(str(fault["loc"][0]).upper() for fault in error.errors())
+        raise ValueError(f"its header has no {' and '.join(lines)}, or none as it can be") from error
+    except (KeyError, IndexError) as error:
+        raise ValueError("its header has no SIZE, TYPE and COUNT that go together for each of its fields") from error
     if about.width * about.height != about.points:
         raise ValueError(f"its header says {about.points} points and {about.width} x {about.height}")
     if about.data == Encoding.BINARY_COMPRESSED:
@@ -168,13 +175,31 @@ def _pcd(path: str, raw: bytes, how: PointFiles) -> Fields:
             raise ValueError("it is cut off, or its header is of another file")
     elif about.data == Encoding.BINARY and len(raw) < len(header) + size:
         raise ValueError(f"it is cut off: {len(raw) - len(header):,} bytes of points, expected {size:,}")
+    elif about.data == Encoding.ASCII:
+        raw = header + _text_rows(raw[end:], about.points, sum(about.count))
     if size > _BYTES:
         raise ValueError(f"it unpacks to {size:,} bytes, no sweep is so large")
     cloud = PointCloud.from_fileobj(BufferedReader(BytesIO(raw)))
     rows = np.atleast_1d(cloud.pc_data)
-    if len(rows) != about.points:
-        raise ValueError(f"it is cut off: {len(rows)} of {about.points} points")
     return {name: rows[name] for name in rows.dtype.names or ()}
+
+
+def _text_rows(body: bytes, points: int, values: int) -> bytes:
+    """The points of a PCD of text, a row each, with one space between values.
+
+    Raises:
+        ValueError: not so many points, or one of another number of values.
+    """
+    rows = [row for line in body.splitlines() if (row := line.partition(b"#")[0].split())]
+    if len(rows) < points:
+        raise ValueError(f"it is cut off: {len(rows)} of {points} points")
+    if len(rows) > points:
+        raise ValueError(f"it has {len(rows)} rows, and its header says {points} points")
+    number = next((number for number, row in enumerate(rows) if len(row) != values), None)
+    if number is not None:
+        cut = "it is cut off: " if number == points - 1 and len(rows[number]) < values else ""
+        raise ValueError(f"{cut}point {number} has {len(rows[number])} values, expected {values}")
+    return b"\n".join(map(b" ".join, rows))
 
 
 def _ply(path: str, raw: bytes, how: PointFiles) -> Fields:
