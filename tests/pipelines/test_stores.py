@@ -725,7 +725,7 @@ def test_an_import_takes_labels_that_come_later(world, tmp_path):
     assert import_features(options).frames == 6
     assert not any(ref.labelled for ref in Store.open(store).frames)
     with pytest.raises(ConfigError, match=r"have no labels.*the same `ovps cache import` again"):
-        labelled_frames_of(Store.open(store), "train")
+        labelled_frames_of(Store.open(store), "train", Store.open(store).taxonomy)
     bring_labels(root, tmp_path)
     with pytest.raises(CacheError, match=r"objects cannot be made.*the same `ovps cache import` again") as told:
         add_labels(store, root)
