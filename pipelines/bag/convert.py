@@ -21,11 +21,23 @@ from ovps.errors import ConfigError, DatasetError
 from ovps.files import locked, refusals, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
-from pipelines.bag.messages import Unreadable, camera_model, matrix_of, read_cloud, read_image, stamp
+from pipelines.bag.messages import (
+    NoPoint,
+    Unreadable,
+    camera_model,
+    check_image,
+    matrix_of,
+    message_of,
+    read_cloud,
+    read_image,
+    stamp,
+    valid,
+)
 from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic, choose, list_topics, opened
 from pipelines.bag.transforms import Frames, Link
 
 VEHICLE = "vehicle"
+INTENSITY = "intensity"  # the field of clouds where none is named
 UNFINISHED = ".unfinished"  # in the folder of a recording as long as files are missing; who writes them has it locked
 _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
 
@@ -36,6 +48,8 @@ class ImportSummary:
 
     Attributes:
         sweeps: of the topic `points`; left_out: how many were not written, by the reason.
+        unreadable: messages of points and images that were left out, by topic; a sweep whose nearest image is one of
+            them has the nearest other.
         cameras: topic by name; apart_ms: `median` and `most` time between a sweep and its image, by name of the camera.
         moves: the two frames between which the vehicle moves; None: nothing does, as far as the bag says.
         invalid_share: of the points, NaN or at (0, 0, 0), which were left out.
@@ -46,6 +60,7 @@ class ImportSummary:
     points: str
     sweeps: int
     left_out: dict[str, int]
+    unreadable: dict[str, int]
     cameras: dict[str, str]
     apart_ms: dict[str, dict[str, float]]
     moves: str | None
@@ -55,14 +70,40 @@ class ImportSummary:
 
 
 @dataclass
+class _LeftOut:
+    """Messages of a topic that are not understood: how many, when the first was recorded, and what is wrong with it."""
+
+    time: int
+    reason: str
+    count: int = 0
+
+
+@dataclass
 class _Index:
-    """What the first pass over a bag finds."""
+    """What the first pass over a bag finds; of points and images, in the messages that are understood."""
 
     frames: Frames = field(default_factory=Frames)
     infos: dict[str, Any] = field(default_factory=dict)
     stamps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # of the message, of the recording
     frame_of: dict[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()  # of the first cloud
+    unreadable: dict[str, _LeftOut] = field(default_factory=dict)
+    sweeps_left_out: dict[str, int] = field(default_factory=dict)  # whose cloud is not understood, by the reason
+
+    def leave_out(self, topic: str, time: int, error: Unreadable, sweep: bool) -> None:
+        """Count a message that is not understood."""
+        self.unreadable.setdefault(topic, _LeftOut(time, str(error))).count += 1
+        if sweep:
+            reason = "their cloud has no valid point" if isinstance(error, NoPoint) else "their cloud cannot be read"
+            self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
+
+    def warnings(self) -> list[str]:
+        """What is told of them, a line a topic."""
+        return [
+            f"{topic}: {left.count} of {left.count + len(self.stamps.get(topic, []))} messages left out, the first"
+            f" recorded at {left.time / 1e9:.3f} s: {left.reason}"
+            for topic, left in sorted(self.unreadable.items())
+        ]
 
     def unstamped(self) -> set[str]:
         """Topics whose messages do not say when they were made: some have no time stamp, or all have one."""
@@ -118,26 +159,28 @@ def import_bag(
     Raises:
         ConfigError: no such topic, frame or field, several to choose from, or a folder that is not empty, or that
             another import is writing to.
-        DatasetError: a bag that cannot be read, messages that are not understood, or no sweep with an image.
+        DatasetError: a bag that cannot be read, models or transforms that are not understood, or no sweep with points
+            and an image that are.
         StorageError: the disk refuses.
     """
     check_free(out)
     _check_new(out)
     cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
     with opened(path) as reader:
-        index = _indexed(reader, cloud_topic, chosen, path)
+        index = _indexed(reader, cloud_topic, chosen, intensity or INTENSITY, path)
+        if not index.stamps.get(cloud_topic):
+            raise _nothing_left(cloud_topic, index.sweeps_left_out, index, path)
         field, without = _intensity(index, cloud_topic, intensity, path)
         calibration, moving = _calibration(index, cloud_topic, chosen, world, path)
         matched, left_out = _match(index, cloud_topic, chosen, moving, apart_ms, every, limit)
         if not matched:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
-            raise DatasetError(f"no sweep of {cloud_topic} can be used: {reasons}", path=path, remedy="See --list")
+            raise _nothing_left(cloud_topic, left_out, index, path)
         _check_new(out)  # another import may have ended there meanwhile
         busy = ConfigError("another import is writing to this folder", path=out, remedy="Name another one with --out")
         with locked(out / UNFINISHED, busy):
             _check_new(out)
             _clear(out)
-            written = _written(reader, out, cloud_topic, chosen, matched, index, field, path)
+            written = _written(reader, out, cloud_topic, chosen, matched, index, field)
             full = next((value for value in _FULL if written.highest <= value), written.highest)
             calibration["points"]["intensity_max"] = full
             write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
@@ -153,6 +196,7 @@ def import_bag(
         for topic in sorted(index.unstamped())
     ]
     warnings += without
+    warnings += index.warnings()
     warnings += [f"{count} sweeps left out: {reason}" for reason, count in left_out.items()]
     if moving is None:
         most = max((float(times.max()) for times in apart.values() if len(times)), default=0.0)
@@ -166,12 +210,22 @@ def import_bag(
         points=cloud_topic,
         sweeps=len(matched),
         left_out=left_out,
+        unreadable={topic: left.count for topic, left in sorted(index.unreadable.items())},
         cameras={camera.name: camera.images for camera in chosen},
         apart_ms={name: {"median": float(np.median(t)), "most": float(t.max())} for name, t in apart.items() if len(t)},
         moves=f"{moving[0]} in {moving[1].parent}" if moving else None,
         invalid_share=written.invalid_share,
         intensity_max=full,
         warnings=tuple(warnings),
+    )
+
+
+def _nothing_left(clouds: str, left_out: dict[str, int], index: _Index, path: Path) -> DatasetError:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
+    return DatasetError(
+        "; ".join([f"no sweep of {clouds} can be used: {reasons}", *index.warnings()]),
+        path=path,
+        remedy="Choose other topics: --list shows all",
     )
 
 
@@ -188,35 +242,42 @@ def _clear(out: Path) -> None:
             shutil.rmtree(out / part)
 
 
-def _indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], path: Path) -> _Index:
-    """Transforms, camera models and time stamps."""
+def _indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity: str, path: Path) -> _Index:
+    """Transforms, camera models, and the time stamps of points and images that can be read."""
     index = _Index()
     sensors, infos = {clouds, *(c.images for c in cameras)}, {c.info for c in cameras}
     kinds = (TRANSFORMS, ROS1_TRANSFORMS)
     wanted = [c for c in reader.connections if c.msgtype in kinds or c.topic in sensors | infos]
     for connection, time, raw in reader.messages(connections=wanted):
-        message = reader.deserialize(raw, connection.msgtype)
         topic = connection.topic
-        if connection.msgtype in kinds:
-            for t in message.transforms:
-                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
-                index.frames.add(parent, child, stamp(t), matrix_of(t.transform))
-        elif topic in infos:
-            before = index.infos.setdefault(topic, message)
-            if any(not np.array_equal(_values(before, n), _values(message, n)) for n in "kdp"):
-                raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
-        else:
+        if topic in sensors:
+            try:
+                message = message_of(reader, connection, raw)
+                read_cloud(message, intensity) if topic == clouds else check_image(message)
+            except Unreadable as error:
+                index.leave_out(topic, time, error, sweep=topic == clouds)
+                continue
             index.stamps.setdefault(topic, []).append((stamp(message), time))
             if topic == clouds and not index.fields:
                 index.fields = tuple(f.name for f in message.fields)
             index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
+            continue
+        message = reader.deserialize(raw, connection.msgtype)
+        if connection.msgtype in kinds:
+            for t in message.transforms:
+                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
+                index.frames.add(parent, child, stamp(t), matrix_of(t.transform))
+        else:
+            before = index.infos.setdefault(topic, message)
+            if any(not np.array_equal(_values(before, n), _values(message, n)) for n in "kdp"):
+                raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
     return index
 
 
 def _intensity(index: _Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:
     """The field that is read as intensity, and a warning where there is none."""
-    name = asked or "intensity"
-    if name in index.fields or not index.fields:
+    name = asked or INTENSITY
+    if name in index.fields:
         return name, []
     there = ", ".join(index.fields)
     if asked is not None:
@@ -287,7 +348,9 @@ def _match(
     matched: list[_Matched] = []
     sweeps = index.times(clouds)
     once = np.unique(sweeps)
-    left_out = {"another has their time": len(sweeps) - len(once)} if len(once) < len(sweeps) else {}
+    left_out = dict(index.sweeps_left_out)
+    if len(once) < len(sweeps):
+        left_out["another has their time"] = len(sweeps) - len(once)
     for time in once[::every].tolist():
         if limit is not None and len(matched) == limit:
             break
@@ -319,7 +382,6 @@ def _written(
     matched: Sequence[_Matched],
     index: _Index,
     intensity: str,
-    path: Path,
 ) -> _Written:
     """Write points and images."""
     names = {m.time: f"{number:06d}" for number, m in enumerate(matched)}
@@ -333,18 +395,18 @@ def _written(
         for connection, time, raw in reader.messages(
             connections=[c for c in reader.connections if c.topic in {clouds, *by_topic}]
         ):
-            message = reader.deserialize(raw, connection.msgtype)
-            at = time if connection.topic in unstamped else stamp(message)
             camera = by_topic.get(connection.topic, "")
-            known = at in clouds_done or at not in names if not camera else (camera, at) in images
-            if known or (camera and at not in wanted[connection.topic]):
-                continue
             try:
+                message = message_of(reader, connection, raw)
+                at = time if connection.topic in unstamped else stamp(message)
+                known = at in clouds_done or at not in names if not camera else (camera, at) in images
+                if known or (camera and at not in wanted[connection.topic]):
+                    continue
                 if not camera:
                     rows = read_cloud(message, intensity)
-                    good = np.isfinite(rows).all(axis=1) & rows[:, :3].any(axis=1)
+                    good = valid(rows)
                     invalid, total = invalid + int((~good).sum()), total + len(rows)
-                    highest = max(highest, float(rows[good, 3].max(initial=0)))
+                    highest = max(highest, float(rows[good, 3].max()))
                     buffer = io.BytesIO()
                     np.save(buffer, rows[good])
                     write_whole(out / POINTS / f"{names[at]}.npy", buffer.getvalue())
@@ -354,8 +416,8 @@ def _written(
                     suffix, content = read_image(message)
                     images[camera, at] = f"{IMAGES}/{camera}/{at // 1000}{suffix}"
                     write_whole(out / images[camera, at], content)
-            except Unreadable as error:
-                raise DatasetError(f"{connection.topic}: {error}", path=path, remedy="Choose other topics") from error
+            except Unreadable:
+                continue  # counted in the first pass; whatever else has this time can be read
     return _Written(highest, invalid / max(total, 1), images)
 
 

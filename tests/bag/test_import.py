@@ -129,6 +129,87 @@ def test_clouds_that_have_the_time_of_another_are_counted(tmp_path):
     assert "3 sweeps left out: another has their time" in summary.warnings
 
 
+ODD = {
+    "an image that is short": ("/front/image_raw", lambda m: {"data": m.data[:-7]}, "bytes in an image"),
+    "an image in another encoding": ("/front/image_raw", lambda m: {"encoding": "mono16"}, "images in mono16"),
+    "an image of nothing": ("/front/image_raw", lambda m: {"height": 0, "data": m.data[:0]}, "0 bytes in an image"),
+    "a JPEG that is cut off": ("/front/image_raw/compressed", lambda m: {"data": m.data[:-900]}, "cut off"),
+    "a JPEG without anything": ("/front/image_raw/compressed", lambda m: {"data": m.data[:9]}, "a damaged image"),
+    "a cloud that is short": ("/points", lambda m: {"data": m.data[:-7]}, "bytes in a cloud"),
+    "a cloud with other fields": ("/points", lambda m: {"fields": m.fields[1:]}, "a cloud without x"),
+    "a cloud without a point": (
+        "/points",
+        lambda m: {"width": 0, "row_step": 0, "data": m.data[:0]},
+        "any valid point",
+    ),
+    "a cloud of pulses without a return": ("/points", lambda m: {"data": 0 * m.data}, "any valid point"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_message_is_left_out_and_told(name, tmp_path):
+    """The first one and a later one: neither its topic nor the bag is lost."""
+    topic, change, says = ODD[name]
+    cloud = topic == "/points"
+    bag = write_bag(
+        tmp_path / "bag",
+        "mcap",
+        compressed="compressed" in topic,
+        odd=lambda at, number, message: change(message) if at == topic and number in (0, 3) else {},
+    )
+    summary = import_bag(bag, tmp_path / "out")
+    reason = "their cloud has no valid point" if says == "any valid point" else "their cloud cannot be read"
+    assert summary.left_out == ({reason: 2} if cloud else {})
+    assert summary.unreadable == {topic: 2}
+    assert summary.sweeps == SWEEPS - 2 * cloud
+    (told,) = (w for w in summary.warnings if w.startswith(topic))
+    time = BEGIN if cloud else BEGIN + IMAGE_LATE
+    assert f"2 of {SWEEPS if cloud else IMAGES} messages left out, the first recorded at {time / 1e9:.3f} s" in told
+    assert says in told
+    data, frames = frames_of(tmp_path / "out")
+    assert len(frames) == summary.sweeps
+    with open(tmp_path / "out" / "readings.csv", newline="") as file:
+        named = {row["file"] for row in csv.DictReader(file)}
+    there = (p for part in ("points", "images") for p in (tmp_path / "out" / part).rglob("*") if p.is_file())
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in there} == named
+    for frame in frames:
+        assert len(data.points(frame)) == len(POSTS)
+        assert data.image(frame.cameras[0]).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_message_whose_bytes_are_no_message_is_left_out(tmp_path, monkeypatch):
+    """Those of a cloud end in the middle of its header."""
+    from rosbags.highlevel import AnyReader
+
+    bag, whole = write_bag(tmp_path / "bag", "mcap"), AnyReader.messages
+
+    def cut(self, *arguments, **options):
+        for connection, time, raw in whole(self, *arguments, **options):
+            yield connection, time, raw[:10] if connection.topic == "/points" and time == BEGIN + LIDAR_STEP else raw
+
+    monkeypatch.setattr(AnyReader, "messages", cut)
+    summary = import_bag(bag, tmp_path / "out")
+    assert (summary.sweeps, summary.left_out) == (SWEEPS - 1, {"their cloud cannot be read": 1})
+    assert any("10 bytes that are no sensor_msgs/msg/PointCloud2" in warning for warning in summary.warnings)
+
+
+def test_a_sweep_whose_only_near_image_is_odd_is_left_out(tmp_path):
+    bag = write_bag(
+        tmp_path / "bag", "mcap", odd=lambda at, n, m: {"data": m.data[:-7]} if "image" in at and n == 0 else {}
+    )
+    summary = import_bag(bag, tmp_path / "out", apart_ms=25)
+    without = import_bag(write_bag(tmp_path / "whole", "mcap"), tmp_path / "all", apart_ms=25)
+    assert summary.sweeps == without.sweeps - 1
+    assert sum(summary.left_out.values()) == sum(without.left_out.values()) + 1
+
+
+def test_nothing_is_written_where_nothing_can_be_read(tmp_path):
+    bag = write_bag(tmp_path / "bag", "mcap", encoding="mono16")
+    with pytest.raises(DatasetError, match=r"no sweep of /points can be used: .*10 of 10 messages left out"):
+        import_bag(bag, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_field_of_intensity_that_is_not_there(tmp_path):
     bag = write_bag(tmp_path / "bag", "mcap")
     with pytest.raises(ConfigError, match=r"no field 'foo'.*with --intensity: x, y, z, intensity"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,14 @@ def write_bag(
     encoding: str = "rgb8",
     stamp_of: Callable[[int], int] = int,
     reflected: str = "intensity",
+    odd: Callable[[str, int, Any], dict[str, Any]] = lambda topic, number, message: {},
 ) -> Path:
     """Write a bag; `kind` is ros1, ros2 or mcap, `cloud` and `info` change fields of its messages.
 
     Args:
         stamp_of: the time stamp of a cloud, by the time at which it is recorded.
         reflected: what its fourth field is called.
+        odd: fields of a cloud or an image that are others, by its topic, its number and what it was.
     """
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -164,10 +167,12 @@ def write_bag(
             messages.append((time, "/tf", tf, t[tf](transforms=[one])))
     for n in range(SWEEPS):
         time = BEGIN + n * LIDAR_STEP
-        messages.append((time, "/points", "sensor_msgs/msg/PointCloud2", points(time)))
+        made = points(time)
+        messages.append((time, "/points", "sensor_msgs/msg/PointCloud2", replace(made, **odd("/points", n, made))))
     for n in range(IMAGES):
         time = BEGIN + IMAGE_LATE + n * IMAGE_STEP
-        messages.append((time, image_topic, image_type, image(time)))
+        made = image(time)
+        messages.append((time, image_topic, image_type, replace(made, **odd(image_topic, n, made))))
         messages.append((time, "/front/camera_info", "sensor_msgs/msg/CameraInfo", camera_info(time)))
     return _write(path, kind, store, sorted(messages, key=lambda message: message[0]))
 
