@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,15 @@ _PARTS: dict[What, tuple[str, ...]] = {
 # of which nobody can list the files beside these folders (tables, licences, splits, times): none is added or replaced
 _OWN_FILES: tuple[What, ...] = ("data set", "recording")
 _CALIBRATION = "calibration.[yj]*"
+
+
+def names_apart(folders: Sequence[Path]) -> list[str]:
+    """Name folders as people tell them apart: by their last parts, as many as it takes for no two to be alike."""
+    parts = [folder.resolve().parts for folder in folders]
+    most = max(map(len, parts), default=1)
+    different = len(set(parts))
+    count = next((n for n in range(1, most) if len({p[-n:] for p in parts}) == different), most)
+    return [Path(*p[-count:]).as_posix() for p in parts]
 
 
 def check_free(path: Path, but: What | None = None, *, file: bool = False) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
 from ovps.files import check_writable
-from ovps.places import check_free
+from ovps.places import check_free, names_apart
 from ovps.progress import progress, say
 from ovps.report.page import write_page
 from ovps.viewer.offline import Shown, check_queries, render_offline
@@ -108,7 +108,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
             views = [catalogue.view(ref), *([other.view(ref)] if other else [])]
             shown.append(Shown(views, catalogue.pictures(ref)))
             counter.advance()
-    runs = [path.resolve().name for path in (options.run, options.beside) if path]
+    runs = names_apart([path for path in (options.run, options.beside) if path])
     title = f"{storage_of(options.cache).name}: {' beside '.join(runs)}" if runs else storage_of(options.cache).name
     size = write_page(html, render_offline(title, runs, shown, questions))
     return ViewSummary(html, len(shown), size // len(shown), time.perf_counter() - begin, warnings)

@@ -9,7 +9,7 @@ import pytest
 from driveworld import build_world
 from ovps.errors import ConfigError, StorageError
 from ovps.files import locked, write_whole
-from ovps.places import check_free, what_is
+from ovps.places import check_free, names_apart, what_is
 from pipelines.evaluate import evaluate
 from pipelines.options import PrecomputeOptions, VocabularyOptions
 from pipelines.precompute import precompute
@@ -35,6 +35,22 @@ def places(tmp_path: Path) -> dict[str, Path]:
     for name in ("recording", "drives"):
         (tmp_path / name / "calibration.yaml").write_text("{}")
     return {name: tmp_path / name for name in files}
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["/a/run"], ["run"]),
+        (["/a/one", "/b/two"], ["one", "two"]),
+        (["/a/seed0", "/b/seed0"], ["a/seed0", "b/seed0"]),
+        (["/w/a/x/seed0", "/w/b/x/seed0"], ["a/x/seed0", "b/x/seed0"]),
+        (["/seed0", "/b/seed0"], ["/seed0", "b/seed0"]),
+        (["/a/run", "/a/run"], ["run", "run"]),
+        ([], []),
+    ],
+)
+def test_folders_are_named_by_as_much_of_their_paths_as_differs(folders, names):
+    assert names_apart([Path(folder) for folder in folders]) == names
 
 
 def test_what_a_folder_is_is_told_by_its_files(places, tmp_path):

@@ -73,6 +73,10 @@ class Experiment(_Settings):
             raise ValueError("a world is built at data.dataroot: give data and clip too")
         for name in self.caches:
             self.clip_of(name)
+        for names in (self.systems, self.splits):
+            same = [name for name in names if [Path(n).stem for n in names].count(Path(name).stem) > 1]
+            if same:
+                raise ValueError(f"{' and '.join(same)} have one name, by which their scores are known; rename a file")
         learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(INFERENCE)]
         identity = [k for k in self.set if k in IDENTITY]
         if identity:

@@ -819,6 +819,7 @@ def test_the_full_table_and_the_ablation_share_what_they_can():
         ({"systems": ["pfcc"]}, r"no system 'pfcc'.*tiny\.yaml.*closed_set"),
         ({"systems": []}, r"systems.*tiny\.yaml"),
         ({"systems": ["ovps", "ovps"]}, r"twice.*tiny\.yaml"),
+        ({"systems": ["ovps", "mine/ovps.yaml"]}, r"ovps and mine/ovps\.yaml have one name.*tiny\.yaml"),
         ({"systems": ["no_occlusion"]}, r"no cache named 'no_occlusion'.*tiny\.yaml.*caches"),
         ({"splits": ["b99"]}, r"no split named 'b99'.*b12n4"),
         ({"seeds": [-1]}, r"seeds.*tiny\.yaml"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -228,6 +229,17 @@ def test_a_file_of_frames_is_small_and_says_where_things_lie(store, tmp_path):
     assert "https://" not in page
     with pytest.raises(ConfigError, match="--beside"):
         write_html(ViewOptions(cache=store, beside=tmp_path), tmp_path / "v.html")
+
+
+def test_two_runs_whose_folders_have_one_name_are_told_apart(made, tmp_path):
+    run, store = made
+    for place in ("first", "second"):
+        shutil.copytree(run, tmp_path / place / "seed0")
+    options = ViewOptions(cache=store, run=tmp_path / "first/seed0", beside=tmp_path / "second/seed0", frames=("0",))
+    write_html(options, tmp_path / "v.html")
+    page = (tmp_path / "v.html").read_text(encoding="utf-8")
+    assert "first/seed0 beside second/seed0" in page
+    assert '"first/seed0","second/seed0"' in page.replace(", ", ",")
 
 
 def test_without_the_extra_the_error_says_how_to_get_it():
