@@ -5,6 +5,7 @@ A machine that has gone took its runs along; what it left are results.parquet an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -64,17 +65,43 @@ def read_part(folder: Path) -> Part:
     """The two files of an experiment's `out`.
 
     Raises:
-        ConfigError: one is not there, or not of this format.
+        ConfigError: one is not there, not of this format, or not that of the other.
     """
     try:
         results = Results.model_validate_json((folder / JSON).read_bytes())
-        return Part(folder, results, read_parquet(folder / PARQUET).cast(SCHEMA))
+        part = Part(folder, results, read_parquet(folder / PARQUET).cast(SCHEMA))
     except faults(OSError, ValidationError, pa.ArrowException, ValueError) as error:
         raise ConfigError(
             f"no results of an experiment: {error}",
             path=folder,
             remedy=f"Name the folder that `ovps experiment run` wrote {JSON} and {PARQUET} to: its `out`",
         ) from error
+    _check_one_pair(part)
+    return part
+
+
+def _check_one_pair(part: Part) -> None:
+    """Raise ConfigError unless both files have the same cells, with the same mIoU: it is no other evaluation's."""
+    said = {_cell(record): _miou(record) for record in part.results.runs}
+    lines = ((line, (line["system"], line["split"], line["seed"])) for line in part.rows.to_pylist())
+    there = {cell: line["miou"] for line, cell in lines if line["kind"] == "system" and line["group"] == "all"}
+    differ = [_label(cell) for cell in dict.fromkeys([*said, *there]) if not _alike(said.get(cell), there.get(cell))]
+    if differ:
+        raise ConfigError(
+            f"{PARQUET} is not that of the {JSON} beside it: they differ in {differ[0]}"
+            + (f" and {len(differ) - 1} more" if len(differ) > 1 else ""),
+            path=part.folder,
+            remedy="Copy both again from where they were made, or run the experiment, or the join, again",
+        )
+
+
+def _miou(record: RunRecord) -> float:
+    classes = record.classes.get("system", [])
+    return sum(one.get("iou", 0.0) for one in classes) / max(len(classes), 1)
+
+
+def _alike(one: float | None, two: float | None) -> bool:
+    return one is not None and two is not None and math.isclose(one, two, abs_tol=1e-9)
 
 
 def join(folders: Sequence[Path], out: Path) -> JoinSummary:

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import sys
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -134,6 +135,26 @@ def test_what_is_no_result_is_named(made, tmp_path):
         join([damaged], tmp_path / "joined")
 
 
+@pytest.mark.parametrize("other", ["another seed", "another evaluation"])
+def test_scores_that_are_not_those_of_the_json_beside_them_are_refused(made, tmp_path, other):
+    """As after half of a copy from another machine."""
+    out = part(made, tmp_path / "a", (0,))
+    table = pq.read_table(made / "out" / "results.parquet")
+    wanted = table["seed"].to_pylist()
+    if other == "another seed":
+        table = table.filter([seed == 1 for seed in wanted])
+    else:
+        table = table.filter([seed == 0 for seed in wanted])
+        table = table.set_column(table.column_names.index("miou"), "miou", pc.multiply(table["miou"], 0.99))
+    pq.write_table(table, out / "results.parquet")
+    for command in (lambda: result_table(out), lambda: join([made / "out", out], tmp_path / "joined")):
+        with pytest.raises(ConfigError, match=r"results\.parquet is not that of the results\.json beside it") as error:
+            command()
+        assert error.value.path == str(out)
+        assert "Copy both again" in error.value.remedy
+    assert not (tmp_path / "joined").exists()
+
+
 def cells(line):
     return [c.strip() for c in line.strip("|").split("|")]
 
@@ -195,6 +216,7 @@ def test_the_markdown_table_says_what_is_random_and_what_has_fewer_seeds(made, t
     out = part(made, tmp_path / "a", (0, 1))
     rewrite(out, lambda c: [r["cache"].update(weights_random=True) for r in c["runs"] if r["system"] == "minus_head"])
     table = pq.read_table(out / "results.parquet")
+    rewrite(out, lambda c: c.update(runs=[r for r in c["runs"] if (r["system"], r["seed"]) != ("pfc", 1)]))
     fewer = [not (r["system"] == "pfc" and r["seed"] == 1) for r in table.to_pylist()]
     pq.write_table(table.filter(fewer), out / "results.parquet")
     pfc, head, ours = result_table(out, variants=False).markdown().splitlines()[2:5]
