@@ -87,7 +87,8 @@ class Results(Made):
     Attributes:
         missing: cells of the experiment that are not done.
         runs: each with the scores of every class, by row; reference rows once per split.
-        parts: of results that were joined, how each part was made.
+        parts: of results that were joined, how each part was made. Their own command, code, machine and versions are
+            then those that joined them: no score comes from there.
     """
 
     format: str = "ovps-experiment-1"

@@ -6,7 +6,7 @@ A machine that has gone took its runs along; what it left are results.parquet an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -41,6 +41,7 @@ class JoinSummary:
         done, missing: cells (system, split, seed) that are scored, and that are not.
         same, other: cells of several parts, from equal weights, and from others: of these the first part's is taken.
         left_out: cells that a part has scored and the first one's experiment does not ask for.
+        warnings: where parts were made by different code or versions, or by code with changes that nobody has.
     """
 
     results: Path
@@ -50,6 +51,7 @@ class JoinSummary:
     same: list[str]
     other: list[str]
     left_out: list[str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +147,14 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
     )
     write(out, results, pa.concat_tables([*(_rows(chosen[cell][0], cell) for cell in order), *_references(chosen)]))
     return JoinSummary(
-        out / JSON, out / PARQUET, len(order), missing, *(_distinct(labels) for labels in (same, other, left_out))
+        results=out / JSON,
+        table=out / PARQUET,
+        done=len(order),
+        missing=missing,
+        same=_distinct(same),
+        other=_distinct(other),
+        left_out=_distinct(left_out),
+        warnings=_made_differently(parts),
     )
 
 
@@ -219,10 +228,40 @@ def _settings(record: RunRecord) -> dict[str, Any]:
     return settings | {"cache": record.cache, "steps": record.step} | record.inference
 
 
+def _made_differently(parts: Sequence[Part]) -> list[str]:
+    """What was not the same wherever parts were made, a sentence each, with the folders of the parts."""
+    made_by = [(part.folder, one) for part in parts for one in _parts_of(part)]
+    code = _folders_by((str(one.code), folder) for folder, one in made_by)
+    uncommitted = any(one.code.dirty for _, one in made_by)
+    told = [("parts are of code with uncommitted changes", code)] if uncommitted else []
+    told = [("parts are of different code", code)] if len(code) > 1 else told
+    for name in dict.fromkeys(name for _, one in made_by for name in one.versions):
+        versions = _folders_by((one.versions.get(name, "unknown"), folder) for folder, one in made_by)
+        if len(versions) > 1:
+            told.append((f"parts are of different versions of {name}", versions))
+    return [
+        f"{what}: " + "; ".join(f"{value} ({', '.join(folders)})" for value, folders in values.items())
+        for what, values in told
+    ]
+
+
+def _folders_by(found: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
+    """Folders by a value that was found in them."""
+    values: dict[str, list[str]] = {}
+    for value, folder in found:
+        if str(folder) not in values.setdefault(value, []):
+            values[value].append(str(folder))
+    return values
+
+
 def _all_parts(parts: Sequence[Part]) -> list[Made]:
     """How each was made, once: a part that is itself a join may hold another one."""
-    every = [one for part in parts for one in (part.results.parts or [_made(part.results)])]
+    every = [one for part in parts for one in _parts_of(part)]
     return [one for number, one in enumerate(every) if one not in every[:number]]
+
+
+def _parts_of(part: Part) -> list[Made]:
+    return part.results.parts or [_made(part.results)]
 
 
 def _made(results: Results) -> Made:

@@ -14,6 +14,7 @@ import pytest
 from ovps.errors import ConfigError
 from pipelines.experiment.collect import collect, save
 from pipelines.experiment.join import join
+from pipelines.experiment.provenance import code_state
 from pipelines.experiment.runner import run
 from pipelines.experiment.schema import load_experiment
 from pipelines.experiment.table import result_table
@@ -133,6 +134,33 @@ def test_what_is_no_result_is_named(made, tmp_path):
     (damaged / "results.parquet").write_bytes(b"PAR1")
     with pytest.raises(ConfigError, match="no results of an experiment"):
         join([damaged], tmp_path / "joined")
+
+
+def test_parts_of_other_code_and_versions_are_named(made, tmp_path):
+    first, second = part(made, tmp_path / "a", (0,)), part(made, tmp_path / "b", (1,))
+    here = {"code": {"commit": "1" * 40, "dirty": False}, "versions": {"ovps": "0.1.0", "torch": "2.1"}}
+    for out in (first, second):
+        rewrite(out, lambda c: c.update(here))
+    assert join([first, second], tmp_path / "alike").warnings == []
+    rewrite(second, lambda c: c["code"].update(commit="2" * 40, dirty=True))
+    rewrite(second, lambda c: c["versions"].update(torch="2.2"))
+    told = [
+        f"parts are of different code: {'1' * 12} ({first}); {'2' * 12}, with uncommitted changes ({second})",
+        f"parts are of different versions of torch: 2.1 ({first}); 2.2 ({second})",
+    ]
+    assert join([first, second], tmp_path / "joined").warnings == told
+    joined = records(tmp_path / "joined")
+    assert joined["code"] == code_state().model_dump()
+    assert [one["code"]["commit"][0] for one in joined["parts"]] == ["1", "2"]
+    again = join([tmp_path / "joined"], tmp_path / "again").warnings
+    assert [warning.split(":")[0] for warning in again] == [warning.split(":")[0] for warning in told]
+    rewrite(
+        first,
+        lambda c: c.update(code={"commit": "2" * 40, "dirty": True}, versions=here["versions"] | {"torch": "2.2"}),
+    )
+    assert join([first, second], tmp_path / "dirty").warnings == [
+        f"parts are of code with uncommitted changes: {'2' * 12}, with uncommitted changes ({first}, {second})"
+    ]
 
 
 @pytest.mark.parametrize("other", ["another seed", "another evaluation"])
