@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,9 +77,19 @@ def load_system(name_or_file: str) -> System:
     """Load a shipped system by name, or a YAML file of the user's own.
 
     Raises:
-        ConfigError: no such system or base, not YAML, a setting that no config has, or bases in a circle.
+        ConfigError: no such system or base, not YAML, a setting that no config has, bases in a circle, or a file that
+            is called as a shipped system and is another.
     """
-    return _load(name_or_file, ())
+    system = _load(name_or_file, ())
+    if system.name != name_or_file and system.name in shipped.names("systems"):
+        theirs = _load(system.name, ())
+        if replace(system, description="", changes=0) != replace(theirs, description="", changes=0):
+            raise ConfigError(
+                f"a system called {system.name}, as one that ovps ships, with other settings",
+                path=name_or_file,
+                remedy="Give the file a name of its own: scores are told apart by it",
+            )
+    return system
 
 
 def check_config(name_or_file: str, system: System) -> None:

@@ -170,3 +170,13 @@ def test_what_is_wrong_in_a_system_is_named(tmp_path, text, message):
 def test_an_unknown_system_names_the_known_ones():
     with pytest.raises(ConfigError, match=r"no system 'p'.*closed_set, .*pfc"):
         load_system("p")
+
+
+def test_a_file_of_other_settings_is_not_called_as_a_shipped_system(tmp_path):
+    path = tmp_path / "pfc.yaml"
+    path.write_text("base: pfc\n")
+    assert load_system(str(path)).settings == load_system("pfc").settings
+    path.write_text("base: pfc\nsettings: {model.queries: 7}\n")
+    with pytest.raises(ConfigError, match=r"a system called pfc, as one that ovps ships.*pfc\.yaml.*name of its own"):
+        load_system(str(path))
+    assert load_system(str(path.rename(tmp_path / "pfc_7.yaml"))).settings["model.queries"] == 7
