@@ -9,7 +9,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from os import PathLike
-from typing import ClassVar
+from typing import Any, ClassVar
 
 _WORDS = {  # for what pydantic says in Python's words
     "tuple_type": "expected a list, as in [a, b]",
@@ -26,12 +26,24 @@ def command(*words: object) -> str:
     return shlex.join(map(str, words))
 
 
+def faults_in(error: Any) -> list[Any]:
+    """List what pydantic found wrong, but for lists that are too short only because items of them do not count."""
+    found: list[Any] = error.errors()
+    places = [fault["loc"] for fault in found]
+    return [
+        fault
+        for fault in found
+        if fault["type"] != "too_short"
+        or not any(len(p) > len(fault["loc"]) and p[: len(fault["loc"])] == fault["loc"] for p in places)
+    ]
+
+
 def faults_of(error: Exception) -> str:
     """Write what is wrong with a file, field by field where pydantic has found it."""
-    found = getattr(error, "errors", None)
-    if not callable(found):
+    if not hasattr(error, "errors"):
         return " ".join(str(error).split())
-    places = [(".".join(map(str, fault["loc"])), _WORDS.get(fault["type"], fault["msg"])) for fault in found()]
+    found = faults_in(error)
+    places = [(".".join(map(str, fault["loc"])), _WORDS.get(fault["type"], fault["msg"])) for fault in found]
     return "; ".join(f"{place}: {words}" if place else words for place, words in places).replace("Value error, ", "")
 
 

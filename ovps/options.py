@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from ovps.entries import quoted, split_unquoted, unquoted
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_in
 
 Choice = TypeVar("Choice", bound=Sequence[Any] | None)
 
@@ -50,7 +50,8 @@ class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         try:
             options = cls(**values)
         except ValidationError as error:
-            problems = [f"{_name_of(cls, e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+            found = faults_in(error)
+            problems = [f"{_name_of(cls, e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in found]
             raise ConfigError("; ".join(problems), remedy=f"See `ovps {cls.command} --help`") from error
         options._check_files()
         return options

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_valid
 
 from ovps import plain_yaml, shipped
 from ovps.batch.settings import AugmentationConfig, DataConfig
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_in
 from ovps.losses.config import LossConfig
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
@@ -126,8 +126,9 @@ def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequen
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        keys = [".".join(map(str, e["loc"])) for e in error.errors()]
-        problems = "; ".join(f"{key or 'config'}: {e['msg']}" for key, e in zip(keys, error.errors(), strict=True))
+        found = faults_in(error)
+        keys = [".".join(map(str, e["loc"])) for e in found]
+        problems = "; ".join(f"{key or 'config'}: {e['msg']}" for key, e in zip(keys, found, strict=True))
         given = [o for o in overrides if any(_below(key, o.partition("=")[0]) for key in keys)]
         if given and all(any(_below(key, o.partition("=")[0]) for o in given) for key in keys):
             raise ConfigError(problems, remedy=f"Mend {', '.join(given)}, or leave it out") from error

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from ovps import plain_yaml, shipped
-from ovps.errors import ConfigError, faults_of
+from ovps.errors import ConfigError, faults_in, faults_of
 from ovps.inference.session import INFERENCE
 from ovps.options import Once
 from ovps.taxonomy import load_split
@@ -164,7 +164,7 @@ def selected(
         changed = Experiment.model_validate(values)
     except ValidationError as error:
         raise ConfigError(
-            "; ".join(e["msg"] for e in error.errors()), remedy="Name each once, and at least one"
+            "; ".join(fault["msg"] for fault in faults_in(error)), remedy="Name each once, and at least one"
         ) from error
     check(changed, experiment.name)
     return changed

@@ -47,7 +47,9 @@ def with_cameras(frame: Frame, channels: Sequence[str]) -> Frame:
             f"no images of camera {missing[0]} in scene {frame.scene}",
             path=frame.points_path,
             frame=frame.token,
-            remedy=f"Put them there, or name with --cameras those that are: {', '.join(there) or 'none'}",
+            remedy=f"Put them there, or name with --cameras those that are: {', '.join(there)}"
+            if there
+            else "Put them there: the scene has images of no camera, and CLIP sees nothing without",
         )
     return replace(frame, cameras=tuple(there[channel] for channel in channels)) if channels else frame
 

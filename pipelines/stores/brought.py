@@ -194,12 +194,18 @@ def _file_of(frame: Frame, name: str, folder: Path) -> Path:
     """The file of a frame.
 
     Raises:
-        FrameError: there is none.
+        FrameError: there is none, or several.
     """
-    for ending in ENDINGS:
-        path = folder / f"{name}.{ending}"
-        if path.is_file():
-            return path
+    there = [path for ending in ENDINGS if (path := folder / f"{name}.{ending}").is_file()]
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise FrameError(
+            f"{len(there)} files of features for one frame: {', '.join(path.name for path in there)}",
+            path=folder,
+            frame=frame.token,
+            remedy="Leave the one that counts there, and move the others elsewhere",
+        )
     raise FrameError(
         f"no file of features {name}.{'|'.join(ENDINGS)}",
         path=folder,

@@ -73,7 +73,7 @@ def merge(options: MergeOptions) -> DerivedSummary:
                         f"the stores hold different versions of a frame, the other one is in {first_held.store.path}",
                         path=source.path,
                         frame=frame.token,
-                        remedy="Leave it out of one of them: `ovps cache subset`",
+                        remedy=_without(source, row.scene, seen.keys()),
                     )
                 if first_held is held:
                     new.add(frame.token)
@@ -81,6 +81,24 @@ def merge(options: MergeOptions) -> DerivedSummary:
             if piece:
                 pieces.append(piece)
     return _written(options.out, sources, pieces, "merge", rows)
+
+
+def _without(source: Store, scene: str, elsewhere: Collection[str]) -> str:
+    """How to merge a store without the frames of a scene that other stores hold.
+
+    Args:
+        elsewhere: tokens of the frames that they hold.
+    """
+    copy = f"{source.path.rstrip('/')}-rest"
+    scenes = sorted({ref.scene for ref in source.frames} - {scene})
+    if scenes:
+        subset = SubsetOptions(cache=source.path, scenes=tuple(scenes), out=copy)
+        return f"Take the other scenes of this store, and merge that instead: `{subset.command_line()}`"
+    tokens = [ref.token for ref in source.frames if ref.token not in elsewhere]
+    if tokens:
+        subset = SubsetOptions(cache=source.path, only=tuple(tokens), out=copy)
+        return f"Take its other frames, and merge that instead: `{subset.command_line()}`"
+    return "Leave this store out: the others hold all its frames"
 
 
 @dataclass(frozen=True, eq=False)

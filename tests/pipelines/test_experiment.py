@@ -834,6 +834,13 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, change, message):
         plan(load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", **change))))
 
 
+@pytest.mark.parametrize("seed", ["a", -1])
+def test_a_seed_that_is_none_is_one_fault(tmp_path, seed):
+    with pytest.raises(ConfigError, match=r"seeds\.0: Input should be") as error:
+        load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", seeds=[seed])))
+    assert "at least" not in error.value.message
+
+
 def test_files_that_are_no_experiment(tmp_path):
     with pytest.raises(ConfigError, match="ablation, driveworld, driveworld-kitti, nuscenes, nuscenes-mini, table1"):
         load_experiment("nothing")

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 
 import ovps
 from cache_schemas import SkippedRow
+from ovps import cli
 from ovps.cache.info import store_info
 from ovps.cache.layout import partition_key
 from ovps.cache.manifest import WAITING, manifest_key, partitions, read_manifest, read_manifests
@@ -306,6 +309,37 @@ def test_two_versions_of_a_frame_do_not_merge(world, whole, tmp_path):
     precompute(options_for(world, tmp_path / "other", limit=1, thumbnails=20))
     with pytest.raises(CacheError, match=r"different versions of a frame.*ovps cache subset"):
         merge(MergeOptions(caches=(str(whole), str(tmp_path / "other")), out=tmp_path / "out"))
+
+
+def test_what_leaves_the_other_version_of_a_frame_out_does_as_it_is_written(world, whole, tmp_path, monkeypatch):
+    """By scene, within a scene by frame, and as a whole."""
+    other, out = tmp_path / "other store", tmp_path / "out"
+    precompute(options_for(world, other, thumbnails=20))
+    refs = Store.open(whole).frames
+    scene, token = refs[0].scene, refs[0].token
+    subset(SubsetOptions(cache=str(other), out=tmp_path / "scene", scenes=(scene,)))
+    subset(SubsetOptions(cache=str(whole), out=tmp_path / "frame", only=(token,)))
+
+    def remedy(one: Path, two: Path) -> str:
+        with pytest.raises(CacheError, match="different versions of a frame") as error:
+            merge(MergeOptions(caches=(str(one), str(two)), out=out))
+        return error.value.remedy
+
+    for second, others in ((other, {r.token for r in refs if r.scene != scene}), (tmp_path / "scene", None)):
+        told = remedy(tmp_path / "frame", second)
+        command = shlex.split(told[told.index("`") + 1 : -1])
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+        rest = command[command.index("--out") + 1]
+        expected = others or {r.token for r in refs if r.scene == scene} - {token}
+        assert {r.token for r in Store.open(rest).frames} == expected
+        merge(MergeOptions(caches=(str(tmp_path / "frame"), rest), out=out))
+        assert {r.token for r in Store.open(out).frames} == {token, *expected}
+        shutil.rmtree(out)
+    subset(SubsetOptions(cache=str(other), out=tmp_path / "same", only=(token,)))
+    assert remedy(tmp_path / "frame", tmp_path / "same") == "Leave this store out: the others hold all its frames"
 
 
 def damaged(store: Path, kind: str) -> None:
@@ -808,6 +842,11 @@ def test_files_of_features_that_are_none(world, tmp_path):
             import_features(imported(world, tmp_path))
         assert (found.value.frame, found.value.path) == (first, str(file))
     assert not (tmp_path / "it ran").exists()
+    torch.save(good, file)
+    np.save(file.with_suffix(".npy"), np.zeros((300, 64)))
+    with pytest.raises(FrameError, match=rf"2 files of features for one frame: {first}\.pt, {first}\.npy"):
+        import_features(imported(world, tmp_path))
+    file.with_suffix(".npy").unlink()
     file.unlink()
     with pytest.raises(FrameError, match=r"no file of features.*--names"):
         import_features(imported(world, tmp_path))

@@ -64,6 +64,14 @@ def test_a_value_that_does_not_fit_is_named(override, expected):
         load_config("driveworld", [override])
 
 
+def test_a_list_is_not_too_short_where_its_items_are_wrong():
+    with pytest.raises(ConfigError, match=r"model\.encoder\.channels\.0: .*integer") as error:
+        load_config("driveworld", ["model.encoder.channels=[a]"])
+    assert "at least" not in error.value.message
+    with pytest.raises(ConfigError, match="at least 1 item"):
+        load_config("driveworld", ["model.encoder.channels=[]"])
+
+
 def test_a_file_of_the_users_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("steps: 5\nmodel: {width: 64, heads: 4}\n")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ovps import plain_yaml
-from ovps.errors import DatasetError
+from ovps.errors import DatasetError, faults_in
 from ovps.geometry.calibration import intrinsics_fault, rigid_fault
 from ovps.geometry.visibility import Occlusion
 from ovps.shortage import faults
@@ -267,7 +267,7 @@ def _load(path: Path, changed: int, size: int) -> Calibration:
     try:
         return Calibration.model_validate(content)
     except ValidationError as error:
-        first, *others = error.errors()
+        first, *others = faults_in(error)
         place = ".".join(map(str, first["loc"]))
         more = f", and {len(others)} more faults" if others else ""
         reason = f"{place}: {first['msg']}" if place else first["msg"]
