@@ -40,7 +40,7 @@ def no_objects(clip_dim: int) -> Objects:
 
 
 def count_objects(label: NDArray[np.uint32], taxonomy: Taxonomy) -> int:
-    """How many segments `find_objects` finds in the raw labels (N,) of a frame."""
+    """Count the segments that `find_objects` finds in the raw labels (N,) of a frame."""
     return len(np.unique(_segment_keys(label, taxonomy)[1]))
 
 
