@@ -110,7 +110,7 @@ def lacking(thing: Any, protocol: type, optional: Collection[str] = ()) -> list[
 
 
 def raised_outside(error: BaseException) -> SetupError | None:
-    """What another package's part of ovps has raised, as an error that names package and line; None if none has."""
+    """Name package and line of what a part of another package has raised; None if none has raised it."""
     groups = [group for group in entry_points().groups if group.startswith("ovps.")]
     points = [point for group in groups for point in entry_points(group=group)]
     packages = {point.module.partition(".")[0]: package_of(point) for point in points}

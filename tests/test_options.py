@@ -22,7 +22,7 @@ from pipelines.evaluate import evaluate
 from pipelines.experiment.join import join
 from pipelines.experiment.runner import run
 from pipelines.experiment.schema import Experiment
-from pipelines.experiment.table import markdown
+from pipelines.experiment.table import result_table
 from pipelines.labels import add_labels
 from pipelines.options import (
     ClipOptions,
@@ -98,7 +98,7 @@ def test_experiments_read_the_same_options_with_the_same_defaults():
         (LabelsOptions, add_labels),
         (ExperimentOptions, run),
         (JoinOptions, join),
-        (TableOptions, markdown),
+        (TableOptions, result_table),
     ],
 )
 def test_functions_of_python_have_the_same_defaults(model, function):
@@ -139,7 +139,7 @@ def test_a_command_line_says_what_is_not_as_usual_and_reads_back(monkeypatch):
         (
             TableOptions(folder=Path("one"), score="miou", variants=True),
             "ovps experiment table one --score miou --variants",
-            "pipelines.experiment.table.markdown",
+            "pipelines.experiment.table.result_table",
         ),
         (
             ExperimentOptions(experiment="table1", systems=("a,b.yaml", "c d.yaml")),

@@ -1,4 +1,4 @@
-"""What to do about a damaged store: it depends on what can make its features anew."""
+"""Remedies for a damaged store: they depend on what can make its features anew."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def maker_of(provenance: Provenance) -> str:
 
 
 def same_again(provenance: Provenance) -> str:
-    """What to run that writes partitions which a store lacks, as a part of a sentence."""
+    """The command that writes partitions which a store lacks, as a part of a sentence."""
     maker = maker_of(provenance)
     if maker == PRECOMPUTE:
         return f"the same `{maker}` again"
@@ -32,7 +32,7 @@ def same_again(provenance: Provenance) -> str:
 
 
 def relabelling(provenance: Provenance) -> str:
-    """What to run when labels have come to the data set, as a part of a sentence."""
+    """The command for labels that have come to the data set, as a part of a sentence."""
     return "`ovps cache labels`" if maker_of(provenance) == "ovps cache convert" else same_again(provenance)
 
 

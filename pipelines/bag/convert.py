@@ -98,7 +98,7 @@ class _Index:
             self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
 
     def warnings(self) -> list[str]:
-        """What is told of them, a line a topic."""
+        """Sentences about them, one for each topic."""
         return [
             f"{topic}: {left.count} of {left.count + len(self.stamps.get(topic, []))} messages left out, the first"
             f" recorded at {left.time / 1e9:.3f} s: {left.reason}"

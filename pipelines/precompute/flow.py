@@ -177,7 +177,7 @@ def _finished(
 
 
 def tried(frame: Frame, do: Callable[[], T]) -> T | FrameError:
-    """What is done with a frame, or the error of one that cannot be: also what a thing of another package raises."""
+    """Do something with a frame; its error if it cannot be done, also one that another package has raised."""
     try:
         return do()
     except FrameError as error:
