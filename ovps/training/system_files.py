@@ -29,6 +29,12 @@ IDENTITY = (
 )
 
 
+OF_A_RUN = {  # settings that a system or an experiment would set in vain, and where they belong
+    "split": "Give --split, or `splits` of an experiment; `train_split` is for systems that are trained by one alone",
+    "seed": "Give --set seed=N, or `seeds` of an experiment",
+}
+
+
 @dataclass(frozen=True)
 class System:
     """A system, with all that it takes from what it is based on.
@@ -116,6 +122,12 @@ def _load(name_or_file: str, above: tuple[str, ...]) -> System:
         )
     for key in own.settings:
         check_key(key, path=source)
+        if key in OF_A_RUN:
+            raise ConfigError(
+                f"a system does not set {key}, which is chosen for each run",
+                path=source,
+                remedy=OF_A_RUN[key],
+            )
     name, description = Path(name_or_file).stem, own.description
     if name_or_file == ROOT:
         return System(name, description, own.settings, 0, own.train_split, own.cache, own.vocabulary or "own")

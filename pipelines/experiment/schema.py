@@ -13,7 +13,7 @@ from ovps.errors import ConfigError, faults_in, faults_of
 from ovps.inference.session import INFERENCE
 from ovps.options import Once
 from ovps.taxonomy import load_split
-from ovps.training.system_files import IDENTITY, load_system
+from ovps.training.system_files import IDENTITY, OF_A_RUN, load_system
 from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
 
 
@@ -78,6 +78,9 @@ class Experiment(_Settings):
             if same:
                 raise ValueError(f"{' and '.join(same)} have one name, by which their scores are known; rename a file")
         learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(INFERENCE)]
+        for key in OF_A_RUN:
+            if key in self.set:
+                raise ValueError(f"set: {key} is of each run, and has no say here: name `{key}s`")
         identity = [k for k in self.set if k in IDENTITY]
         if identity:
             raise ValueError(f"set: {', '.join(identity)} makes a system what it is; make a system of its own")

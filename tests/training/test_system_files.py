@@ -154,6 +154,8 @@ def test_systems_build_on_each_other(tmp_path):
     ("text", "message"),
     [
         ("settings: {model.fusoin: false}", r"model\.fusoin.*mine\.yaml.*model\.fusion"),
+        ("settings: {split: all}", r"does not set split.*mine\.yaml.*`train_split`"),
+        ("settings: {seed: 5}", r"does not set seed.*mine\.yaml.*`seeds`"),
         ("setings: {}", r"setings.*mine\.yaml.*docs/systems\.md"),
         ("vocabulary: none", r"vocabulary.*mine\.yaml"),
         ("- 1", r"not a valid system.*mine\.yaml"),
