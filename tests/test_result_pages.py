@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from statistics import mean, stdev
 
+import pyarrow.parquet as pq
 import pytest
 
 from tools.result_pages import SECTION, with_tables
@@ -14,7 +15,7 @@ from tools.result_pages import SECTION, with_tables
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
 OVERVIEW = RESULTS / "README.md"
-PAGES = {"table1": 3 * 6, "table2": 3 * 3, "ablation": 6, "driveworld-kitti": 2}  # splits x scores
+PAGES = {"table1": 3 * 6, "table2": 3 * 3, "ablation": 6, "driveworld-kitti": 2, "worlds/102": 2, "worlds/103": 2}  # splits x scores
 SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
 
 
@@ -23,6 +24,32 @@ def test_tables_of_a_page_are_those_of_its_results(name: str) -> None:
     page = (ROOT / "docs/results" / name / "README.md").read_text()
     assert len(SECTION.findall(page)) == PAGES[name]
     assert with_tables(page, ROOT / "docs/results" / name) == page
+
+
+def test_three_worlds_are_those_of_their_results_and_their_spread_is_over_worlds() -> None:
+    groups = ("all", "base", "novel", "novel/things", "novel/stuff")
+    worlds = {"101": "table2", "102": "worlds/102", "103": "worlds/103"}
+    rows = {
+        world: [r for r in pq.read_table(RESULTS / name / "results.parquet").to_pylist() if r["seed"] == 0]
+        for world, name in worlds.items()
+    }
+    page = _rows(RESULTS / "worlds" / "README.md")
+    for system in ("pfc", "openscene", "ovps"):
+        found = {
+            world: [
+                next(
+                    100 * r["pq"]
+                    for r in rows[world]
+                    if (r["system"], r["row"], r["split"], r["group"]) == (system, "system", "b12n4", group)
+                )
+                for group in groups
+            ]
+            for world in worlds
+        }
+        for world, values in found.items():
+            assert f"| {world} | `{system}` | {' | '.join(f'{v:.1f}' for v in values)} |" in page
+        over = [f"{mean(values):.1f} ± {stdev(values):.1f}" for values in zip(*found.values(), strict=True)]
+        assert f"| `{system}`, three worlds | {' | '.join(over)} |" in page
 
 
 def test_a_wrong_figure_is_put_right() -> None:
