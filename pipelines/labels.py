@@ -5,23 +5,28 @@ ovps cache labels ./zarr --dataroot data/nuscenes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cache_schemas import FrameRow
 from ovps import datasets
+from ovps.cache import codecs
 from ovps.cache.late_labels import with_labels
+from ovps.cache.layout import manifest_key
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifests, unless_replaced
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
+from ovps.cache.remedies import same_again
 from ovps.cache.sweeps import label_warnings
 from ovps.cache.where import Where
-from ovps.cache.writer import EncodedFrame, write_labels
+from ovps.cache.writer import EncodedFrame, check_label_classes, write_labels
 from ovps.datasets import Dataset
-from ovps.errors import DatasetError
+from ovps.errors import CacheError, DatasetError
 from ovps.frame import Frame
 from ovps.taxonomy import Taxonomy
 from pipelines.precompute.compute_frame import read_labels
@@ -58,15 +63,17 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
 
     Raises:
         DatasetError, FrameError: labels that cannot be read; partitions before are done.
+        ProvenanceError: the data set's taxonomy reads labels otherwise than the store's.
         CacheError: no store, or labels have changed and the codec keeps no cells.
         StorageError: the disk refuses; each partition is as it was, or done.
     """
     store = Store.open(path)
     storage = store.storage
     about = store.provenance
-    dataset = datasets.get(about.dataset)
     subsets = tuple(dict.fromkeys(ref.subset for ref in store.frames))
     root = data_root(about.dataset, dataroot)
+    dataset = datasets.at(about.dataset, root)
+    check_label_classes(storage, store.taxonomy, dataset.taxonomy)
     listed = datasets.frames_of(dataset, root, about.dataset_version, subsets) if subsets else []
     frames = {frame.token: frame for frame in listed}
     if store.frames and frames and not any(ref.token in frames for ref in store.frames):
@@ -80,6 +87,8 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
     rows: list[FrameRow] = []
     with storage.exclusive():
         remove_leftovers(storage)
+        if not codecs.get(about.codec).keeps_cells:
+            _check_labels(store, frames, dataset)
         for before in read_manifests(storage):
             if not before.frames:
                 continue
@@ -117,6 +126,34 @@ def _frame(
         return there, False
     label = read_labels(frame, dataset)
     assert label is not None  # it has a path
-    if there.row.labelled and np.array_equal(label, there.arrays["points/label"]):
+    if not _differs(there, label):
         return there, False
     return with_labels(partition, token, label, taxonomy, frame.labels_path), True
+
+
+def _differs(there: EncodedFrame, label: NDArray[np.uint32]) -> bool:
+    return not there.row.labelled or not np.array_equal(label, there.arrays["points/label"])
+
+
+def _check_labels(store: Store, frames: Mapping[str, Frame], dataset: Dataset) -> None:
+    """Raise a CacheError that names all partitions with other labels, where no object can be made without CLIP."""
+    storage, about = store.storage, store.provenance
+    manifests, count = [], 0
+    for row in read_manifests(storage):
+        if not row.frames:
+            continue
+        partition, changed = Partition.open(storage, row, about), 0
+        for record in row.frames:
+            frame = frames.get(record.token)
+            label = read_labels(frame, dataset) if frame is not None and frame.labels_path is not None else None
+            changed += label is not None and _differs(EncodedFrame(record, partition.encoded(record.token)), label)
+        if changed:
+            manifests.append(storage.at(manifest_key(row.partition)))
+            count += changed
+    if manifests:
+        raise CacheError(
+            f"codec {about.codec} keeps features of voxels: of {count} frames whose labels are others now, objects"
+            " cannot be made without CLIP",
+            path=storage.at(),
+            remedy=f"Delete {' and '.join(manifests)} and run {same_again(about)}, which makes these partitions anew",
+        )

@@ -15,7 +15,14 @@ from tools.result_pages import SECTION, with_tables
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
 OVERVIEW = RESULTS / "README.md"
-PAGES = {"table1": 3 * 6, "table2": 3 * 3, "ablation": 6, "driveworld-kitti": 2, "worlds/102": 2, "worlds/103": 2}  # splits x scores
+PAGES = {
+    "table1": 3 * 6,
+    "table2": 3 * 3,
+    "ablation": 6,
+    "driveworld-kitti": 2,
+    "worlds/102": 2,
+    "worlds/103": 2,
+}  # splits x scores
 SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
 
 

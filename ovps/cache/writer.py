@@ -142,6 +142,24 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
     return info
 
 
+def check_label_classes(storage: Storage, there: Taxonomy, now: Taxonomy) -> None:
+    """Check that a store may take labels of a data set as that is now.
+
+    Args:
+        there: the store's taxonomy.
+        now: the data set's.
+
+    Raises:
+        ProvenanceError: raw labels mean other classes.
+    """
+    if not there.reads_labels_as(now):
+        raise ProvenanceError(
+            f"the taxonomy of the data set, {now.name}, reads labels otherwise than that of the store, {there.name}",
+            path=storage.at(),
+            remedy="Put the taxonomy back as it was, or precompute into a new folder",
+        )
+
+
 def _check_ours(storage: Storage) -> None:
     """A folder that holds anything else is none to make a store in."""
     ours = {VOCABULARY, CODEC_STATE, LOCK, MANIFESTS, PARTITIONS}

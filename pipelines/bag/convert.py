@@ -7,13 +7,12 @@ import io
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ovps.datasets.folder.layout import COLUMNS, IMAGES, LIDAR, POINTS, POSE, READINGS
@@ -21,20 +20,18 @@ from ovps.errors import ConfigError, DatasetError
 from ovps.files import locked, refusals, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
+from pipelines.bag.index import Index, indexed
 from pipelines.bag.messages import (
-    NoPoint,
     Unreadable,
     camera_model,
-    check_image,
-    matrix_of,
     message_of,
     read_cloud,
     read_image,
     stamp,
     valid,
 )
-from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic, choose, list_topics, opened
-from pipelines.bag.transforms import Frames, Link
+from pipelines.bag.topics import CameraTopic, choose, list_topics, opened
+from pipelines.bag.transforms import Link
 
 VEHICLE = "vehicle"
 INTENSITY = "intensity"  # the field of clouds where none is named
@@ -67,53 +64,6 @@ class ImportSummary:
     invalid_share: float
     intensity_max: float
     warnings: tuple[str, ...]
-
-
-@dataclass
-class _LeftOut:
-    """Messages of a topic that are not understood: how many, when the first was recorded, and what is wrong with it."""
-
-    time: int
-    reason: str
-    count: int = 0
-
-
-@dataclass
-class _Index:
-    """What the first pass over a bag finds; of points and images, in the messages that are understood."""
-
-    frames: Frames = field(default_factory=Frames)
-    infos: dict[str, Any] = field(default_factory=dict)
-    stamps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # of the message, of the recording
-    frame_of: dict[str, str] = field(default_factory=dict)
-    fields: tuple[str, ...] = ()  # of the first cloud
-    unreadable: dict[str, _LeftOut] = field(default_factory=dict)
-    sweeps_left_out: dict[str, int] = field(default_factory=dict)  # whose cloud is not understood, by the reason
-
-    def leave_out(self, topic: str, time: int, error: Unreadable, sweep: bool) -> None:
-        """Count a message that is not understood."""
-        self.unreadable.setdefault(topic, _LeftOut(time, str(error))).count += 1
-        if sweep:
-            reason = "their cloud has no valid point" if isinstance(error, NoPoint) else "their cloud cannot be read"
-            self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
-
-    def warnings(self) -> list[str]:
-        """Sentences about them, one for each topic."""
-        return [
-            f"{topic}: {left.count} of {left.count + len(self.stamps.get(topic, []))} messages left out, the first"
-            f" recorded at {left.time / 1e9:.3f} s: {left.reason}"
-            for topic, left in sorted(self.unreadable.items())
-        ]
-
-    def unstamped(self) -> set[str]:
-        """Topics whose messages do not say when they were made: some have no time stamp, or all have one."""
-        own = {topic: [stamp for stamp, _ in both] for topic, both in self.stamps.items()}
-        return {topic for topic, found in own.items() if 0 in found or (len(found) > 1 and len(set(found)) == 1)}
-
-    def times(self, topic: str) -> NDArray[np.int64]:
-        """Times at which the messages of a topic were made, in nanoseconds."""
-        which = 1 if topic in self.unstamped() else 0
-        return np.array([both[which] for both in self.stamps.get(topic, [])], np.int64)
 
 
 @dataclass(frozen=True)
@@ -167,7 +117,7 @@ def import_bag(
     _check_new(out)
     cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
     with opened(path) as reader:
-        index = _indexed(reader, cloud_topic, chosen, intensity or INTENSITY, path)
+        index = indexed(reader, cloud_topic, chosen, intensity or INTENSITY, path)
         if not index.stamps.get(cloud_topic):
             raise _nothing_left(cloud_topic, index.sweeps_left_out, index, path)
         field, without = _intensity(index, cloud_topic, intensity, path)
@@ -220,7 +170,7 @@ def import_bag(
     )
 
 
-def _nothing_left(clouds: str, left_out: dict[str, int], index: _Index, path: Path) -> DatasetError:
+def _nothing_left(clouds: str, left_out: dict[str, int], index: Index, path: Path) -> DatasetError:
     reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
     return DatasetError(
         "; ".join([f"no sweep of {clouds} can be used: {reasons}", *index.warnings()]),
@@ -242,39 +192,7 @@ def _clear(out: Path) -> None:
             shutil.rmtree(out / part)
 
 
-def _indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity: str, path: Path) -> _Index:
-    """Transforms, camera models, and the time stamps of points and images that can be read."""
-    index = _Index()
-    sensors, infos = {clouds, *(c.images for c in cameras)}, {c.info for c in cameras}
-    kinds = (TRANSFORMS, ROS1_TRANSFORMS)
-    wanted = [c for c in reader.connections if c.msgtype in kinds or c.topic in sensors | infos]
-    for connection, time, raw in reader.messages(connections=wanted):
-        topic = connection.topic
-        if topic in sensors:
-            try:
-                message = message_of(reader, connection, raw)
-                read_cloud(message, intensity) if topic == clouds else check_image(message)
-            except Unreadable as error:
-                index.leave_out(topic, time, error, sweep=topic == clouds)
-                continue
-            index.stamps.setdefault(topic, []).append((stamp(message), time))
-            if topic == clouds and not index.fields:
-                index.fields = tuple(f.name for f in message.fields)
-            index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
-            continue
-        message = reader.deserialize(raw, connection.msgtype)
-        if connection.msgtype in kinds:
-            for t in message.transforms:
-                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
-                index.frames.add(parent, child, stamp(t), matrix_of(t.transform))
-        else:
-            before = index.infos.setdefault(topic, message)
-            if any(not np.array_equal(_values(before, n), _values(message, n)) for n in "kdp"):
-                raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
-    return index
-
-
-def _intensity(index: _Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:
+def _intensity(index: Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:
     """The field that is read as intensity, and a warning where there is none."""
     name = asked or INTENSITY
     if name in index.fields:
@@ -289,12 +207,8 @@ def _intensity(index: _Index, clouds: str, asked: str | None, path: Path) -> tup
     ]
 
 
-def _values(info: Any, name: str) -> NDArray[np.float64]:
-    return np.array(getattr(info, name, getattr(info, name.upper(), ())), float)
-
-
 def _calibration(
-    index: _Index, clouds: str, cameras: Sequence[CameraTopic], world: str | None, path: Path
+    index: Index, clouds: str, cameras: Sequence[CameraTopic], world: str | None, path: Path
 ) -> tuple[dict[str, Any], tuple[str, Link] | None]:
     """The content of the calibration file, and how the vehicle moves: the frame that does, and its link."""
     lidar = index.frame_of.get(clouds, "")
@@ -335,7 +249,7 @@ def _calibration(
 
 
 def _match(
-    index: _Index,
+    index: Index,
     clouds: str,
     cameras: Sequence[CameraTopic],
     moving: tuple[str, Link] | None,
@@ -380,7 +294,7 @@ def _written(
     clouds: str,
     cameras: Sequence[CameraTopic],
     matched: Sequence[_Matched],
-    index: _Index,
+    index: Index,
     intensity: str,
 ) -> _Written:
     """Write points and images."""

@@ -27,7 +27,7 @@ from ovps.cache.storage import LOST, LOST_INFO, Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.verify import damaged_parts, damaged_root, verify_store
 from ovps.cache.where import storage_of
-from ovps.cache.writer import EncodedFrame, check_provenance, write_labels, write_partition
+from ovps.cache.writer import EncodedFrame, check_label_classes, check_provenance, write_labels, write_partition
 from ovps.clip.text import build_vocabulary
 from ovps.errors import CorruptStoreError, DatasetError, FrameError
 from ovps.frame import Frame
@@ -286,6 +286,7 @@ def _thumbnail_width(storage: Storage, info: StoreInfo, rows: Sequence[Partition
 def _repair_labels(work: _Work, row: PartitionRow) -> None:
     """Labels of the data set, objects of the stored cells."""
     dataset = datasets.at(work.options.dataset, work.options.dataroot)
+    check_label_classes(work.storage, work.taxonomy, dataset.taxonomy)
     with unless_replaced(work.storage, row.partition, row):
         sound = row.model_copy(update={"labels": None})
         partition = Partition.open(work.storage, sound, work.info.provenance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from ovps.cache.layout import partition_key
 from ovps.cache.manifest import partitions, read_manifest, read_manifests, write_manifest
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
-from ovps.errors import CacheError, ConfigError
+from ovps.errors import CacheError, ConfigError, ProvenanceError
 from pipelines.labels import add_labels
-from pipelines.options import PrecomputeOptions, TrainOptions
+from pipelines.options import PrecomputeOptions, RepairOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
+from pipelines.stores.repair import repair
 from pipelines.train import train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.recording import rows_of, write_labels, write_recording, write_taxonomy
@@ -100,6 +102,25 @@ def test_a_store_without_frames_has_nothing_to_label(folder):
     assert (summary.frames, summary.added, summary.renewed, summary.unlabelled) == (0, 0, 0, 0)
 
 
+def test_labels_of_another_taxonomy_than_the_stores_are_refused(tmp_path):
+    rec, store = write_recording(tmp_path / "rec"), tmp_path / "zarr"
+    for number in range(2):
+        write_labels(rec, number, np.full(len(rows_of(number)), 20_000, np.int64))
+    write_taxonomy(rec, {10: 1, 20: 2})
+    precompute(PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", codec="cells"))
+    assert add_labels(store, rec).renewed == 0
+    write_taxonomy(rec, {10: 1, 20: 1})
+    with pytest.raises(ProvenanceError, match=r"reads labels otherwise.*zarr.*precompute into a new folder"):
+        add_labels(store, rec)
+    (row,) = [row for row in read_manifests(storage_of(store)) if row.labels]
+    chunk = next(f for f in (store / partition_key(row.labels.folder)).rglob("c/*") if f.is_file())
+    chunk.write_bytes(b"damaged")
+    with pytest.raises(ProvenanceError, match="reads labels otherwise"):
+        repair(RepairOptions(path=store, dataroot=rec))
+    write_taxonomy(rec, {10: 1, 20: 2})
+    assert repair(RepairOptions(path=store, dataroot=rec)).left == ()
+
+
 def test_precompute_again_touches_no_feature_either(folder):
     before = features(folder / "bare")
     assert precompute(one_scene(folder / "world", folder / "bare")).relabelled == 3
@@ -117,12 +138,14 @@ def test_labels_that_were_mended(folder):
 
 def test_a_codec_without_cells_refuses_and_its_remedy_works(folder):
     before = contents(folder / "dense")
-    with pytest.raises(CacheError, match=r"codec dense keeps features of voxels.*Delete .*\.parquet and run the same"):
+    message = r"codec dense keeps features of voxels.*Delete .*\.parquet and run the same"
+    with pytest.raises(CacheError, match=message) as told:
         add_labels(folder / "dense", folder / "world")
     lock = {".lock": b""}
     assert contents(folder / "dense") | lock == before | lock
-    for manifest in (folder / "dense/manifest").iterdir():
-        manifest.unlink()
+    assert "repair" not in told.value.remedy, "it finds no damage"
+    for manifest in re.findall(r"\S+\.parquet", told.value.remedy):
+        Path(manifest).unlink()
     precompute(one_scene(folder / "world", folder / "dense", codec="dense"))
     assert all(frame.label is not None for frame in read_all(folder / "dense").values())
 

@@ -1,0 +1,113 @@
+"""First pass over a bag: transforms, camera models, and when each message was made, of those that are understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.errors import DatasetError
+from pipelines.bag.messages import NoPoint, Unreadable, check_image, matrix_of, message_of, read_cloud, stamp
+from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic
+from pipelines.bag.transforms import Frames
+
+
+@dataclass
+class _LeftOut:
+    """Messages of a topic that are not understood: how many, when the first was recorded, and what is wrong with it."""
+
+    time: int
+    reason: str
+    count: int = 0
+
+
+@dataclass
+class Index:
+    """Findings of the first pass over a bag; of points and images, in the messages that are understood."""
+
+    frames: Frames = field(default_factory=Frames)
+    infos: dict[str, Any] = field(default_factory=dict)
+    stamps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # of the message, of the recording
+    frame_of: dict[str, str] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()  # of the first cloud
+    unreadable: dict[str, _LeftOut] = field(default_factory=dict)
+    sweeps_left_out: dict[str, int] = field(default_factory=dict)  # whose cloud is not understood, by the reason
+
+    def leave_out(self, topic: str, time: int, error: Unreadable, sweep: bool) -> None:
+        """Count a message that is not understood."""
+        self.unreadable.setdefault(topic, _LeftOut(time, str(error))).count += 1
+        if sweep:
+            reason = "their cloud has no valid point" if isinstance(error, NoPoint) else "their cloud cannot be read"
+            self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
+
+    def warnings(self) -> list[str]:
+        """Sentences about them, one for each topic."""
+        return [
+            f"{topic}: {left.count} of {left.count + len(self.stamps.get(topic, []))} messages left out, the first"
+            f" recorded at {left.time / 1e9:.3f} s: {left.reason}"
+            for topic, left in sorted(self.unreadable.items())
+        ]
+
+    def unstamped(self) -> set[str]:
+        """Topics whose messages do not say when they were made: some have no time stamp, or all have one."""
+        own = {topic: [stamp for stamp, _ in both] for topic, both in self.stamps.items()}
+        return {topic for topic, found in own.items() if 0 in found or (len(found) > 1 and len(set(found)) == 1)}
+
+    def times(self, topic: str) -> NDArray[np.int64]:
+        """Times at which the messages of a topic were made, in nanoseconds."""
+        which = 1 if topic in self.unstamped() else 0
+        return np.array([both[which] for both in self.stamps.get(topic, [])], np.int64)
+
+
+def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity: str, path: Path) -> Index:
+    """Find transforms, camera models, and the time stamps of points and images that can be read.
+
+    Args:
+        reader: of the bag.
+        clouds: the topic of points.
+        intensity: a field of theirs.
+        path: of the bag, for errors to name.
+
+    Raises:
+        DatasetError: a camera model that changes within the bag.
+    """
+    index = Index()
+    sensors, infos = {clouds, *(c.images for c in cameras)}, {c.info for c in cameras}
+    kinds = (TRANSFORMS, ROS1_TRANSFORMS)
+    wanted = [c for c in reader.connections if c.msgtype in kinds or c.topic in sensors | infos]
+    for connection, time, raw in reader.messages(connections=wanted):
+        topic = connection.topic
+        if topic in sensors:
+            try:
+                message = message_of(reader, connection, raw)
+                if topic == clouds:
+                    read_cloud(message, intensity)
+                else:
+                    check_image(message)
+            except Unreadable as error:
+                index.leave_out(topic, time, error, sweep=topic == clouds)
+                continue
+            index.stamps.setdefault(topic, []).append((stamp(message), time))
+            if topic == clouds and not index.fields:
+                index.fields = tuple(f.name for f in message.fields)
+            index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
+            continue
+        message = reader.deserialize(raw, connection.msgtype)
+        if connection.msgtype in kinds:
+            for t in message.transforms:
+                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
+                index.frames.add(parent, child, stamp(t), matrix_of(t.transform))
+        else:
+            before = index.infos.setdefault(topic, message)
+            if any(not np.array_equal(values_of(before, n), values_of(message, n)) for n in "kdp"):
+                raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
+    return index
+
+
+def values_of(info: Any, name: str) -> NDArray[np.float64]:
+    """Read the numbers of a field of a CameraInfo; ROS 1 writes some names large that ROS 2 writes small."""
+    return np.array(getattr(info, name, getattr(info, name.upper(), ())), float)
