@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures
@@ -122,6 +125,15 @@ class Partition:
         names = tuple(no_objects(self.provenance.clip_dim).arrays())
         arrays = self._arrays(token, names)
         return Objects(*(arrays[name] for name in names))
+
+    def points(self, token: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The points of a frame: (N, 3) metres in the LiDAR frame, and their intensity (N,) in 0..1.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        arrays = self._arrays(token, ("points/xyz", "points/intensity"))
+        return arrays["points/xyz"], arrays["points/intensity"]
 
     def thumbnails(self, token: str) -> list[bytes]:
         """The encoded images of a frame, camera after camera; empty where a camera has none.

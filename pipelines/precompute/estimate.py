@@ -27,6 +27,7 @@ from pipelines.precompute.flow import computed
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
+from pipelines.precompute.reread import read_otherwise
 from pipelines.precompute.stage import frames_of, may_skip, prepare
 from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
 
@@ -93,7 +94,8 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     storage = storage_of(options.out)
     held = held_in(storage) if is_store(storage) else {}
     check_scenes(frames, held, storage)
-    tasks = plan(frames, held, options.partition_frames)
+    anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))
+    tasks = plan(frames, held, options.partition_frames, anew)
     missing = [frame for task in tasks for frame in task.frames]
     workers = options.workers or 1
     times = StageTimes()

@@ -16,11 +16,16 @@ from pipelines.precompute.held import Held
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Frames of one scene to compute, and the partition they belong to: a new one, or one that holds others already."""
+    """Frames of one scene to compute, and the partition they belong to: a new one, or one that holds others already.
+
+    Attributes:
+        anew: tokens of those that are computed whatever the partition holds of them.
+    """
 
     name: str
     scene: str
     frames: tuple[Frame, ...]
+    anew: frozenset[str] = frozenset()
 
 
 def limited(frames: Iterable[Frame], limit: int | None) -> list[Frame]:
@@ -78,7 +83,9 @@ def check_unique(frames: Sequence[Frame]) -> None:
             )
 
 
-def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: int) -> list[Task]:
+def plan(
+    frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: int, anew: frozenset[str] = frozenset()
+) -> list[Task]:
     """Tasks for the frames that the store lacks, or holds in a state that can be bettered (see `Held.lacks`).
 
     Frames that it has never seen come first, in partitions of their own. The cut depends on the frames alone, not on
@@ -88,6 +95,7 @@ def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: in
         frames: scene after scene, each in order of time.
         held: what the store knows of frames, by token.
         partition_frames: frames of a new partition at most.
+        anew: tokens of frames that are computed although the store lacks nothing of them.
     """
     tasks = []
     for (scene, _), group in groupby(frames, key=lambda frame: (frame.scene, frame.subset)):
@@ -98,9 +106,9 @@ def plan(frames: Sequence[Frame], held: Mapping[str, Held], partition_frames: in
                 tasks.append(Task(partition_name(scene, part[0].index, part[0].token), scene, part))
     again: dict[str, list[Frame]] = {}
     for frame in frames:
-        if frame.token in held and held[frame.token].lacks(frame):
+        if frame.token in held and (frame.token in anew or held[frame.token].lacks(frame)):
             again.setdefault(held[frame.token].partition, []).append(frame)
-    return tasks + [Task(name, part[0].scene, tuple(part)) for name, part in again.items()]
+    return tasks + [Task(name, part[0].scene, tuple(part), anew) for name, part in again.items()]
 
 
 def partition_name(scene: str, index: int, token: str) -> str:

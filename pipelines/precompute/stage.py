@@ -38,6 +38,7 @@ from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move, twins
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan, with_cameras
+from pipelines.precompute.reread import read_otherwise
 from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder
 
 
@@ -49,7 +50,8 @@ class PrecomputeSummary(BaseModel, frozen=True):
         frames: computed and committed in this run.
         frames_before: of those asked for, already in the store, where nothing was missing.
         relabelled: of `frames`, in the store before, but without the labels that the data set has now.
-        recalibrated: of `frames`, in the store before, but computed with other cameras or another calibration of them.
+        recalibrated: of `frames`, in the store before, but computed with other cameras, another calibration of them, or
+            other rules for reading the points.
         mended: of `frames`, quarantined before.
         moved: of those asked for, in another subset or at another place in the scene than before; not computed again.
         unlabelled: of those asked for, in the store without labels.
@@ -138,7 +140,9 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         before = held_in(storage)
         check_scenes(frames, before, storage)
         moved = move(frames, storage)
-        tasks = plan(frames, before, options.partition_frames)
+        dataset = datasets.at(options.dataset, options.dataroot)
+        anew = read_otherwise(frames, before, storage, dataset)
+        tasks = plan(frames, before, options.partition_frames, anew)
         start = perf_counter()
         results: list[Done] = []
         todo = sum(len(task.frames) for task in tasks)
@@ -166,7 +170,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         frames=computed,
         frames_before=len(frames) - len(tried),
         relabelled=sum(held.unlabelled(frame) for held, frame in known),
-        recalibrated=sum(held.recalibrated(frame) for held, frame in known),
+        recalibrated=sum(frame.token in anew or held.recalibrated(frame) for held, frame in known),
         mended=sum(held.row is None for held, _ in known),
         moved=moved,
         unlabelled=sum(held.row is not None and not held.row.labelled for held in asked),

@@ -98,11 +98,11 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     before = find_manifest(job.out, task.name)
     held = {row.token: Held(task.name, task.scene, row) for row in before.frames} if before else {}
     # dask, or another run, may have done some since they were planned
-    todo = [frame for frame in task.frames if frame.token not in held or held[frame.token].lacks(frame)]
+    todo = [f for f in task.frames if f.token in task.anew or f.token not in held or held[f.token].lacks(f)]
     with one_thread(), unless_replaced(job.out, task.name, before):
         there = _partition(job, before)
         known = [frame for frame in todo if there and frame.token in held]
-        late = {frame.token for frame in known if not held[frame.token].recalibrated(frame)}  # they lack labels alone
+        late = {f.token for f in known if f.token not in task.anew and not held[f.token].recalibrated(f)}  # lack labels
         whole = computed([frame for frame in todo if frame.token not in late], tools, times, threads_beside(job.device))
         with closing(whole):
             for frame in todo:

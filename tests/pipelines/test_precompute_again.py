@@ -14,10 +14,12 @@ from PIL import Image
 from ovps.cache.info import store_info
 from ovps.cache.verify import verify_store
 from ovps.errors import DatasetError, FrameError
+from pipelines.options import PrecomputeOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
+from tests.helpers.recording import calibration, write_calibration, write_recording
 from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture
 
@@ -337,3 +339,30 @@ def test_a_partition_whose_manifest_was_lost_is_told_and_made_anew(root, whole, 
     assert precompute(one_scene(root, tmp_path / "zarr")).frames == 3
     assert verify_store(tmp_path / "zarr") == []
     assert same_frames(tmp_path / "zarr", whole / "zarr")
+
+
+@pytest.mark.parametrize("change", [{"columns": ["y", "x", "z", "intensity"]}, {"intensity_max": 510}])
+def test_points_that_are_read_by_other_rules_are_computed_anew(tmp_path, change):
+    """Of a recording, whose `calibration.yaml` says how; it stands for all frames of a partition."""
+    rec, store = write_recording(tmp_path / "rec", frames=3), tmp_path / "zarr"
+    options = PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", workers=0)
+    options = options.model_copy(update={"partition_frames": 2})
+    precompute(options)
+    assert precompute(options).frames == 0
+    rules = calibration()
+    write_calibration(rec, rules | {"points": rules.get("points", {}) | change})
+    assert estimate(options).frames == 3
+    summary = precompute(options)
+    assert (summary.frames, summary.recalibrated) == (3, 3)
+    fresh = tmp_path / "fresh"
+    precompute(options.model_copy(update={"out": str(fresh)}))
+    assert same_frames(store, fresh)
+    assert precompute(options).frames == 0
+
+
+def test_a_point_file_that_is_gone_or_damaged_does_not_stop_a_second_run(tmp_path):
+    rec, store = write_recording(tmp_path / "rec", frames=2), tmp_path / "zarr"
+    options = PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", workers=0)
+    precompute(options)
+    next((rec / "points").iterdir()).write_bytes(b"")
+    assert precompute(options).frames == 0
