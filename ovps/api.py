@@ -14,7 +14,7 @@ from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.prediction import PointLabels, class_ids
-from ovps.inference.session import labelled_frames_of
+from ovps.inference.session import check_classes, labelled_frames_of
 from ovps.machine import use_own_cores
 from ovps.progress import progress
 from ovps.training import run as runs
@@ -108,7 +108,8 @@ def score(
     chosen = _vocabulary(run, store.vocabulary if vocabulary is None else vocabulary)
     taxonomy, class_of = run.taxonomy, class_ids(chosen, run.taxonomy)
     counts = PanopticCounts.empty()
-    frames = labelled_frames_of(store, subset, taxonomy)
+    check_classes(store, taxonomy)
+    frames = labelled_frames_of(store, subset)
     with progress("scoring", "frames", len(frames)) as counter:
         for ref in frames:
             frame = store.read(ref)

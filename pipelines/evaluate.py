@@ -29,7 +29,7 @@ from ovps.evaluation.unknown import UnknownScore, UnknownTally
 from ovps.files import check_writable, refusals, write_whole
 from ovps.files import file_sha256 as sha256_of
 from ovps.inference.prediction import class_warnings
-from ovps.inference.session import Session, labelled_frames_of, open_session, predictions
+from ovps.inference.session import Session, check_classes, labelled_frames_of, open_session, predictions
 from ovps.machine import cores
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
@@ -97,7 +97,8 @@ def evaluate(
         device=device,
         backend=backend,
     )
-    frames = labelled_frames_of(session.store, subset, session.run.taxonomy)
+    check_classes(session.store, session.run.taxonomy)
+    frames = labelled_frames_of(session.store, subset)
     taxonomy = session.taxonomy
     novel = set(session.split.novel)
     taught, hidden = other_labels({c.name: c.name in novel for c in taxonomy.classes}, session.run.split)

@@ -19,7 +19,7 @@ from ovps.cache.where import Where
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
 from ovps.inference.prediction import class_ids
-from ovps.inference.session import labelled_frames_of, open_session
+from ovps.inference.session import check_classes, labelled_frames_of, open_session
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 
@@ -77,7 +77,8 @@ def tune(
     settings = list(_settings(system.tuning))
     counts = [PanopticCounts.empty() for _ in settings]
     class_of = class_ids(session.vocabulary, taxonomy)
-    frames = labelled_frames_of(session.store, subset, session.run.taxonomy)
+    check_classes(session.store, session.run.taxonomy)
+    frames = labelled_frames_of(session.store, subset)
     with progress("tune", "frames", len(frames), note=f"{len(settings)} settings") as counter:
         for ref in frames:
             frame = session.store.read(ref)

@@ -150,14 +150,11 @@ def frames_of(store: Store, subset: str) -> list[FrameRef]:
     return found
 
 
-def labelled_frames_of(store: Store, subset: str, taxonomy: Taxonomy) -> list[FrameRef]:
-    """List the frames of a subset, all of which have labels.
-
-    Args:
-        taxonomy: of the run, by which labels are read.
+def check_classes(store: Store, taxonomy: Taxonomy) -> None:
+    """Check that the labels of a store are of the classes of a run.
 
     Raises:
-        ConfigError: there are none, some have no labels, or their labels are of other classes.
+        ConfigError: they are read by another taxonomy than the run's.
     """
     if not store.taxonomy.reads_labels_as(taxonomy):
         one = f"taxonomy {store.taxonomy.name}"
@@ -167,6 +164,14 @@ def labelled_frames_of(store: Store, subset: str, taxonomy: Taxonomy) -> list[Fr
             path=str(store.path),
             remedy="Score on a store of the data set that it was trained on, or write predictions with `ovps predict`",
         )
+
+
+def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
+    """List the frames of a subset, all of which have labels.
+
+    Raises:
+        ConfigError: there are none, or some have no labels.
+    """
     frames = frames_of(store, subset)
     without = [ref for ref in frames if not ref.labelled]
     if without:

@@ -17,6 +17,7 @@ from ovps.cache import codecs
 from ovps.cache.cameras import row_of_camera
 from ovps.cache.codecs.protocol import VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
+from ovps.cache.layout import manifest_key
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
@@ -95,7 +96,8 @@ def import_features(options: ImportOptions) -> DerivedSummary:
                 raise CacheError(
                     f"the store there has other features of frame {first.token} than {options.features}",
                     path=storage.at(),
-                    remedy="Give a new folder as --out, or delete this one",
+                    remedy="Give a new folder as --out, or delete"
+                    f" {storage.at(manifest_key(row.partition))} to have this partition made anew",
                 )
 
         known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)

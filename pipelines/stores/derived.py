@@ -159,12 +159,11 @@ def _check_no_more(storage: Storage, pieces: Sequence[Piece]) -> None:
 
 
 def _check_source(pieces: Sequence[Piece], before: Mapping[str, PartitionRow | None]) -> None:
-    """One that is there stands for all: they were made by one command."""
+    """Check what is there of each piece: a command before may have made it of something else."""
     for piece in pieces:
         there = before[piece.name]
         if there is not None and there.frames and piece.check is not None:
             piece.check(there)
-            return
 
 
 def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> None:

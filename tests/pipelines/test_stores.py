@@ -668,6 +668,26 @@ def test_features_of_another_program(world, tmp_path):
         precompute(options_for(world, tmp_path / "zarr", codec="dense", occlusion=False))
 
 
+def test_features_that_were_made_anew_are_noticed_in_every_partition(world, tmp_path):
+    fused(world, tmp_path)
+    options = imported(world, tmp_path)
+    import_features(options)
+    last = list(read_manifests(storage_of(tmp_path / "zarr")))[-1]
+    (file,) = (tmp_path / "fused").glob(f"{last.frames[0].token}.*")
+    features = np.load(file) if file.suffix == ".npy" else None
+    if features is None:
+        content = torch.load(file, weights_only=True)
+        torch.save(content | {"feat": -content["feat"]}, file)
+    else:
+        np.save(file, -features)
+    with pytest.raises(CacheError, match=rf"other features of frame {file.stem}.*delete \S+\.parquet") as told:
+        import_features(options)
+    Path(*re.findall(r"\S+\.parquet", told.value.remedy)).unlink()
+    import_features(options)
+    assert verify_store(tmp_path / "zarr") == []
+    assert import_features(options).frames_before == 6
+
+
 def test_features_of_another_folder_are_not_mixed_in(world, tmp_path):
     """Neither into a store that was begun, nor is a whole one taken for theirs."""
     fused(world, tmp_path)
@@ -759,7 +779,7 @@ def test_an_import_takes_labels_that_come_later(world, tmp_path):
     assert import_features(options).frames == 6
     assert not any(ref.labelled for ref in Store.open(store).frames)
     with pytest.raises(ConfigError, match=r"have no labels.*the same `ovps cache import` again"):
-        labelled_frames_of(Store.open(store), "train", Store.open(store).taxonomy)
+        labelled_frames_of(Store.open(store), "train")
     bring_labels(root, tmp_path)
     with pytest.raises(CacheError, match=r"objects cannot be made.*the same `ovps cache import` again") as told:
         add_labels(store, root)
