@@ -104,10 +104,18 @@ class Experiment(_Settings):
         return f"{self.cache.rstrip('/')}-{name}"
 
     def clip_of(self, name: str | None) -> ClipOptions | None:
-        """The clip settings of a cache."""
+        """The clip settings of a cache.
+
+        Raises:
+            ValueError: it has others than `clip` has.
+        """
         if self.clip is None or name is None:
             return self.clip
-        return ClipOptions.model_validate(self.clip.model_dump() | self.caches[name])
+        try:
+            return ClipOptions.model_validate(self.clip.model_dump() | self.caches[name])
+        except ValidationError as error:
+            fields = ", ".join(ClipOptions.model_fields)
+            raise ValueError(f"caches.{name}: {faults_of(error)}; these may stand there: {fields}") from error
 
 
 def load_experiment(name_or_file: str) -> Experiment:

@@ -826,6 +826,10 @@ def test_the_full_table_and_the_ablation_share_what_they_can():
         ({"world": {"scenes": 1, "frames": 1, "seed": 0}}, r"world.*data"),
         ({"train": "nowhere"}, r"no config 'nowhere'.*driveworld, driveworld-kitti, nuscenes"),
         ({"set": {"optimizer.lr": 1}}, r"optimizer\.lr.*optimiser\.lr"),
+        (
+            {"data": {}, "clip": {}, "caches": {"noocc": {"oclusion": False}}},
+            r"caches\.noocc: oclusion: no such field; these may stand there: .*occlusion.*tiny\.yaml",
+        ),
         ({"set": {"split": "b10n6"}}, r"set: split is of each run.*`splits`.*tiny\.yaml"),
         ({"set": {"seed": 3}}, r"set: seed is of each run.*`seeds`.*tiny\.yaml"),
         ({"set": {"loss.unlabelled": "ignore"}}, r"loss\.unlabelled makes a system.*tiny\.yaml"),
