@@ -30,8 +30,8 @@ IDENTITY = (
 
 
 OF_A_RUN = {  # settings that a system or an experiment would set in vain, and where they belong
-    "split": "Give --split, or `splits` of an experiment; `train_split` is for systems that are trained by one alone",
-    "seed": "Give --set seed=N, or `seeds` of an experiment",
+    "split": "Leave it out: `ovps train` and an experiment's `splits` name it; `train_split` is for a system of one split",
+    "seed": "Leave it out: `ovps train` and an experiment's `seeds` name it",
 }
 
 
