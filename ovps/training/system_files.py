@@ -30,8 +30,8 @@ IDENTITY = (
 
 
 OF_A_RUN = {  # settings that a system or an experiment would set in vain, and where they belong
-    "split": "Leave it out: `ovps train` and an experiment's `splits` name it; `train_split` is for a system of one split",
-    "seed": "Leave it out: `ovps train` and an experiment's `seeds` name it",
+    "split": "Leave it out: `ovps train`, or an experiment's `splits`, names it; `train_split` is of one for all",
+    "seed": "Leave it out: `ovps train`, or an experiment's `seeds`, names it",
 }
 
 
