@@ -151,8 +151,8 @@ def verdict(
         base += f" (without labels of {hidden_words})" if hidden else ""
         knew = "those that it never saw a label of"
         if taught:
-            which = "which" if len(taught) == len(novel) else f"of which {taught_words}"
-            knew = f"the novel ones, {which} it was taught too"
+            part = "which it was taught too" if len(taught) == len(novel) else f"of which it was taught {taught_words}"
+            knew = f"the novel ones, {part}"
         result += f": {text(pq.get('base'))} on {base}, and {text(pq['novel'])} on {knew} ({words})"
         others = [f"{other} has {text(score)}" for other, score in beside.items() if score is not None]
         others += [f"chance is {text(chance)}"] if chance is not None else []

@@ -119,7 +119,7 @@ def test_the_sentence_says_the_result_and_its_caveat():
     assert "47.9 on base classes, and 52.1 ± 1.1 on the novel ones, which it was taught too (bus)" in taught
     other = verdict("ovps", 60, pq, ["bus", "traffic_cone"], None, {}, "", taught=["traffic_cone"], hidden=["truck"])
     assert "47.9 on base classes (without labels of truck)" in other
-    assert "the novel ones, of which traffic cone it was taught too (bus, traffic cone)" in other
+    assert "the novel ones, of which it was taught traffic cone (bus, traffic cone)" in other
     assert verdict("all", 1, {"all": 0.5}, [], None, {}, "") == "all reaches a PQ of 50.0 on 1 frames."
 
 
