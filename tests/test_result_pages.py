@@ -34,7 +34,7 @@ def test_tables_of_a_page_are_those_of_its_results(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "systems"), [("b12n4", ("pfc", "openscene", "ovps")), ("b11n5", ("openscene", "ovps"))]
+    ("split", "systems"), [("b12n4", ("pfc", "openscene", "ovps")), ("b11n5", ("pfc", "openscene", "ovps"))]
 )
 def test_three_worlds_are_those_of_their_results_and_their_spread_is_over_worlds(
     split: str, systems: tuple[str, ...]
