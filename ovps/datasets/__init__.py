@@ -42,12 +42,12 @@ def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
     """
     found: Any = dataset.frames(root, version, subsets, **asked)
     frames = list(found) if isinstance(found, Iterable) else [found]
-    wrong = next((frame for frame in frames if not isinstance(frame, Frame)), frames)
-    if wrong is not frames:
-        raise SetupError(
-            f"`frames` of data set {dataset.name} gives {type(wrong).__name__}, expected frames",
-            remedy=f"Mend the data set {dataset.name}",
-        )
+    for frame in frames:
+        if not isinstance(frame, Frame):
+            raise SetupError(
+                f"`frames` of data set {dataset.name} gives {type(frame).__name__}, expected frames",
+                remedy=f"Mend the data set {dataset.name}",
+            )
     return frames
 
 
