@@ -62,12 +62,12 @@ def serve(options: ViewOptions, started: Callable[[str], None] | None = None) ->
     words = Words(lambda: text_of(options.cache, options.weights))
     title = f"ovps: {storage_of(options.cache).name}"
     viewer = start_viewer(catalogue, words, host=options.host, port=options.port, title=title)
-    if started is None:
-        say(f"look at {viewer.url} (Ctrl-C ends it)")
-    else:
-        started(viewer.url)
     try:
         with suppress(KeyboardInterrupt):
+            if started is None:
+                say(f"look at {viewer.url} (Ctrl-C ends it)")
+            else:
+                started(viewer.url)  # whoever learns the address may end it at once
             threading.Event().wait()
     finally:
         viewer.stop()

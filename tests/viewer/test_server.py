@@ -220,6 +220,14 @@ def test_a_program_learns_the_address(store):
         assert process.wait(timeout=60) == 0
 
 
+def test_an_end_as_soon_as_the_address_is_said_is_in_order(store, capsys):
+    def end_it(url):
+        raise KeyboardInterrupt
+
+    serve(ViewOptions(cache=store, port=0), started=end_it)
+    assert "the viewer has ended" in capsys.readouterr().err
+
+
 def test_a_file_of_frames_is_small_and_says_where_things_lie(store, tmp_path):
     summary = write_html(ViewOptions(cache=store, frames=("0", "2")), tmp_path / "v.html")
     assert summary.frames == 2
