@@ -48,6 +48,16 @@ def most_threads(root: Path = ROOT) -> int | None:
     return min((int(limit) for limit in limits if limit and limit.isdigit()), default=None)
 
 
+def threads_refused(root: Path = ROOT) -> int:
+    """Count the threads and processes that were refused in the container of this process, for its limit, so far.
+
+    Args:
+        root: of the file system that /proc and /sys are read from.
+    """
+    events = (_text(folder / "pids.events") or "" for folder in _groups("pids", root))
+    return sum(int(line.split()[1]) for text in events for line in text.splitlines() if line.startswith("max "))
+
+
 def check_processes(option: str, count: int) -> None:
     """Check that so many processes can be of use on this machine; a few too many are slow, a slip of the hand is fatal.
 

@@ -39,6 +39,7 @@ _TEXTS: dict[str, Short] = {
     "bad_alloc": "memory",
     "can't start new thread": "threads",
 }
+_REFUSED = machine.threads_refused()
 _AS_A_WHOLE: dict[str, Short] = {"resource temporarily unavailable": "threads"}  # std::thread; sockets say more
 
 
@@ -81,6 +82,14 @@ def _could_have(size: int) -> bool:
     except (OSError, MemoryError):
         return False
     return True
+
+
+def threads_were_refused() -> bool:
+    """Say whether the container of this process refused anybody a thread or process since this one began.
+
+    A process that could not start one may only say that it failed, and that to its parent.
+    """
+    return machine.threads_refused() > _REFUSED
 
 
 @contextmanager

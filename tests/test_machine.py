@@ -120,6 +120,18 @@ def test_threads_that_a_container_may_have(files, most, tree):
     assert machine.most_threads(tree(files)) == most
 
 
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        (V2, 0),
+        (V2 | {"sys/fs/cgroup/pod/pids.events": "max 3\nmax.imposed 1"}, 3),
+        ({"proc/self/cgroup": "3:pids:/docker/abc", "sys/fs/cgroup/pids/docker/abc/pids.events": "max 2"}, 2),
+    ],
+)
+def test_threads_that_a_container_was_refused(files, refused, tree):
+    assert machine.threads_refused(tree(files)) == refused
+
+
 def test_locks_that_cannot_be_shared_name_where_they_lie_and_another_way(monkeypatch):
     machine.check_semaphores("Use one process")
 

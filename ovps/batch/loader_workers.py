@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
 from ovps.batch.sample import Batch
-from ovps.errors import OvpsError, TrainingError
+from ovps.errors import OvpsError, SetupError, TrainingError
 from ovps.interrupt import deaf_children
 from ovps.machine import check_semaphores
-from ovps.shortage import shortage_of
+from ovps.shortage import in_words, shortage_of, threads_were_refused
 
 SHARED = Path("/dev/shm")
 _SPARE_FILES = 16  # what handing a batch over opens for a moment, with some room
@@ -47,6 +47,7 @@ def from_workers(batches: Dataset[Batch], numbers: Sequence[int], workers: int) 
     Raises:
         OvpsError: as a worker raised it.
         TrainingError: a worker cannot start, has died, or finds no room for a batch.
+        SetupError: memory or threads are lacking.
     """
     check_semaphores(f"Or else {_WITHOUT.removeprefix('or ')}")
     with _deaths_unheard(), _ended_children() as ending:
@@ -161,7 +162,7 @@ def unpack(packed: Packed) -> Any:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what torch and the system say about processes, shared memory and open files into a TrainingError."""
+    """Turn what torch and the system say about processes, shared memory and open files into an OvpsError."""
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:
@@ -202,7 +203,7 @@ def _deaths_heard() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def _named(error: Exception) -> TrainingError:
+def _named(error: Exception) -> OvpsError:
     text = str(error)
     gone = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))  # it held a batch that was being fetched
     if gone or ("DataLoader worker" in text and "Killed" in text):
@@ -222,6 +223,9 @@ def _named(error: Exception) -> TrainingError:
             remedy=f"Give it more (docker run --shm-size=8g; mount -o remount,size=8g {SHARED}), {_WITHOUT}",
         )
     first = (text.strip().splitlines() or [type(error).__name__])[0]
+    if threads_were_refused():
+        message, remedy = in_words("threads", f"a loader process failed: {first}")
+        return SetupError(message, remedy=remedy)
     return TrainingError(f"a loader process failed: {first}", remedy=f"See its own message, {_WITHOUT}")
 
 

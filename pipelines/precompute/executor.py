@@ -19,10 +19,10 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 from distributed.comm.addressing import parse_address
 from distributed.comm.registry import get_backend
 
-from ovps.errors import ConfigError, OvpsError, command
+from ovps.errors import ConfigError, OvpsError, SetupError, command
 from ovps.interrupt import deaf_children, finishing
 from ovps.machine import check_semaphores
-from ovps.shortage import faults
+from ovps.shortage import faults, in_words, threads_were_refused
 from pipelines.precompute.flow import ahead
 from pipelines.precompute.plan import Task
 from pipelines.precompute.task import Done, Job, OnFrame, one_thread, run_task
@@ -174,7 +174,11 @@ def _told(message: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except faults(OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
-        raise ConfigError(f"{message}: {_root(error)}", remedy=remedy) from error
+        said = f"{message}: {_root(error)}"
+        if threads_were_refused():
+            said, limits = in_words("threads", said)
+            raise SetupError(said, remedy=f"{limits}. {remedy}") from error
+        raise ConfigError(said, remedy=remedy) from error
 
 
 def _root(error: BaseException) -> BaseException:

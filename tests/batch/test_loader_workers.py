@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data._utils import signal_handling
 
 from ovps.batch.loader_workers import _named, pack, unpack
-from ovps.errors import CorruptStoreError, TrainingError
+from ovps.errors import CorruptStoreError, SetupError, TrainingError
 from pipelines import train as train_module
 from tests.helpers.namespaces import LITTLE_SHARED_MEMORY, run_unshared
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -84,6 +84,14 @@ def test_too_few_open_files_are_named():
     error = _named(OSError(errno.EMFILE, "Too many open files"))
     assert re.match(r"loader processes need more open files than the limit of \d+\. Raise it \(ulimit -n", str(error))
     assert "--set data.workers=0" in str(error)
+
+
+def test_a_process_that_may_not_have_its_threads_is_no_fault_of_the_loader(monkeypatch):
+    error = RuntimeError("DataLoader worker (pid(s) 5057) exited unexpectedly")
+    assert type(_named(error)) is TrainingError
+    monkeypatch.setattr("ovps.machine.threads_refused", lambda: 10**9)
+    assert type(_named(error)) is SetupError
+    assert "exited unexpectedly" in str(_named(error))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["float32", "int64", "bool", "uint8"]), st.integers(0, 9)), max_size=6))

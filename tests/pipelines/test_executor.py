@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from distributed import LocalCluster
 
-from ovps.errors import ConfigError, OvpsError
+from ovps.errors import ConfigError, OvpsError, SetupError
 from ovps.interrupt import SIGNALS, listening
 from pipelines.precompute import executor
 from tests.helpers.namespaces import NO_NETWORK, run_unshared
@@ -64,6 +64,17 @@ def test_workers_that_go_away(monkeypatch):
 def slow(job, task, topic, gpus):
     time.sleep(3)
     raise TimeoutError("nobody asks for this")
+
+
+def test_workers_that_may_not_have_their_threads(monkeypatch):
+    def cluster(workers, threads):
+        raise RuntimeError("Nanny failed to start worker process")
+
+    monkeypatch.setattr(executor, "_own_cluster", cluster)
+    for refused, error in ((-1, ConfigError), (10**9, SetupError)):
+        monkeypatch.setattr("ovps.machine.threads_refused", lambda refused=refused: refused)
+        with pytest.raises(error, match=r"Nanny failed .*Compute in this process: --workers 0"):
+            list(executor.run_on_dask(OnCpu(), [None], print, 1, None))
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "tcp://127.0.0.1:9", "tcp://127.0.0.1", "bogus://127.0.0.1:1"])
