@@ -284,6 +284,21 @@ def test_scenes_have_splits_and_may_have_a_calibration_of_their_own(tmp_path):
     assert data.subsets(root) == ("train", "val")
 
 
+def test_splits_of_the_recording_hold_for_scenes_with_a_calibration_of_their_own(tmp_path):
+    root = tmp_path / "recordings"
+    for scene in ("monday", "tuesday"):
+        write_recording(root, frames=1, scene=scene, changed={"splits": {"train": ["tuesday"]}})
+    write_calibration(root / "tuesday", calibration())
+    data, frames = frames_of(root, ("train",))
+    assert [f.scene for f in frames] == ["tuesday"]
+    write_calibration(root / "monday", calibration())  # now nobody is calibrated by the recording's own file
+    assert [f.scene for f in frames_of(root, ("train",))[1]] == ["tuesday"]
+    assert data.subsets(root) == ("train", "val")
+    write_calibration(root / "tuesday", calibration() | {"splits": {"test": ["tuesday"]}})
+    with pytest.raises(DatasetError, match=r"put tuesday in test, those of .*recordings/calibration.* in train"):
+        frames_of(root)
+
+
 TAXONOMY = {
     "name": "balls",
     "min_points": 3,

@@ -20,6 +20,7 @@ from ovps.datasets.folder.layout import (
     Sweep,
     calibration_above,
     find_scenes,
+    own_calibration,
 )
 from ovps.datasets.folder.point_files import check_size, read_points
 from ovps.datasets.folder.undistort import pinhole, undistort
@@ -91,10 +92,10 @@ class Folder:
         root = Path(root).absolute()
         frames: list[Frame] = []
         scenes = find_scenes(root)
-        self._check_splits(root, scenes)
+        _check_splits(root, scenes)
         for scene in scenes:
             calibration = load_calibration(scene.calibration)
-            subset = next((name for name, members in calibration.splits.items() if scene.name in members), SUBSET)
+            subset = _split_of(root, scene)
             if subset in subsets:
                 _check_scene(root, scene, calibration)
                 frames += [_frame(scene, sweep, calibration, subset, index) for index, sweep in enumerate(scene.sweeps)]
@@ -116,8 +117,8 @@ class Folder:
         Raises:
             DatasetError: as `frames`.
         """
-        splits = [load_calibration(path).splits for path in {scene.calibration for scene in find_scenes(root)}]
-        return tuple(dict.fromkeys([*(name for split in splits for name in split), SUBSET]))
+        files = _calibrations(root, find_scenes(root))
+        return tuple(dict.fromkeys([*(name for path in files for name in load_calibration(path).splits), SUBSET]))
 
     def points(self, frame: Frame) -> PointCloud:
         """Read a sweep, in metres, in the frame that the calibration file names.
@@ -166,21 +167,45 @@ class Folder:
         how: PointFiles = calibration.points
         return read_points(frame.points_path, frame.token, how, calibration.between(how.frame, calibration.lidar))
 
-    @staticmethod
-    def _check_splits(root: Path, scenes: Sequence[Scene]) -> None:
-        """Every split of the recording's own file names scenes that are there."""
-        for path in {scene.calibration for scene in scenes}:
-            named = {name for members in load_calibration(path).splits.values() for name in members}
-            unknown = sorted(named - {scene.name for scene in scenes})
-            if unknown:
-                raise DatasetError(
-                    f"`splits` name {', '.join(unknown)}, which are no scenes",
-                    path=path,
-                    remedy=f"There are: {', '.join(scene.name for scene in scenes)}",
-                )
-
 
 DATASET = Folder()
+
+
+def _calibrations(root: Path, scenes: Sequence[Scene]) -> list[Path]:
+    """The calibration files of a recording, that of all its scenes first, which may be nobody's if each has its own."""
+    common = own_calibration(root)
+    return list(dict.fromkeys([*([common] if common else []), *(scene.calibration for scene in scenes)]))
+
+
+def _check_splits(root: Path, scenes: Sequence[Scene]) -> None:
+    """Every split names scenes that are there."""
+    for path in _calibrations(root, scenes):
+        named = {name for members in load_calibration(path).splits.values() for name in members}
+        unknown = sorted(named - {scene.name for scene in scenes})
+        if unknown:
+            raise DatasetError(
+                f"`splits` name {', '.join(unknown)}, which are no scenes",
+                path=path,
+                remedy=f"There are: {', '.join(scene.name for scene in scenes)}",
+            )
+
+
+def _split_of(root: Path, scene: Scene) -> str:
+    """The split that the recording's file or the scene's own puts a scene in, else `SUBSET`."""
+    found: dict[str, Path] = {}
+    for path in _calibrations(root, [scene]):
+        splits = load_calibration(path).splits.items()
+        name = next((name for name, members in splits if scene.name in members), None)
+        if name is not None:
+            found[name] = path
+    if len(found) > 1:
+        (first, common), (second, own) = found.items()
+        raise DatasetError(
+            f"`splits` put {scene.name} in {second}, those of {common} in {first}",
+            path=own,
+            remedy="Keep one of the two",
+        )
+    return next(iter(found), SUBSET)
 
 
 def own_taxonomy(root: Path) -> Taxonomy | None:

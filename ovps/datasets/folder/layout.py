@@ -97,15 +97,24 @@ def calibration_of(root: Path, folder: Path) -> Path:
         DatasetError: there is none, or several side by side.
     """
     for place in dict.fromkeys((folder, root)):
-        found = [place / name for name in FILES if (place / name).is_file()]
-        if len(found) > 1:
-            raise DatasetError(
-                f"{' and '.join(path.name for path in found)} lie side by side", path=place, remedy="Keep one of them"
-            )
-        if found:
-            return found[0]
+        if (found := own_calibration(place)) is not None:
+            return found
     there, remedy = said_beside(root / FILES[0], f"Write it: {_PAGE}")
     raise DatasetError(f"no calibration file{there}", path=root / FILES[0], remedy=remedy)
+
+
+def own_calibration(folder: Path) -> Path | None:
+    """Find the calibration file that lies in a folder; None if there is none.
+
+    Raises:
+        DatasetError: several side by side.
+    """
+    found = [folder / name for name in FILES if (folder / name).is_file()]
+    if len(found) > 1:
+        raise DatasetError(
+            f"{' and '.join(path.name for path in found)} lie side by side", path=folder, remedy="Keep one of them"
+        )
+    return found[0] if found else None
 
 
 def calibration_above(file: Path) -> Path:
