@@ -95,3 +95,37 @@ def components(position: NDArray[np.floating], gap: float, gap_per_metre: float)
     near, far = pairs[distance <= np.minimum(reach[near], reach[far])].T
     graph = coo_array((np.ones(len(near), np.bool_), (near, far)), shape=(len(plane), len(plane)))
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def rejoined(position: NDArray[np.floating], piece: NDArray[np.integer], length: float) -> NDArray[np.int64]:
+    """Join pieces of one thing that lie no farther apart than `length` times the longer of them is long.
+
+    Seen from above, the nearest two first; what was joined is as long as both together. So the ends of a lorry are one
+    thing across a gap at which people are several.
+
+    Args:
+        position: (N, 3), metres.
+        piece: (N,) from 0, as `components` gives them.
+        length: a factor, 0 to join none.
+
+    Returns:
+        (N,) pieces, from 0.
+    """
+    members = [position[piece == number, :2] for number in range(piece.max(initial=-1) + 1)]
+    if len(members) < 2 or not length:
+        return piece.astype(np.int64)
+    trees = [cKDTree(plane) for plane in members]
+    apart = np.array([[tree.query(plane)[0].min() for plane in members] for tree in trees])
+    np.fill_diagonal(apart, np.inf)
+    low, high = (np.stack([end(plane, axis=0) for plane in members]) for end in (np.min, np.max))
+    part_of = np.arange(len(members))
+    while True:
+        long = np.linalg.norm(high - low, axis=1)
+        near = np.where(apart <= length * np.maximum(long[:, None], long), apart, np.inf)
+        one, other = np.unravel_index(near.argmin(), near.shape)
+        if np.isinf(near[one, other]):
+            return np.unique(part_of[piece], return_inverse=True)[1].reshape(-1)
+        part_of[part_of == other] = one
+        low[one], high[one] = np.minimum(low[one], low[other]), np.maximum(high[one], high[other])
+        apart[one] = apart[:, one] = np.minimum(apart[one], apart[other])
+        apart[other] = apart[:, other] = apart[one, one] = np.inf

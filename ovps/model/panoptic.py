@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ovps.model.class_text import ClassText
 from ovps.model.classify import class_cosines
-from ovps.model.clusters import ClusterConfig, components
+from ovps.model.clusters import ClusterConfig, components, rejoined
 from ovps.model.masks import MaskForm, mask_probability
 
 NO_ENTRY = -1  # of the vocabulary: what a voxel is that no segment claims
@@ -32,6 +32,8 @@ class MergeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         split_gap: metres that part two pieces of a thing.
         split_gap_per_metre: the gap also grows with the distance from the sensor, as cells and the spacing of
             points do: one phi cell of the default cylinder is 0.0175 m wide per metre. 0: `split_gap` everywhere.
+        split_length: pieces no farther apart than this times the longer one's length stay one thing (ours): what hides
+            or does not reflect part of a lorry leaves a gap at which people are several. 0: the gap alone parts.
         proposals: the clusters that `ovps.model.unclaimed` makes of what no mask claims (ours).
     """
 
@@ -43,6 +45,7 @@ class MergeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     split: bool = True
     split_gap: float = Field(0.5, gt=0)
     split_gap_per_metre: float = Field(0.02, ge=0)
+    split_length: float = Field(1.0, ge=0)
     proposals: ClusterConfig = ClusterConfig()
 
 
@@ -162,7 +165,9 @@ def fill_uncovered(
     chosen = usable & (panoptic.voxel_class == NO_ENTRY)
     best = class_cosines(features, classes).argmax(dim=1)
     new = torch.where(chosen, best, torch.full_like(best, NO_ENTRY))
-    fresh = _instances(new, new, classes.is_thing, position, config.model_copy(update={"split": True}))
+    fresh = _instances(
+        new, new, classes.is_thing, position, config.model_copy(update={"split": True, "split_length": 0.0})
+    )
     fresh = torch.where(fresh > 0, fresh + panoptic.voxel_instance.max(), fresh)
     return Panoptic(
         torch.where(chosen, new, panoptic.voxel_class),
@@ -179,6 +184,10 @@ def _instances(segment: Tensor, voxel_class: Tensor, is_thing: Tensor, position:
     place = position.detach().cpu().numpy()
     for one in np.unique(ids[ids != NO_ENTRY]):
         rows = np.flatnonzero(ids == one)
-        piece = components(place[rows], config.split_gap, config.split_gap_per_metre) if config.split else 0
+        if config.split:
+            piece = components(place[rows], config.split_gap, config.split_gap_per_metre)
+            piece = rejoined(place[rows], piece, config.split_length)
+        else:
+            piece = np.zeros(len(rows), np.int64)
         instance[rows] = instance.max() + 1 + piece
     return torch.from_numpy(instance).to(segment.device)

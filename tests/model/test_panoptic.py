@@ -37,18 +37,43 @@ def slow_merge(probability, logits, is_thing, position, config):
             klass[v] = label[q]
         if not is_thing[label[q]]:
             continue
-        left = set(own)
+        left, pieces = set(own), []
         while left:  # flood fill from the lowest voxel
-            number += 1
             front = [min(left)]
+            pieces.append(set(front))
             left -= set(front)
             while front:
                 v = front.pop()
-                instance[v] = number
                 near = [u for u in left if not config.split or touches(position, v, u, config)]
+                pieces[-1] |= set(near)
                 left -= set(near)
                 front += near
+        for piece in slow_rejoined(pieces, position[:, :2].tolist(), config.split_length):
+            number += 1
+            for v in piece:
+                instance[v] = number
     return klass, instance
+
+
+def slow_rejoined(pieces, plane, length):
+    """Join the nearest two that are near enough, until none are."""
+    while True:
+        near = []
+        for i, one in enumerate(pieces):
+            for other in pieces[i + 1 :]:
+                apart = min(math.dist(plane[u], plane[v]) for u in one for v in other)
+                if apart <= length * max(diagonal([plane[v] for v in piece]) for piece in (one, other)):
+                    near.append((apart, i, other))
+        if not near:
+            return pieces
+        _, i, other = min(near, key=lambda found: found[0])
+        pieces[i] |= other
+        pieces.remove(other)
+
+
+def diagonal(places):
+    """Of the box around them."""
+    return math.dist(*zip(*((min(axis), max(axis)) for axis in zip(*places, strict=True)), strict=True))
 
 
 def slow_duplicates(kept, score, label, mask, is_thing, config):
@@ -80,14 +105,15 @@ DUPLICATE = st.sampled_from([0.2, 0.5, 1.0])
     st.booleans(),
     st.sampled_from([0.0, 0.5, 0.8]),
     DUPLICATE,
+    st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_merge_against_loops(queries, voxels, seed, split, overlap, duplicate):
+def test_merge_against_loops(queries, voxels, seed, split, overlap, duplicate, length):
     g = torch.Generator().manual_seed(seed)
     probability = torch.rand(queries, 3, generator=g, dtype=torch.float64)
     logits = 3 * torch.randn(queries, voxels, generator=g, dtype=torch.float64)
     position = 4 * torch.randn(voxels, 3, generator=g, dtype=torch.float64)
     is_thing = torch.tensor([True, False, True])
-    gaps = {"split_gap": 1.0, "split_gap_per_metre": 0.5}
+    gaps = {"split_gap": 0.6, "split_gap_per_metre": 0.3, "split_length": length}
     config = MergeConfig(score=0.6, overlap=overlap, duplicate=duplicate, split=split, **gaps)
     got = merge(probability, logits, is_thing, position, config)
     klass, instance = slow_merge(probability, logits, is_thing.tolist(), position, config)
@@ -112,6 +138,7 @@ def certain(*masks: list[int]) -> torch.Tensor:
 
 
 THING_STUFF = torch.tensor([True, False])
+THING = MergeConfig()
 LINE = torch.stack([torch.arange(6) * 0.4, torch.zeros(6), torch.zeros(6)], dim=1)
 
 
@@ -155,11 +182,32 @@ def test_things_that_fall_apart_are_split_and_stuff_is_not():
     apart = LINE.clone()
     apart[3:, 0] += 0.2  # a gap of 0.6 m
     apart[:, 1] += 5
+    gap_alone = MergeConfig(split_length=0)
     for probability, instances in (([[0.9, 0.1]], [1, 1, 1, 2, 2, 2]), ([[0.1, 0.9]], [0] * 6)):
-        got = merge(torch.tensor(probability), certain([1] * 6), THING_STUFF, apart, MergeConfig())
+        got = merge(torch.tensor(probability), certain([1] * 6), THING_STUFF, apart, gap_alone)
         assert got.voxel_instance.tolist() == instances
     whole = merge(torch.tensor([[0.9, 0.1]]), certain([1] * 6), THING_STUFF, apart, MergeConfig(split=False))
     assert whole.voxel_instance.tolist() == [1] * 6
+
+
+def test_ends_of_something_long_stay_one_thing_and_people_as_far_apart_are_two():
+    def pieces(lengths, gap):
+        """Voxels every 0.4 m along x of things of these lengths, with that gap between them."""
+        place, position = 0.0, []
+        for length in lengths:
+            position += [[place + x, 8.0, 0.0] for x in np.arange(0, length + 1e-6, 0.4)]
+            place += length + gap
+        got = merge(
+            torch.tensor([[0.9, 0.1]]), certain([1] * len(position)), THING_STUFF, torch.tensor(position), THING
+        )
+        return int(got.voxel_instance.max())
+
+    assert pieces([4.0, 6.0], 1.5) == 1
+    assert pieces([0.4, 0.4], 1.5) == 2
+    assert pieces([4.0, 0.4], 1.5) == 1  # a hand's breadth of what stands behind a pole
+    assert pieces([0.8, 0.8, 0.8], 0.75) == 1
+    assert pieces([0.4, 0.4, 4.0], 1.5) == 1  # joined from the nearest on: what is long by then takes the rest
+    assert pieces([2.0, 2.0], 2.4) == 2
 
 
 def test_the_gap_is_seen_from_above_and_grows_with_distance():
