@@ -20,7 +20,7 @@ PAGES = {
     "table2": 3 * 3,
     "ablation": 6,
     "driveworld-kitti": 2,
-    "worlds/102": 2 * 2,
+    "worlds/102": 3 * 2,
     "worlds/103": 2 * 2,
 }  # splits x scores
 SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
