@@ -48,7 +48,7 @@ class Storage(Protocol):
         ...
 
     def above(self) -> Iterator[Storage]:
-        """What this lies in, the nearest folder or prefix first."""
+        """Folders, or prefixes of a bucket, that this lies in, the nearest first."""
         ...
 
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:

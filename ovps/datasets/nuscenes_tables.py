@@ -109,7 +109,7 @@ def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy
     folder = _folder(dataroot, version)
     scenes = {row["token"]: row["name"] for row in _rows(folder, "scene")}
     custom = custom_splits(folder)
-    also = ", or precompute one of them alone (--split), into a store of its own"
+    also = ", or ask for one of them alone, for a store of its own"
     check_apart({name: custom[name] for name in subsets if name in custom}, folder / SPLITS, also=also)
     subset_of: dict[str, str] = {}
     for subset in subsets:

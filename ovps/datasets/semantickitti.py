@@ -250,7 +250,7 @@ def _check_splits(path: Path, splits: Mapping[str, Sequence[str]], asked: Sequen
     """Check that splits of one's own which go together have no sequence in common, and none is without any."""
     if not OFFICIAL.keys().isdisjoint(asked):  # also where they are asked for one after the other
         check_apart({name: splits[name] for name in OFFICIAL if name in splits}, path, "sequence")
-    also = ", or precompute one of them alone (--split), into a store of its own"
+    also = ", or ask for one of them alone, for a store of its own"
     check_apart({name: splits[name] for name in asked}, path, "sequence", also)
     there = _there(folder)
     empty = next((name for name in asked if there.isdisjoint(splits[name])), None)
@@ -259,7 +259,7 @@ def _check_splits(path: Path, splits: Mapping[str, Sequence[str]], asked: Sequen
         raise DatasetError(
             f"none of the sequences of {empty} is there{named}",
             path=path,
-            remedy=f"Name sequences that are in {folder} ({listed(sorted(there))}), or leave the split out (--split)",
+            remedy=f"Name sequences that are in {folder} ({listed(sorted(there))}), or do not ask for this split",
         )
 
 
