@@ -122,6 +122,6 @@ def _check_remote(text: str, parts: SplitResult) -> None:
     if inner and any(unquote(part) in ("", ".", "..") for part in inner.split("/")):
         clean = posixpath.normpath(f"/{unquote(path).lstrip('/')}")
         raise ConfigError(
-            f"the path of {text!r} has an empty part, or . or ..",
+            f"an empty part, `.` or `..` in the path of {text!r}",
             remedy=f"Give {scheme}://{bucket}{clean}",
         )
