@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from ovps.entries import quoted, split_unquoted, unquoted
 from ovps.errors import ConfigError, faults_in
+from ovps.places import check_no_url
 
 Choice = TypeVar("Choice", bound=Sequence[Any] | None)
 
@@ -45,7 +46,8 @@ class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """Check options as a person gave them.
 
         Raises:
-            ConfigError: a value that cannot be used, or one file as two of them; it names the options.
+            ConfigError: a value that cannot be used, or one file as two of them; it names the options. Or a URL as a
+                folder or file.
         """
         try:
             options = cls(**values)
@@ -53,6 +55,10 @@ class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             found = faults_in(error)
             problems = [f"{_name_of(cls, e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in found]
             raise ConfigError("; ".join(problems), remedy=f"See `ovps {cls.command} --help`") from error
+        for _, value in options:
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Path):
+                    check_no_url(item)
         options._check_files()
         return options
 

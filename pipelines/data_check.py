@@ -28,7 +28,7 @@ from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import likely_mistake, likely_unit
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
-from ovps.places import check_free
+from ovps.places import check_free, check_no_url
 from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
 from ovps.report.page import counted, render, write_page
@@ -133,10 +133,12 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
         count: frames to read and draw, evenly spaced; of the others only the files are looked for.
 
     Raises:
+        ConfigError: the path is a URL.
         DatasetError: no recording, files that do not go together, or none of the frames can be used; of these the page
             is written all the same.
         StorageError: the disk refuses.
     """
+    check_no_url(path)
     root = path.absolute()
     folder = root.with_name(f"{root.name}-check") if out is None else out
     data = datasets.at("folder", root)

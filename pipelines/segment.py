@@ -29,7 +29,7 @@ from ovps.files import write_whole
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.visibility import Occlusion
-from ovps.places import check_free
+from ovps.places import check_free, check_no_url
 from ovps.report.colours import entry_colours, rgb
 from ovps.report.page import counted, render, write_page
 from ovps.report.segment_page import Line, SegmentPage, draw_frame
@@ -137,11 +137,13 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         path: of a recording, or of one of its point files, of which alone labels are then made.
 
     Raises:
+        ConfigError: the path is a URL.
         DatasetError, FrameError: no recording, or one that does not hold together: `ovps data check` says more; a
             frame that cannot be read, where such are not to be left out.
         CheckpointError, CacheError, VocabularyError, WeightsError: see `predict` and `precompute`.
         StorageError: the disk refuses.
     """
+    check_no_url(path)
     root = _recording(path.absolute())
     out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
     info = _asked(options, out)

@@ -17,6 +17,7 @@ from driveworld import build_world
 from ovps import cli
 from ovps.errors import ConfigError
 from ovps.options import Options, flag_of
+from ovps.training.run import load_settings
 from pipelines import options
 from pipelines.evaluate import evaluate
 from pipelines.experiment.join import join
@@ -41,6 +42,7 @@ from pipelines.options import (
 )
 from pipelines.predict import predict
 from pipelines.report import report
+from pipelines.stores.missing import missing_frames
 from pipelines.tune import tune
 
 MODELS = [model for model in vars(options).values() if isinstance(model, type) and hasattr(model, "command")]
@@ -218,3 +220,33 @@ def test_what_is_chosen_is_named_once(command, tmp_path, monkeypatch):
 def test_numbers_of_which_nothing_good_can_come_are_refused(option, value):
     with pytest.raises(ConfigError, match=f"--{option}"):
         PrecomputeOptions.asked(**{option: value})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval --run s3://bucket/run",
+        "eval --run run --vocab s3://bucket/words.safetensors",
+        "predict --run s3:/bucket/run --out p",
+        "report --run run --dataroot gs://bucket/nuscenes",
+        "precompute --dataroot file:///data/nuscenes",
+        "cache labels store --dataroot s3://bucket/nuscenes",
+        "cache import --features s3://bucket/fused --encoder demo --out z",
+        "experiment join one s3://bucket/two --out x",
+        "data check s3://bucket/monday",
+        "data import s3://bucket/monday.mcap",
+        "segment s3://bucket/monday",
+    ],
+)
+def test_a_url_where_only_a_folder_or_file_can_be(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = CliRunner().invoke(cli.app, shlex.split(command)).exception
+    assert isinstance(error, ConfigError), error
+    assert error.message == "a URL: only a store can be at one"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("use", [load_settings, lambda url: missing_frames("store", url)])
+def test_such_a_url_is_told_in_python_too(use):
+    with pytest.raises(ConfigError, match="only a store can be at one"):
+        use(Path("s3://bucket/x"))

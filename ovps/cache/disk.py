@@ -33,6 +33,9 @@ class LocalStorage:
     def at(self, key: str = "") -> str:
         return str(self.root / key)
 
+    def above(self) -> Iterator[LocalStorage]:
+        return map(LocalStorage, self.root.resolve().parents)
+
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
         if span is None:
             return (self.root / key).read_bytes()

@@ -94,6 +94,11 @@ class RemoteStorage:
     def at(self, key: str = "") -> str:
         return f"{self.url}/{key}" if key else self.url
 
+    def above(self) -> Iterator[RemoteStorage]:
+        bucket, *parts = self.url.partition("://")[2].split("/")
+        for count in reversed(range(len(parts))):
+            yield RemoteStorage("/".join((f"{self.url.partition('://')[0]}://{bucket}", *parts[:count])))
+
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
         if span is not None and span[0] == span[1]:
             return b""

@@ -47,6 +47,10 @@ class Storage(Protocol):
         """Path or URL of a file, for people."""
         ...
 
+    def above(self) -> Iterator[Storage]:
+        """Folders, or prefixes of a bucket, that this lies in, the nearest first."""
+        ...
+
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
         """The content of a file, or its bytes from a start to a stop: fewer where it is shorter."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -32,6 +32,8 @@ from ovps.files import TEMPORARY
 from ovps.shortage import faults
 
 _PARTITIONS_AT_ONCE = 4  # where a server is asked: each asks for many files at once, which are in memory in part
+_STRAY = "Delete it, or move it elsewhere: it is not part of the store"
+_INSIDE = "Move it to a place of its own; or copy it with `ovps cache subset --cache {} --out PLACE`, then delete it"
 ProblemKind = Literal["missing", "size", "content", "extra", "manifest", "schema", "duplicate"]
 
 
@@ -124,7 +126,8 @@ def _check_root(storage: Storage, info: StoreInfo) -> list[Problem]:
     known = {INFO, LOCK, MANIFESTS, PARTITIONS, *_root_hashes(info)}
     extra = [name for name in storage.children() if name not in known]
     extra += [f"{MANIFESTS}/{name}" for name in storage.children(MANIFESTS) if not name.endswith(".parquet")]
-    return problems + [_extra(storage, key) for key in sorted(extra) if TEMPORARY not in key]
+    extra = [key for key in sorted(extra) if TEMPORARY not in key]
+    return problems + _extra(storage, extra, {f"{key}/{path}" for key in extra for path in storage.entries(key)})
 
 
 def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
@@ -181,7 +184,8 @@ def _check_partition(storage: Storage, row: PartitionRow, info: StoreInfo) -> li
             if wrong:
                 add(wrong[0], storage.at(f"{folder}/{entry.path}"), wrong[1])
         listed = {entry.path for entry in part.files}
-        problems += [_extra(storage, f"{folder}/{name}") for name in sorted(there) if name not in listed]
+        extra = [f"{folder}/{name}" for name in sorted(there) if name not in listed]
+        problems += _extra(storage, extra, {key for key in extra if key != f"{folder}/{INFO}"})
     if row.frames and not problems:
         try:
             Partition.open(storage, row, info.provenance)
@@ -208,6 +212,24 @@ def _wrong_with(
     return None if same else ("content", "not the bytes that were written")
 
 
-def _extra(storage: Storage, key: str) -> Problem:
-    remedy = "Delete it, or move it elsewhere: it is not part of the store"
-    return Problem(kind="extra", path=storage.at(key), message="a file that no manifest lists", remedy=remedy)
+def _extra(storage: Storage, keys: Sequence[str], files: Iterable[str]) -> list[Problem]:
+    """Problems of what is of no manifest: one for each store that lies there, one for each other file or folder.
+
+    Args:
+        keys: of files and folders, sorted.
+        files: among them, or in them, any of which may be the `store.json` of a store in a folder of its own.
+    """
+    stores: list[str] = []
+    for key in sorted(file.removesuffix(f"/{INFO}") for file in files if file.endswith(f"/{INFO}")):
+        if not _within(key, stores):
+            stores.append(key)
+    others = [key for key in keys if not _within(key, stores) and not any(_within(store, [key]) for store in stores)]
+    inside, stray = "another store, which lies within this one", "a file that no manifest lists"
+    return [
+        *(Problem(kind="extra", path=p, message=inside, remedy=_INSIDE.format(p)) for p in map(storage.at, stores)),
+        *(Problem(kind="extra", path=p, message=stray, remedy=_STRAY) for p in map(storage.at, others)),
+    ]
+
+
+def _within(key: str, folders: Iterable[str]) -> bool:
+    return any(f"{key}/".startswith(f"{folder}/") for folder in folders)

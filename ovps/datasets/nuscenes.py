@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from ovps.datasets.clocks import MOST_US, standing_clocks
 from ovps.datasets.nuscenes_rows import Row
-from ovps.datasets.nuscenes_tables import LIDAR, Sample, Tables, inside_dataroot, read_tables, take_again
+from ovps.datasets.nuscenes_tables import (
+    LIDAR,
+    Sample,
+    Tables,
+    inside_dataroot,
+    read_tables,
+    split_warnings,
+    take_again,
+)
 from ovps.datasets.reading import is_kitti_scan, read_float32_rows, read_npz_uint16, read_rgb
 from ovps.errors import DatasetError, FrameError
 from ovps.frame import Camera, EarlierSweep, Frame, PointCloud
@@ -66,7 +74,8 @@ class NuScenes:
         Args:
             root: holds `samples/` and the folder of the version.
             version: e.g. `v1.0-trainval`.
-            subsets: names of splits, e.g. `("train", "val")`; a scene in two of them belongs to the first.
+            subsets: names of splits, e.g. `("train", "val")`; of official ones a scene in two of them belongs to the
+                first, those of splits.json may have none in common.
             sweeps: frames get as many earlier sweeps of their scene, or those that there are.
 
         Raises:
@@ -75,8 +84,16 @@ class NuScenes:
         return _frames(read_tables(Path(root), version, subsets, self.taxonomy, sweeps))
 
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
-        """Say what is odd in the tables that some frames come from and may be meant: times that do not go on."""
-        return standing_clocks(frames)
+        """Say what is odd in the tables that some frames come from and may be meant.
+
+        Times that do not go on, and scenes of splits.json that are not there, or in an official split too.
+
+        Raises:
+            DatasetError: as `frames`.
+        """
+        subsets = list(dict.fromkeys(frame.subset for frame in frames))
+        odd = split_warnings(Path(root) / frames[0].version, subsets) if frames else []
+        return [*odd, *standing_clocks(frames)]
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.

@@ -11,16 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 import yaml
 
 from ovps.datasets.near_names import refuse_other_case, said_beside
 from ovps.datasets.nuscenes_rows import Row, read_json, read_rows
-from ovps.errors import DatasetError
+from ovps.datasets.splits import check_apart, missing_scenes
+from ovps.errors import DatasetError, listed
 from ovps.taxonomy import Taxonomy
 
 LIDAR = "LIDAR_TOP"
+SPLITS = "splits.json"
 _PANOPTIC = {"v1.0-mini": "nuScenes-panoptic-v1.0-mini.tar.gz"}
 _PANOPTIC_OF_ALL = "nuScenes-panoptic-v1.0-all.tar.gz"
 _METADATA = {"v1.0-mini": "v1.0-mini.tgz", "v1.0-test": "v1.0-test_meta.tgz", "v1.0-trainval": "v1.0-trainval_meta.tgz"}
@@ -95,7 +98,7 @@ def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy
     Tables may begin with a byte order mark, as some editors write it.
 
     Args:
-        subsets: names of splits; a scene in two of them belongs to the first.
+        subsets: names of splits, see `NuScenes.frames`.
         taxonomy: whose raw classes the categories of the labels must be.
         sweeps: earlier ones of each sample, at most.
 
@@ -105,6 +108,9 @@ def read_tables(dataroot: Path, version: str, subsets: Collection[str], taxonomy
     """
     folder = _folder(dataroot, version)
     scenes = {row["token"]: row["name"] for row in _rows(folder, "scene")}
+    custom = custom_splits(folder)
+    also = ", or ask for one of them alone, for a store of its own"
+    check_apart({name: custom[name] for name in subsets if name in custom}, folder / SPLITS, also=also)
     subset_of: dict[str, str] = {}
     for subset in subsets:
         for scene in scenes_of_subset(folder, list(scenes.values()), subset):
@@ -189,6 +195,44 @@ def official_splits() -> dict[str, list[str]]:
     return {split: [f"scene-{number:04d}" for number in numbers] for split, numbers in yaml.safe_load(text).items()}
 
 
+def custom_splits(folder: Path) -> dict[str, list[str]]:
+    """Names of the scenes of the splits that `splits.json` of a version names, by split; none without that file.
+
+    Raises:
+        DatasetError: it is not an object of lists of names.
+    """
+    file = folder / SPLITS
+    refuse_other_case(folder, [file.name])
+    custom = read_json(file, 'Write {"train": ["scene-0001"], ...}') if file.is_file() else {}
+    if not isinstance(custom, dict) or not all(_is_names(names) for names in custom.values()):
+        raise DatasetError(
+            "splits.json is not an object of lists of scenes",
+            path=file,
+            remedy='Write {"train": ["scene-0001"], ...}',
+        )
+    return custom
+
+
+def split_warnings(folder: Path, subsets: Collection[str]) -> list[str]:
+    """Warnings of what `splits.json` of a version says of some splits and may not be meant.
+
+    Raises:
+        DatasetError: as `custom_splits`, or no table of scenes.
+    """
+    custom, official = custom_splits(folder), official_splits()
+    named = {subset: custom[subset] for subset in subsets if subset in custom}
+    there = {row["name"] for row in _rows(folder, "scene")} if named else set()
+    found = missing_scenes(named, there, folder / SPLITS, "scene")
+    for mine, theirs in product(named, [subset for subset in subsets if subset in official.keys() - custom.keys()]):
+        both = [scene for scene in named[mine] if scene in there.intersection(official[theirs])]
+        if both:
+            found.append(
+                f"scene {listed(both)} in split {mine} of {folder / SPLITS} and in the official {theirs}, both asked"
+                " for: its frames are in the one that was named first"
+            )
+    return found
+
+
 def scenes_of_subset(folder: Path, scenes: Sequence[str], subset: str) -> list[str]:
     """Names of the scenes of a split that a version holds.
 
@@ -201,16 +245,8 @@ def scenes_of_subset(folder: Path, scenes: Sequence[str], subset: str) -> list[s
     Raises:
         DatasetError: no such split, or none of its scenes is present.
     """
-    file = folder / "splits.json"
-    refuse_other_case(folder, [file.name])
-    official = official_splits()
-    custom = read_json(file, 'Write {"train": ["scene-0001"], ...}') if file.is_file() else {}
-    if not isinstance(custom, dict) or not all(_is_names(names) for names in custom.values()):
-        raise DatasetError(
-            "splits.json is not an object of lists of scenes",
-            path=file,
-            remedy='Write {"train": ["scene-0001"], ...}',
-        )
+    file = folder / SPLITS
+    official, custom = official_splits(), custom_splits(folder)
     members = custom.get(subset, official.get(subset))
     if members is None:
         raise DatasetError(

@@ -14,7 +14,7 @@ LiDAR frame: x forward, y left, z up.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from ovps.datasets.kitti_sequence import (
 from ovps.datasets.kitti_warnings import sequence_warnings
 from ovps.datasets.near_names import refuse_other_case, renamed
 from ovps.datasets.reading import MOST_PIXELS, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
+from ovps.datasets.splits import check_apart, missing_scenes
 from ovps.errors import DatasetError, FrameError, listed
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -83,11 +84,11 @@ class SemanticKitti:
         Args:
             root: holds `sequences/`.
             version: there is but v1.0.
-            subsets: `train`, `val`, `test`, or those of splits.json; a sequence in two of them belongs to the first.
+            subsets: `train`, `val`, `test`, or those of splits.json, of which no two may have a sequence in common.
 
         Raises:
-            DatasetError: no such folder, version or split, none of its sequences, a calibration that cannot be used, or
-                a scan under a name that is not read.
+            DatasetError: no such folder, version or split, none of its sequences, a sequence in two splits, a
+                calibration that cannot be used, or a scan under a name that is not read.
         """
         root = Path(root)
         if version != _VERSION:
@@ -102,8 +103,9 @@ class SemanticKitti:
         for subset in subsets:
             if subset not in splits:
                 raise DatasetError(f"no split {subset!r}", path=root, remedy=f"Its splits are: {', '.join(splits)}")
-            for name in splits[subset]:
-                subset_of.setdefault(name, subset)
+            subset_of |= dict.fromkeys(splits[subset], subset)
+        if splits is not OFFICIAL:
+            _check_splits(root / SPLITS, splits, subsets, folder)
         found = [name for name in sorted(subset_of) if (folder / name).is_dir()]
         if not found:
             there = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in subset_of)
@@ -118,10 +120,17 @@ class SemanticKitti:
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
         """Say what is odd in the sequences of some frames and may be meant: scans, times and poses that are missing.
 
+        And sequences of their splits that splits.json names and that are not there.
+
         Raises:
-            DatasetError: times or poses that cannot be read.
+            DatasetError: times or poses that cannot be read, or splits.json.
         """
-        return sequence_warnings(list(dict.fromkeys(Path(frame.points_path).parent.parent for frame in frames)))
+        root, splits = Path(root), _splits(Path(root))
+        named = {} if splits is OFFICIAL else {subset: splits.get(subset, ()) for subset in {f.subset for f in frames}}
+        return [
+            *missing_scenes(named, _there(_sequences_folder(root)), root / SPLITS, "sequence"),
+            *sequence_warnings(list(dict.fromkeys(Path(frame.points_path).parent.parent for frame in frames))),
+        ]
 
     def points(self, frame: Frame) -> PointCloud:
         """The sweep of a frame.
@@ -235,6 +244,27 @@ def _splits(root: Path) -> dict[str, tuple[str, ...]]:
     if not all(isinstance(split, list) and all(_is_folder_name(name) for name in split) for split in names):
         raise DatasetError("not lists of sequences by split", path=path, remedy=remedy)
     return {name: tuple(split) for name, split in found.items()}
+
+
+def _check_splits(path: Path, splits: Mapping[str, Sequence[str]], asked: Sequence[str], folder: Path) -> None:
+    """Check that splits of one's own which go together have no sequence in common, and none is without any."""
+    if not OFFICIAL.keys().isdisjoint(asked):  # also where they are asked for one after the other
+        check_apart({name: splits[name] for name in OFFICIAL if name in splits}, path, "sequence")
+    also = ", or ask for one of them alone, for a store of its own"
+    check_apart({name: splits[name] for name in asked}, path, "sequence", also)
+    there = _there(folder)
+    empty = next((name for name in asked if there.isdisjoint(splits[name])), None)
+    if empty is not None:
+        named = f": {listed(splits[empty])}" if splits[empty] else ", it names none"
+        raise DatasetError(
+            f"none of the sequences of {empty} is there{named}",
+            path=path,
+            remedy=f"Name sequences that are in {folder} ({listed(sorted(there))}), or do not ask for this split",
+        )
+
+
+def _there(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def _is_folder_name(name: object) -> bool:

@@ -33,6 +33,7 @@ from ovps.geometry.grid import Grid
 from ovps.model import sparse
 from ovps.model.class_text import ClassText
 from ovps.model.inputs import VoxelBatch
+from ovps.places import check_no_url
 from ovps.shortage import faults
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
@@ -215,8 +216,10 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
 
     Raises:
         CheckpointError: missing or damaged.
+        ConfigError: a URL.
     """
     if not (path / INFO).is_file():
+        check_no_url(path)
         if (path / LAST).is_file() or (path / CONFIG).is_file():
             raise CheckpointError(
                 "missing, and without it the run cannot be read",

@@ -11,6 +11,7 @@ from typing import Any
 from ovps.errors import ConfigError, DatasetError, OvpsError
 from ovps.extras import extra
 from ovps.options import each_once
+from ovps.places import check_no_url
 from ovps.shortage import faults
 
 POINTS = "sensor_msgs/msg/PointCloud2"
@@ -53,7 +54,9 @@ def opened(path: Path) -> Iterator[Any]:
 
     Raises:
         DatasetError: no such bag, or one that cannot be read, now or while it is open.
+        ConfigError: a URL.
     """
+    check_no_url(path)
     with extra("ros"):
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore

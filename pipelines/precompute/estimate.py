@@ -15,7 +15,7 @@ from ovps.cache.disk import LocalStorage
 from ovps.cache.object_embeddings import count_objects
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
-from ovps.cache.where import storage_of
+from ovps.cache.where import check_place, storage_of
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError
@@ -89,9 +89,10 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
 
 
 def _estimate(options: Resolved) -> PrecomputeEstimate:
+    storage = storage_of(options.out)
+    check_place(storage)
     frames = frames_of(options)
     odd = datasets.warnings_of(datasets.get(options.dataset), options.dataroot, frames)
-    storage = storage_of(options.out)
     held = held_in(storage) if is_store(storage) else {}
     check_scenes(frames, held, storage)
     anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))

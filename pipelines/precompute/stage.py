@@ -16,11 +16,10 @@ from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.state import state_sha256
-from ovps.cache.disk import LocalStorage
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
-from ovps.cache.where import storage_of
+from ovps.cache.where import check_place, storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
@@ -28,7 +27,6 @@ from ovps.datasets import Dataset
 from ovps.errors import DatasetError, FrameError, command
 from ovps.frame import Frame
 from ovps.interrupt import kept
-from ovps.places import check_free
 from ovps.progress import show_warnings
 from ovps.vocabulary import entries_of
 from pipelines.options import PrecomputeOptions
@@ -126,8 +124,7 @@ def complete(options: PrecomputeOptions) -> PrecomputeSummary:
 
 def _complete(options: Resolved) -> PrecomputeSummary:
     storage = storage_of(options.out)
-    if isinstance(storage, LocalStorage):
-        check_free(storage.root, but="store")
+    check_place(storage)
     frames = frames_of(options)
     odd = datasets.warnings_of(datasets.get(options.dataset), options.dataroot, frames)
     begun = is_store(storage)

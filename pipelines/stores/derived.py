@@ -9,15 +9,13 @@ from pydantic import BaseModel
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
-from ovps.cache.disk import LocalStorage
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
-from ovps.cache.where import Where, storage_of
+from ovps.cache.where import Where, check_place, storage_of
 from ovps.cache.writer import EncodedFrame, create_store, write_partition
 from ovps.errors import CacheError, ConfigError
 from ovps.interrupt import kept
-from ovps.places import check_free
 from ovps.progress import progress
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import Vocabulary
@@ -106,8 +104,7 @@ def write_derived(
     storage = storage_of(out)
     if any(storage.at() == source.at() for source in sources):
         raise ConfigError("a store cannot be written onto itself", path=storage.at(), remedy="Give another --out")
-    if isinstance(storage, LocalStorage):
-        check_free(storage.root, but="store")
+    check_place(storage)
     with storage.exclusive():
         create_store(storage, provenance, taxonomy, vocabulary, state)
         remove_leftovers(storage)

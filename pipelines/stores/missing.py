@@ -9,6 +9,7 @@ from ovps import datasets
 from ovps.cache.manifest import read_manifests
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
+from ovps.places import check_no_url
 
 
 def missing_frames(path: Where, dataroot: Path) -> dict[str, dict[str, int]]:
@@ -21,7 +22,9 @@ def missing_frames(path: Where, dataroot: Path) -> dict[str, dict[str, int]]:
     Raises:
         CacheError: no store there.
         DatasetError: the data set cannot be read.
+        ConfigError: a URL as `dataroot`, or what is no place of a store.
     """
+    check_no_url(dataroot)
     storage = storage_of(path)
     about = read_info(storage).provenance
     rows = {frame.token: frame for row in read_manifests(storage) for frame in row.frames}

@@ -21,6 +21,9 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, CorruptStoreError
+from pipelines.options import SubsetOptions
+from pipelines.stores.select import subset
+from tests.helpers.stores import same_frames
 from tests.helpers.synthetic_store import write_synthetic_store
 
 PARTITION = "synthetic-0000.000000"
@@ -180,6 +183,23 @@ def test_files_that_no_manifest_lists(store):
         (problem,) = verify_store(store)
         assert (problem.kind, problem.path) == ("extra", str(place))
         place.unlink()
+
+
+@pytest.mark.parametrize("inside", ["sub", "sub/deep", "manifest/sub", "points/sub"])
+def test_a_store_within_is_told_as_that(store, tmp_path, inside):
+    """To delete it, as other files that no manifest lists, would lose it."""
+    place = (folder(store) if inside.startswith("points") else store) / inside
+    shutil.copytree(store, tmp_path / "copy")
+    shutil.copytree(tmp_path / "copy", place)
+    shutil.copytree(tmp_path / "copy", place / "inner")
+    (store / "notes.txt").write_text("hello")
+    problems = {problem.path: problem for problem in verify_store(store)}
+    assert {problem.kind for problem in problems.values()} == {"extra"}
+    assert problems.keys() == {str(place), str(store / "notes.txt")}
+    assert "another store, which lies within this one" in problems[str(place)].message
+    assert f"ovps cache subset --cache {place} --out PLACE" in problems[str(place)].remedy
+    subset(SubsetOptions(cache=place, out=tmp_path / "place"))
+    assert same_frames(tmp_path / "copy", tmp_path / "place")
 
 
 def test_what_an_unfinished_run_left_is_no_problem(store):

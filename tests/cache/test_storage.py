@@ -94,3 +94,45 @@ def test_what_a_person_types():
     assert storage_of("s3://bucket/a/").at("b") == "s3://bucket/a/b"
     with pytest.raises(ConfigError, match=r"http://host/x.*s3://"):
         storage_of("http://host/x")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *(("s3:/bucket/x", "s3://bucket/x"), ("s3:bucket/x", "s3://bucket/x"), ("S3://bucket/x", "s3://bucket/x")),
+        *(("s3:///x", "s3://BUCKET/STORE"), ("gs:/b/x", "gs://b/x"), (Path("s3://b/x"), "s3://b/x, as text")),
+        *(("file:/abs/x", "/abs/x"), ("file:rel/x", "rel/x"), ("FILE:///abs", "file:///abs"), ("file:", "a folder")),
+        *(("file://rel/a%20b", "rel/a b,"), ("file://rel", "rel,"), ("file://", "file:///ABSOLUTE/PATH")),
+        *(("file:///a?x=1", "file:///a;"), ("file:///a#b", "file:///a;")),
+        *(("s3://b/x?y=1", "s3://b/x;"), ("s3://b/x?", "s3://b/x;"), ("s3://b/x#y", "s3://b/x;")),
+        *(("s3://b//x", "s3://b/x"), ("s3://b/x//y/", "s3://b/x/y"), ("s3://b/x/../y", "s3://b/y")),
+        *(("s3://b/./x", "s3://b/x"), ("s3://b/%2e%2e/x", "s3://b/x")),
+        *(("s3://host:9000/b/x", "s3://host/b/x"), ("s3://me:secret@b/x?y", "s3://b/x;"), ("s3://[b/x", "s3://BUCKET")),
+        *(("https://b/x", "s3://"), ("hdfs:/b/x", "s3://"), (" s3://b/x", "s3://"), ("/data/s3://b/x", "s3://")),
+    ],
+)
+def test_a_place_that_would_be_another_than_was_meant_is_refused(typed, meant):
+    with pytest.raises(ConfigError) as caught:
+        storage_of(typed)
+    assert meant in caught.value.remedy
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "place"),
+    [
+        *(("file:///abs/x/", "/abs/x"), ("file://localhost/abs", "/abs"), ("file:///a%3Fb%23", "/a?b#")),
+        *(("./s3:/b/x", "s3:/b/x"), ("a:b", "a:b"), ("C:/x", "C:/x"), ("what?", "what?"), ("a#b", "a#b")),
+        *(("s3://b/x//", "s3://b/x"), ("s3://b", "s3://b"), ("s3://b//", "s3://b"), ("s3://b/a%20b", "s3://b/a%20b")),
+        ("abfss://container@account.dfs.core.windows.net/x", "abfss://container@account.dfs.core.windows.net/x"),
+    ],
+)
+def test_other_places_stay_what_they_were(typed, place):
+    expected = place if "://" in place else str(Path.cwd() / place)
+    assert storage_of(typed).at().rstrip("/") == expected
+
+
+def test_what_a_place_lies_in(tmp_path):
+    assert [outer.at() for outer in storage_of("s3://b/x/y/z").above()] == ["s3://b/x/y", "s3://b/x", "s3://b"]
+    assert list(storage_of("s3://b").above()) == []
+    assert list(storage_of("/data/x/y").above()) == [LocalStorage(Path(at)) for at in ("/data/x", "/data", "/")]

@@ -299,6 +299,30 @@ def test_splits_of_the_recording_hold_for_scenes_with_a_calibration_of_their_own
         frames_of(root)
 
 
+@pytest.mark.parametrize("order", [("val", "train"), ("train", "val")])
+def test_a_scene_in_two_splits_is_refused(tmp_path, order):
+    """It would be in the one that stands first in the file: training frames among those that are scored."""
+    root = tmp_path / "recordings"
+    splits = {split: {"train": ["monday", "tuesday"], "val": ["tuesday"]}[split] for split in order}
+    for scene in ("monday", "tuesday"):
+        write_recording(root, frames=1, scene=scene, changed={"splits": splits})
+    with pytest.raises(DatasetError, match=rf"scene tuesday in two splits, {order[0]} and {order[1]}.*Take it out"):
+        frames_of(root)
+    write_calibration(root, calibration() | {"splits": splits | {"val": []}})
+    assert [f.scene for f in frames_of(root, ("train", "val"))[1]] == ["monday", "tuesday"]
+
+
+def test_splits_in_the_file_of_a_scene_hold_for_the_others_it_names(tmp_path):
+    root = tmp_path / "recordings"
+    for scene in ("monday", "tuesday"):
+        write_recording(root, frames=1, scene=scene)
+    write_calibration(root / "monday", calibration() | {"splits": {"train": ["monday", "tuesday"]}})
+    assert [f.scene for f in frames_of(root, ("train",))[1]] == ["monday", "tuesday"]
+    write_calibration(root / "tuesday", calibration() | {"splits": {"val": ["tuesday"]}})
+    with pytest.raises(DatasetError, match=r"put tuesday in val, those of .*monday/calibration.* in train"):
+        frames_of(root)
+
+
 TAXONOMY = {
     "name": "balls",
     "min_points": 3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -144,11 +145,37 @@ def _scenes(root, subset):
     return [f.scene for f in nuscenes.frames(root, VERSION, (subset,))]
 
 
-def test_a_scene_in_two_splits_is_loaded_once(tmp_path):
+def test_a_scene_in_two_splits_of_ones_own_is_refused_where_both_are_asked_for(tmp_path):
     root = write_mini_nuscenes(tmp_path, scenes=2, frames=1)
     (root / VERSION / "splits.json").write_text('{"a": ["mini-0001"], "b": ["mini-0002", "mini-0001"]}')
-    frames = nuscenes.frames(root, VERSION, ("a", "b"))
-    assert [(f.scene, f.subset) for f in frames] == [("mini-0001", "a"), ("mini-0002", "b")]
+    for asked in (("a", "b"), ("b", "a")):
+        both = " and ".join(asked)
+        with pytest.raises(DatasetError, match=rf"scene mini-0001 in two splits, {both} .*splits\.json.*of them alone"):
+            nuscenes.frames(root, VERSION, asked)
+    assert {subset: _scenes(root, subset) for subset in "ab"} == {"a": ["mini-0001"], "b": ["mini-0001", "mini-0002"]}
+
+
+def test_official_splits_contain_each_other_on_purpose(tmp_path):
+    """A scene of two of them is loaded once, of the first."""
+    root = write_mini_nuscenes(tmp_path, scenes=2, frames=1)
+    _rename(root, {"mini-0001": "scene-0061", "mini-0002": "scene-0001"})
+    (root / VERSION / "splits.json").unlink()
+    frames = nuscenes.frames(root, VERSION, ("mini_train", "train"))
+    assert [(f.scene, f.subset) for f in frames] == [("scene-0061", "mini_train"), ("scene-0001", "train")]
+    assert nuscenes.warnings(root, frames) == []
+
+
+def test_what_splits_of_ones_own_name_twice_or_in_vain_is_told(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=2, frames=1)
+    _rename(root, {"mini-0001": "scene-0061", "mini-0002": "scene-0001"})
+    (root / VERSION / "splits.json").write_text('{"mine": ["scene-0061", "scene-9999"]}')
+    frames = nuscenes.frames(root, VERSION, ("mine", "train"))
+    assert [(f.scene, f.subset) for f in frames] == [("scene-0061", "mine"), ("scene-0001", "train")]
+    missing, twice = nuscenes.warnings(root, frames)
+    assert re.search(r"split mine of .*splits\.json names scene scene-9999, which is not there", missing)
+    assert re.search(r"scene scene-0061 in split mine of .* and in the official train", twice)
+    assert len(nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("mine",)))) == 1
+    assert nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("train",))) == []
 
 
 def test_frames_are_those_of_the_devkit(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from driveworld import kitti_rig
 from ovps import datasets
 from ovps.datasets.semantickitti import DATASET as semantickitti
 from ovps.datasets.semantickitti import OFFICIAL
+from ovps.errors import DatasetError
 from ovps.geometry.calibration import check_calibration
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
@@ -181,6 +183,37 @@ def test_scans_of_any_numbers_and_images_of_another_ending(root):
     assert (first.token, second.token, second.index, second.timestamp_us) == ("01_000000", "01_000720", 720, 72_000_000)
     assert semantickitti.image(second.cameras[0]).shape == (IMAGE_SIZE[1], IMAGE_SIZE[0], 3)
     assert semantickitti.labels(second) is not None
+
+
+def test_a_sequence_in_two_splits_is_refused(root):
+    """Whichever of the two is asked for first, frames to train on would be scored."""
+    for asked in (("train", "val"), ("val", "train"), ("train",), ("val",)):
+        (root / "splits.json").write_text(json.dumps({"train": ["00", "01"], "val": ["01"], "tiny": ["00"]}))
+        with pytest.raises(DatasetError, match=r"sequence 01 in two splits, train and val.*splits\.json.*Take it out"):
+            semantickitti.frames(root, "v1.0", asked)
+    assert {f.scene for f in semantickitti.frames(root, "v1.0", ("tiny",))} == {"00"}, "another use of the file"
+
+
+def test_splits_that_contain_each_other_on_purpose_are_taken_one_at_a_time(root):
+    (root / "splits.json").write_text(json.dumps({"train": ["00", "01"], "tiny": ["00"]}))
+    assert {f.scene for f in semantickitti.frames(root, "v1.0", ("train",))} == {"00", "01"}
+    assert {f.scene for f in semantickitti.frames(root, "v1.0", ("tiny",))} == {"00"}
+    with pytest.raises(DatasetError, match=r"sequence 00 in two splits, tiny and train.*one of them alone"):
+        semantickitti.frames(root, "v1.0", ("tiny", "train"))
+
+
+def test_sequences_that_splits_name_and_that_are_not_there_are_told(root):
+    (root / "splits.json").write_text(json.dumps({"train": ["00", "77", "78"], "val": ["01"]}))
+    found = semantickitti.frames(root, "v1.0", ("train", "val"))
+    (odd,) = [text for text in semantickitti.warnings(root, found) if "splits.json" in text]
+    assert re.search(r"split train of .* names sequence 77, 78, which is not there", odd)
+    for val, says in ((["77"], "none of the sequences of val is there: 77"), ([], "there, it names none")):
+        (root / "splits.json").write_text(json.dumps({"train": ["00"], "val": val}))
+        with pytest.raises(DatasetError, match=rf"{says}.*Name sequences that are in .*\(00, 01.*do not ask for"):
+            semantickitti.frames(root, "v1.0", ("train", "val"))
+        assert semantickitti.frames(root, "v1.0", ("train",))
+    (root / "splits.json").unlink()
+    assert not [text for text in semantickitti.warnings(root, frames(root, "train")) if "not there" in text]
 
 
 def test_splits_of_ones_own_and_the_official_ones(root):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.doctor import examine
-from ovps.errors import CacheError, StorageError
+from ovps.errors import CacheError, ConfigError, StorageError
 from pipelines.evaluate import evaluate
 from pipelines.labels import add_labels
 from pipelines.options import ConvertOptions, MergeOptions, RepairOptions, SubsetOptions
@@ -30,7 +31,7 @@ from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
 from pipelines.train import TrainOptions, train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
-from tests.helpers.s3 import BUCKET, copy_of, served, silent, speaking, used
+from tests.helpers.s3 import BUCKET, Rude, copy_of, served, silent, speaking, used
 from tests.helpers.stores import same_frames, written
 from tests.pipelines.test_precompute import no_fsync, one_scene  # noqa: F401  a fixture
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
@@ -73,6 +74,52 @@ def test_workers_write_it_and_training_reads_it(root, disk, url, tmp_path):
     assert scores[0].system == scores[1].system
     (place,) = (check for check in examine(url).checks if check.name == "cache")
     assert (place.status, place.found) == ("ok", f"{url} answers")
+
+
+def test_no_store_is_written_within_another(root, disk, url, tmp_path):
+    """The outer one would call its files strays, and whoever deletes the outer one deletes both."""
+    precompute(one_scene(root, url))
+    before = written(copy_of(url, tmp_path / "before"))
+    for place in (f"{url}/sub", f"{url}/partitions/sub/deep"):
+        for write in (
+            lambda place: precompute(one_scene(root, place)),
+            lambda place: estimate(one_scene(root, place)),
+            lambda place: subset(SubsetOptions(cache=url, out=place)),
+            lambda place: convert(ConvertOptions(cache=disk, out=place, codec="cells")),
+        ):
+            with pytest.raises(ConfigError, match=f"written among the files of the store {url} .*another place"):
+                write(place)
+    assert written(copy_of(url, tmp_path / "after")) == before
+    assert verify_store(url) == []
+    precompute(one_scene(root, f"{url}-beside"))
+
+
+def test_who_may_use_but_a_part_of_a_bucket_writes_there(root, url, tmp_path):
+    """What lies above is not to be seen: the server refuses, whatever is there."""
+    inside = url.rpartition("://")[2]
+
+    def answer(method: str, path: str) -> int | None:
+        return 403 if path.endswith("/store.json") and not path.startswith(f"/{inside}/") else None
+
+    with served() as endpoint, closing(Rude(endpoint)) as rude:
+        rude.answer = answer
+        with used(rude.endpoint, tmp_path / "reads"):
+            assert precompute(one_scene(root, url)).frames == 3
+            assert verify_store(url) == []
+
+
+def test_a_store_within_another_is_no_stray_file(root, url):
+    storage = storage_of(url)
+    precompute(one_scene(root, f"{url}/sub/inner"))
+    inner = {f"sub/inner/{path}": storage.get(f"sub/inner/{path}") for path in storage.entries("sub/inner")}
+    storage.delete("sub")
+    precompute(one_scene(root, url))
+    for key, content in inner.items():
+        storage.put(key, content)
+    (problem,) = verify_store(url)
+    assert (problem.kind, problem.path) == ("extra", f"{url}/sub/inner")
+    assert "another store" in problem.message
+    assert "Move it" in problem.remedy
 
 
 def test_labels_that_come_late(url, tmp_path):

@@ -27,6 +27,7 @@ from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.datasets.folder.unread import unread
 from ovps.datasets.near_names import refuse_other_case
 from ovps.datasets.reading import read_bytes, read_rgb
+from ovps.datasets.splits import check_apart
 from ovps.entries import no_text
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Camera, Frame, PointCloud
@@ -92,10 +93,10 @@ class Folder:
         root = Path(root).absolute()
         frames: list[Frame] = []
         scenes = find_scenes(root)
-        _check_splits(root, scenes)
+        split_of = _splits(root, scenes)
         for scene in scenes:
             calibration = load_calibration(scene.calibration)
-            subset = _split_of(root, scene)
+            subset = split_of.get(scene.name, SUBSET)
             if subset in subsets:
                 _check_scene(root, scene, calibration)
                 frames += [_frame(scene, sweep, calibration, subset, index) for index, sweep in enumerate(scene.sweeps)]
@@ -177,35 +178,29 @@ def _calibrations(root: Path, scenes: Sequence[Scene]) -> list[Path]:
     return list(dict.fromkeys([*([common] if common else []), *(scene.calibration for scene in scenes)]))
 
 
-def _check_splits(root: Path, scenes: Sequence[Scene]) -> None:
-    """Every split names scenes that are there."""
+def _splits(root: Path, scenes: Sequence[Scene]) -> dict[str, str]:
+    """The split of each scene that one names, whichever calibration file of the recording it stands in."""
+    found: dict[str, tuple[str, Path]] = {}
     for path in _calibrations(root, scenes):
-        named = {name for members in load_calibration(path).splits.values() for name in members}
-        unknown = sorted(named - {scene.name for scene in scenes})
+        splits = load_calibration(path).splits
+        check_apart(splits, path)
+        unknown = sorted({name for members in splits.values() for name in members} - {scene.name for scene in scenes})
         if unknown:
             raise DatasetError(
                 f"`splits` name {', '.join(unknown)}, which are no scenes",
                 path=path,
                 remedy=f"There are: {', '.join(scene.name for scene in scenes)}",
             )
-
-
-def _split_of(root: Path, scene: Scene) -> str:
-    """The split that the recording's file or the scene's own puts a scene in, else `SUBSET`."""
-    found: dict[str, Path] = {}
-    for path in _calibrations(root, [scene]):
-        splits = load_calibration(path).splits.items()
-        name = next((name for name, members in splits if scene.name in members), None)
-        if name is not None:
-            found[name] = path
-    if len(found) > 1:
-        (first, common), (second, own) = found.items()
-        raise DatasetError(
-            f"`splits` put {scene.name} in {second}, those of {common} in {first}",
-            path=own,
-            remedy="Keep one of the two",
-        )
-    return next(iter(found), SUBSET)
+        for split, members in splits.items():
+            for name in members:
+                before, common = found.setdefault(name, (split, path))
+                if before != split:
+                    raise DatasetError(
+                        f"`splits` put {name} in {split}, those of {common} in {before}",
+                        path=path,
+                        remedy="Keep one of the two",
+                    )
+    return {name: split for name, (split, _) in found.items()}
 
 
 def own_taxonomy(root: Path) -> Taxonomy | None:
