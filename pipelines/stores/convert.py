@@ -7,7 +7,7 @@ import numpy as np
 from cache_schemas import Provenance
 from ovps import datasets
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import Codec, State, codec_error, encoded, read_back, sample_of
+from ovps.cache.codecs.protocol import Codec, State, codec_error, encoded, fitted, read_back, sample_of
 from ovps.cache.codecs.state import read_state, state_sha256
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.late_labels import relabelled
@@ -140,7 +140,7 @@ def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
         partition = Partition.open(source.storage, read_manifest(source.storage, ref.partition), source.provenance)
         arrays = partition.encoded(ref.token)
         sample.append(sample_of(codec, read_back(partition.codec, arrays, arrays["voxels/valid"], partition.state)))
-    return codec.fit(np.concatenate(sample))
+    return fitted(codec, np.concatenate(sample))
 
 
 def _training_frames(source: Store, split: str | None) -> list[FrameRef]:
