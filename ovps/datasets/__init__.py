@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovps.datasets.frame_fields import frame_fault
+from ovps.datasets.frame_fields import frame_fault, names_fault
 from ovps.datasets.protocol import Dataset
-from ovps.errors import SetupError
+from ovps.errors import DatasetError, SetupError
 from ovps.frame import Frame
 from ovps.plugins import Registry, described, is_outside, misgiven, unlike
 
@@ -44,7 +44,7 @@ def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
     """List the frames of a data set, see `Dataset.frames`; any iterable of frames will do.
 
     Raises:
-        DatasetError: no such folder, version or split, or tables that cannot be used.
+        DatasetError: no such folder, version or split, tables that cannot be used, or names that no file can have.
         SetupError: the data set gives something else, or frames that no store can hold.
     """
     found: Any = dataset.frames(root, version, subsets, **asked)
@@ -54,6 +54,11 @@ def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
         if fault:
             token = getattr(frame, "token", None)
             raise misgiven("data set", dataset, "frames", fault, SetupError, token if isinstance(token, str) else None)
+        fault = names_fault(frame)
+        if fault and is_outside(dataset):
+            raise misgiven("data set", dataset, "frames", f"a frame with {fault}", SetupError)
+        if fault:
+            raise DatasetError(f"a frame has {fault}", path=frame.points_path, remedy="Rename what is called so")
     return frames
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ovps.entries import no_text
+from ovps.file_names import RULE, name_fault
 from ovps.frame import Camera, EarlierSweep, Frame
 from ovps.plugins import described
 
@@ -41,6 +43,19 @@ def frame_fault(frame: Any, subsets: Collection[str]) -> str | None:
     if fault is None and frame.subset not in subsets:
         fault = f"subset {frame.subset!r}, expected one of those asked for: {', '.join(subsets)}"
     return f"a frame with {fault}" if fault else None
+
+
+def names_fault(frame: Frame) -> str | None:
+    """Say which of the names of a frame can be that of no file: predictions, exports and pages are called after them.
+
+    A scene's name is escaped where it becomes that of a folder.
+    """
+    for what, name in (("token", frame.token), ("split", frame.subset)):
+        fault = name_fault(name)
+        if fault:
+            return f"the {what} {name!a}, which {fault}: files are called after it, and have {RULE}"
+    odd = no_text(frame.scene)
+    return f"the scene {frame.scene!a}, which has a character that is no text, {odd!a}" if odd else None
 
 
 def _faults(frame: Frame) -> Iterator[str]:

@@ -204,6 +204,21 @@ class CodecError(NamedTuple):
 SAMPLED = 512  # voxels, whose error is that of the frame: looking at all of them took a third of stage 1 without CLIP
 
 
+_HALF = 2**-10  # of the largest number, the most by which weights and cells in float16 are off
+
+
+def check_lossless(codec: Codec, error: CodecError, features: VoxelFeatures) -> None:
+    """Refuse a codec that says it loses nothing, and is off by more than rounding to float16.
+
+    Raises:
+        FrameError: names both.
+    """
+    # unit vectors first, which all but features of other sources are: looking at every cell takes its time
+    if codec.lossless and error.largest > _HALF and error.largest > _HALF * float(np.abs(features.cells).max()):
+        fault = f"features that are off by {error.largest:.2g}, and `lossless` is True: it means exact but for float16"
+        raise misgiven("codec", codec, "factors" if codec.keeps_cells else "decode", fault, FrameError)
+
+
 def codec_error(stored: VoxelFeatures, features: VoxelFeatures) -> CodecError:
     """Error of the features as they are stored, over voxels that are evenly spread over the frame."""
     rows = np.flatnonzero(features.valid)
