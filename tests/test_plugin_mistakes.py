@@ -390,7 +390,7 @@ def test_one_odd_frame_is_left_out(ovps, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["query --cache z red+box --html x.html", "view --cache z --html x.html --query red+box"]
+    "command", ["query --cache z red+box --html x.html", "view --cache z --html x.html --query red+box --query blue"]
 )
 def test_words_against_that_are_not_read(ovps, command):
     def words(*more):
@@ -400,7 +400,7 @@ def test_words_against_that_are_not_read(ovps, command):
     ended, out, err = ovps(words("--json"))
     assert ended == 0, err
     (warning,) = [text for text in json.loads(out)["warnings"] if "--against" in text]
-    assert warning.startswith("CLIP reads nothing in the words object, things, stuff, texture")
+    assert warning.startswith("the query is not held against object, things, stuff, texture (--against)")
 
     ended, _, err = ovps(words("--against", "blue,thing"))
     assert ended == 7, err
