@@ -1,4 +1,4 @@
-"""What an encoder gives when it is asked, looked at: another package may bring it."""
+"""Questions to an encoder, with a look at what it gives: another package may bring it."""
 
 from __future__ import annotations
 

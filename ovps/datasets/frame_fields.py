@@ -1,4 +1,4 @@
-"""Can a store hold this frame? What data sets give is looked at once, before anything is computed."""
+"""Checks of the fields of frames: what data sets give is looked at once, before anything is computed."""
 
 from __future__ import annotations
 

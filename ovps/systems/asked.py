@@ -1,4 +1,4 @@
-"""What a system gives when it is asked, looked at: another package may bring it."""
+"""Questions to a system, with a look at what it gives: another package may bring it."""
 
 from __future__ import annotations
 
