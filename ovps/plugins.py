@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, Signature, signature, unwrap
+from numbers import Integral, Real
 from traceback import walk_tb
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
-from ovps.errors import ConfigError, SetupError
+from ovps.errors import ConfigError, OvpsError, SetupError
 from ovps.shortage import faults
 
 T = TypeVar("T")
+E = TypeVar("E", bound=OvpsError)
+
+_TAKEN: dict[Any, Any] = {float: Real, int: Integral, tuple: (tuple, list)}  # of these kinds anything will do
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,8 @@ class Registry(Generic[T]):
 
     Attributes:
         group: of entry points, e.g. `ovps.systems`.
-        protocol: what each of them has, but for what is `optional`.
+        protocol: what each of them has.
+        optional: methods that only those have of which another attribute says so.
         built_in: where those of ovps are, as `module:attribute`, which need no installed ovps. Another package's of the
             same name is an error, and replaces none.
     """
@@ -28,7 +34,7 @@ class Registry(Generic[T]):
     group: str
     protocol: type
     built_in: Mapping[str, str]
-    optional: frozenset[str] = frozenset()
+    optional: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> T:
         """Load a thing by name.
@@ -66,11 +72,12 @@ class Registry(Generic[T]):
         return thing
 
     def _check(self, thing: Any, name: str, package: str) -> None:
-        lacks = [] if isinstance(thing, type) else lacking(thing, self.protocol, self.optional)
-        if isinstance(thing, type) or lacks:
-            fault = f"lacks {', '.join(lacks)}" if lacks else "is a class, not an object of it"
+        fault, where = "is a class, not an object of it", None
+        if not isinstance(thing, type):
+            fault, where = unlike(thing, self.protocol, self.optional) or ("", None)
+        if fault:
             remedy = f"Mend the package {package}: {self.group} is for objects like {self.protocol.__name__}"
-            raise SetupError(f"{name} of {self.group} {fault}", remedy=remedy)
+            raise SetupError(f"{name} of {self.group} {fault}", path=where, remedy=remedy)
 
     def check_name(self, thing: Any, name: str) -> None:
         """Raise SetupError if a thing calls itself otherwise: stores and runs name it, and it is looked for by that."""
@@ -109,11 +116,133 @@ def lacking(thing: Any, protocol: type, optional: Collection[str] = ()) -> list[
     return [n for n in wanted if not n.startswith("_") and n not in optional and not hasattr(thing, n)]
 
 
+def unlike(thing: Any, protocol: type, optional: Mapping[str, str] | None = None) -> tuple[str, str | None] | None:
+    """Say how a thing differs from a protocol, and in which line; None if it has all of it.
+
+    What it lacks comes first, then attributes of another type, then methods that cannot be called as the protocol's.
+
+    Args:
+        optional: methods that are needed only where the attribute of that name is true.
+
+    >>> class Named:
+    ...     name: str
+    ...     def say(self, word: str) -> None: ...
+    >>> class Mute:
+    ...     name = "mute"
+    ...     def say(self): ...
+    >>> unlike(Mute(), Named)[0]
+    'has a method `say` that cannot be called with (word)'
+    """
+    lacks = lacking(thing, protocol, [n for n, wanted in (optional or {}).items() if not getattr(thing, wanted, False)])
+    if lacks:
+        return f"lacks {', '.join(lacks)}", None
+    for name, hint in _types_of(protocol).items():
+        # `at` gives the thing itself, which may have other ones, or none before
+        if hasattr(thing, name) and not hasattr(thing, "at") and not _is_a(getattr(thing, name), hint):
+            return f"has a {name} that is {described(getattr(thing, name))}, expected {_in_words(hint)}", None
+    for name, method in vars(protocol).items():
+        own = getattr(thing, name, None)
+        if not name.startswith("_") and callable(method) and own is not None and not callable(own):
+            return f"has a {name} that is {described(own)}, expected a method", None
+        if not name.startswith("_") and callable(method) and own is not None:
+            wanted = list(signature(method).parameters.values())[1:]
+            if not can_be_called(own, wanted):
+                words = ", ".join(parameter.name for parameter in wanted)
+                return f"has a method `{name}` that cannot be called with ({words})", line_of(own)
+    return None
+
+
+def _types_of(protocol: type) -> dict[str, Any]:
+    hints = get_type_hints(protocol)
+    for name, value in vars(protocol).items():
+        if isinstance(value, property):
+            hints[name] = get_type_hints(value.fget)["return"]
+    return hints
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint) or hint
+    if not isinstance(origin, type):
+        return True
+    args = get_args(hint)
+    each = args[0] if origin is tuple and args and isinstance(args[0], type) else object
+    return isinstance(value, _TAKEN.get(origin, origin)) and (each is object or all(isinstance(v, each) for v in value))
+
+
+def _in_words(hint: Any) -> str:
+    args = get_args(hint)
+    each = f" of {args[0].__name__}" if args and isinstance(args[0], type) else ""
+    return (get_origin(hint) or hint).__name__ + each
+
+
+def can_be_called(method: Any, parameters: Collection[Parameter]) -> bool:
+    """Tell whether a method takes these parameters: by their names those that have no place, by their places others."""
+    try:
+        own: Signature = signature(method)
+    except (TypeError, ValueError):  # of compiled code nothing is known
+        return True
+    named = {p.name: None for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+    places = [None for p in parameters if p.kind is not Parameter.KEYWORD_ONLY]
+    try:
+        own.bind(*places, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def described(given: Any) -> str:
+    """Describe a value for a message: an array by type and shape, a number by itself, anything else by its type."""
+    if hasattr(given, "dtype") and hasattr(given, "shape"):
+        return f"{given.dtype} {tuple(given.shape)}"
+    return f"{given!r}" if given is None or isinstance(given, (bool, int, float)) else type(given).__name__
+
+
+def misgiven(kind: str, thing: Any, method: str, fault: str, error: type[E], frame: str | None = None) -> E:
+    """Make the error of a method that does not give what it should, naming package and line.
+
+    Args:
+        kind: of the thing, in words.
+        fault: what it gives, and what was expected.
+        error: class of the error.
+        frame: token of the frame at fault.
+    """
+    name = getattr(thing, "name", type(thing).__name__)
+    package = _packages().get(type(thing).__module__.partition(".")[0], "ovps")
+    also = f", of the package {package}" if package != "ovps" else ""
+    return error(
+        f"`{method}` of {kind} {name} gives {fault}",
+        path=line_of(getattr(thing, method, None)),
+        frame=frame,
+        remedy=f"Mend the {kind} {name}{also}",
+    )
+
+
+def is_outside(thing: Any) -> bool:
+    """Tell whether a thing is of another package than ovps."""
+    return type(thing).__module__.partition(".")[0] != "ovps"
+
+
+def line_of(method: Any) -> str | None:
+    """File and line of a method; None where it is one of ovps, or nothing is known of it."""
+    function = unwrap(getattr(method, "__func__", method)) if callable(method) else None
+    code = getattr(function, "__code__", None)
+    module = str(getattr(function, "__module__", "")).partition(".")[0]
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None and module != "ovps" else None
+
+
+def _points() -> Iterator[EntryPoint]:
+    groups = [group for group in entry_points().groups if group.startswith("ovps.")]
+    return (point for group in groups for point in entry_points(group=group))
+
+
+def _packages() -> dict[str, str]:
+    """The packages that bring something, by their top modules."""
+    return {point.module.partition(".")[0]: package_of(point) for point in _points()}
+
+
 def raised_outside(error: BaseException) -> SetupError | None:
     """Name package and line of what a part of another package has raised; None if none has raised it."""
-    groups = [group for group in entry_points().groups if group.startswith("ovps.")]
-    points = [point for group in groups for point in entry_points(group=group)]
-    packages = {point.module.partition(".")[0]: package_of(point) for point in points}
+    packages = _packages()
     for frame, line in reversed(list(walk_tb(error.__traceback__))):
         package = packages.get(str(frame.f_globals.get("__name__")).partition(".")[0])
         if package is not None and package != "ovps":

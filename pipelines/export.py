@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.errors import ConfigError
+from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.places import check_free
 from ovps.progress import progress
@@ -55,7 +56,7 @@ def export(options: ExportOptions) -> ExportSummary:
             found = columns(view, options.to_global)
             for kind in kinds:
                 content = WRITERS[kind](found)
-                write_whole(options.out / f"{ref.token}.{kind}", content)
+                write_whole(file_of(options.out, ref.token, f".{kind}"), content)
                 size += len(content)
             points += len(view.frame.xyz)
             counter.advance()

@@ -25,10 +25,12 @@ from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.visibility import Occlusion
+from ovps.inference.plain_labels import labels_path
 from ovps.places import check_free, check_no_url
 from ovps.report.colours import entry_colours, rgb
 from ovps.report.page import counted, render, write_page
@@ -247,13 +249,13 @@ def _drawn(
     counts, shown = _Counts(len(entries.names)), []
     for ref in refs:
         frame = store.read(ref)
-        with np.load(found[ref.subset].out / "labels" / ref.subset / f"{ref.token}.npz") as labels:
+        with np.load(labels_path(found[ref.subset].out, ref.subset, ref.token)) as labels:
             entry, instance = labels["entry"], labels["instance"]
         counts.add(frame, entry, instance)
         if ref.token in pictured:
             shown.append(draw_frame(out, frame, colours[entry], store.pictures(ref), occlusion))
         if options.ply:
-            write_whole(out / PLY / f"{ref.token}.ply", to_ply(_columns(frame, entry, instance, colours[entry])))
+            write_whole(file_of(out / PLY, ref.token, ".ply"), to_ply(_columns(frame, entry, instance, colours[entry])))
     beyond = counts.share(counts.beyond)
     warnings += [warning for summary in found.values() for warning in summary.warnings]
     if beyond > _FAR:

@@ -37,6 +37,7 @@ from ovps.model import sparse
 from ovps.places import check_free, check_text
 from ovps.progress import progress, show_warnings
 from ovps.shortage import faults
+from ovps.systems.asked import training_classes
 from ovps.taxonomy import load_split
 from ovps.training.cache_content import CACHE, CacheContent, changes, content_of, save_content
 from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
@@ -161,7 +162,7 @@ def _train(
 ) -> TrainSummary:
     run, total, device = options.run, info.total_steps, processes.device
     system = systems.get(config.system)
-    classes = system.training_classes(batches.store.vocabulary, info.classes)
+    classes = training_classes(system, batches.store.vocabulary, info.classes)
     torch.manual_seed(config.seed)
     network = synchronise_norms(make_network(config, info), processes).to(device)
     optimiser = make_optimiser(network, config.optimiser)

@@ -22,6 +22,7 @@ from ovps.inference.prediction import class_ids
 from ovps.inference.session import check_classes, labelled_frames_of, open_session
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
+from ovps.systems import asked
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ def tune(
             assert frame.label is not None
             batch = session.run.batch(frame).to(session.device)
             with torch.inference_mode():
-                answer = system.answer(network, batch, session.classes, session.merge, session.classifier)
+                answer = asked.answer(system, network, batch, session.classes, session.merge, session.classifier)
             semantic, instance = known.true_segments(frame.label)
             points = batch.point_voxel.cpu().numpy()
             for setting, count in zip(settings, counts, strict=True):
-                merged = answer.segment(_with(session.merge, setting))
+                merged = asked.segmented(system, answer, _with(session.merge, setting))
                 entry, number = (x.cpu().numpy()[points] for x in (merged.voxel_class, merged.voxel_instance))
                 count.add(semantic, instance, class_of[entry], number, min_points=taxonomy.min_points)
             counter.advance()

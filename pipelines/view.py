@@ -101,7 +101,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
         for text in options.queries:
             question, notes = words.ask(text, split_words(",".join(options.negatives)))
             questions.append(question)
-            warnings += notes
+            warnings += [note for note in notes if note not in warnings]
     shown = []
     with progress("view", "frames", len(refs)) as counter:
         for ref in refs:

@@ -9,14 +9,18 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
-from ovps import cli, plugins
+from ovps import cli, datasets, plugins
 from ovps.cache.reader import Store
 from tests.test_outside import PAGES, blocks, write_shapes
 
 MISTAKES = '''
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from ovps.geometry.cells import CellGrid
+from ovps.losses.total import LossTerms
 from ovps.frame import PointCloud
 from ovps.systems.queries import QuerySystem
 from mistaken.bytes import Bytes
@@ -86,6 +90,61 @@ arrays = LoaderOf("arrays", encode=lambda self, images: Colours.encode(self, ima
 fewer = LoaderOf("fewer", embed=fewer_texts)
 loader_class = Loader
 
+embeds = LoaderOf("embeds", embed=lambda self, texts: torch.from_numpy(Colours.embed(self, texts)))
+embeds_nan = LoaderOf("embeds_nan", embed=lambda self, texts: Colours.embed(self, texts) * np.float32(np.nan))
+unread_texts = LoaderOf("unread_texts", read=lambda self, texts: texts)
+wide_cells = LoaderOf("wide_cells", cells=lambda self, size: CellGrid(size[1] // 8, size[0] // 8, 16))
+narrow_cells = LoaderOf("narrow_cells", cells=lambda self, size: CellGrid(size[1] // 8, size[0] // 8, 4))
+half_cells = LoaderOf("half_cells", cells=lambda self, size: CellGrid(size[1] // 16, size[0] // 8, 8))
+no_stride = LoaderOf("no_stride", cells=lambda self, size: CellGrid(size[1] // 8, size[0] // 8, float("nan")))
+cold = LoaderOf("cold", temperature=0)
+colder = LoaderOf("colder", temperature=-0.01)
+endless = LoaderOf("endless", temperature=float("inf"))
+worded = LoaderOf("worded", temperature="0.01")
+no_place = LoaderOf("no_place", cells=lambda self: None)
+no_grid = LoaderOf("no_grid", cells=lambda self, size: (12, 8))
+
+seconds = of(Shapes, "seconds", _frame=lambda self, *a: replace(Shapes._frame(self, *a), timestamp_us=0.1))
+no_pose = of(Shapes, "no_pose", _frame=lambda self, *a: replace(Shapes._frame(self, *a), global_from_lidar=None))
+no_tuple = of(Shapes, "no_tuple", _frame=lambda self, *a: replace(Shapes._frame(self, *a), cameras="FRONT"))
+path_labels = of(Shapes, "path_labels", _frame=lambda self, *a: replace(Shapes._frame(self, *a), labels_path=1))
+by_itself = of(Shapes, "by_itself", points=lambda self: None)
+bare_occlusion = of(Shapes, "bare_occlusion", occlusion=None)
+one_warning = of(Shapes, "one_warning", warnings=lambda self, root, frames: "no list")
+
+
+def in_seconds(self, *given):
+    frame = Shapes._frame(self, *given)
+    return replace(frame, cameras=(replace(frame.cameras[0], timestamp_us=0.1),))
+
+
+def called(own_name, **names):
+    return of(Shapes, own_name, _frame=lambda self, *a: renamed(Shapes._frame(self, *a), names))
+
+
+def renamed(frame, names):
+    return replace(frame, **{field: name.format(frame.token) for field, name in names.items()})
+
+
+slashed = called("slashed", token="a/b,{}")
+climbs = called("climbs", token="../../../{}")
+windows = called("windows", token="08\\\\{}")
+nul = called("nul", token="{}\\0")
+newline = called("newline", token="{}\\n")
+lengthy = called("lengthy", token="é" * 100 + "{}")
+blank = called("blank", token=" ")
+surrogate = called("surrogate", token="{}\\udc80")
+bell = called("bell", scene="\\a")
+other_split = called("other_split", subset="training")
+camera_seconds = of(Shapes, "camera_seconds", _frame=in_seconds)
+never = of(Bytes, "never", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s) * np.nan)
+narrow = of(Bytes, "narrow", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s)[:, :2])
+fits_nan = of(Bytes, "fits_nan", fit=lambda self, sample: {"scale": Bytes.fit(self, sample)["scale"] * np.nan})
+fits_none = of(Bytes, "fits_none", fit=lambda self, sample: None)
+exact = of(Bytes, "exact", lossless=True)
+unscaled = of(Bytes, "unscaled", decode=lambda self, a, valid, s: Bytes.decode(self, a, valid, {"scale": np.ones(4)}))
+keeper = of(Bytes, "keeper", keeps_cells=True)
+no_factors = of(Bytes, "no_factors", keeps_cells=True, factors=lambda self, arrays, valid, s: (1, 2))
 short = of(Bytes, "short", encode=lambda self, f, s: {"clip/bytes": Bytes.encode(self, f, s)["clip/bytes"][:, :2]})
 other = of(Bytes, "other", encode=lambda self, f, s: {"clip/other": Bytes.encode(self, f, s)["clip/bytes"]})
 unread = of(Bytes, "unread", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s)[1:])
@@ -94,12 +153,40 @@ no_key = of(Bytes, "no_key", encode=lambda self, features, state: state["nowhere
 no_network = of(QuerySystem, "no_network", build=lambda self, config, shape: None)
 no_loss = of(QuerySystem, "no_loss", loss=lambda self, *given: None)
 bad_loss = of(QuerySystem, "bad_loss", loss=lambda self, *given: 1 / 0)
+
+
+def changed_loss(change):
+    def loss(self, *given):
+        terms = QuerySystem.loss(self, *given)
+        return LossTerms(**(vars(terms) | change(terms)))
+
+    return loss
+
+
+class Signed(torch.nn.Linear):
+    def forward(self, batch, extra):
+        return batch
+
+
+floats = of(QuerySystem, "floats", loss=changed_loss(lambda terms: {"parts": {"distance": 0.5}}))
+detached = of(
+    QuerySystem,
+    "detached",
+    loss=changed_loss(lambda t: {"supervised": t.supervised.detach(), "voxel": t.voxel.detach()}),
+)
+unlearnt = of(QuerySystem, "unlearnt", build=lambda self, config, shape: torch.nn.ReLU())
+signed = of(QuerySystem, "signed", build=lambda self, config, shape: Signed(2, 2))
+mute = of(QuerySystem, "mute", answer=lambda self, *given: None)
+no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
 '''
 NAMES = {
-    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels blind nothing numbers broken_tables lazy",
-    "ovps.encoders": "exhausted wide arrays fewer loader_class",
-    "ovps.codecs": "short other unread no_key",
-    "ovps.systems": "no_network no_loss bad_loss",
+    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels blind nothing numbers broken_tables lazy "
+    "seconds no_pose no_tuple path_labels by_itself bare_occlusion one_warning camera_seconds"
+    " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
+    "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
+    " wide_cells narrow_cells half_cells no_stride cold colder endless worded",
+    "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
+    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute",
 }
 
 
@@ -132,7 +219,7 @@ def ovps(package, tmp_path, monkeypatch, capsys):
     write_shapes(tmp_path / "data")
 
     def run(line):
-        monkeypatch.setattr(sys, "argv", ["ovps", *line.split()])
+        monkeypatch.setattr(sys, "argv", ["ovps", *(line.split() if isinstance(line, str) else line)])
         code = 0
         try:
             cli.main()
@@ -148,28 +235,108 @@ ONE_PART = [
     ("lacks", "colours", "bytes", 8, r"lacks of ovps\.datasets lacks points, labels, image.*Mend the package mistaken"),
     ("a_class", "colours", "bytes", 8, r"a_class of ovps\.datasets is a class, not an object of it"),
     ("raises_once", "colours", "bytes", 3, r"mistaken has raised KeyError: 'no such key' .*mistakes\.py:\d+, frame"),
-    ("doubled", "colours", "bytes", 3, r"`points` of data set doubled gives float64 \(180, 3\).*float32 \(frame"),
+    (
+        "doubled",
+        "colours",
+        "bytes",
+        3,
+        r"`points` of data set doubled gives float64 \(180, 3\).*\(file .*s\.py:\d+, frame",
+    ),
     ("pairs", "colours", "bytes", 3, "`points` of data set pairs gives tuple, expected a PointCloud"),
-    ("whole_labels", "colours", "bytes", 3, r"`labels` of data set whole_labels gives int64.*\(frame"),
-    ("blind", "colours", "bytes", 3, r"`image` of data set blind gives NoneType.*\(frame"),
-    ("nothing", "colours", "bytes", 8, "`frames` of data set nothing gives NoneType"),
-    ("numbers", "colours", "bytes", 8, "`frames` of data set numbers gives int"),
+    (
+        "whole_labels",
+        "colours",
+        "bytes",
+        3,
+        r"`labels` of data set whole_labels gives int64.*\(file .*s\.py:\d+, frame",
+    ),
+    ("blind", "colours", "bytes", 3, r"`image` of data set blind gives None.*\(file .*s\.py:\d+, frame"),
+    ("nothing", "colours", "bytes", 8, "`frames` of data set nothing gives None"),
+    ("numbers", "colours", "bytes", 8, "`frames` of data set numbers gives 1, expected frames"),
     ("broken_tables", "colours", "bytes", 8, r"mistaken has raised KeyError: 'tables' \(file .*mistakes\.py:\d+"),
     ("shapes", "exhausted", "bytes", 3, r"mistaken has raised RuntimeError: no more.*frame"),
     ("shapes", "wide", "bytes", 3, r"wide gives FRONT cells of shape \(8, 12, 4\), and said .* of 5 .*frame train-"),
-    ("shapes", "arrays", "bytes", 3, r"`encode` of encoder arrays gives float32.*float32 tensor.*\(frame"),
-    ("shapes", "fewer", "bytes", 8, r"`embed` of encoder fewer gives \(1, 4\)"),
+    (
+        "shapes",
+        "arrays",
+        "bytes",
+        3,
+        r"`encode` of encoder arrays gives float32.*tensor.*\(file .*s\.py:\d+, frame",
+    ),
+    ("shapes", "fewer", "bytes", 8, r"`embed` of encoder fewer gives float32 \(1, 4\)"),
     ("shapes", "loader_class", "bytes", 8, r"loader_class of ovps\.encoders is a class"),
     (
         "shapes",
         "colours",
         "short",
         3,
-        r"codec short: `encode` gives other arrays.*dimension C is 2, elsewhere 4.*\(frame",
+        r"`encode` of codec short gives other arrays.*dimension C is 2, elsewhere 4.*\(file .*s\.py:\d+, frame",
     ),
-    ("shapes", "colours", "other", 3, r"codec other: `encode` gives other arrays than it says.*clip/bytes.*\(frame"),
-    ("shapes", "colours", "unread", 3, r"codec unread: `decode` gives .*expected a row for each of"),
+    (
+        "shapes",
+        "colours",
+        "other",
+        3,
+        r"`encode` of codec other gives other arrays.*clip/bytes.*\(file .*s\.py:\d+, frame",
+    ),
+    ("shapes", "colours", "unread", 3, r"`decode` of codec unread gives .*a row for each of.*s\.py:\d+, frame"),
     ("shapes", "colours", "no_key", 3, r"mistaken has raised KeyError: 'nowhere'.*frame"),
+    (
+        "seconds",
+        "colours",
+        "bytes",
+        8,
+        r"timestamp_us 0\.1, expected a whole number \(file .*s\.py:\d+, frame .*mistaken",
+    ),
+    ("camera_seconds", "colours", "bytes", 8, r"Camera whose timestamp_us 0\.1, expected a whole number"),
+    ("no_pose", "colours", "bytes", 8, r"global_from_lidar None, expected a matrix \(4, 4\).*frame train-.*mistaken"),
+    ("no_tuple", "colours", "bytes", 8, r"cameras that are str, expected a tuple of Camera"),
+    ("path_labels", "colours", "bytes", 8, r"labels_path 1, expected a text or None"),
+    ("by_itself", "colours", "bytes", 8, r"`points` that cannot be called with \(frame\) \(file .*mistakes\.py:\d+"),
+    ("bare_occlusion", "colours", "bytes", 8, r"has a occlusion that is None, expected Occlusion.*package mistaken"),
+    ("one_warning", "colours", "bytes", 8, r"`warnings` of data set one_warning gives str, expected a list"),
+    (
+        "slashed",
+        "colours",
+        "bytes",
+        8,
+        r"the token 'a/b,train-.*has '/' in it: .*s\.py:\d+\).*package mistaken",
+    ),
+    ("climbs", "colours", "bytes", 8, r"the token '\.\./\.\./.*has '/' in it"),
+    ("windows", "colours", "bytes", 8, r"the token '08.*has '\\\\' in it"),
+    ("nul", "colours", "bytes", 8, r"a character that is no text, '\\x00'"),
+    ("newline", "colours", "bytes", 8, r"a character that is no text, '\\n'"),
+    ("lengthy", "colours", "bytes", 8, r"which has 2\d\d bytes: .*of at most 200 bytes"),
+    ("blank", "colours", "bytes", 8, r"the token ' ', which is empty"),
+    ("surrogate", "colours", "bytes", 8, r"a character that is no text, '\\udc80'"),
+    ("bell", "colours", "bytes", 8, r"the scene '\\x07', which has a character"),
+    ("other_split", "colours", "bytes", 8, r"subset 'training', expected one of those asked for: train, val"),
+    ("shapes", "embeds", "bytes", 8, r"`embed` of encoder embeds gives a torch Tensor, expected .*mistakes\.py:\d+"),
+    ("shapes", "embeds_nan", "bytes", 8, r"`embed` of encoder embeds_nan gives \d+ of \d+ rows that are no unit"),
+    ("shapes", "unread_texts", "bytes", 8, r"`read` of encoder unread_texts gives list of 1, expected 1 of Reading"),
+    ("shapes", "no_place", "bytes", 8, r"`cells` that cannot be called with \(size\) \(file .*mistakes\.py:\d+"),
+    ("shapes", "no_grid", "bytes", 8, r"`cells` of encoder no_grid gives tuple, expected a CellGrid"),
+    (
+        "shapes",
+        "wide_cells",
+        "bytes",
+        8,
+        r"`cells` of encoder wide_cells gives \d+ x \d+ cells of 16 pixels for",
+    ),
+    ("shapes", "narrow_cells", "bytes", 8, r"cells of 4 pixels for images of .*: they cover .*mistakes\.py:\d+"),
+    ("shapes", "half_cells", "bytes", 8, r"cells of 8 pixels for images of .*: they cover "),
+    ("shapes", "no_stride", "bytes", 8, r"cells of nan pixels for images of"),
+    ("shapes", "cold", "bytes", 8, r"encoder cold has the temperature 0: cosines are divided by it"),
+    ("shapes", "colder", "bytes", 8, r"encoder colder has the temperature -0\.01"),
+    ("shapes", "endless", "bytes", 8, r"encoder endless has the temperature inf"),
+    ("shapes", "worded", "bytes", 8, r"encoder worded has a temperature that is str, expected float"),
+    ("shapes", "colours", "exact", 3, r"off by 0\.00\d+, and `lossless` is True.*s\.py:\d+, frame train-"),
+    ("shapes", "colours", "never", 3, r"`decode` of codec never gives features with NaN .*s\.py:\d+, frame train-"),
+    ("shapes", "colours", "narrow", 3, r"`decode` of codec narrow gives 2 channels, expected 4"),
+    ("shapes", "colours", "fits_nan", 8, r"`fit` of codec fits_nan gives NaN in scale \(file .*mistakes\.py:\d+"),
+    ("shapes", "colours", "fits_none", 8, r"`fit` of codec fits_none gives None, expected arrays"),
+    ("shapes", "colours", "keeper", 8, r"keeper of ovps\.codecs lacks factors"),
+    ("shapes", "colours", "no_factors", 3, r"`factors` of codec no_factors gives tuple, expected VoxelFeatures"),
 ]
 
 
@@ -184,6 +351,34 @@ def test_a_mistake_is_told(ovps, dataset, encoder, codec, code, message):
     assert json.loads(out)["error"] in ("setup", "frame", "dataset")
 
 
+def test_a_codec_that_gives_other_features_back_is_warned_of(ovps):
+    ended, out, err = ovps(COMMAND.format("shapes", "colours", "unscaled") + " --json")
+    assert ended == 0, err
+    (warning,) = json.loads(out)["warnings"]
+    assert re.match(r"codec unscaled gives features back that are off by \d\d\.\d in each of 4 channels", warning)
+    assert warning in json.loads(ovps("cache info z --json")[1])["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "code", "message"),
+    [
+        ("exact", 3, "and `lossless` is True"),
+        ("never", 3, "`decode` of codec never gives features with NaN"),
+        ("fits_nan", 8, "`fit` of codec fits_nan gives NaN in scale"),
+    ],
+)
+def test_a_mistake_in_a_codec_is_told_by_convert(ovps, codec, code, message):
+    assert ovps(COMMAND.format("shapes", "colours", "dense"))[0] == 0
+    ended, _, err = ovps(f"cache convert --cache z --out y --codec {codec}")
+    assert ended == code, err
+    assert message in " ".join(err.split())
+
+
+def test_a_codec_that_loses_little_is_no_warning(ovps):
+    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
+    assert json.loads(ovps("cache info z --json")[1])["warnings"] == []
+
+
 def test_one_odd_frame_is_left_out(ovps, tmp_path):
     command = COMMAND.format("raises_once", "colours", "bytes")
     ended, out, err = ovps(f"{command} --on-error skip --json")
@@ -194,6 +389,25 @@ def test_one_odd_frame_is_left_out(ovps, tmp_path):
     assert len(Store.open(tmp_path / "z").frames) == 2
 
 
+@pytest.mark.parametrize(
+    "command", ["query --cache z red+box --html x.html", "view --cache z --html x.html --query red+box --query blue"]
+)
+def test_words_against_that_are_not_read(ovps, command):
+    def words(*more):
+        return [word.replace("+", " ") for word in command.split()] + list(more)
+
+    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
+    ended, out, err = ovps(words("--json"))
+    assert ended == 0, err
+    (warning,) = [text for text in json.loads(out)["warnings"] if "--against" in text]
+    assert warning.startswith("the query is not held against object, things, stuff, texture (--against)")
+
+    ended, _, err = ovps(words("--against", "blue,thing"))
+    assert ended == 7, err
+    assert "(--against): the tokenizer of colours reads nothing in the name 'thing'" in err
+    assert ovps(words("--against", "blue"))[0] == 0  # as the remedy says
+
+
 def test_frames_may_be_a_generator(ovps):
     ended, out, err = ovps(COMMAND.format("lazy", "colours", "bytes") + " --json")
     assert (ended, json.loads(out)["frames"]) == (0, 4), err
@@ -202,8 +416,13 @@ def test_frames_may_be_a_generator(ovps):
 @pytest.mark.parametrize(
     ("system", "message"),
     [
-        ("no_network", "`build` of system no_network gives NoneType"),
-        ("no_loss", "`loss` of system no_loss gives NoneType"),
+        ("no_network", "`build` of system no_network gives None"),
+        ("no_loss", "`loss` of system no_loss gives None"),
+        ("floats", r"`loss` of system floats gives distance: 0\.5, expected a scalar tensor .*mistakes\.py:\d+"),
+        ("detached", r"`loss` of system detached gives a loss without gradients"),
+        ("unlearnt", r"`build` of system unlearnt gives ReLU without parameters"),
+        ("signed", r"gives Signed whose `forward` cannot be called with \(batch\), .*mistakes\.py:\d+"),
+        ("no_text", r"`training_classes` of system no_text gives list, expected ClassText"),
         ("bad_loss", r"mistaken has raised ZeroDivisionError: division by zero \(file .*mistakes\.py:\d+"),
     ],
 )
@@ -216,6 +435,34 @@ def test_a_mistake_in_a_system_is_told(ovps, tmp_path, system, message):
     assert ended == 8, err
     assert "Traceback" not in err
     assert re.search(message, " ".join(err.split())), err
+
+
+@pytest.mark.parametrize("dataset", ["slashed", "climbs", "nul"])
+def test_an_old_store_with_such_tokens_is_written_nowhere_else(ovps, tmp_path, monkeypatch, dataset):
+    monkeypatch.setattr(datasets, "names_fault", lambda frame: None)  # as it was
+    assert ovps(COMMAND.format(dataset, "colours", "bytes"))[0] == 0
+    before, folder = set(tmp_path.rglob("*")), tmp_path / "d1/d2/d3"
+    for command in ("export --cache z --npz --out d1/d2/d3/e", "predict --cache z --out d1/d2/d3/p"):
+        ended, _, err = ovps(command)
+        assert ended == 4, err
+        assert "no file can be called" in err
+        assert "Precompute the data set into a new store" in err
+    ended, _, err = ovps("cache export --cache z --out d1/d2/d3/a")
+    assert ended == 0, err
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert sum(path.suffix == ".npz" for path in new) == 4
+    assert all(folder in path.parents for path in new), new
+
+
+def test_an_answer_that_is_none_is_told(ovps, tmp_path):
+    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
+    (tmp_path / "split.yaml").write_text("{name: shapes, taxonomy: shapes, novel: [ball]}")
+    (tmp_path / "s.yaml").write_text("settings: {system: mute}")
+    ended, _, err = ovps("train --cache z --split split.yaml --system s.yaml --set steps=1 --set threads=1 --out run")
+    assert ended == 0, err
+    ended, _, err = ovps("predict --run run --cache z --out p")
+    assert ended == 8, err
+    assert re.search(r"`answer` of system mute gives None, which lacks .*mistakes\.py:\d+", " ".join(err.split())), err
 
 
 def test_a_mistake_in_ovps_itself_is_a_traceback(ovps, monkeypatch):

@@ -33,6 +33,7 @@ COMMANDS = {
     "ovps/training/distributed.py": ("train",),
     "ovps/viewer/offline.py": ("view",),
     "ovps/viewer/server.py": ("view",),
+    "ovps/viewer/words.py": ("query", "view"),
     "ovps/vocabulary.py": CLIP,
     "pipelines/about.py": ("predict",),
     "pipelines/bag/": ("data import",),

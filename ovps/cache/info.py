@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ from ovps.errors import ConfigError, SetupError
 from ovps.shortage import faults
 
 FLOAT16_BYTES = 2
+_ODD_ERROR = 0.5  # of a feature's length; the built-in codecs are off by less than a third
 _PART_OF = {
     "clip": "clip",
     "points": "points",
@@ -127,7 +129,7 @@ def store_info(path: Where) -> StoreSummary:
         codec_max_error=max((frame.codec_max_error for frame in frames), default=0.0),
         codec_mean_error=_mean_error(frames),
         sweeps=sweep_statistics(frames),
-        warnings=sweep_warnings(frames),
+        warnings=(*sweep_warnings(frames), *error_warnings(frames, info.provenance)),
     )
 
 
@@ -159,7 +161,7 @@ def _size(storage: Storage, key: str) -> int:
         return 0
 
 
-def _sum(frames: list[FrameRow], field: str) -> int:
+def _sum(frames: Sequence[FrameRow], field: str) -> int:
     return sum(int(getattr(frame, field)) for frame in frames)
 
 
@@ -170,6 +172,21 @@ def _frames_by_scene(rows: list[PartitionRow]) -> dict[str, int]:
     return dict(sorted(scenes.items()))
 
 
-def _mean_error(frames: list[FrameRow]) -> float:
+def error_warnings(frames: Sequence[FrameRow], provenance: Provenance) -> tuple[str, ...]:
+    """Warn of a codec that gives back other features than it got: off, on average, by half of their length and more.
+
+    Features are unit vectors, or means of such. The mean of |error| over C channels is at most its length over sqrt(C).
+    """
+    mean = _mean_error(frames)
+    if mean <= _ODD_ERROR / math.sqrt(provenance.clip_dim):
+        return ()
+    return (
+        f"codec {provenance.codec} gives features back that are off by {mean:.3g} in each of {provenance.clip_dim}"
+        " channels on average, half of their length and more: scores of this store say little. Precompute with another"
+        " codec",
+    )
+
+
+def _mean_error(frames: Sequence[FrameRow]) -> float:
     total = sum(frame.codec_mean_error * frame.valid_voxels for frame in frames)
     return total / max(_sum(frames, "valid_voxels"), 1)

@@ -26,7 +26,16 @@ from cache_schemas import (
     dims_of,
 )
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import Arrays, Codec, Encoded, State, VoxelFeatures, codec_error, encoded
+from ovps.cache.codecs.protocol import (
+    Arrays,
+    Codec,
+    Encoded,
+    State,
+    VoxelFeatures,
+    check_lossless,
+    codec_error,
+    encoded,
+)
 from ovps.cache.codecs.state import state_bytes
 from ovps.cache.folder import SETTINGS, Rows, write_folder
 from ovps.cache.frame_arrays import arrays_of, arrays_of_frame, row_of
@@ -189,9 +198,14 @@ def encode_frame(
         state: of the codec, see `Codec.fit`.
         thumbnails: encoded images of its cameras, as long as the cameras say; none: they say 0.
         clip: the features as the codec encodes them, where that has been done.
+
+    Raises:
+        FrameError: the codec makes other arrays than it says, none that can be read back, or loses what it says it
+            does not.
     """
     clip = encoded(codec, features, state) if clip is None else clip
     error = codec_error(clip.stored, features)
+    check_lossless(codec, error, features)
     row = row_of(frame, max_error=error.largest, mean_error=error.mean)
     pictures = np.frombuffer(b"".join(thumbnails), np.uint8)
     return EncodedFrame(row, arrays_of_frame(frame) | {"thumbnails/bytes": pictures} | clip.arrays)

@@ -5,9 +5,11 @@ An encoder is found by name: a built-in one, that of another installed package, 
 
 from __future__ import annotations
 
+import math
+
 from ovps.clip.protocol import Encoder, EncoderLoader
 from ovps.errors import SetupError
-from ovps.plugins import Registry, lacking
+from ovps.plugins import Registry, unlike
 
 REGISTRY = Registry[EncoderLoader]("ovps.encoders", EncoderLoader, {"demo": "ovps.clip.open_clip_encoder:DEMO"})
 names = REGISTRY.names  # open_clip's models are not among them
@@ -36,8 +38,13 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
         SetupError: it cannot be imported, is not what `Encoder` says, or calls itself otherwise.
     """
     encoder = get(name).load(weights, device=device, upscale=upscale)
-    lacks = lacking(encoder, Encoder)
-    if lacks:
-        raise SetupError(f"encoder {name} lacks {', '.join(lacks)}", remedy=f"Mend the encoder {name}")
+    fault, where = unlike(encoder, Encoder) or ("", None)
+    if not fault:
+        if not (math.isfinite(encoder.temperature) and encoder.temperature > 0):
+            fault = f"has the temperature {encoder.temperature}: cosines are divided by it, it is more than 0"
+        elif encoder.dim < 1:
+            fault = f"has vectors of dim {encoder.dim}"
+    if fault:
+        raise SetupError(f"encoder {name} {fault}", path=where, remedy=f"Mend the encoder {name}")
     REGISTRY.check_name(encoder, name)
     return encoder

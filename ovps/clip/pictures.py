@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ovps.clip.asked import embedded_images
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, parse_entries, shown
 from ovps.errors import VocabularyError
@@ -88,7 +89,7 @@ def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pi
 
 def embed_pictures(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Mean of the images' unit vectors, normalised, as of prompts of one name: (C,) float32."""
-    mean = encoder.embed_images(images).mean(axis=0)
+    mean = embedded_images(encoder, images).mean(axis=0)
     return mean / np.linalg.norm(mean)
 
 

@@ -12,9 +12,10 @@ import yaml
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from ovps.clip.asked import embedded, readings
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, said
-from ovps.errors import ConfigError, SetupError, VocabularyError
+from ovps.errors import ConfigError, VocabularyError
 from ovps.vocabulary import Vocabulary
 
 DEFAULT_TEMPLATES = "vild"
@@ -85,17 +86,17 @@ def prompt_warnings(encoder: Encoder, entries: Sequence[Entry], templates: Seque
     warnings = []
     for entry in entries:
         for synonym in entry.synonyms:
-            if any(reading.cut for reading in encoder.read([fill(template, synonym) for template in templates])):
+            if any(reading.cut for reading in readings(encoder, [fill(template, synonym) for template in templates])):
                 warnings.append(f"{said(entry, synonym)} is too long for {encoder.name}: its prompts are cut")
                 break
     return warnings
 
 
 def _check_readable(encoder: Encoder, names: Sequence[str]) -> None:
-    (nothing,) = encoder.read([""])
+    (nothing,) = readings(encoder, [""])
     for start in range(0, len(names), TEXTS):
         part = names[start : start + TEXTS]
-        for name, reading in zip(part, encoder.read(part), strict=True):
+        for name, reading in zip(part, readings(encoder, part), strict=True):
             if reading.seen == nothing.seen:
                 raise VocabularyError(
                     f"the tokenizer of {encoder.name} reads nothing in the name {name!a}", remedy="Write a word"
@@ -109,11 +110,5 @@ def embed_names(encoder: Encoder, names: Sequence[str], templates: Sequence[str]
         SetupError: the encoder gives something else than it says.
     """
     prompts = [fill(template, name) for name in names for template in templates]
-    embeddings = encoder.embed(prompts)
-    if np.shape(embeddings) != (len(prompts), encoder.dim):
-        raise SetupError(
-            f"`embed` of encoder {encoder.name} gives {np.shape(embeddings)}, expected ({len(prompts)}, {encoder.dim})",
-            remedy=f"Mend the encoder {encoder.name}",
-        )
-    mean = torch.from_numpy(embeddings).reshape(len(names), len(templates), encoder.dim).mean(1)
+    mean = torch.from_numpy(embedded(encoder, prompts)).reshape(len(names), len(templates), encoder.dim).mean(1)
     return F.normalize(mean, dim=-1).numpy()

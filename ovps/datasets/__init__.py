@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ovps.datasets.frame_fields import frame_fault, names_fault
 from ovps.datasets.protocol import Dataset
-from ovps.errors import SetupError
+from ovps.errors import DatasetError, SetupError
 from ovps.frame import Frame
-from ovps.plugins import Registry
+from ovps.plugins import Registry, described, is_outside, misgiven, unlike
 
 GROUP = "ovps.datasets"
 BUILT_IN = {
@@ -30,24 +31,34 @@ def at(name: str, root: Path) -> Dataset:
         ConfigError, SetupError: as `get`.
     """
     data: Any = get(name)
-    return data.at(root) if hasattr(data, "at") else data
+    if not hasattr(data, "at"):
+        return data
+    there: Any = data.at(root)
+    found = unlike(there, Dataset) if is_outside(data) else None
+    if found:
+        raise misgiven("data set", data, "at", f"{described(there)}, which {found[0]}", SetupError)
+    return there
 
 
 def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str], **asked: Any) -> list[Frame]:
     """List the frames of a data set, see `Dataset.frames`; any iterable of frames will do.
 
     Raises:
-        DatasetError: no such folder, version or split, or tables that cannot be used.
-        SetupError: the data set gives something else.
+        DatasetError: no such folder, version or split, tables that cannot be used, or names that no file can have.
+        SetupError: the data set gives something else, or frames that no store can hold.
     """
     found: Any = dataset.frames(root, version, subsets, **asked)
     frames = list(found) if isinstance(found, Iterable) else [found]
     for frame in frames:
-        if not isinstance(frame, Frame):
-            raise SetupError(
-                f"`frames` of data set {dataset.name} gives {type(frame).__name__}, expected frames",
-                remedy=f"Mend the data set {dataset.name}",
-            )
+        fault = frame_fault(frame, subsets)
+        if fault:
+            token = getattr(frame, "token", None)
+            raise misgiven("data set", dataset, "frames", fault, SetupError, token if isinstance(token, str) else None)
+        fault = names_fault(frame)
+        if fault and is_outside(dataset):
+            raise misgiven("data set", dataset, "frames", f"a frame with {fault}", SetupError)
+        if fault:
+            raise DatasetError(f"a frame has {fault}", path=frame.points_path, remedy="Rename what is called so")
     return frames
 
 
@@ -63,8 +74,11 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
     Raises:
         DatasetError: files that cannot be read.
     """
-    found: Any = getattr(dataset, "warnings", None)
-    return tuple(found(root, frames)) if found else ()
+    find: Any = getattr(dataset, "warnings", None)
+    found: Any = find(root, frames) if find else ()
+    if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
+        raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
+    return tuple(found)
 
 
 def root_variable(name: str) -> str:

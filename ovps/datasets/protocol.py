@@ -58,7 +58,8 @@ class Dataset(Protocol):
     def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
         """The frames of some of its splits, scene after scene, each in order of time.
 
-        Tokens are unique, so are the names of scenes; a frame that has labels says so by its `labels_path`.
+        Tokens are unique, and names of files (`ovps.file_names`); so are the names of scenes. A frame that has labels
+        says so by its `labels_path`.
 
         Raises:
             DatasetError: no such folder, version or split, or tables that cannot be used.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.errors import ConfigError
+from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.inference.segments import numbered
 from ovps.shortage import faults
@@ -44,9 +45,13 @@ def encode(
 
 
 def label_path(folder: Path, token: str) -> Path:
-    """Path of the labels of a scan; its token is sequence and number, as in `08_000123`."""
+    """Path of the labels of a scan; its token is sequence and number, as in `08_000123`.
+
+    Raises:
+        StorageError: they are no names of files.
+    """
     sequence, _, number = token.rpartition("_")
-    return folder / "sequences" / sequence / "predictions" / f"{number}.label"
+    return file_of(file_of(folder / "sequences", sequence, frame=token) / "predictions", number, ".label", frame=token)
 
 
 class SemanticKittiFormat:

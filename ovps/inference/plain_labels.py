@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ovps.entries import Entry
+from ovps.file_names import file_of
 from ovps.inference.arrays import array_or_fault, holds, save_arrays
 from ovps.inference.prediction import NO_ENTRY, PointLabels
 
@@ -21,9 +22,22 @@ _TYPES: dict[str, DTypeLike] = {"entry": np.int32, "instance": np.int32}
 _UNKNOWN: dict[str, DTypeLike] = {"unknown": np.float16}
 
 
+def folder_of(folder: Path, subset: str) -> Path:
+    """Folder of the arrays of a subset.
+
+    Raises:
+        StorageError: no folder can be called so.
+    """
+    return file_of(folder / "labels", subset)
+
+
 def labels_path(folder: Path, subset: str, token: str) -> Path:
-    """Path of the arrays of a frame."""
-    return folder / "labels" / subset / f"{token}.npz"
+    """Path of the arrays of a frame.
+
+    Raises:
+        StorageError: token or subset are no names of files.
+    """
+    return file_of(folder_of(folder, subset), token, ".npz")
 
 
 def write_labels(
@@ -56,7 +70,7 @@ def check_labels(
         entries: of the vocabulary that they were predicted with.
         unknown: whether every frame must hold the scores of the unknown, not only all or none.
     """
-    place = labels_path(folder, subset, "").parent
+    place = folder_of(folder, subset)
     if not place.is_dir():
         return [f"labels/{subset}: no such folder: put the {len(points)} files TOKEN.npz there"]
     strays = sorted(path.name for path in place.iterdir() if path.suffix != ".npz")

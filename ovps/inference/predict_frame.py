@@ -11,6 +11,7 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.inputs import VoxelBatch
 from ovps.model.panoptic import MergeConfig, Panoptic
+from ovps.systems import asked
 from ovps.systems.protocol import System
 
 
@@ -39,8 +40,8 @@ def predict_frame(
     """
     if batch.frames != 1 or network.training:
         raise ValueError(f"{batch.frames} frames, network in {'training' if network.training else 'evaluation'} mode")
-    answer = system.answer(network, batch, classes, merge, classifier)
-    merged = answer.segment(merge)
+    answer = asked.answer(system, network, batch, classes, merge, classifier)
+    merged = asked.segmented(system, answer, merge)
     others = {name: answer.variant(name, merged, merge) for name in variants if name in system.variants}
     point_voxel = batch.point_voxel.cpu().numpy()
     return FramePrediction(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.errors import ConfigError
+from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.inference.arrays import array_or_fault, save_arrays
 from ovps.inference.segments import numbered, segments
@@ -72,8 +73,12 @@ def encode(
 
 
 def label_path(folder: Path, subset: str, token: str) -> Path:
-    """Path of the labels of a frame in a submission."""
-    return folder / "panoptic" / subset / f"{token}_panoptic.npz"
+    """Path of the labels of a frame in a submission.
+
+    Raises:
+        StorageError: token or subset are no names of files.
+    """
+    return file_of(file_of(folder / "panoptic", subset, frame=token), token, "_panoptic.npz")
 
 
 def write_labels(folder: Path, subset: str, token: str, labels: NDArray[np.uint16]) -> Path:

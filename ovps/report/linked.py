@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.file_names import name_fault
 from ovps.files import write_whole
 from ovps.report.overlay import png
 
@@ -36,6 +37,7 @@ def write_picture(folder: Path, name: str, pixels: NDArray[np.uint8], title: str
     Raises:
         StorageError: the disk refuses.
     """
-    file = folder / "pictures" / f"{name}.png"
+    plain = name if name_fault(name) is None else quote(name, safe="")  # no name leads out of the folder
+    file = folder / "pictures" / f"{plain}.png"
     write_whole(file, png(pixels))
     return Picture(quote(file.relative_to(folder).as_posix()), title)

@@ -13,6 +13,7 @@ from ovps.batch.sample import Batch
 from ovps.errors import SetupError
 from ovps.losses.total import LossTerms
 from ovps.model.class_text import ClassText
+from ovps.plugins import described, misgiven
 from ovps.systems.protocol import System
 from ovps.training.config import TrainConfig
 from ovps.training.loop import Objective, not_finite
@@ -40,14 +41,27 @@ def make_objective(
             outputs = network(batch.voxels)
         _check_finite(outputs, batch, step)
         terms: Any = system.loss(network, outputs, batch, classes, mean_l1, config.loss, reduce)
-        if not isinstance(terms, LossTerms):
-            raise SetupError(
-                f"`loss` of system {system.name} gives {type(terms).__name__}, expected LossTerms",
-                remedy=f"Mend the system {system.name}",
-            )
+        fault = _terms_fault(terms)
+        if fault:
+            raise misgiven("system", system, "loss", fault, SetupError)
         return terms
 
     return objective
+
+
+def _terms_fault(terms: Any) -> str | None:
+    """Say what a loss gives that cannot be trained with; None if it can."""
+    if not isinstance(terms, LossTerms):
+        return f"{described(terms)}, expected LossTerms"
+    parts: Any = terms.parts
+    if not isinstance(parts, dict):
+        return f"parts that are {described(parts)}, expected scalar tensors by name"
+    for name, value in {"supervised": terms.supervised, "voxel": terms.voxel, **parts}.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            return f"{name}: {described(value)}, expected a scalar tensor"
+    if torch.is_grad_enabled() and not terms.total.requires_grad:
+        return "a loss without gradients: it was detached, or depends on nothing that is learned"
+    return None
 
 
 def _check_finite(outputs: Any, batch: Batch, step: int) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,9 @@ from ovps.model import sparse
 from ovps.model.class_text import ClassText
 from ovps.model.inputs import VoxelBatch
 from ovps.places import check_no_url
+from ovps.plugins import can_be_called, described, line_of, misgiven
 from ovps.shortage import faults
+from ovps.systems import asked
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, load_checkpoint, restore
@@ -144,7 +147,7 @@ class Run:
         """
         names = self.info.classes.names
         alike = same_texts(vocabulary, self.vocabulary, names) if self.system.uses_text else []
-        return self.system.classes(vocabulary, [*names, *alike])
+        return asked.classes(self.system, vocabulary, [*names, *alike])
 
     @property
     def finished(self) -> bool:
@@ -265,13 +268,18 @@ def make_network(config: TrainConfig, info: RunInfo, backend: str | None = None)
     model = config.model
     if backend is not None:
         model = model.model_copy(update={"encoder": model.encoder.model_copy(update={"backend": backend})})
-    network: Any = systems.get(config.system).build(model, shape)
+    system = systems.get(config.system)
+    network: Any = system.build(model, shape)
     if not isinstance(network, nn.Module):
-        raise SetupError(
-            f"`build` of system {config.system} gives {type(network).__name__}, expected a torch module",
-            remedy=f"Mend the system {config.system}",
-        )
-    return network
+        fault = f"{described(network)}, expected a torch module"
+    elif not any(parameter.requires_grad for parameter in network.parameters()):
+        fault = f"{type(network).__name__} without parameters: there is nothing to train"
+    elif not can_be_called(network.forward, [Parameter("batch", Parameter.POSITIONAL_ONLY)]):
+        where = line_of(network.forward) or "a module of torch"
+        fault = f"{type(network).__name__} whose `forward` cannot be called with (batch), {where}"
+    else:
+        return network
+    raise misgiven("system", system, "build", fault, SetupError)
 
 
 def architecture(config: TrainConfig, info: RunInfo) -> Architecture:

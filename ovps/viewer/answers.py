@@ -14,6 +14,7 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig, TextClassifier, class_cosines
 from ovps.model.network import Network
 from ovps.model.panoptic import Panoptic
+from ovps.systems import asked
 from ovps.systems.naming import MaskEvidence, ensemble
 from ovps.systems.openscene import VoxelAnswer
 from ovps.systems.queries import MaskAnswer
@@ -45,8 +46,8 @@ def answer_of(session: Session, frame: CachedFrame) -> RunAnswer:
     """
     run = session.run
     batch = run.batch(frame).to(session.device)
-    answer = run.system.answer(run.network, batch, session.classes, session.merge, session.classifier)
-    merged = answer.segment(session.merge)
+    answer = asked.answer(run.system, run.network, batch, session.classes, session.merge, session.classifier)
+    merged = asked.segmented(run.system, answer, session.merge)
     rows = batch.point_voxel
     entry, instance = merged.voxel_class[rows].cpu().numpy(), merged.voxel_instance[rows].cpu().numpy()
     labels = labelling(vocabulary_palette(session.vocabulary, run.taxonomy), entry, instance)

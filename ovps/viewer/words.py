@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ovps.entries import no_text
 from ovps.errors import VocabularyError
+from ovps.viewer.relevance import NEGATIVES
 from ovps.viewer.view import Question
 
 LONGEST = 1000  # characters of a query; what CLIP reads is shorter by far
@@ -72,14 +73,31 @@ class Words:
     def ask(self, text: str, negatives: Sequence[str]) -> tuple[Question, list[str]]:
         """A question, and warnings of what of it CLIP does not see; waits for the tower.
 
+        A usual negative in which the tower finds nothing to read is left out: nobody has written it.
+
         Raises:
-            VocabularyError: nothing to read in the text or in a negative, or far too much.
+            VocabularyError: nothing to read in the text or in another negative, or far too much.
             OvpsError: the tower could not be loaded.
         """
         text, *others = map(checked, (text, *negatives))
         tower = self.start().result()
-        vectors = np.concatenate([self._embed(tower, name) for name in (text, *others)])
-        return Question(text, vectors[:1], vectors[1:], tower.temperature), tower.warnings(text)
+        query = self._embed(tower, text)
+        found, unread = [query[:0]], []
+        for name in others:
+            try:
+                found.append(self._embed(tower, name))
+            except VocabularyError as error:
+                if name not in NEGATIVES:
+                    raise VocabularyError(
+                        f"of the words that the query is held against (--against): {error.message}",
+                        remedy="Write another word there, or leave it out",
+                    ) from error
+                unread.append(name)
+        warnings = tower.warnings(text)
+        if unread:
+            left = f"the query is not held against {', '.join(unread)} (--against): CLIP reads nothing there"
+            warnings = [*warnings, left]
+        return Question(text, query, np.concatenate(found), tower.temperature), warnings
 
     def _embed(self, tower: TextTower, name: str) -> NDArray[np.float32]:
         with self._lock:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ovps.cache import codecs
 from ovps.cache.codecs.choice import FRAMES_PER_FITTED, SMALL, Fidelity, fidelity
-from ovps.cache.codecs.protocol import Codec, State, sample_of
+from ovps.cache.codecs.protocol import Codec, State, fitted, sample_of
 from ovps.cache.codecs.state import read_state
 from ovps.cache.reader import Store
 from ovps.cache.store_info import read_info
@@ -113,7 +113,7 @@ def _fitted(job: Job, frames: Sequence[Frame], codec: Codec) -> State:
             + "".join(f". The first one: {str(error).rstrip('.')}" for error in bad[:1]),
             remedy="Mend the frames, or choose a codec that needs none: `ovps precompute --codec dense`",
         )
-    return codec.fit(sample)
+    return fitted(codec, sample)
 
 
 def _small_enough(job: Job, frames: Sequence[Frame]) -> Chosen | None:
@@ -122,7 +122,7 @@ def _small_enough(job: Job, frames: Sequence[Frame]) -> Chosen | None:
     small = [codecs.get(name) for name in SMALL]
     sample, _ = _sample(job, frames, small[0])
     for codec in small if len(sample) else ():
-        state = codec.fit(sample)
+        state = fitted(codec, sample)
         found = fidelity(codec, state, sample)
         if found.enough:
             return Chosen(codec.name, state, found)

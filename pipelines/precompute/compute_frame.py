@@ -28,6 +28,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.late_labels import objects_of_stored
 from ovps.cache.object_embeddings import Objects, find_objects, no_objects
 from ovps.cache.writer import EncodedFrame, encode_frame
+from ovps.clip.asked import UNIT, cells_of
 from ovps.clip.protocol import Encoder
 from ovps.datasets.protocol import Dataset
 from ovps.datasets.reading import NO_RETURN
@@ -37,10 +38,10 @@ from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
+from ovps.plugins import described, misgiven
 from ovps.taxonomy import Taxonomy
 
 _FARTHEST_M = 1000.0  # no LiDAR measures so far
-_UNIT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,20 +266,25 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
     Raises:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
-    cloud: Any = tools.dataset.points(frame)
-    if not isinstance(cloud, PointCloud) or {cloud.xyz.dtype, cloud.intensity.dtype} != {np.dtype(np.float32)}:
-        what = cloud.xyz if isinstance(cloud, PointCloud) and cloud.xyz.dtype != np.float32 else cloud
-        raise _no("data set", tools.dataset, "points", what, "a PointCloud of float32")
-    _check_cloud(frame, cloud)
+    return _checked_cloud(frame, tools, "points", tools.dataset.points(frame))
+
+
+def _checked_cloud(frame: Frame, tools: Tools, method: str, cloud: Any) -> PointCloud:
+    """What a method of the data set gives, if that is a sweep; one of earlier sweeps may have no points."""
+    if not isinstance(cloud, PointCloud):
+        raise _no("data set", tools.dataset, method, cloud, "a PointCloud of float32")
+    wrong = next((array for array in (cloud.xyz, cloud.intensity) if array.dtype != np.float32), None)
+    if wrong is not None:
+        raise _no("data set", tools.dataset, method, wrong, "a PointCloud of float32")
+    if len(cloud) or method == "points":
+        _check_cloud(frame, cloud)
     return cloud
 
 
 def _earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
     """The points of earlier sweeps; of none where a scene begins."""
-    cloud = tools.dataset.earlier_points(frame)  # type: ignore[attr-defined]  # see `Dataset.has_earlier_sweeps`
-    if len(cloud):
-        _check_cloud(frame, cloud)
-    return cloud
+    cloud: Any = tools.dataset.earlier_points(frame)  # type: ignore[attr-defined]  # see `Dataset.has_earlier_sweeps`
+    return _checked_cloud(frame, tools, "earlier_points", cloud)
 
 
 def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
@@ -305,10 +311,7 @@ def read_labels(frame: Frame, dataset: Dataset) -> NDArray[np.uint32] | None:
 
 
 def _no(kind: str, thing: Any, method: str, given: Any, wanted: str) -> FrameError:
-    what = f"{given.dtype} {tuple(given.shape)}" if hasattr(given, "dtype") else type(given).__name__
-    return FrameError(
-        f"`{method}` of {kind} {thing.name} gives {what}, expected {wanted}", remedy=f"Mend the {kind} {thing.name}"
-    )
+    return misgiven(kind, thing, method, f"{described(given)}, expected {wanted}", FrameError)
 
 
 def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
@@ -337,7 +340,7 @@ def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
         FrameError: the calibration is that of no camera, or no camera sees a point.
     """
     check_calibration(frame)
-    cell_grids = [tools.encoder.cells((camera.width, camera.height)) for camera in frame.cameras]
+    cell_grids = [cells_of(tools.encoder, camera) for camera in frame.cameras]
     points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
     if not any(points.seen):
         raise FrameError(
@@ -365,7 +368,7 @@ def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence
     """The cameras of a frame, how many points each sees, and how long its thumbnail is."""
     lengths = [len(content) for content in thumbnails] or [0] * len(frame.cameras)
     return tuple(
-        row_of_camera(camera, seen, tools.encoder.cells((camera.width, camera.height)), tools.dataroot, thumbnail_bytes)
+        row_of_camera(camera, seen, cells_of(tools.encoder, camera), tools.dataroot, thumbnail_bytes)
         for camera, seen, thumbnail_bytes in zip(frame.cameras, lifted.points.seen, lengths, strict=True)
     )
 
@@ -405,7 +408,7 @@ def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | N
 
 def _check_features(frame: Frame, camera: Camera, encoder: Encoder, cells: NDArray[np.float32]) -> None:
     """Cells (rows, cols, C) of a sensible encoder are unit vectors. NaN in a store would be blamed on its readers."""
-    grid = encoder.cells((camera.width, camera.height))
+    grid = cells_of(encoder, camera)
     if cells.shape != (grid.rows, grid.cols, encoder.dim):
         raise FrameError(
             f"{encoder.name} gives {camera.channel} cells of shape {cells.shape}, and said {grid} of {encoder.dim}",
@@ -414,7 +417,7 @@ def _check_features(frame: Frame, camera: Camera, encoder: Encoder, cells: NDArr
             remedy="Mend the encoder: `encode` must fit `cells`",
         )
     squares = np.einsum("ijc,ijc->ij", cells, cells)
-    bad = ~(np.abs(np.sqrt(squares) - 1) < _UNIT)  # NaN is not near anything
+    bad = ~(np.abs(np.sqrt(squares) - 1) < UNIT)  # NaN is not near anything
     if bad.any():
         raise FrameError(
             f"{encoder.name} gives {bad.sum()} of {bad.size} cells of {camera.channel} a feature that is no unit"

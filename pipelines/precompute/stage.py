@@ -16,6 +16,7 @@ from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.state import state_sha256
+from ovps.cache.info import error_warnings
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -185,7 +186,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         fidelity=job.fidelity,
         sweeps=sweep_statistics(rows),
         warnings=(
-            *(*odd, *warnings, *sweep_warnings(rows)),
+            *(*odd, *warnings, *sweep_warnings(rows), *error_warnings(rows, provenance)),
             *(_lost(storage, name) for name in lost),
             *map(_twin, twins(after)),
         ),

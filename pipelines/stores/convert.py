@@ -7,7 +7,7 @@ import numpy as np
 from cache_schemas import Provenance
 from ovps import datasets
 from ovps.cache import codecs
-from ovps.cache.codecs.protocol import Codec, State, codec_error, encoded, read_back, sample_of
+from ovps.cache.codecs.protocol import Codec, State, check_lossless, codec_error, encoded, fitted, read_back, sample_of
 from ovps.cache.codecs.state import read_state, state_sha256
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.late_labels import relabelled
@@ -97,12 +97,14 @@ def converted(partition: Partition, token: str, codec: Codec, state: State, taxo
     Raises:
         CacheError: this machine lifts points otherwise than the one that wrote the store.
         CorruptStoreError: bytes that are not those that were written.
+        FrameError: the codec gives something else than it says.
     """
     row, arrays = partition.row.frames[partition.positions[token]], partition.encoded(token)
     valid = arrays["voxels/valid"]
     features = read_back(partition.codec, arrays, valid, partition.state)
     clip = encoded(codec, features, state)
     error = codec_error(clip.stored, features)
+    check_lossless(codec, error, features)
     others = {name: array for name, array in arrays.items() if not name.startswith("clip/")}
     errors = {
         "codec_max_error": row.codec_max_error + error.largest,
@@ -140,7 +142,7 @@ def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
         partition = Partition.open(source.storage, read_manifest(source.storage, ref.partition), source.provenance)
         arrays = partition.encoded(ref.token)
         sample.append(sample_of(codec, read_back(partition.codec, arrays, arrays["voxels/valid"], partition.state)))
-    return codec.fit(np.concatenate(sample))
+    return fitted(codec, np.concatenate(sample))
 
 
 def _training_frames(source: Store, split: str | None) -> list[FrameRef]:

@@ -58,7 +58,7 @@ def export_arrays(options: ArraysOptions) -> ArraysSummary:
     check_free(options.out)
     tokens = chosen(options, store)
     refs = [ref for ref in store.frames if ref.token in tokens]
-    names = {ref.token: f"{quote(ref.scene, safe='')}/{ref.index:06d}-{quote(ref.token, safe='')}" for ref in refs}
+    names = {ref.token: f"{_folder_name(ref.scene)}/{ref.index:06d}-{quote(ref.token, safe='')}" for ref in refs}
     before = 0
     note = f"what is written in {options.out} stays; the same command does the rest"
     busy = ConfigError("another export is writing to this folder", path=options.out, remedy="Wait until it ends")
@@ -81,6 +81,12 @@ def export_arrays(options: ArraysOptions) -> ArraysSummary:
         }
         write_whole(options.out / INDEX, (strict_json.dumps(content, indent=2) + "\n").encode())
     return ArraysSummary(out=str(options.out), frames=len(refs), frames_before=before)
+
+
+def _folder_name(scene: str) -> str:
+    """A scene's name with all signs escaped that no file name has; a folder that is above is none."""
+    name = quote(scene, safe="")
+    return name.replace(".", "%2E") if name in (".", "..") else name
 
 
 def _known(index: Path, store: Store) -> list[dict[str, Any]]:

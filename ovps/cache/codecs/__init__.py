@@ -17,7 +17,7 @@ BUILT_IN = {
     "cells-pq": "ovps.cache.codecs.lossy_cells:PQ",
     "cells-pq-small": "ovps.cache.codecs.lossy_cells:PQ_SMALL",
 }
-REGISTRY = Registry[Codec](GROUP, Codec, BUILT_IN, optional=frozenset({"fit", "factors"}))
+REGISTRY = Registry[Codec](GROUP, Codec, BUILT_IN, optional={"fit": "fit_frames", "factors": "keeps_cells"})
 get, names = REGISTRY.get, REGISTRY.names
 
 

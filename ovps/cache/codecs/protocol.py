@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cache_schemas import Array, check_shapes, dims_of
-from ovps.errors import FrameError
+from ovps.errors import FrameError, SetupError
+from ovps.plugins import described, misgiven
 
 Arrays = dict[str, NDArray[Any]]
 State = Mapping[str, NDArray[Any]]
@@ -111,6 +112,24 @@ def sample_of(codec: Codec, features: VoxelFeatures) -> NDArray[np.float32]:
     return features.dense()[features.valid]
 
 
+def fitted(codec: Codec, sample: NDArray[np.float32]) -> State:
+    """The state that a codec makes of a sample (M, C).
+
+    Raises:
+        SetupError: it makes no arrays by name, or some with NaN.
+    """
+    state: Any = codec.fit(sample)
+    wanted = "expected arrays of numbers by name"
+    if not isinstance(state, Mapping):
+        raise misgiven("codec", codec, "fit", f"{described(state)}, {wanted}", SetupError)
+    for name, array in state.items():
+        if not isinstance(name, str) or not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise misgiven("codec", codec, "fit", f"{name!r}: {described(array)}, {wanted}", SetupError)
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise misgiven("codec", codec, "fit", f"NaN in {name}", SetupError)
+    return state
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """The features of a frame as arrays of a store, and as they will be read from them."""
@@ -123,39 +142,56 @@ def encoded(codec: Codec, features: VoxelFeatures, state: State) -> Encoded:
     """Encode the features of a frame, and read them back.
 
     Raises:
-        FrameError: the codec makes other arrays than it says.
+        FrameError: the codec makes other arrays than it says, or none that can be read back.
     """
     arrays = codec.encode(features, state)
     _check_arrays(codec, arrays, features)
-    return Encoded(arrays, read_back(codec, arrays, features.valid, state))
+    stored = read_back(codec, arrays, features.valid, state)
+    method, clip_dim = "factors" if codec.keeps_cells else "decode", features.cells.shape[1]
+    if stored.cells.shape[1] != clip_dim:
+        raise misgiven("codec", codec, method, f"{stored.cells.shape[1]} channels, expected {clip_dim}", FrameError)
+    if not np.isfinite(stored.cells).all() or not np.isfinite(stored.weights.data).all():
+        raise misgiven("codec", codec, method, "features with NaN or infinity", FrameError)
+    return Encoded(arrays, stored)
 
 
 def read_back(codec: Codec, arrays: Arrays, valid: NDArray[np.bool_], state: State) -> VoxelFeatures:
-    """The features of a frame from its arrays, in factors; each voxel its own cell where the codec keeps none."""
+    """The features of a frame from its arrays, in factors; each voxel its own cell where the codec keeps none.
+
+    Raises:
+        FrameError: the codec gives something else.
+    """
     if codec.keeps_cells:
-        return codec.factors(arrays, valid, state)
+        factors: Any = codec.factors(arrays, valid, state)
+        if not isinstance(factors, VoxelFeatures):
+            raise misgiven("codec", codec, "factors", f"{described(factors)}, expected VoxelFeatures", FrameError)
+        if factors.weights.shape != (len(valid), len(factors.cells)):
+            fault = f"weights {factors.weights.shape} of {len(factors.cells)} cells for {len(valid)} voxels"
+            raise misgiven("codec", codec, "factors", fault, FrameError)
+        return factors
     dense: Any = codec.decode(arrays, valid, state)
-    if np.ndim(dense) != 2 or len(dense) != len(valid):
-        raise _fault(codec, f"`decode` gives {np.shape(dense)}, expected a row for each of {len(valid)} voxels")
+    if not isinstance(dense, np.ndarray) or dense.dtype.kind != "f" or dense.ndim != 2 or len(dense) != len(valid):
+        wanted = f"expected float32, a row for each of {len(valid)} voxels"
+        raise misgiven("codec", codec, "decode", f"{described(dense)}, {wanted}", FrameError)
     return VoxelFeatures.of_voxels(dense, valid)
 
 
 def _check_arrays(codec: Codec, arrays: Any, features: VoxelFeatures) -> None:
     if not isinstance(arrays, Mapping):
-        raise _fault(codec, f"`encode` gives {type(arrays).__name__}, expected arrays by name")
+        raise _fault(codec, f"{described(arrays)}, expected arrays by name")
     shapes = {name: (np.shape(array), np.asarray(array).dtype) for name, array in arrays.items()}
     offsets = {f"offsets/{dim}": ((2,), np.dtype(np.int64)) for dim in dims_of(codec.arrays)}
     try:
         sizes = check_shapes(shapes | offsets, codec.arrays, clip_dim=features.cells.shape[1])
     except ValueError as error:
-        raise _fault(codec, f"`encode` gives other arrays than it says: {error}") from error
+        raise _fault(codec, f"other arrays than it says: {error}") from error
     voxels = features.weights.shape[0]
     if sizes.get("voxels", voxels) != voxels:
-        raise _fault(codec, f"`encode` gives {sizes['voxels']} rows for {voxels} voxels")
+        raise _fault(codec, f"{sizes['voxels']} rows for {voxels} voxels")
 
 
-def _fault(codec: Codec, message: str) -> FrameError:
-    return FrameError(f"codec {codec.name}: {message}", remedy=f"Mend the codec {codec.name}")
+def _fault(codec: Codec, fault: str) -> FrameError:
+    return misgiven("codec", codec, "encode", fault, FrameError)
 
 
 class CodecError(NamedTuple):
@@ -166,6 +202,21 @@ class CodecError(NamedTuple):
 
 
 SAMPLED = 512  # voxels, whose error is that of the frame: looking at all of them took a third of stage 1 without CLIP
+
+
+_HALF = 2**-10  # of the largest number, the most by which weights and cells in float16 are off
+
+
+def check_lossless(codec: Codec, error: CodecError, features: VoxelFeatures) -> None:
+    """Refuse a codec that says it loses nothing, and is off by more than rounding to float16.
+
+    Raises:
+        FrameError: names both.
+    """
+    # unit vectors first, which all but features of other sources are: looking at every cell takes its time
+    if codec.lossless and error.largest > _HALF and error.largest > _HALF * float(np.abs(features.cells).max()):
+        fault = f"features that are off by {error.largest:.2g}, and `lossless` is True: it means exact but for float16"
+        raise misgiven("codec", codec, "factors" if codec.keeps_cells else "decode", fault, FrameError)
 
 
 def codec_error(stored: VoxelFeatures, features: VoxelFeatures) -> CodecError:

@@ -30,6 +30,7 @@ from ovps.datasets.reading import read_bytes, read_rgb
 from ovps.datasets.splits import check_apart
 from ovps.entries import no_text
 from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.file_names import NAME_BYTES
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
 from ovps.shortage import faults
@@ -42,7 +43,6 @@ SUBSET = "val"  # of scenes that no split names
 _AGAIN = "Copy or record the file again"
 _LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz"
 _LABELS_BYTES = 2**28
-_NAME_BYTES = 200  # of a token: file names hold 255, with an ending
 
 
 class Folder:
@@ -261,11 +261,11 @@ def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, in
             path=sweep.points.file,
             remedy="Rename the folder or file; stores and pages are named after it",
         )
-    if len(token.encode()) > _NAME_BYTES:
+    if len(token.encode()) > NAME_BYTES:
         raise DatasetError(
             f"scene and sweep have names of {len(token.encode())} bytes together, files are named after them",
             path=sweep.points.file,
-            remedy=f"Rename them, {_NAME_BYTES} bytes are room enough",
+            remedy=f"Rename them, {NAME_BYTES} bytes are room enough",
         )
     lidar = calibration.lidar
     world = _world_from(sweep.points, lidar, lidar, calibration)

@@ -1,0 +1,81 @@
+"""Questions to a system, with a look at what it gives: another package may bring it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ovps.batch.base_labels import ClassSplit
+from ovps.errors import SetupError
+from ovps.model.class_text import ClassText
+from ovps.model.classify import ClassifierConfig
+from ovps.model.inputs import VoxelBatch
+from ovps.model.panoptic import MergeConfig, Panoptic
+from ovps.plugins import described, misgiven, unlike
+from ovps.systems.protocol import Answer, System
+from ovps.vocabulary import Vocabulary
+
+
+def training_classes(system: System, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
+    """The classes that a system is trained with, see `System.training_classes`.
+
+    Raises:
+        VocabularyError: a base class has no entry.
+        SetupError: the system gives something else.
+    """
+    return _text(system, "training_classes", system.training_classes(vocabulary, base))
+
+
+def classes(system: System, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:
+    """The classes that a system answers with, see `System.classes`.
+
+    Raises:
+        VocabularyError: an entry that it cannot know.
+        SetupError: the system gives something else.
+    """
+    return _text(system, "classes", system.classes(vocabulary, trained))
+
+
+def answer(
+    system: System,
+    network: nn.Module,
+    batch: VoxelBatch,
+    classes: ClassText,
+    merge: MergeConfig,
+    classifier: ClassifierConfig,
+) -> Answer:
+    """The answer of a system for a batch of one frame, see `System.answer`.
+
+    Raises:
+        ConfigError: a way to name masks that this system does not have.
+        SetupError: the system gives something else.
+    """
+    found: Any = system.answer(network, batch, classes, merge, classifier)
+    fault = unlike(found, Answer)
+    if fault:
+        raise misgiven("system", system, "answer", f"{described(found)}, which {fault[0]}", SetupError)
+    return found
+
+
+def segmented(system: System, found: Answer, merge: MergeConfig) -> Panoptic:
+    """The panoptic labels of an answer for all V voxels of its frame, see `Answer.segment`.
+
+    Raises:
+        SetupError: the answer gives something else.
+    """
+    merged: Any = found.segment(merge)
+    if not isinstance(merged, Panoptic):
+        raise misgiven("system", system, "answer", f"one that segments into {described(merged)}", SetupError)
+    for name, labels in vars(merged).items():
+        if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
+            fault = f"one with {name} {described(labels)}, expected (V,) int64"
+            raise misgiven("system", system, "answer", fault, SetupError)
+    return merged
+
+
+def _text(system: System, method: str, given: Any) -> ClassText:
+    if not isinstance(given, ClassText):
+        raise misgiven("system", system, method, f"{described(given)}, expected ClassText", SetupError)
+    return given
