@@ -289,7 +289,7 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
         raise CheckpointError(
             f"damaged, or of another version: without {missing}",
             path=path / CONFIG,
-            remedy="Restore it, use the ovps that wrote it, or train again: ovps train --restart",
+            remedy="Restore it, use the version that wrote it, or train again: ovps train --restart",
         )
     return config, info
 
