@@ -190,17 +190,23 @@ def _plugins() -> list[Check]:
 
 
 def _place(cache: str) -> Check:
-    """Of the store: a folder, or a bucket that answers."""
+    """Of the store: a folder, or a bucket that answers; and the store that is there, if it is one that can be read."""
     from ovps.cache.disk import LocalStorage  # after `_imports`
+    from ovps.cache.layout import INFO
+    from ovps.cache.store_info import read_info
     from ovps.cache.where import storage_of
 
     try:
         storage = storage_of(cache)
-        if isinstance(storage, LocalStorage):
-            return _writable(storage.root)
-        storage.children()
+        if INFO in storage.children():
+            read_info(storage)
     except OvpsError as error:
         return Check(name="cache", status="problem", found=error.message, remedy=error.remedy or "")
+    except faults(OSError) as error:
+        remedy = "Choose another folder for the store: ovps precompute --out FOLDER"
+        return Check(name="cache", status="problem", found=f"{cache}: {error}", remedy=remedy)
+    if isinstance(storage, LocalStorage):
+        return _writable(storage.root)
     return Check(name="cache", status="ok", found=f"{storage.at()} answers")
 
 

@@ -130,11 +130,25 @@ def deaf_children(*also: signal.Signals) -> Iterator[None]:
     try:
         # begun with SIGHUP blocked, the tracker of shared memory and semaphores never hears it; SIGINT and SIGTERM it
         # ignores by itself, and leaves them unblocked here when it has started
-        resource_tracker.ensure_running()
+        with _unlinking_in_silence():
+            resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *also})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _unlinking_in_silence() -> Iterator[None]:
+    """The tracker that is started in here unlinks without a word what a killed process has left.
+
+    It would warn of it below the error that says that the process was killed.
+    """
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    try:
+        yield
+    finally:
+        sys.warnoptions.pop()
 
 
 def end_with_parent() -> None:

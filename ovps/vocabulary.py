@@ -25,6 +25,7 @@ from ovps.entries import Entry, said
 from ovps.errors import VocabularyError
 from ovps.files import safetensors_metadata, write_whole
 from ovps.taxonomy import Taxonomy, name_key
+from ovps.versions import WROTE_IT, other_format_among
 
 _FORMAT = "ovps-vocabulary-1"
 _ROUNDING = 1e-4  # between rows of length 1 of the same words, pictures or segments, in another order or batch
@@ -172,13 +173,13 @@ def _content_sha256(about: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     return hashlib.sha256((json.dumps(about, sort_keys=True) + digest(vocabulary)).encode()).hexdigest()
 
 
-def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+def save_vocabulary(vocabulary: Vocabulary, path: str | PathLike[str]) -> None:
     """Write a vocabulary as a safetensors file, whole or not at all; the folder is made if missing.
 
     Raises:
         StorageError: the disk does not take it.
     """
-    write_whole(path, vocabulary_bytes(vocabulary))
+    write_whole(Path(path), vocabulary_bytes(vocabulary))
 
 
 def vocabulary_bytes(vocabulary: Vocabulary) -> bytes:
@@ -199,12 +200,13 @@ def vocabulary_bytes(vocabulary: Vocabulary) -> bytes:
     )
 
 
-def load_vocabulary(path: Path) -> Vocabulary:
+def load_vocabulary(path: str | PathLike[str]) -> Vocabulary:
     """Read a vocabulary file that `save_vocabulary` wrote.
 
     Raises:
-        VocabularyError: no such file, not a vocabulary, or a damaged one.
+        VocabularyError: no such file, not a vocabulary, or a damaged one, or one of another version.
     """
+    path = Path(path)
     if not path.is_file():
         raise VocabularyError(
             "no such vocabulary", path=path, remedy='Make one: ovps vocab build --names "car, bus" --out FILE'
@@ -219,22 +221,28 @@ def parse_vocabulary(content: bytes, path: str | PathLike[str]) -> Vocabulary:
         path: of the file, for an error to name.
 
     Raises:
-        VocabularyError: not a vocabulary, or a damaged one.
+        VocabularyError: not a vocabulary, or a damaged one, or one of another version.
     """
     try:
-        tensors = load(content)
-        about = json.loads(safetensors_metadata(content)[_FORMAT])
-        vocabulary = Vocabulary(
-            tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
-            tensors["embeddings"],
-            tensors["class_index"],
-            about["encoder"],
-            about["weights_sha256"],
-        )
-        if about.pop("sha256") != _content_sha256(about, vocabulary):
-            raise VocabularyError("its content is not what was written")
-        return vocabulary
+        tensors, metadata = load(content), safetensors_metadata(content)
+        other = other_format_among(metadata, _FORMAT)
+        if other is None:
+            return _parsed(tensors, json.loads(metadata[_FORMAT]))
     except (SafetensorError, VocabularyError, KeyError, TypeError, ValueError) as error:
         raise VocabularyError(
             f"not an ovps vocabulary ({error})", path=path, remedy="Build one with `ovps vocab build`"
         ) from error
+    raise VocabularyError(other, path=path, remedy=WROTE_IT)
+
+
+def _parsed(tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> Vocabulary:
+    vocabulary = Vocabulary(
+        tuple(Entry(e["name"], e["kind"], tuple(e["synonyms"])) for e in about["entries"]),
+        tensors["embeddings"],
+        tensors["class_index"],
+        about["encoder"],
+        about["weights_sha256"],
+    )
+    if about.pop("sha256") != _content_sha256(about, vocabulary):
+        raise VocabularyError("its content is not what was written")
+    return vocabulary

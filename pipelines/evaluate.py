@@ -22,8 +22,8 @@ from cache_schemas import content_sha256
 from ovps import strict_json
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
-from ovps.errors import ConfigError
-from ovps.evaluation.results import EvalResult, FrameScore
+from ovps.errors import ConfigError, faults_of
+from ovps.evaluation.results import FORMAT, EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
 from ovps.files import check_writable, refusals, write_whole
@@ -40,6 +40,7 @@ from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
 from ovps.taxonomy import Split
 from ovps.training.run import LAST
+from ovps.versions import WROTE_IT, only_unknown, other_format
 from ovps.vocabulary import digest, without_entries
 
 METRICS = "metrics.json"
@@ -218,12 +219,14 @@ def load_result(folder: Path) -> EvalResult:
     """Read the result that `evaluate` wrote.
 
     Raises:
-        ConfigError: nothing there, not of this version, or changed since. Files of before digests were written are
+        ConfigError: nothing there, of another version, or changed since. Files of before digests were written are
             taken as they are.
     """
     path = folder / METRICS
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if other := other_format(record, FORMAT):
+            raise ConfigError(other, path=path, remedy=WROTE_IT)
         written = record.pop(WRITTEN, None)
         result = EvalResult.model_validate(record)
         if written is not None:
@@ -232,7 +235,10 @@ def load_result(folder: Path) -> EvalResult:
     except FileNotFoundError as error:
         raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
     except faults(OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"not an evaluation: {error}", path=path, remedy="Run `ovps eval` again") from error
+        if unknown := only_unknown(error):
+            raise ConfigError(unknown, path=path, remedy=f"{WROTE_IT}, or run `ovps eval` again") from error
+        message = f"not an evaluation: {faults_of(error)}"
+        raise ConfigError(message, path=path, remedy="Run `ovps eval` again") from error
 
 
 class ChangedError(ConfigError):

@@ -27,7 +27,7 @@ import ovps
 from ovps import systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.loader import Batches, training_frames
-from ovps.batch.statistics import load_statistics, measure, save_statistics
+from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
 from ovps.errors import CheckpointError, ConfigError
 from ovps.geometry.grid import Grid
@@ -40,7 +40,7 @@ from ovps.shortage import faults
 from ovps.systems.asked import training_classes
 from ovps.taxonomy import load_split
 from ovps.training.cache_content import CACHE, CacheContent, changes, content_of, save_content
-from ovps.training.checkpoint import differences, load_checkpoint, restore, save_checkpoint
+from ovps.training.checkpoint import Checkpoint, check_origin, differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
 from ovps.training.files import exclusive
@@ -50,6 +50,7 @@ from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from ovps.training.run import (
     CONFIG,
+    FREE,
     INFO,
     LAST,
     STATISTICS,
@@ -60,27 +61,15 @@ from ovps.training.run import (
     hash_tokens,
     load_settings,
     make_network,
+    origin,
     save_settings,
 )
 from ovps.training.system_files import check_config, load_system
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import TrainOptions
 
+MEAN = "distance to the mean CLIP feature"  # what a checkpoint states of the run's statistics
 ROOM = 64  # frames of a batch that may be more than there are: they repeat
-
-# Settings that do not change what is learned: a run may go on with other values of these.
-FREE = (
-    "data.workers",
-    "data.keep_mb",
-    "data.unlabelled_frames",
-    "threads",
-    "log_interval",
-    "gradient_interval",
-    "checkpoint_interval",
-    "keep_interval",
-    "merge.",
-    "classifier.",
-)
 
 
 @dataclass(frozen=True)
@@ -190,7 +179,8 @@ def _train(
     )
 
     def save(name: str, step: int) -> None:
-        save_checkpoint(run / name, architecture(config, info), step, network, optimiser)
+        about = origin(config, info) | {MEAN: statistics.mean_l1}
+        save_checkpoint(run / name, architecture(config, info), about, step, network, optimiser)
 
     with finishing("this step") as asked:
         steps = _until(every, lambda: processes.any(asked()))
@@ -357,13 +347,26 @@ def _resume(run: Path, config: TrainConfig, info: RunInfo, network: nn.Module, o
     """Put the last checkpoint into network and optimiser; the step it was made at.
 
     Raises:
-        CheckpointError: damaged, or of another architecture.
+        CheckpointError: damaged, or of another version, architecture or run; or the statistics are another run's.
         ConfigError: the run was begun with other settings, frames or CLIP features: going on would mix the two.
     """
     checkpoint = load_checkpoint(run / LAST, architecture(config, info))
     check_same(run, config, info)
+    check_origin(checkpoint, origin(config, info), info.total_steps, run / LAST)
+    _check_statistics(load_statistics(run / STATISTICS), checkpoint, run / STATISTICS)
     restore(checkpoint, network, optimiser, run / LAST)
     return checkpoint.step
+
+
+def _check_statistics(found: ClipStatistics, checkpoint: Checkpoint, path: Path) -> None:
+    """Raise CheckpointError if a run has not learned with these; a checkpoint of an earlier version does not say."""
+    there = checkpoint.origin.get(MEAN, found.mean_l1)
+    if there != found.mean_l1:
+        raise CheckpointError(
+            f"statistics of another run: {MEAN} {found.mean_l1:.6g}, the run was trained with {there:.6g}",
+            path=path,
+            remedy="Put the run's own back",
+        )
 
 
 def check_same(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ovps
+import ovps.api
+import ovps.vocabulary
+from ovps.batch.frames import FrameDataset
 from ovps.errors import CacheError, VocabularyError
 from ovps.inference.session import open_session, predictions
-from ovps.vocabulary import save_vocabulary
+from ovps.vocabulary import load_vocabulary, parse_vocabulary, save_vocabulary
 from pipelines.evaluate import evaluate
 from tests.helpers.markdown import code_blocks
 from tests.helpers.synthetic_store import vocabulary, write_synthetic_store
@@ -97,3 +102,27 @@ def test_import_is_quick_and_names_are_found():
         "assert segment.__doc__ and 'torch' in sys.modules and 'open_clip' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_what_the_page_names_takes_a_path_as_text_or_as_path(kind, folder, tmp_path):
+    store = ovps.open_store(kind(folder / "zarr/driveworld"))
+    run = ovps.load_run(kind(folder / "runs/driveworld"), device="cpu")
+    file = kind(tmp_path / "mine.safetensors")
+    save_vocabulary(run.vocabulary, file)
+    assert load_vocabulary(file).names == run.vocabulary.names
+    assert parse_vocabulary(Path(file).read_bytes(), file).names == run.vocabulary.names
+    with pytest.raises(VocabularyError, match=r"no such vocabulary \(file .*missing"):
+        load_vocabulary(kind(tmp_path / "missing"))
+    frame = store.read(next(ref for ref in store.frames if ref.subset == "val"))
+    assert np.array_equal(ovps.segment(run, frame, file).entry, ovps.segment(run, frame).entry)
+    assert ovps.score(run, store, vocabulary=file) == ovps.score(run, store)
+    assert len(FrameDataset(kind(folder / "zarr/driveworld"), subset="val")) > 0
+
+
+def test_no_function_of_these_modules_takes_a_path_alone():
+    for module in (ovps.api, ovps.vocabulary):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if function.__module__ == module.__name__ and not name.startswith("_"):
+                taken = [p.annotation for p in inspect.signature(function).parameters.values()]
+                assert "Path" not in taken, name

@@ -342,3 +342,26 @@ def test_what_keeps_track_of_shared_things_outlives_every_signal():
         [sys.executable, "-c", TRACKED], env=environment, capture_output=True, text=True, check=False, timeout=30
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_what_a_killed_process_leaves_is_unlinked_without_a_word(tmp_path):
+    """Below the error that said that a loader was killed stood that a semaphore leaked, which Python unlinks itself."""
+    (tmp_path / "kill.py").write_text(
+        "import multiprocessing, os, signal\n"
+        "from ovps.interrupt import deaf_children\n"
+        "context = multiprocessing.get_context('spawn')\n"
+        "def leave(names):\n"
+        "    lock = context.Lock()\n"
+        "    names.send(lock._semlock.name)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__':\n"
+        "    names, other = context.Pipe()\n"
+        "    with deaf_children():\n"
+        "        process = context.Process(target=leave, args=[other])\n"
+        "        process.start()\n"
+        "    print(names.recv())\n"
+        "    process.join()\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "kill.py"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert not Path("/dev/shm", f"sem.{done.stdout.strip().removeprefix('/')}").exists()

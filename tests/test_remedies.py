@@ -146,7 +146,7 @@ def commands_put_together(file: Path) -> list[str]:
         if isinstance(node, ast.JoinedStr):
             text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
             built = _BUILT.search(text)
-            found += [text] if built and not re.match(r"ovps (reads|needs|vocabulary)\b", built[0]) else []
+            found += [text] if built and not re.match(r"ovps (reads|needs|vocabulary|does)\b", built[0]) else []
     return found
 
 

@@ -207,3 +207,28 @@ FILES = sorted(path for folder in ("ovps", "pipelines", "driveworld") for path i
 def test_whatever_makes_an_error_of_a_file_lets_shortages_pass():
     places = {path.relative_to(ROOT).as_posix(): converters(path) for path in FILES}
     assert {file: lines for file, lines in places.items() if lines and file not in AS_THEY_ARE} == {}
+
+
+def test_no_thread_to_read_in_is_told_in_one_sentence_and_nothing_else(tmp_path):
+    """Zarr left a coroutine that nobody awaited, and a traceback when the process ended."""
+    write_synthetic_store(tmp_path / "zarr", frames=1)
+    (tmp_path / "refuse.py").write_text(
+        "import sys, threading\n"
+        "start = threading.Thread.start\n"
+        "def refusing(thread):\n"
+        "    if thread.name == 'zarr_io':\n"
+        '        raise RuntimeError("can\'t start new thread")\n'
+        "    start(thread)\n"
+        "threading.Thread.start = refusing\n"
+        "from ovps.__main__ import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "refuse.py", "predict", "--cache", tmp_path / "zarr", "--out", tmp_path / "p"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 8
+    assert ended.stderr.splitlines()[-1].startswith("setup error: not enough threads: can't start new thread")
+    assert not [word for word in ("Traceback", "awaited") if word in ended.stderr]

@@ -180,5 +180,12 @@ def test_a_flipped_bit_is_never_read(data):
         position = data.draw(st.integers(0, len(content) - 1))
         content[position] ^= 1 << data.draw(st.integers(0, 7))
         path.write_bytes(content)
-        with pytest.raises(VocabularyError, match="Build one"):
-            load_vocabulary(path)
+        remedy = ""
+        try:
+            found = load_vocabulary(path)
+        except VocabularyError as error:
+            found, remedy = None, error.remedy
+        if found is not None:  # JSON may write a letter with \u00df or \u00Df
+            assert (found.entries, digest(found)) == (ENTRIES, digest(_vocabulary()))
+        else:
+            assert remedy.startswith(("Build one", "Use the ovps that wrote it"))

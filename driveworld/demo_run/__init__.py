@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ovps.errors import CheckpointError, ConfigError
+from ovps.errors import CheckpointError, ConfigError, faults_of
 from ovps.files import write_whole
 from ovps.model import sparse
 from ovps.shortage import faults
@@ -34,6 +34,7 @@ from ovps.training.run import (
     load_run,
     load_settings,
     make_network,
+    origin,
 )
 
 WEIGHTS = "weights.safetensors"
@@ -83,7 +84,7 @@ def provenance(shipped: Path | None = None) -> Provenance:
             if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
                 raise CheckpointError("the demo run is not what was shipped", path=path, remedy=_AGAIN)
     except faults(OSError, UnicodeDecodeError, ValidationError) as error:
-        raise CheckpointError(f"the demo run cannot be read: {error}", path=path, remedy=_AGAIN) from error
+        raise CheckpointError(f"the demo run cannot be read: {faults_of(error)}", path=path, remedy=_AGAIN) from error
     return known
 
 
@@ -137,7 +138,7 @@ def unpack(run: Path, shipped: Path | None = None) -> Provenance:
     for name in AS_THEY_ARE:
         write_whole(run / name, (shipped / name).read_bytes())
     fresh = torch.optim.AdamW(network.parameters())  # a run is a checkpoint, and a checkpoint has an optimiser
-    save_checkpoint(run / LAST, architecture(config, info), known.step, network, fresh)
+    save_checkpoint(run / LAST, architecture(config, info), origin(config, info), known.step, network, fresh)
     return known
 
 

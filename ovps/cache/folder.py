@@ -22,7 +22,7 @@ from ovps.cache.codecs.protocol import Arrays
 from ovps.cache.layout import partition_key
 from ovps.cache.shards import Shards
 from ovps.cache.storage import LOST, Storage
-from ovps.cache.zarr_files import ReadFiles, WrittenFiles
+from ovps.cache.zarr_files import ReadFiles, WrittenFiles, start_io
 from ovps.errors import CorruptStoreError
 from ovps.shortage import faults
 
@@ -81,6 +81,7 @@ def write_folder(
     """
     files = WrittenFiles(storage, partition_key(folder))
     if arrays:
+        start_io()
         group = zarr.create_group(files, zarr_format=3)
         group.attrs.put(dict(attributes))
         with ThreadPoolExecutor(min(WRITERS, machine.cores()), thread_name_prefix="shard") as pool:
@@ -111,6 +112,7 @@ def all_rows(storage: Storage, folder: str, name: str) -> np.ndarray | None:
             for (path, entry), sha256 in zip(there.items(), hashes, strict=True)
         )
         listed = ReadFiles(storage, FolderRow(folder=folder, files=files), LOST)
+        start_io()
         group = zarr.open_group(listed, mode="r", zarr_format=3)
         return _all(listed, Shards.of(_as_array(group[name])))
     except faults(ValueError, KeyError, TypeError, RuntimeError, OSError, CorruptStoreError):
@@ -196,6 +198,7 @@ class Folder:
         dims = {spec.name: str(spec.dims[0]) for spec in specs}
         names = [*dims, *(f"offsets/{dim}" for dim in dict.fromkeys(dims.values()))]
         try:
+            start_io()
             group = zarr.open_group(files, mode="r", zarr_format=3)
             if group.attrs.get(SETTINGS, settings) != settings:  # folders of earlier state none
                 raise ValueError("it was made with other settings than store.json states")

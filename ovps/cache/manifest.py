@@ -14,13 +14,15 @@ from ovps.cache.layout import MANIFESTS, manifest_key
 from ovps.cache.remedies import again
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
-from ovps.errors import CacheError, CorruptStoreError
+from ovps.errors import CacheError, CorruptStoreError, faults_of
 from ovps.files import TEMPORARY
 from ovps.parquet import parse_parquet
 from ovps.shortage import faults
+from ovps.versions import WROTE_IT, only_unknown
 
 WAITING = "repair"  # kind of a frame that is quarantined until `ovps cache repair` has made its lost partition anew
 _SUFFIX = ".parquet"
+_VERSION = b"ovps_schema_version"
 _SHA256 = b"ovps_sha256"  # of the row: Parquet has no checksum of its own that covers all that is read
 
 
@@ -66,7 +68,7 @@ def find_manifest(storage: Storage, partition: str) -> PartitionRow | None:
     """The manifest of a partition; None where there is none.
 
     Raises:
-        CorruptStoreError: as `read_manifest`.
+        CorruptStoreError, CacheError: as `read_manifest`.
     """
     try:
         content = storage.get(manifest_key(partition))
@@ -81,7 +83,8 @@ def read_manifest(storage: Storage, partition: str) -> PartitionRow:
     """Read and check one manifest.
 
     Raises:
-        CorruptStoreError: unreadable, of another schema, or naming files outside its partition.
+        CorruptStoreError: unreadable, of other columns, or naming files outside its partition.
+        CacheError: of another schema version.
     """
     try:
         return _parse(storage, partition, storage.get(manifest_key(partition)))
@@ -93,7 +96,7 @@ def read_manifests(storage: Storage) -> Iterator[PartitionRow]:
     """Every manifest of a store, by name.
 
     Raises:
-        CorruptStoreError: as `read_manifest`.
+        CorruptStoreError, CacheError: as `read_manifest`.
     """
     names = partitions(storage)
     contents = storage.each(storage.get, map(manifest_key, names))
@@ -124,6 +127,13 @@ def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
         rows = table.to_pylist()
     except faults(pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(storage, partition, error) from error
+    version = (table.schema.metadata or {}).get(_VERSION, b"").decode(errors="replace")
+    if version.isdecimal() and int(version) != SCHEMA_VERSION:
+        raise CacheError(
+            f"the manifest has schema version {version}, this ovps reads version {SCHEMA_VERSION}",
+            path=storage.at(manifest_key(partition)),
+            remedy=WROTE_IT,
+        )
     if not table.schema.equals(MANIFEST) or table.num_rows != 1:
         message = f"{table.num_rows} rows of columns {table.column_names}"
         raise _damaged(storage, partition, f"not a manifest of schema version {SCHEMA_VERSION}: {message}")
@@ -133,7 +143,9 @@ def _parse(storage: Storage, partition: str, content: bytes) -> PartitionRow:
     try:
         row = PartitionRow.model_validate(rows[0])
     except ValidationError as error:
-        raise _damaged(storage, partition, f"senseless manifest: {error}") from error
+        if unknown := only_unknown(error):
+            raise CacheError(unknown, path=storage.at(manifest_key(partition)), remedy=WROTE_IT) from error
+        raise _damaged(storage, partition, f"senseless manifest: {faults_of(error)}") from error
     if row.partition != partition:
         raise _damaged(storage, partition, f"a manifest of partition {row.partition!r}, by its content")
     return row

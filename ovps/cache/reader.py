@@ -25,9 +25,10 @@ from ovps.cache.partition import Partition
 from ovps.cache.storage import LOST, Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
-from ovps.errors import CacheError, CorruptStoreError
+from ovps.errors import CacheError, CorruptStoreError, faults_of
 from ovps.frame import Camera
 from ovps.taxonomy import Taxonomy
+from ovps.versions import WROTE_IT, only_unknown
 from ovps.vocabulary import Vocabulary, parse_vocabulary
 
 T = TypeVar("T")
@@ -85,11 +86,15 @@ class Store:
 
         Raises:
             CorruptStoreError: it is none.
+            CacheError: it is of another version.
         """
         try:
             return Taxonomy.model_validate(self.info.taxonomy)
         except ValidationError as error:
-            raise CorruptStoreError(f"not a taxonomy: {error}", path=self.storage.at(INFO), remedy=LOST) from error
+            file = self.storage.at(INFO)
+            if unknown := only_unknown(error):
+                raise CacheError(f"the taxonomy: {unknown}", path=file, remedy=WROTE_IT) from error
+            raise CorruptStoreError(f"not a taxonomy: {faults_of(error)}", path=file, remedy=LOST) from error
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

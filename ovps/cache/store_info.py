@@ -9,15 +9,16 @@ from pydantic import ValidationError
 from cache_schemas import SCHEMA_VERSION, StoreInfo, content_sha256
 from ovps.cache.layout import INFO, INFO_SHA256
 from ovps.cache.storage import LOST_INFO, Storage
-from ovps.errors import CacheError, CorruptStoreError
+from ovps.errors import CacheError, CorruptStoreError, faults_of
 from ovps.shortage import faults
+from ovps.versions import WROTE_IT, only_unknown
 
 
 def read_info(storage: Storage) -> StoreInfo:
     """`store.json` of a store.
 
     Raises:
-        CacheError: no store there, or one of another schema version.
+        CacheError: no store there, or one of another version.
         CorruptStoreError: unreadable.
     """
     file = storage.at(INFO)
@@ -28,7 +29,7 @@ def read_info(storage: Storage) -> StoreInfo:
             raise CacheError(
                 f"the store has schema version {version}, this ovps reads version {SCHEMA_VERSION}",
                 path=file,
-                remedy="Use the ovps that wrote it, or run `ovps precompute` into a new folder",
+                remedy=f"{WROTE_IT}, or run `ovps precompute` into a new folder",
             )
         stated = content.pop(INFO_SHA256, None)  # stores of earlier have none
         if stated not in (None, content_sha256(content)):
@@ -37,4 +38,6 @@ def read_info(storage: Storage) -> StoreInfo:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError("no cache here", path=storage.at(), remedy="Make one: ovps precompute") from error
     except faults(OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CorruptStoreError(f"not a valid {INFO}: {error}", path=file, remedy=LOST_INFO) from error
+        if unknown := only_unknown(error):
+            raise CacheError(unknown, path=file, remedy=WROTE_IT) from error
+        raise CorruptStoreError(f"not a valid {INFO}: {faults_of(error)}", path=file, remedy=LOST_INFO) from error

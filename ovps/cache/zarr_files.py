@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from zarr.abc.store import ByteRequest, Store
+from zarr.core import sync
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from cache_schemas import FileRow, FolderRow
@@ -21,6 +22,22 @@ from ovps.errors import CorruptStoreError
 from ovps.shortage import faults
 
 SMALL = 2**20  # bytes of a file that is hashed before a part of it is believed
+
+
+def start_io() -> None:
+    """Start the thread that zarr reads and writes in, before there is anything for it to do.
+
+    Raises:
+        RuntimeError: the system refuses it. Zarr itself would leave a coroutine that nobody awaits, and a loop that
+            it cannot end when the process does: a warning and a traceback below the error.
+    """
+    try:
+        sync._get_loop()
+    except RuntimeError:
+        loop, sync.loop[0], sync.iothread[0] = sync.loop[0], None, None
+        if loop is not None:
+            loop.close()
+        raise
 
 
 class _Files(Store):

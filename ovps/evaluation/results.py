@@ -25,6 +25,9 @@ HARMONIC = "harmonic"  # no group of classes: the harmonic mean of base and nove
 T = TypeVar("T")
 
 
+FORMAT = "ovps-eval-1"
+
+
 class _Model(BaseModel, frozen=True, extra="forbid"):
     """A part of a result: nobody changes it, and no field is unknown."""
 
@@ -283,7 +286,7 @@ class EvalResult(_Model):
         warnings: what of vocabulary, split and run does not fit, a sentence each.
     """
 
-    format: str = "ovps-eval-1"
+    format: str = FORMAT
     run: str
     step: int
     seed: int

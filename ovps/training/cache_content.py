@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import FrameRef, Store
-from ovps.errors import CheckpointError, ConfigError
+from ovps.errors import CheckpointError, ConfigError, faults_of
 from ovps.shortage import faults
 from ovps.training.files import write_whole
 
@@ -85,7 +85,9 @@ def _load(path: Path) -> CacheContent | None:
         return CacheContent.model_validate_json(path.read_text(encoding="utf-8"))
     except faults(OSError, UnicodeDecodeError, ValidationError) as error:
         raise CheckpointError(
-            f"damaged: {error}", path=path, remedy="Delete it: only its comparison with the store is lost"
+            f"damaged, or of another version: {faults_of(error)}",
+            path=path,
+            remedy="Delete it: only its comparison with the store is lost",
         ) from error
 
 

@@ -17,12 +17,14 @@ from torch.optim import Optimizer
 from ovps.errors import CheckpointError
 from ovps.shortage import faults
 from ovps.training.files import write_whole
+from ovps.versions import WROTE_IT, other_format
 
 FORMAT = "ovps-checkpoint-1"
 
 _UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 Architecture = dict[str, Any]
+Origin = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,7 @@ class Checkpoint:
         step: updates done.
         network, optimiser: state dicts.
         rng: state of torch's generator (dropout), and of every GPU's.
+        origin: the training that it is of, by dotted name, in plain values; empty where an earlier version wrote it.
     """
 
     architecture: Architecture
@@ -41,12 +44,21 @@ class Checkpoint:
     network: dict[str, Any]
     optimiser: dict[str, Any]
     rng: list[torch.Tensor]
+    origin: Origin
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of torch's generator; None where no step of a training made the weights."""
+        return torch.Generator().set_state(self.rng[0]).initial_seed() if self.optimiser["state"] else None
 
 
 def save_checkpoint(
-    path: Path, architecture: Architecture, step: int, network: nn.Module, optimiser: Optimizer
+    path: Path, architecture: Architecture, origin: Origin, step: int, network: nn.Module, optimiser: Optimizer
 ) -> None:
     """Write the state after `step` updates.
+
+    Args:
+        origin: the training that it is of, see `check_origin`.
 
     Raises:
         CheckpointError: the disk refuses; the checkpoint before is untouched.
@@ -57,6 +69,7 @@ def save_checkpoint(
         {
             "format": FORMAT,
             "architecture": architecture,
+            "origin": origin,
             "step": step,
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),
@@ -71,7 +84,8 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
     """Read a checkpoint, tensors on the CPU.
 
     Raises:
-        CheckpointError: missing, damaged, or its weights are of another architecture: names what differs.
+        CheckpointError: missing, damaged, of another version, or its weights are of another architecture: names what
+            differs.
     """
     if not path.is_file():
         raise CheckpointError("no such checkpoint", path=path, remedy="Train first: ovps train --cache CACHE --out RUN")
@@ -82,9 +96,12 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
                 raise ValueError(f"{damaged} is not what was written")
         file.seek(0)
         content = torch.load(file, map_location="cpu", weights_only=True)
+        if other := other_format(content, FORMAT):
+            raise CheckpointError(other, path=path, remedy=WROTE_IT)
         if content["format"] != FORMAT:
             raise KeyError(f"format {content['format']!r}")
-        found = Checkpoint(**{k: content[k] for k in ("architecture", "step", "network", "optimiser", "rng")})
+        parts = {k: content[k] for k in ("architecture", "step", "network", "optimiser", "rng")}
+        found = Checkpoint(**parts, origin=content.get("origin", {}))
     except faults(*_UNREADABLE, KeyError, TypeError) as error:
         raise CheckpointError(
             f"damaged, or not a checkpoint of ovps: {_first_line(error)}",
@@ -99,6 +116,33 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
             remedy="Use the settings it was trained with, or a folder of its own for the other run",
         )
     return found
+
+
+def check_origin(checkpoint: Checkpoint, origin: Origin, last: int, path: Path) -> None:
+    """Raise CheckpointError if a checkpoint is not of the training that a run's settings describe.
+
+    Only what both state is compared, as two versions do not state the same. A checkpoint of before it stated anything
+    is judged by its step and, where one process trained alone, by the seed in the state of its generator: another
+    training of the same length and seed is then not told from this one.
+
+    Args:
+        origin: of the run.
+        last: step that the run ends at.
+        path: of the checkpoint.
+    """
+    there = checkpoint.origin
+    if not there and origin.get("processes") == 1 and checkpoint.seed is not None:
+        there = {"seed": checkpoint.seed}
+    both = there.keys() & origin.keys()
+    found = differences({n: there[n] for n in there if n in both}, {n: origin[n] for n in origin if n in both})
+    if checkpoint.step > last:
+        found.append(f"it is at step {checkpoint.step:,}, the run ends at {last:,}")
+    if found:
+        raise CheckpointError(
+            f"a checkpoint of another run: {'; '.join(found)}",
+            path=path,
+            remedy="Put the run's own back, or take the whole folder of the run that it is of",
+        )
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> list[str]:

@@ -120,7 +120,7 @@ def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequen
     Args:
         overrides: `key.sub=value` that are among the values and do not come from the source.
     """
-    unknown = list(_unknown(values, TrainConfig, ""))
+    unknown = unknown_settings(values)
     if unknown:
         raise ConfigError(f"unknown setting {', '.join(unknown)}", path=source, remedy=_suggest(unknown[0]))
     try:
@@ -133,6 +133,11 @@ def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequen
         if given and all(any(_below(key, o.partition("=")[0]) for o in given) for key in keys):
             raise ConfigError(problems, remedy=f"Mend {', '.join(given)}, or leave it out") from error
         raise ConfigError(problems, path=source, remedy="Mend the value, or leave it out") from error
+
+
+def unknown_settings(values: Mapping[str, Any]) -> list[str]:
+    """Name the settings, dotted, that this version does not have."""
+    return list(_unknown(values, TrainConfig, ""))
 
 
 def known_keys() -> tuple[str, ...]:

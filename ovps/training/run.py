@@ -13,11 +13,12 @@ RUN/
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 import yaml
@@ -29,7 +30,7 @@ from ovps import plain_yaml, systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.voxels import INPUT_DIM, frame_batch
 from ovps.cache.frame_data import CachedFrame
-from ovps.errors import CacheError, CheckpointError, ConfigError, SetupError, VocabularyError, listed
+from ovps.errors import CacheError, CheckpointError, ConfigError, SetupError, VocabularyError, faults_of, listed
 from ovps.geometry.grid import Grid
 from ovps.model import sparse
 from ovps.model.class_text import ClassText
@@ -40,16 +41,35 @@ from ovps.shortage import faults
 from ovps.systems import asked
 from ovps.systems.protocol import Shape, System
 from ovps.taxonomy import Split, Taxonomy
-from ovps.training.checkpoint import Architecture, load_checkpoint, restore
-from ovps.training.config import TrainConfig, flat, missing_settings, validate_config
+from ovps.training.checkpoint import Architecture, Checkpoint, Origin, check_origin, load_checkpoint, restore
+from ovps.training.config import TrainConfig, flat, missing_settings, unknown_settings, validate_config
 from ovps.training.files import write_whole
-from ovps.vocabulary import Vocabulary, load_vocabulary, same_texts
+from ovps.versions import WROTE_IT, only_unknown, other_format
+from ovps.vocabulary import Vocabulary, load_vocabulary, same_texts, vocabulary_bytes
 
 CONFIG = "config.yaml"
 INFO = "run.json"
 VOCABULARY = "vocabulary.safetensors"
 STATISTICS = "statistics.safetensors"
 LAST = "checkpoints/last.pt"
+FORMAT: Final = "ovps-run-1"
+
+# Settings that do not change what is learned: a run may go on with other values of these.
+FREE = (
+    "data.workers",
+    "data.keep_mb",
+    "data.unlabelled_frames",
+    "threads",
+    "log_interval",
+    "gradient_interval",
+    "checkpoint_interval",
+    "keep_interval",
+    "merge.",
+    "classifier.",
+)
+
+_ANEW = "Restore it, or train again: ovps train --restart"  # of what no version of ovps wrote
+_OTHER = "Restore it, or use the ovps that wrote it"  # of what a version may have written
 
 
 class ClipSource(BaseModel, frozen=True, extra="forbid"):
@@ -75,7 +95,7 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
         sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
     """
 
-    format: Literal["ovps-run-1"] = "ovps-run-1"
+    format: Literal["ovps-run-1"] = FORMAT
     ovps_version: str
     torch_version: str
     dataset: str
@@ -197,28 +217,52 @@ def load_run(path: Path, device: torch.device | str = "cpu", backend: str | None
 
     Raises:
         ConfigError: no such backend.
-        CheckpointError: not a run, damaged, or the checkpoint is of another architecture than the config.
+        CheckpointError: not a run, damaged, of another version, or checkpoint or vocabulary are another run's.
     """
     config, info = load_settings(path)
-    checkpoint = load_checkpoint(path / LAST, architecture(config, info))
+    checkpoint = last_checkpoint(path, config, info)
     network = make_network(config, info, backend or sparse.for_weights_of(config.model.encoder.backend))
     restore(checkpoint, network, None, path / LAST)
-    try:
-        vocabulary = load_vocabulary(path / VOCABULARY)
-    except VocabularyError as error:
-        raise CheckpointError(
-            f"the run's own vocabulary: {error.message}",
-            path=path / VOCABULARY,
-            remedy="Restore it, or train again: ovps train --restart",
-        ) from error
+    vocabulary = _own_vocabulary(path / VOCABULARY, info)
     return Run(path, config, info, network.to(device).eval(), checkpoint.step, vocabulary)
+
+
+def last_checkpoint(path: Path, config: TrainConfig, info: RunInfo) -> Checkpoint:
+    """Read the last checkpoint of a run.
+
+    Raises:
+        CheckpointError: missing, damaged, of another version or architecture, or of another run.
+    """
+    checkpoint = load_checkpoint(path / LAST, architecture(config, info))
+    check_origin(checkpoint, origin(config, info), info.total_steps, path / LAST)
+    return checkpoint
+
+
+def _own_vocabulary(path: Path, info: RunInfo) -> Vocabulary:
+    try:
+        vocabulary = load_vocabulary(path)
+    except VocabularyError as error:
+        remedy = WROTE_IT if error.remedy == WROTE_IT else _ANEW
+        raise CheckpointError(f"the run's own vocabulary: {error.message}", path=path, remedy=remedy) from error
+    # the same content may have been written by another version of safetensors
+    if info.vocabulary_sha256 not in map(_sha256, (path.read_bytes(), vocabulary_bytes(vocabulary))):
+        raise CheckpointError(
+            "the vocabulary of another run: it is not the one that run.json names",
+            path=path,
+            remedy="Put the run's own back; it is vocabulary.safetensors of the store that the run was trained on",
+        )
+    return vocabulary
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
     """`config.yaml` and `run.json` of a run.
 
     Raises:
-        CheckpointError: missing or damaged.
+        CheckpointError: missing, damaged, or of another version.
         ConfigError: a URL.
     """
     if not (path / INFO).is_file():
@@ -227,24 +271,49 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
             raise CheckpointError(
                 "missing, and without it the run cannot be read",
                 path=path / INFO,
-                remedy="Restore it, or train again: ovps train --restart",
+                remedy=_ANEW,
             )
         raise CheckpointError("no run here", path=path, remedy="Train one: ovps train --cache CACHE --out RUN")
-    remedy = "Restore it, or train again: ovps train --restart"
-    try:
-        info = RunInfo.model_validate_json((path / INFO).read_text(encoding="utf-8"))
-    except faults(OSError, UnicodeDecodeError, ValidationError) as error:
-        raise CheckpointError(f"damaged: {error}", path=path / INFO, remedy=remedy) from error
+    info = _load_info(path / INFO)
     try:
         values = plain_yaml.loads((path / CONFIG).read_text(encoding="utf-8"))
-        config = validate_config(values if isinstance(values, dict) else {}, source=str(path / CONFIG))
-    except faults(OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
-        raise CheckpointError(f"damaged, or of another version: {error}", path=path / CONFIG, remedy=remedy) from error
+        if not isinstance(values, dict):
+            raise ValueError("no settings")
+    except faults(OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"damaged: {faults_of(error)}", path=path / CONFIG, remedy=_ANEW) from error
+    if unknown := unknown_settings(values):
+        message = f"it has settings that this ovps does not know: {listed(unknown)}"
+        raise CheckpointError(message, path=path / CONFIG, remedy=WROTE_IT)
+    try:
+        config = validate_config(values, source=str(path / CONFIG))
+    except ConfigError as error:
+        message = f"damaged, or of another version: {error.message}"
+        raise CheckpointError(message, path=path / CONFIG, remedy=_OTHER) from error
     # the file holds every setting: half of one would otherwise pass for a run with defaults
     if values != config.model_dump(mode="json"):
         missing = listed(missing_settings(values, config) or ["some"])
-        raise CheckpointError(f"damaged, or of another version: without {missing}", path=path / CONFIG, remedy=remedy)
+        raise CheckpointError(
+            f"damaged, or of another version: without {missing}",
+            path=path / CONFIG,
+            remedy="Restore it, use the version that wrote it, or train again: ovps train --restart",
+        )
     return config, info
+
+
+def _load_info(path: Path) -> RunInfo:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if other := other_format(json.loads(text), FORMAT):
+            raise CheckpointError(other, path=path, remedy=WROTE_IT)
+    except faults(OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"damaged: {faults_of(error)}", path=path, remedy=_ANEW) from error
+    try:
+        return RunInfo.model_validate_json(text)
+    except ValidationError as error:
+        if unknown := only_unknown(error):
+            raise CheckpointError(unknown, path=path, remedy=WROTE_IT) from error
+        message = f"damaged, or of another version: {faults_of(error)}"
+        raise CheckpointError(message, path=path, remedy=_OTHER) from error
 
 
 def save_settings(path: Path, config: TrainConfig, info: RunInfo) -> None:
@@ -291,6 +360,18 @@ def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
         "input_dim": INPUT_DIM,
         "clip_dim": info.clip.clip_dim,
         "base_classes": list(info.classes.names),
+    }
+
+
+def origin(config: TrainConfig, info: RunInfo) -> Origin:
+    """Describe the training that a checkpoint is of: whatever must be the same for a run to go on."""
+    return {
+        **{name: value for name, value in flat(config).items() if not name.startswith(FREE)},
+        **{f"clip.{name}": value for name, value in flat(info.clip).items()},
+        "novel classes": list(info.split.hidden),
+        "class names": info.vocabulary_sha256,
+        "frames to train on": info.frames_sha256,
+        "processes": info.processes,
     }
 
 

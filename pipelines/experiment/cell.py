@@ -18,9 +18,8 @@ from ovps.evaluation.results import EvalResult
 from ovps.inference.session import frames_of
 from ovps.progress import say
 from ovps.taxonomy import load_split
-from ovps.training.checkpoint import load_checkpoint
 from ovps.training.files import exclusive
-from ovps.training.run import LAST, architecture, load_settings
+from ovps.training.run import LAST, last_checkpoint, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary, without_entries
 from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_frame_scores, load_result
 from pipelines.experiment.trainings import Evaluation, Training
@@ -84,7 +83,7 @@ def trained(run: Path) -> bool:
     if not (run / LAST).is_file():
         return False
     config, info = load_settings(run)
-    return load_checkpoint(run / LAST, architecture(config, info)).step >= info.total_steps
+    return last_checkpoint(run, config, info).step >= info.total_steps
 
 
 def found(training: Training, evaluation: Evaluation) -> EvalResult | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from cache_schemas import Provenance
+from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import Row
 from ovps.shortage import faults
@@ -20,6 +22,7 @@ from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics
 from ovps.training.run import load_settings
+from ovps.versions import WROTE_IT, only_unknown, other_format
 from pipelines.evaluate import versions
 from pipelines.experiment.cell import found
 from pipelines.experiment.provenance import CodeState, code_state, this_machine
@@ -28,6 +31,7 @@ from pipelines.experiment.trainings import Training
 
 PARQUET = "results.parquet"
 JSON = "results.json"
+FORMAT = "ovps-experiment-1"
 
 SCHEMA = pa.schema(
     [
@@ -91,7 +95,7 @@ class Results(Made):
             then those that joined them: no score comes from there.
     """
 
-    format: str = "ovps-experiment-1"
+    format: str = FORMAT
     experiment: Experiment
     missing: list[str]
     runs: list[RunRecord]
@@ -129,11 +133,33 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
 
 
 def earlier(out: Path) -> Results | None:
-    """The results that a folder holds; None where it holds none that can be read."""
+    """The results that a folder holds; None where it holds none that can be read.
+
+    Raises:
+        ConfigError: another version wrote them.
+    """
     try:
-        return Results.model_validate_json((out / JSON).read_bytes())
-    except faults(OSError, ValidationError):
+        return read_results(out / JSON)
+    except faults(OSError, ValueError):
         return None
+
+
+def read_results(path: Path) -> Results:
+    """Read results.json.
+
+    Raises:
+        ConfigError: another version wrote it.
+        OSError, ValueError: it cannot be read, or holds something else.
+    """
+    content = path.read_bytes()
+    try:
+        if other := other_format(json.loads(content), FORMAT):
+            raise ConfigError(other, path=path, remedy=WROTE_IT)
+        return Results.model_validate_json(content)
+    except ValidationError as error:
+        if unknown := only_unknown(error):
+            raise ConfigError(unknown, path=path, remedy=WROTE_IT) from error
+        raise
 
 
 def left_out(before: Results, there: Sequence[Collected]) -> list[RunRecord]:

@@ -14,15 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_of
 from ovps.evaluation.comparison import main_system
 from ovps.parquet import read_parquet
 from ovps.places import check_free
 from ovps.shortage import faults
 from ovps.training.config import flat
-from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, write
+from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, read_results, write
 from pipelines.experiment.provenance import command_line
 from pipelines.experiment.schema import Experiment
 
@@ -67,14 +66,14 @@ def read_part(folder: Path) -> Part:
     """The two files of an experiment's `out`.
 
     Raises:
-        ConfigError: one is not there, not of this format, or not that of the other.
+        ConfigError: one is not there, of another version, not of this format, or not that of the other.
     """
     try:
-        results = Results.model_validate_json((folder / JSON).read_bytes())
+        results = read_results(folder / JSON)
         part = Part(folder, results, read_parquet(folder / PARQUET).cast(SCHEMA))
-    except faults(OSError, ValidationError, pa.ArrowException, ValueError) as error:
+    except faults(OSError, pa.ArrowException, ValueError) as error:
         raise ConfigError(
-            f"no results of an experiment: {error}",
+            f"no results of an experiment: {faults_of(error)}",
             path=folder,
             remedy=f"Name the folder that `ovps experiment run` wrote {JSON} and {PARQUET} to: its `out`",
         ) from error

@@ -12,10 +12,9 @@ from statistics import fmean, median
 
 from ovps.errors import ConfigError
 from ovps.evaluation.results import mean_or_none
-from ovps.training.checkpoint import load_checkpoint
 from ovps.training.config import TrainConfig
 from ovps.training.metrics import read_metrics
-from ovps.training.run import INFO, LAST, architecture, load_settings
+from ovps.training.run import INFO, LAST, last_checkpoint, load_settings
 from pipelines.evaluate import METRICS, load_result
 from pipelines.experiment.cell import Job, found, total_steps
 from pipelines.experiment.stages import duration
@@ -117,7 +116,7 @@ def _steps_to_go(training: Training) -> int:
     if not (training.run / LAST).is_file():
         return total
     config, info = load_settings(training.run)
-    return total - load_checkpoint(training.run / LAST, architecture(config, info)).step
+    return total - last_checkpoint(training.run, config, info).step
 
 
 def _runs(runs: Path) -> list[Path]:

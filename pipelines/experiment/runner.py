@@ -66,6 +66,7 @@ def run_experiment(
     check_writable(experiment.report, file=True)
     for place in (experiment.runs, experiment.out):
         check_free(place)
+    earlier(experiment.out)  # those of another version are told before any work is done, and stay
     _check_splits(experiment)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)

@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(run):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(CheckpointError, match=r"cannot write: File too large.*last\.pt"):
-            save_checkpoint(path, {}, 1, network, torch.optim.AdamW(network.parameters()))
+            save_checkpoint(path, {}, {}, 1, network, torch.optim.AdamW(network.parameters()))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
@@ -131,9 +131,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(run):
 
 def test_a_checkpoint_reads_back(tmp_path):
     network = torch.nn.Linear(2, 2)
-    save_checkpoint(tmp_path / "a.pt", {"width": 2}, 7, network, torch.optim.AdamW(network.parameters()))
+    save_checkpoint(tmp_path / "a.pt", {"width": 2}, {"seed": 3}, 7, network, torch.optim.AdamW(network.parameters()))
     found = load_checkpoint(tmp_path / "a.pt", {"width": 2})
     assert found.step == 7
+    assert found.origin == {"seed": 3}
     assert same_bits(dict(found.network), dict(network.state_dict()))
     with pytest.raises(CheckpointError, match=r"width: 2 there, 'not set' now; depth: 'not set' there, 3 now"):
         load_checkpoint(tmp_path / "a.pt", {"depth": 3})
