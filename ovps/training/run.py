@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
@@ -54,6 +54,7 @@ STATISTICS = "statistics.safetensors"
 LAST = "checkpoints/last.pt"
 FORMAT: Final = "ovps-run-1"
 
+ANSWERS = ("merge.", "classifier.")  # settings of what a run answers, which has learned nothing of them
 # Settings that do not change what is learned: a run may go on with other values of these.
 FREE = (
     "data.workers",
@@ -64,8 +65,7 @@ FREE = (
     "gradient_interval",
     "checkpoint_interval",
     "keep_interval",
-    "merge.",
-    "classifier.",
+    *ANSWERS,
 )
 
 _ANEW = "Restore it, or train again: ovps train --restart"  # of what no version of ovps wrote
@@ -291,13 +291,20 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
         raise CheckpointError(message, path=path / CONFIG, remedy=_OTHER) from error
     # the file holds every setting: half of one would otherwise pass for a run with defaults
     if values != config.model_dump(mode="json"):
-        missing = listed(missing_settings(values, config) or ["some"])
-        raise CheckpointError(
-            f"damaged, or of another version: without {missing}",
-            path=path / CONFIG,
-            remedy="Restore it, use the version that wrote it, or train again: ovps train --restart",
-        )
+        message, remedy = _lacks(missing_settings(values, config), config)
+        raise CheckpointError(message, path=path / CONFIG, remedy=remedy)
     return config, info
+
+
+def _lacks(missing: Sequence[str], config: TrainConfig) -> tuple[str, str]:
+    """What is said of settings that a file lacks, and the remedy: those of answers may be written into it."""
+    message = f"damaged, or of another version: without {listed(missing or ['some'])}"
+    if missing and all(name.startswith(ANSWERS) for name in missing):
+        values = flat(config)
+        parts = [(*name.rpartition("."), values[name]) for name in missing]
+        lines = ", ".join(f"{name}: {json.dumps(value)} under {section}" for section, _, name, value in parts)
+        return message, f"Nothing was learned of it. Write into the file what is asked for today: {lines}"
+    return message, "Restore it, use the version that wrote it, or train again: ovps train --restart"
 
 
 def _load_info(path: Path) -> RunInfo:

@@ -114,6 +114,23 @@ def test_a_checkpoint_of_another_architecture_names_what_differs(run):
     assert caught.value.path == str(run / "checkpoints/last.pt")
 
 
+def test_a_run_of_before_a_setting_of_answers_may_be_told_it(run):
+    path = run / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    del values["merge"]["split_length"], values["merge"]["proposals"]["gap"]
+    path.write_text(yaml.safe_dump(values))
+    remedy = r"Write into the file .*: split_length: 1.0 under merge, gap: 0.5 under merge.proposals$"
+    with pytest.raises(CheckpointError, match=rf"without merge.split_length, merge.proposals.gap .*{remedy}"):
+        load_run(run)
+    values["merge"]["split_length"], values["merge"]["proposals"]["gap"] = 1.0, 0.5
+    path.write_text(yaml.safe_dump(values))
+    load_run(run)
+    del values["merge"]["split_length"], values["seed"]
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(CheckpointError, match="use the version that wrote it, or train again"):
+        load_run(run)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(run):
     path = run / "checkpoints/last.pt"
     before = path.read_bytes()
