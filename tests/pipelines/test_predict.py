@@ -227,13 +227,8 @@ def test_a_crowded_frame_ends_nothing_and_is_told_of(made, tmp_path, monkeypatch
     assert labels[-1] > 0  # the largest stays, although its number is the highest
 
 
-def test_about_says_which_clip_and_names_no_place_on_this_machine(made, tmp_path):
-    run, _ = made
-    random = shutil.copytree(run, tmp_path / "run")
-    info = json.loads((random / "run.json").read_text())
-    info["clip"]["weights_random"] = True
-    (random / "run.json").write_text(json.dumps(info))
-    chance = write_synthetic_store(tmp_path / "zarr", frames=2, weights_random=True)
+def test_about_says_which_clip_and_names_no_place_on_this_machine(tmp_path):
+    random, chance = untrained(tmp_path, weights_random=True)
     summary = predict(random, chance, tmp_path / "out")
     assert (summary.encoder, summary.weights_random) == ("synthetic", True)
     assert summary.warnings == ["random CLIP weights: the labels mean nothing"]

@@ -116,6 +116,8 @@ def test_a_picture_is_an_example(ask, tmp_path, monkeypatch):
     vector = text.embed(["bus"])
 
     class Encoder:
+        dim = vector.shape[1]
+
         def embed_images(self, images):
             assert images[0].shape == (8, 8, 3)
             return vector
