@@ -173,8 +173,10 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Clien
 def _told(message: str, remedy: str) -> Iterator[None]:
     try:
         yield
-    except faults(OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
-        said = f"{message}: {_root(error)}"
+    # TimeoutError is an OSError; an AssertionError without a word is a loop of dask that has not begun within 10 s
+    except faults(OSError, ValueError, RuntimeError, AssertionError) as error:
+        root = _root(error)
+        said = f"{message}: {str(root) or type(root).__name__}"
         if threads_were_refused():
             said, limits = in_words("threads", said)
             raise SetupError(said, remedy=f"{limits}. {remedy}") from error
