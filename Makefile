@@ -13,7 +13,7 @@ JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce reproduce-full demo test test-all corrupt chaos core-check lint bench real-check gpu-check gpu-wheels clean
+.PHONY: help setup reproduce reproduce-full demo test test-slow test-all corrupt chaos core-check lint bench real-check gpu-check gpu-wheels clean
 
 help:  ## print this
 	@echo "ovps: open-vocabulary 3D panoptic segmentation"
@@ -43,6 +43,9 @@ demo: setup  ## a first picture in two minutes: one street, labelled by a run th
 
 test: setup  ## the default test suite, under 15 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: setup  ## the slow tests that need no real frames: CI runs them after the default suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not real_data"
 
 test-all: setup  ## the default suite and the slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"

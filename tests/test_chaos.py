@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from tools.chaos.campaign import campaign
@@ -15,6 +16,7 @@ from tools.chaos.table import rows, show
 SHORT = (*DAMAGES, "kill -9, client", "two runs at once, disk", "read while it grows")
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_and_nothing_read_wrong(tmp_path):
     outcomes = list(campaign(Ground(tmp_path), 12, 3, SHORT))
     assert len(outcomes) >= 12

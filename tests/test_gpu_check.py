@@ -40,6 +40,7 @@ def checked(tmp_path_factory):
     return out / "out", done
 
 
+@pytest.mark.slow
 def test_every_stage_runs_on_a_cpu(checked):
     out, done = checked
     lines = read_lines(out)
@@ -69,6 +70,7 @@ def test_every_stage_runs_on_a_cpu(checked):
         assert line.predicted > 0 < line.value
 
 
+@pytest.mark.slow
 def test_the_table_comes_last(checked):
     out, done = checked
     table = done.stdout[done.stdout.rindex("GPU check") :]
@@ -78,6 +80,7 @@ def test_the_table_comes_last(checked):
     assert "0 failed" in table.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_what_was_trained_can_be_joined(checked):
     out, _ = checked
     part = read_part(out)

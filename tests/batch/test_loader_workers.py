@@ -48,6 +48,7 @@ def test_no_room_in_shared_memory(wide, tmp_path):
     assert small_run(wide, tmp_path / "run", "data.workers=0").step == 4  # the remedy; the run goes on
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_still_starting_when_another_has_failed(wide, tmp_path):
     """It used to print a traceback of its own below the error: what it was about to open had gone."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -158,6 +158,7 @@ def test_two_that_make_a_store_at_once(monkeypatch):
     assert verify_store(storage) == []
 
 
+@pytest.mark.slow
 def test_whatever_request_fails_the_partition_is_as_before_or_as_after(url, rude, tmp_path):
     """From some request on the server answers nothing but errors."""
     states = [changed(url, 1), changed(url, 2)]

@@ -763,6 +763,7 @@ def test_the_command_ends_with_its_table_and_its_page(made, monkeypatch, capsys)
     assert f"report: {folder / 'report.html'}" in shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_every_training_write_a_checkpoint(store, tmp_path):
     path = write_experiment(tmp_path, store, systems=["ovps"], set={"steps": 3000, "checkpoint_interval": 3000})
     folders = [t.run for t in plan(load_experiment(str(path)))]

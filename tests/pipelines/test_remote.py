@@ -196,6 +196,7 @@ def other_run(root, url, real):
     return planned
 
 
+@pytest.mark.slow
 def test_stores_are_converted_merged_and_repaired_there(root, disk, url, tmp_path):
     for name, frames in (("a", 1), ("b", 2)):
         only = tuple(ref.token for ref in Store.open(disk).frames[frames - 1 : 2 * frames - 1])
