@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from ovps.entries import quoted, split_unquoted, unquoted
 from ovps.errors import ConfigError, faults_in
-from ovps.places import check_no_url
+from ovps.places import at_home, check_no_url
 
 Choice = TypeVar("Choice", bound=Sequence[Any] | None)
 
@@ -40,6 +40,8 @@ class Options(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Options of a command. Every field has a description: it is the help of the option."""
 
     command: ClassVar[str]
+
+    _at_home = field_validator("*")(at_home)
 
     @classmethod
     def asked(cls, **values: Any) -> Self:

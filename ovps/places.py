@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ovps.errors import ConfigError
 
@@ -31,6 +31,19 @@ _PARTS: dict[What, tuple[str, ...]] = {
 # of which nobody can list the files beside these folders (tables, licences, splits, times): none is added or replaced
 _OWN_FILES: tuple[What, ...] = ("data set", "recording")
 _CALIBRATION = "calibration.[yj]*"
+
+
+def at_home(place: Any) -> Any:
+    """Give a path that begins with `~` as the shell would, which leaves it in `--out=~/x` and in a file of settings.
+
+    Whatever is no path is given back, and paths in a tuple are looked at.
+
+    >>> at_home(Path("~/x")) == Path.home() / "x"
+    True
+    """
+    if isinstance(place, tuple):
+        return tuple(map(at_home, place))
+    return Path(os.path.expanduser(place)) if isinstance(place, Path) else place
 
 
 def names_apart(folders: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ovps.errors import ConfigError
+from ovps.places import at_home
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -30,7 +31,8 @@ def find(kind: str, name_or_file: str, missing: str, path: str | None = None) ->
     """
     if name_or_file in names(kind):
         return resources.files("ovps") / "configs" / kind / f"{name_or_file}.yaml"
-    if not Path(name_or_file).is_file():
+    file = at_home(Path(name_or_file))
+    if not file.is_file():
         remedy = f"Give the path of a YAML file, or one of: {', '.join(names(kind))}"
         raise ConfigError(missing, path=path, remedy=remedy)
-    return Path(name_or_file)
+    return file

@@ -68,7 +68,7 @@ def report(
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
-        ConfigError: the run is not evaluated yet, or has other weights since.
+        ConfigError: the run is not evaluated yet, or has other weights since, or was evaluated by an earlier version.
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         StorageError: the disk refuses.
     """
@@ -76,7 +76,7 @@ def report(
     check_free(path, file=True)
     check_writable(path, file=True)
     result = load_result(evaluation or run / "eval")
-    merge, classifier = settings_of(result)
+    merge, classifier = settings_of(result, evaluation or run / "eval")
     session = open_session(
         run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
     )

@@ -11,13 +11,16 @@ from pathlib import Path
 import click
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from driveworld import build_world
 from ovps import cli
+from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
 from ovps.options import Options, flag_of
 from ovps.training.run import load_settings
+from ovps.training.system_files import load_system
 from pipelines import options
 from pipelines.evaluate import evaluate
 from pipelines.experiment.join import join
@@ -250,3 +253,18 @@ def test_a_url_where_only_a_folder_or_file_can_be(command, tmp_path, monkeypatch
 def test_such_a_url_is_told_in_python_too(use):
     with pytest.raises(ConfigError, match="only a store can be at one"):
         use(Path("s3://bucket/x"))
+
+
+def test_a_place_in_ones_home_is_there_where_no_shell_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    asked = EvaluateOptions.asked(run=Path("~/r"), cache="~/z", out=Path("~/e"))
+    assert (asked.run, asked.out) == (tmp_path / "r", tmp_path / "e")
+    assert storage_of(asked.cache).at() == str(tmp_path / "z")
+    assert JoinOptions.asked(folders=(Path("~/a"), Path("b")), out=Path("~")).folders == (tmp_path / "a", Path("b"))
+    (tmp_path / "mine.yaml").write_text("{base: ovps, description: mine}")
+    assert load_system("~/mine.yaml").name == "mine"
+    values = yaml.safe_load(Path(cli.__file__).with_name("configs").joinpath("experiments/driveworld.yaml").read_text())
+    data = values["data"] | {"dataroot": "~/d"}
+    found = Experiment.model_validate({**values, "name": "x", "runs": "~/runs", "data": data})
+    assert (found.runs, found.data.dataroot) == (tmp_path / "runs", tmp_path / "d")

@@ -12,7 +12,7 @@ from ovps.cache.disk import LocalStorage
 from ovps.cache.layout import INFO
 from ovps.cache.storage import Storage
 from ovps.errors import ConfigError, StorageError
-from ovps.places import check_free
+from ovps.places import at_home, check_free
 
 REMOTE = ("s3", "s3a", "gs", "az", "abfs", "abfss")  # schemes of object stores
 _SCHEMES = ("file", *REMOTE)
@@ -36,7 +36,7 @@ def storage_of(where: Where) -> Storage:
     text = os.fspath(where)
     like = _LIKE_URL.match(text)
     if like is None and "://" not in text:
-        return LocalStorage(Path(text).absolute())
+        return LocalStorage(at_home(Path(text)).absolute())
     scheme = (like["scheme"] or like["known"]) if like else ""
     if scheme.lower() not in _SCHEMES:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import product
+from pathlib import Path
 from statistics import fmean, harmonic_mean
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, computed_field, model_validator
 
 from cache_schemas import Provenance
+from ovps.errors import ConfigError, listed
 from ovps.evaluation.mask_recall import RecallCounts
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
 from ovps.evaluation.unknown import UnknownScore
@@ -328,11 +330,24 @@ class EvalResult(_Model):
         return [self.system, *self.variants, *self.parts, *self.references]
 
 
-def settings_of(result: EvalResult) -> tuple[MergeConfig, ClassifierConfig]:
-    """Read back the inference settings that an evaluation was made with."""
+def settings_of(result: EvalResult, folder: Path) -> tuple[MergeConfig, ClassifierConfig]:
+    """Read back the inference settings that an evaluation was made with.
+
+    Args:
+        folder: that it was read from, for the error.
+
+    Raises:
+        ConfigError: an earlier version made it, which had not all of them: today's would not give its scores.
+    """
     known = result.inference
-    merge = {name: known[name] for name in MergeConfig.model_fields if name in known}
-    classifier = {name: known[name] for name in ClassifierConfig.model_fields if name in known}
+    missing = [name for config in (MergeConfig, ClassifierConfig) for name in config.model_fields if name not in known]
+    if missing:
+        raise ConfigError(
+            f"its scores are of an earlier ovps, which knew nothing of {listed(missing)}",
+            path=folder,
+            remedy="Evaluate again, by the same `ovps eval`",
+        )
+    merge, classifier = ({name: known[name] for name in c.model_fields} for c in (MergeConfig, ClassifierConfig))
     return MergeConfig(**merge), ClassifierConfig(**classifier)
 
 

@@ -136,7 +136,7 @@ def _drawn(experiment: Experiment, cells: Sequence[Collected], main: Collected) 
 
 def _session(cell: Collected) -> Session:
     """The run of a cell, as it was scored."""
-    merge, classifier = settings_of(cell.scored.result)
+    merge, classifier = settings_of(cell.scored.result, cell.folder)
     file = cell.folder / VOCABULARY
     return open_session(
         cell.training.run,

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError, faults_in, faults_of
 from ovps.inference.session import INFERENCE
 from ovps.options import Once
+from ovps.places import at_home
 from ovps.taxonomy import load_split
 from ovps.training.system_files import IDENTITY, OF_A_RUN, load_system
 from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
@@ -19,6 +20,8 @@ from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
 
 class _Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings: nobody changes them, and none is unknown."""
+
+    _at_home = field_validator("*")(at_home)
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), Once]

@@ -181,6 +181,17 @@ def test_scores_of_other_weights_are_not_shown(made, tmp_path):
         report(run, cache, evaluation=tmp_path / "eval", count=1)
 
 
+def test_scores_of_a_version_that_had_not_all_settings_are_not_shown_beside_pictures_of_today(made, tmp_path):
+    run, cache = made
+    result = evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    before = {name: value for name, value in result.inference.items() if name != "split_length"}
+    save_result(result.model_copy(update={"inference": before}), tmp_path / "eval")
+    with pytest.raises(ConfigError, match=r"knew nothing of split_length .*eval\)\. Evaluate again"):
+        report(run, cache, evaluation=tmp_path / "eval", count=1)
+    evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    assert report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).exists()
+
+
 class Pieces(HTMLParser):
     """Tags, attributes and texts of a page in order; pictures left out."""
 
