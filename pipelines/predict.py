@@ -216,6 +216,10 @@ def check(
         return [f"{ABOUT}: {error.message}: predict into another folder"]
     if about is None and (store.taxonomy.submission is None or "format" in asked or (out / "labels" / subset).is_dir()):
         return [f"{ABOUT}: no such file, without which plain arrays have no meaning: put it back, or predict anew"]
+    if about is not None:
+        for section in asked.keys() & {"merge", "classifier"}:  # an earlier version had not all of their settings
+            if isinstance(known := about.get(section), dict):
+                asked[section] = {name: value for name, value in asked[section].items() if name in known}
     if about is not None and (found := differences(about, asked)):
         return [f"{ABOUT}: {difference}: check with what was predicted with" for difference in found]
     return _faults(out, subset, points, store.taxonomy, about, unknown)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_valid
 
 from ovps import plain_yaml, shipped
 from ovps.batch.settings import AugmentationConfig, DataConfig
-from ovps.errors import ConfigError, faults_in
+from ovps.errors import ConfigError, faults_in, listed
 from ovps.losses.config import LossConfig
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
@@ -124,7 +124,7 @@ def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequen
     if unknown:
         raise ConfigError(f"unknown setting {', '.join(unknown)}", path=source, remedy=_suggest(unknown[0]))
     try:
-        return TrainConfig.model_validate(values)
+        config = TrainConfig.model_validate(values)
     except ValidationError as error:
         found = faults_in(error)
         keys = [".".join(map(str, e["loc"])) for e in found]
@@ -133,6 +133,19 @@ def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequen
         if given and all(any(_below(key, o.partition("=")[0]) for o in given) for key in keys):
             raise ConfigError(problems, remedy=f"Mend {', '.join(given)}, or leave it out") from error
         raise ConfigError(problems, path=source, remedy="Mend the value, or leave it out") from error
+    if switches := _switches_for_numbers(_flatten(values), flat(config)):  # YAML's yes, on and true would be 1
+        problem = f"{listed(switches)}: a number is asked for, not yes or no"
+        raise ConfigError(problem, path=source, remedy="Give a number, or leave it out")
+    return config
+
+
+def _switches_for_numbers(values: Mapping[str, Any], checked: Mapping[str, Any]) -> list[str]:
+    def lost(given: object, taken: object) -> bool:
+        if isinstance(given, list) and isinstance(taken, list):
+            return any(map(lost, given, taken))
+        return isinstance(given, bool) and not isinstance(taken, bool)
+
+    return [name for name, value in values.items() if name in checked and lost(value, checked[name])]
 
 
 def unknown_settings(values: Mapping[str, Any]) -> list[str]:

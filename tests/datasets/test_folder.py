@@ -323,6 +323,19 @@ def test_splits_in_the_file_of_a_scene_hold_for_the_others_it_names(tmp_path):
         frames_of(root)
 
 
+def test_scenes_of_a_split_of_another_name_are_told(tmp_path):
+    root = tmp_path / "recordings"
+    for scene in ("monday", "tuesday"):
+        write_recording(root, frames=1, scene=scene, changed={"splits": {"training": ["tuesday"]}})
+    data, frames = frames_of(root, ("train", "val"))
+    assert [f.scene for f in frames] == ["monday"]
+    assert data.warnings(root, frames) == [
+        "split training was not asked for, which has tuesday: `ovps precompute --split training` takes it"
+    ]
+    _, frames = frames_of(root, ("training", "val"))
+    assert data.warnings(root, frames) == []
+
+
 TAXONOMY = {
     "name": "balls",
     "min_points": 3,

@@ -82,6 +82,18 @@ def test_other_predictions_than_are_asked_for_are_no_valid_ones(here, words, tol
     assert "check with what was predicted with" in problems[0]
 
 
+def test_predictions_of_a_version_that_had_not_all_settings_are_checked_by_those_it_had(here, tmp_path):
+    out = tmp_path / "out"
+    settings = ("--set", "merge.mask=0.02")
+    assert command(here, "--cache", "zarr", "--run", "run", "--out", str(out), *settings) == (0, [])
+    about = json.loads((out / "about.json").read_text())
+    del about["merge"]["split_length"]
+    (out / "about.json").write_text(json.dumps(about))
+    assert command(here, "--cache", "zarr", "--run", "run", "--out", str(out), *settings, "--check") == (0, [])
+    code, problems = command(here, "--cache", "zarr", "--out", str(out), "--set", "merge.mask=0.03", "--check")
+    assert (code, problems[0][:23]) == (1, "about.json: other merge")
+
+
 def test_a_submission_is_no_arrays_of_a_vocabulary(here, tmp_path):
     predict(None, here / "zarr", tmp_path / "out")
     problems = check(here / "zarr", tmp_path / "out", vocabulary=here / "v")

@@ -88,3 +88,18 @@ def test_a_file_of_the_users_own(tmp_path):
         load_config(str(path))
     with pytest.raises(ConfigError, match="driveworld, driveworld-kitti, nuscenes"):
         load_config(str(tmp_path / "missing.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("steps=true", "steps"),
+        ("optimiser.lr=yes", "optimiser.lr"),
+        ("merge.split_length=false", "merge.split_length"),
+        ("model.encoder.channels=[8, on]", "model.encoder.channels"),
+    ],
+)
+def test_yes_and_no_are_no_numbers(override, name):
+    with pytest.raises(ConfigError, match=rf"{name}: a number is asked for, not yes or no"):
+        load_config("driveworld", [override])
+    assert load_config("driveworld", ["merge.split=no"]).merge.split is False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +29,7 @@ from ovps.datasets.near_names import refuse_other_case
 from ovps.datasets.reading import read_bytes, read_rgb
 from ovps.datasets.splits import check_apart
 from ovps.entries import no_text
-from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.errors import ConfigError, DatasetError, FrameError, listed
 from ovps.file_names import NAME_BYTES
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -40,6 +40,7 @@ TAXONOMY = "taxonomy.yaml"
 STREET = "street"  # the words for a recording without a taxonomy
 VERSION = "1"  # of the layout
 SUBSET = "val"  # of scenes that no split names
+_USUAL = ("train", "val", "test")
 _AGAIN = "Copy or record the file again"
 _LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz"
 _LABELS_BYTES = 2**28
@@ -108,9 +109,13 @@ class Folder:
         Raises:
             DatasetError: as `frames`.
         """
-        named = {frame.scene for frame in frames}
-        scenes = [scene for scene in find_scenes(Path(root).absolute()) if scene.name in named]
-        return [*unread(Path(root).absolute(), scenes), *standing_clocks(frames)]
+        root, named = Path(root).absolute(), {frame.scene for frame in frames}
+        scenes = find_scenes(root)
+        return [
+            *_unasked(_splits(root, scenes), named),
+            *unread(root, [scene for scene in scenes if scene.name in named]),
+            *standing_clocks(frames),
+        ]
 
     def subsets(self, root: Path) -> tuple[str, ...]:
         """List the splits that its scenes are in, in order.
@@ -201,6 +206,18 @@ def _splits(root: Path, scenes: Sequence[Scene]) -> dict[str, str]:
                         remedy="Keep one of the two",
                     )
     return {name: split for name, (split, _) in found.items()}
+
+
+def _unasked(split_of: Mapping[str, str], named: Container[str]) -> list[str]:
+    """Warnings of splits that were not asked for, and whose name is none of those that are asked for at times."""
+    scenes: dict[str, list[str]] = {}
+    for scene, split in split_of.items():
+        if scene not in named and split not in _USUAL:
+            scenes.setdefault(split, []).append(scene)
+    return [
+        f"split {split} was not asked for, which has {listed(names)}: `ovps precompute --split {split}` takes it"
+        for split, names in scenes.items()
+    ]
 
 
 def own_taxonomy(root: Path) -> Taxonomy | None:
