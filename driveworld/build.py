@@ -22,7 +22,7 @@ from driveworld.drive import DriveSpec, read_record, save, write_scene
 from driveworld.kitti_drive import sequence_name, write_sequence
 from driveworld.nuscenes_format import MAP_FILE, VERSION, assemble
 from driveworld.raw_labels import CLASSES
-from ovps.errors import ConfigError, OvpsError
+from ovps.errors import ConfigError, SetupError
 from ovps.files import write_whole
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept
 from ovps.machine import check_processes, check_semaphores
@@ -224,7 +224,7 @@ def _run(write: Callable[[DriveSpec], Path], specs: list[DriveSpec], workers: in
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
-            raise OvpsError(
+            raise SetupError(
                 "a process that writes scenes has died, most likely for want of memory",
                 path=specs[0].out,
                 remedy="Use fewer --workers; the same command goes on, scenes that are written stay",

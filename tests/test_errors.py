@@ -1,6 +1,8 @@
 """Errors name the file, the frame and the remedy, and survive the way back from a worker process."""
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,10 @@ def test_kinds_are_distinct_and_exit_codes_are_never_zero():
 def test_a_path_in_bytes_is_told_as_text():
     """As the system names files in some of its own errors."""
     assert str(errors.ConfigError("gone", path=b"runs/\xc3\xa4")) == "gone (file runs/\u00e4)"
+
+
+def test_every_error_is_of_a_kind_with_a_documented_exit_code():
+    root = Path(errors.__file__).parents[1]
+    files = [path for folder in ("ovps", "pipelines", "driveworld") for path in (root / folder).rglob("*.py")]
+    assert len(files) > 200
+    assert [str(path) for path in files if re.search(r"(raise|return) OvpsError\(", path.read_text("utf-8"))] == []

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from ovps.cache.disk import LocalStorage
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
@@ -197,8 +198,16 @@ def training_key(config: TrainConfig, cache: str, without: Iterable[str] = ()) -
     settings = {k: v for k, v in flat(config).items() if not k.startswith(FREE) and k not in ignored}
     if "split" in settings:
         settings["split"] = sorted(load_split(config.split).hidden)  # a split is what it hides, not its name
-    text = json.dumps({"settings": settings, "cache": str(cache)}, sort_keys=True)
+    text = json.dumps({"settings": settings, "cache": _plain(cache)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(cache: str) -> str:
+    """The name of a store below the working folder, `./z` and `file:///.../z` too; any other place as it is written."""
+    storage = storage_of(cache) if cache else None
+    if isinstance(storage, LocalStorage) and storage.root.is_relative_to(Path.cwd()):
+        return str(storage.root.relative_to(Path.cwd()))
+    return str(cache)
 
 
 def run_folder(runs: Path, name: str, suffix: str) -> Path:

@@ -19,7 +19,7 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed, get_wo
 from distributed.comm.addressing import parse_address
 from distributed.comm.registry import get_backend
 
-from ovps.errors import ConfigError, OvpsError, SetupError, command
+from ovps.errors import ConfigError, SetupError, command
 from ovps.interrupt import deaf_children, finishing
 from ovps.machine import check_semaphores
 from ovps.shortage import faults, in_words, threads_were_refused
@@ -88,12 +88,12 @@ def run_on_dask(
                 try:
                     yield future.result()
                 except KilledWorker as error:
-                    raise OvpsError(
+                    raise SetupError(
                         "a worker process died again and again, most likely for want of memory",
                         remedy="Use fewer --workers; what is committed is kept",
                     ) from error
                 except CancelledError as error:
-                    raise OvpsError(
+                    raise SetupError(
                         "the dask scheduler or all its workers have gone",
                         remedy="See their own messages; the same command goes on, what is committed is kept",
                     ) from error

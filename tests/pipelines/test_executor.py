@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from distributed import LocalCluster
 
-from ovps.errors import ConfigError, OvpsError, SetupError
+from ovps.errors import ConfigError, SetupError
 from ovps.interrupt import SIGNALS, listening
 from pipelines.precompute import executor
 from tests.helpers.namespaces import NO_NETWORK, run_unshared
@@ -55,7 +55,7 @@ def test_workers_that_go_away(monkeypatch):
         thread = threading.Timer(2, leaving.scale, args=(0,))
         thread.start()
         begin = time.monotonic()
-        with pytest.raises(OvpsError, match=r"all its workers have gone.*the same command goes on"):
+        with pytest.raises(SetupError, match=r"all its workers have gone.*the same command goes on"):
             run(leaving.scheduler_address)
         assert time.monotonic() - begin < 15
         thread.join()

@@ -30,6 +30,7 @@ from ovps.cache.where import storage_of
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.results import FrameScore
+from ovps.training.config import load_config
 from ovps.training.metrics import last_step
 from ovps.training.run import load_run
 from pipelines import train as train_module
@@ -46,7 +47,7 @@ from pipelines.experiment.runner import run, run_experiment
 from pipelines.experiment.schema import load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
 from pipelines.experiment.table import result_table
-from pipelines.experiment.trainings import located, plan
+from pipelines.experiment.trainings import located, plan, training_key
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
@@ -916,3 +917,11 @@ def test_an_experiment_that_is_stopped_while_its_processes_start_ends(made, tmp_
     monkeypatch.setattr(queue, "wait", stopped)
     threading.Thread(target=run_them, daemon=True).start()
     assert ended.wait(60)
+
+
+def test_a_store_below_the_working_folder_is_the_same_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config("driveworld")
+    ways = ("zarr/z", "./zarr/z", str(tmp_path / "zarr/z"), f"file://{tmp_path}/zarr/z")
+    assert len({training_key(config, way) for way in ways}) == 1
+    assert len({training_key(config, way) for way in (*ways, "zarr/other", "/zarr/z", "s3://bucket/zarr/z")}) == 4
