@@ -173,10 +173,8 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Clien
 def _told(message: str, remedy: str) -> Iterator[None]:
     try:
         yield
-    # TimeoutError is an OSError; an AssertionError without a word is a loop of dask that has not begun within 10 s
-    except faults(OSError, ValueError, RuntimeError, AssertionError) as error:
-        root = _root(error)
-        said = f"{message}: {str(root) or type(root).__name__}"
+    except faults(OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
+        said = f"{message}: {_root(error)}"
         if threads_were_refused():
             said, limits = in_words("threads", said)
             raise SetupError(said, remedy=f"{limits}. {remedy}") from error
