@@ -114,6 +114,7 @@ def torch_hears(request, monkeypatch):
     signal.signal(signal.SIGCHLD, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("torch_hears")
 def test_a_worker_that_is_killed(store, tmp_path, monkeypatch):
     small_run(store, tmp_path / "straight", "steps=40", "checkpoint_interval=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from tests.helpers.namespaces import NO_NETWORK, run_unshared
 def _impatient(monkeypatch):
     monkeypatch.setattr(executor, "CONNECT_SECONDS", 1)
     monkeypatch.setattr(executor, "LOOK_EVERY", 0.1)
+    yield
+    gc.collect()  # half a client that was never closed would be, in the thread of the next one's loop, which then waits
 
 
 def cluster(workers: int) -> LocalCluster:

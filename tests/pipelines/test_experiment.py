@@ -179,6 +179,7 @@ def test_a_part_does_nothing_and_shows_the_whole(made, spies):
     assert table(folder) == lines
 
 
+@pytest.mark.slow
 def test_parts_one_after_another_are_all_in_the_results(store, tmp_path, capsys):
     path = write_experiment(tmp_path, store, seeds=[0], systems=["ovps"])
     for seed in (0, 1, 2):
@@ -218,6 +219,7 @@ def test_results_that_are_left_out_are_named(store, tmp_path, capsys):
     assert {record["seed"] for record in results(tmp_path)} == {0}
 
 
+@pytest.mark.slow
 def test_more_systems_train_only_what_is_new(made, tmp_path, spies):
     """On runs that another experiment left: plus_head is plus_fusion, and no_synonyms is ovps."""
     _, folder, _ = made

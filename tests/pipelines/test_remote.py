@@ -133,6 +133,7 @@ def test_labels_that_come_late(url, tmp_path):
     assert same_frames(copy_of(url, tmp_path / "copy"), tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_then_resumed(root, disk, url, tmp_path):
     code = """
 import os, signal, sys

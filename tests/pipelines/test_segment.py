@@ -198,6 +198,7 @@ def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other
     assert len(colours) == len(set(entry.tolist()))  # one colour a name
 
 
+@pytest.mark.slow
 def test_a_recording_that_was_renamed_is_told(tmp_path):
     root = write_recording(tmp_path / "before", frames=2)
     store = tmp_path / "zarr"
