@@ -100,8 +100,8 @@ def components(position: NDArray[np.floating], gap: float, gap_per_metre: float)
 def rejoined(position: NDArray[np.floating], piece: NDArray[np.integer], length: float) -> NDArray[np.int64]:
     """Join pieces of one thing that lie no farther apart than `length` times the longer of them is long.
 
-    Seen from above, the nearest two first; what was joined is as long as both together. So the ends of a lorry are one
-    thing across a gap at which people are several.
+    Seen from above; what was joined is as long as both together, until no two are near enough. So the ends of a lorry
+    are one thing across a gap at which people are several.
 
     Args:
         position: (N, 3), metres.
@@ -111,21 +111,22 @@ def rejoined(position: NDArray[np.floating], piece: NDArray[np.integer], length:
     Returns:
         (N,) pieces, from 0.
     """
-    members = [position[piece == number, :2] for number in range(piece.max(initial=-1) + 1)]
-    if len(members) < 2 or not length:
-        return piece.astype(np.int64)
-    trees = [cKDTree(plane) for plane in members]
-    apart = np.array([[tree.query(plane)[0].min() for plane in members] for tree in trees])
-    np.fill_diagonal(apart, np.inf)
-    low, high = (np.stack([end(plane, axis=0) for plane in members]) for end in (np.min, np.max))
-    part_of = np.arange(len(members))
-    while True:
-        long = np.linalg.norm(high - low, axis=1)
-        near = np.where(apart <= length * np.maximum(long[:, None], long), apart, np.inf)
-        one, other = np.unravel_index(near.argmin(), near.shape)
-        if np.isinf(near[one, other]):
-            return np.unique(part_of[piece], return_inverse=True)[1].reshape(-1)
-        part_of[part_of == other] = one
-        low[one], high[one] = np.minimum(low[one], low[other]), np.maximum(high[one], high[other])
-        apart[one] = apart[:, one] = np.minimum(apart[one], apart[other])
-        apart[other] = apart[:, other] = apart[one, one] = np.inf
+    plane, joined = position[:, :2], piece.astype(np.int64)
+    low, high = np.full((joined.max(initial=-1) + 1, 2), np.inf), np.full((joined.max(initial=-1) + 1, 2), -np.inf)
+    np.minimum.at(low, joined, plane)
+    np.maximum.at(high, joined, plane)
+    # What may be joined may be joined still when pieces have grown, so the order is free: the longest first, once each
+    # unless it grows. Of any two it is the longer one's reach that decides.
+    long = np.linalg.norm(high - low, axis=1)
+    while length and long.max(initial=0.0) > 0:
+        longest = long.argmax()
+        reach = np.nextafter(length * long[longest], np.inf)  # the bound itself is within
+        apart = cKDTree(plane[joined == longest]).query(plane, distance_upper_bound=reach)[0]
+        near = np.unique(joined[np.isfinite(apart)])
+        first = near[0]
+        joined[np.isin(joined, near)] = first
+        low[first], high[first] = low[near].min(axis=0), high[near].max(axis=0)
+        long[near] = 0.0
+        if len(near) > 1:
+            long[first] = np.linalg.norm(high[first] - low[first])
+    return np.unique(joined, return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovps.model.clusters import components
+from ovps.model.clusters import components, rejoined
 from ovps.model.panoptic import MergeConfig, fill_uncovered, merge
 from tests.model import tiny
 
@@ -208,6 +208,27 @@ def test_ends_of_something_long_stay_one_thing_and_people_as_far_apart_are_two()
     assert pieces([0.8, 0.8, 0.8], 0.75) == 1
     assert pieces([0.4, 0.4, 4.0], 1.5) == 1  # joined from the nearest on: what is long by then takes the rest
     assert pieces([2.0, 2.0], 2.4) == 2
+
+
+def test_what_has_grown_reaches_what_was_longer_before():
+    """4 m of a thing, 6 m from 3 m of one, which takes in two poles on its far side and is 8 m long then."""
+    along = np.concatenate([np.arange(0, 4.01, 0.4), np.arange(10, 13.01, 0.3), [15.5, 18.0]])
+    place = np.stack([along, np.zeros_like(along), np.zeros_like(along)], axis=1)
+    piece = components(place, 0.5, 0.0)
+    assert piece.max() == 3
+    assert rejoined(place, piece, 1.0).max() == 0
+    assert rejoined(place[:-1], piece[:-1], 1.0).tolist() == [0] * 11 + [1] * 12
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 60), st.integers(0, 10**6), st.sampled_from([2.0, 5.0, 10.0]), st.sampled_from([0.3, 1.0, 1.5]))
+def test_pieces_are_rejoined_as_one_pair_after_the_other_would_be(count, seed, spread, length):
+    place = np.random.default_rng(seed).normal(0, spread, (count, 3))
+    piece = components(place, 0.5, 0.02)
+    groups = [set(np.flatnonzero(piece == number).tolist()) for number in range(piece.max() + 1)]
+    joined = rejoined(place, piece, length)
+    slow = slow_rejoined(groups, place[:, :2].tolist(), length)
+    assert [set(np.flatnonzero(joined == number).tolist()) for number in range(joined.max() + 1)] == slow
 
 
 def test_the_gap_is_seen_from_above_and_grows_with_distance():
