@@ -28,9 +28,9 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.systems.queries import SYSTEM
 from ovps.training.config import load_config
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.run import make_network
 from pipelines.precompute import precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame
 from pipelines.precompute.options import resolved

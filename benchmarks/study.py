@@ -17,7 +17,7 @@ import typer
 
 from ovps.evaluation.results import EvalResult
 from ovps.training.config import flat
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from pipelines.experiment.collect import training_minutes
 
 SHOWN = (

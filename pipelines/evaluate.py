@@ -39,7 +39,7 @@ from ovps.places import check_free
 from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
 from ovps.taxonomy import Split
-from ovps.training.run import LAST
+from ovps.training.run_files import LAST
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from ovps.vocabulary import digest, without_entries
 

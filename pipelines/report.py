@@ -29,7 +29,7 @@ from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.taxonomy import Taxonomy
 from ovps.training.metrics import read_metrics
-from ovps.training.run import LAST
+from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
 from pipelines.evaluate import load_result, other_labels

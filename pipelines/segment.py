@@ -35,7 +35,7 @@ from ovps.places import check_free, check_no_url
 from ovps.report.colours import entry_colours, rgb
 from ovps.report.page import counted, render, write_page
 from ovps.report.segment_page import Line, SegmentPage, draw_frame
-from ovps.training.run import RunInfo, load_settings
+from ovps.training.run_files import RunInfo, load_settings
 from ovps.viewer.export import to_ply
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions

@@ -46,9 +46,11 @@ from ovps.training.distributed import Processes, join, own_device, synchronise_n
 from ovps.training.files import exclusive
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog, last_step
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.run import (
+from ovps.training.run import architecture, origin
+from ovps.training.run_files import (
     CONFIG,
     FREE,
     INFO,
@@ -57,11 +59,8 @@ from ovps.training.run import (
     VOCABULARY,
     ClipSource,
     RunInfo,
-    architecture,
     hash_tokens,
     load_settings,
-    make_network,
-    origin,
     save_settings,
 )
 from ovps.training.system_files import check_config, load_system

@@ -17,8 +17,8 @@ from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
 from ovps.inference.predict_frame import predict_frame
 from ovps.training.config import load_config
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
-from ovps.training.run import make_network
 from ovps.training.system_files import load_system
 from pipelines.train import deterministic_algorithms, plan
 from tests.helpers.elsewhere import Elsewhere, LidarFeatures, gpu

@@ -19,7 +19,7 @@ from ovps import cli
 from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
 from ovps.options import Options, flag_of
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from ovps.training.system_files import load_system
 from pipelines import options
 from pipelines.evaluate import evaluate

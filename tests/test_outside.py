@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from ovps.cache.reader import Store
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from tests.pipelines.untrained import TINY
 
 ROOT = Path(__file__).parent.parent

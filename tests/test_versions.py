@@ -20,7 +20,8 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.errors import CacheError, CheckpointError, ConfigError, CorruptStoreError, VocabularyError
 from ovps.files import safetensors_metadata
-from ovps.training.run import load_run, load_settings
+from ovps.training.run import load_run
+from ovps.training.run_files import load_settings
 from ovps.vocabulary import load_vocabulary
 from pipelines.evaluate import evaluate, load_result, save_result
 from pipelines.experiment.collect import earlier

@@ -17,7 +17,8 @@ import yaml
 
 from driveworld.demo_run import AS_THEY_ARE, PROVENANCE, Provenance, folder, pack, unpack
 from ovps.files import write_whole
-from ovps.training.run import CONFIG, LAST, load_run
+from ovps.training.run import load_run
+from ovps.training.run_files import CONFIG, LAST
 from pipelines.evaluate import evaluate
 
 GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff")

@@ -24,18 +24,9 @@ from ovps.files import write_whole
 from ovps.model import sparse
 from ovps.shortage import faults
 from ovps.training.checkpoint import save_checkpoint
-from ovps.training.run import (
-    CONFIG,
-    INFO,
-    LAST,
-    STATISTICS,
-    VOCABULARY,
-    architecture,
-    load_run,
-    load_settings,
-    make_network,
-    origin,
-)
+from ovps.training.network import make_network
+from ovps.training.run import architecture, load_run, origin
+from ovps.training.run_files import CONFIG, INFO, LAST, STATISTICS, VOCABULARY, load_settings
 
 WEIGHTS = "weights.safetensors"
 PROVENANCE = "provenance.json"

@@ -9,7 +9,8 @@ import math
 
 from ovps.clip.protocol import Encoder, EncoderLoader
 from ovps.errors import SetupError
-from ovps.plugins import Registry, unlike
+from ovps.plugins import Registry
+from ovps.protocols import unlike
 
 REGISTRY = Registry[EncoderLoader]("ovps.encoders", EncoderLoader, {"demo": "ovps.clip.open_clip_encoder:DEMO"})
 names = REGISTRY.names  # open_clip's models are not among them

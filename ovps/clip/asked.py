@@ -12,7 +12,8 @@ from ovps.clip.protocol import Encoder, Reading
 from ovps.errors import SetupError
 from ovps.frame import Camera
 from ovps.geometry.cells import CellGrid
-from ovps.plugins import described, misgiven
+from ovps.plugins import misgiven
+from ovps.protocols import described
 
 UNIT = 1e-3  # by which the length of a unit vector may be off
 

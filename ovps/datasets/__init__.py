@@ -12,7 +12,8 @@ from ovps.datasets.frame_fields import frame_fault, names_fault
 from ovps.datasets.protocol import Dataset
 from ovps.errors import DatasetError, SetupError
 from ovps.frame import Frame
-from ovps.plugins import Registry, described, is_outside, misgiven, unlike
+from ovps.plugins import Registry, is_outside, misgiven
+from ovps.protocols import described, unlike
 
 GROUP = "ovps.datasets"
 BUILT_IN = {

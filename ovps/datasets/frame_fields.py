@@ -10,7 +10,7 @@ import numpy as np
 from ovps.entries import no_text
 from ovps.file_names import RULE, name_fault
 from ovps.frame import Camera, EarlierSweep, Frame
-from ovps.plugins import described
+from ovps.protocols import described
 
 _TEXT, _WHOLE, _POSE = "a text", "a whole number", "a matrix (4, 4)"
 _FRAME = {

@@ -10,7 +10,8 @@ from torch import nn
 from ovps.cache.reader import Store
 from ovps.taxonomy import Split
 from ovps.training.config import TrainConfig
-from ovps.training.run import ClipSource, Run, RunInfo, hash_tokens
+from ovps.training.run import Run
+from ovps.training.run_files import ClipSource, RunInfo, hash_tokens
 
 NAME = "clip-alone"
 

@@ -24,7 +24,8 @@ from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.taxonomy import Split, Taxonomy, load_split
 from ovps.training.config import default_config, load_config
-from ovps.training.run import CONFIG, Run, load_run, load_settings
+from ovps.training.run import Run, load_run
+from ovps.training.run_files import CONFIG, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
 
 INFERENCE = ("merge.", "classifier.")  # settings that an evaluation may change

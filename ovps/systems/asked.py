@@ -13,7 +13,8 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.inputs import VoxelBatch
 from ovps.model.panoptic import MergeConfig, Panoptic
-from ovps.plugins import described, misgiven, unlike
+from ovps.plugins import misgiven
+from ovps.protocols import described, unlike
 from ovps.systems.protocol import Answer, System
 from ovps.vocabulary import Vocabulary
 

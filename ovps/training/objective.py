@@ -13,7 +13,8 @@ from ovps.batch.sample import Batch
 from ovps.errors import SetupError
 from ovps.losses.total import LossTerms
 from ovps.model.class_text import ClassText
-from ovps.plugins import described, misgiven
+from ovps.plugins import misgiven
+from ovps.protocols import described
 from ovps.systems.protocol import System
 from ovps.training.config import TrainConfig
 from ovps.training.loop import Objective, not_finite

@@ -19,7 +19,8 @@ from ovps.inference.session import frames_of
 from ovps.progress import say
 from ovps.taxonomy import load_split
 from ovps.training.files import exclusive
-from ovps.training.run import LAST, last_checkpoint, load_settings
+from ovps.training.run import last_checkpoint
+from ovps.training.run_files import LAST, load_settings
 from ovps.vocabulary import Vocabulary, digest, first_synonyms, save_vocabulary, without_entries
 from pipelines.evaluate import ChangedError, evaluate, file_sha256, load_frame_scores, load_result
 from pipelines.experiment.trainings import Evaluation, Training

@@ -21,7 +21,7 @@ from ovps.shortage import faults
 from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from pipelines.evaluate import versions
 from pipelines.experiment.cell import found

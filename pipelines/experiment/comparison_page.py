@@ -18,7 +18,7 @@ from ovps.report.page import write_page
 from ovps.report.pictures import Labels
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.training.metrics import read_metrics
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from ovps.training.system_files import load_system
 from pipelines.evaluate import load_frame_scores, versions
 from pipelines.experiment.cell import VOCABULARY

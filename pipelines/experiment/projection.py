@@ -14,7 +14,8 @@ from ovps.errors import ConfigError
 from ovps.evaluation.results import mean_or_none
 from ovps.training.config import TrainConfig
 from ovps.training.metrics import read_metrics
-from ovps.training.run import INFO, LAST, last_checkpoint, load_settings
+from ovps.training.run import last_checkpoint
+from ovps.training.run_files import INFO, LAST, load_settings
 from pipelines.evaluate import METRICS, load_result
 from pipelines.experiment.cell import Job, found, total_steps
 from pipelines.experiment.stages import duration

@@ -20,7 +20,7 @@ from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig, flat
-from ovps.training.run import FREE, INFO, load_settings
+from ovps.training.run_files import FREE, INFO, load_settings
 from ovps.training.system_files import load_system, overrides_of
 from pipelines.experiment.schema import Experiment
 from pipelines.train import TrainOptions, content_differences, resolve

@@ -38,7 +38,8 @@ from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
-from ovps.plugins import described, misgiven
+from ovps.plugins import misgiven
+from ovps.protocols import described
 from ovps.taxonomy import Taxonomy
 
 _FARTHEST_M = 1000.0  # no LiDAR measures so far

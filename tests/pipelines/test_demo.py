@@ -20,7 +20,8 @@ from ovps.cache.reader import Store
 from ovps.errors import CheckpointError, ConfigError, VocabularyError
 from ovps.inference.session import open_session
 from ovps.model import sparse
-from ovps.training.run import load_run, load_settings
+from ovps.training.run import load_run
+from ovps.training.run_files import load_settings
 from pipelines import demo as module
 from pipelines.demo import SUBSET, demo
 from pipelines.options import DemoOptions

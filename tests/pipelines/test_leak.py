@@ -23,7 +23,8 @@ from ovps.cache.reader import Store
 from ovps.frame import Frame
 from ovps.taxonomy import load_split
 from ovps.training.metrics import read_metrics
-from ovps.training.run import STATISTICS, load_run
+from ovps.training.run import load_run
+from ovps.training.run_files import STATISTICS
 from pipelines.precompute import precompute
 from pipelines.precompute.options import resolved
 from pipelines.train import plan

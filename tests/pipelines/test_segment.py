@@ -11,7 +11,7 @@ import pytest
 from ovps.cache.reader import Store
 from ovps.datasets.folder.dataset import DATASET as folder
 from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, VocabularyError
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from pipelines.labels import add_labels
 from pipelines.look import image_reader
 from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions

@@ -12,7 +12,8 @@ from ovps import doctor
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, SetupError
 from ovps.model import sparse
-from ovps.training.run import load_run, load_settings
+from ovps.training.run import load_run
+from ovps.training.run_files import load_settings
 from pipelines.evaluate import evaluate, load_result
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.training.small import SMALL, small_run

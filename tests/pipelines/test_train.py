@@ -16,7 +16,8 @@ from ovps.geometry.grid import Grid, voxelise
 from ovps.training.cache_content import content_of
 from ovps.training.config import flat
 from ovps.training.metrics import METRICS, read_metrics
-from ovps.training.run import INFO, LAST, load_run, load_settings
+from ovps.training.run import load_run
+from ovps.training.run_files import INFO, LAST, load_settings
 from ovps.training.system_files import load_system
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store

@@ -15,7 +15,7 @@ from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
 from ovps.errors import ConfigError
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split, load_taxonomy
-from ovps.training.run import load_settings
+from ovps.training.run_files import load_settings
 from pipelines.evaluate import evaluate
 from pipelines.tune import tune
 from tests.helpers.synthetic_store import write_synthetic_store

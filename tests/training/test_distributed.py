@@ -27,8 +27,9 @@ from ovps.training.config import load_config
 from ovps.training.distributed import Processes, average_gradients, own_device, synchronise_norms
 from ovps.training.loop import Pass
 from ovps.training.metrics import read_metrics
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
-from ovps.training.run import load_settings, make_network
+from ovps.training.run_files import load_settings
 from pipelines import train as pipeline
 from tests.training.small import SMALL, same_bits, small_run, weights
 

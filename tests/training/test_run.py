@@ -10,7 +10,8 @@ from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
 from ovps.training.metrics import read_metrics
-from ovps.training.run import CONFIG, load_run, load_settings
+from ovps.training.run import load_run
+from ovps.training.run_files import CONFIG, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
 from tests.training.small import same_bits, small_run, weights
 

@@ -29,9 +29,10 @@ from ovps.evaluation.tally import VARIANTS
 from ovps.inference.predict_frame import predict_frame
 from ovps.training.config import TrainConfig, load_config
 from ovps.training.loop import train_steps
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.run import load_run, make_network
+from ovps.training.run import load_run
 from pipelines.precompute import precompute
 from pipelines.train import deterministic_algorithms, plan
 from tools.gpu_check.setting import Setting

@@ -31,9 +31,11 @@ from ovps.model.unclaimed import add_proposals
 from ovps.systems.queries import SYSTEM
 from ovps.training.checkpoint import load_checkpoint
 from ovps.training.config import TrainConfig, load_config
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.run import LAST, architecture, load_settings, make_network
+from ovps.training.run import architecture
+from ovps.training.run_files import LAST, load_settings
 from pipelines.evaluate import evaluate
 from pipelines.precompute import precompute
 from pipelines.train import TrainOptions, plan, train

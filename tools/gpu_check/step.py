@@ -25,9 +25,9 @@ from ovps.model.class_text import ClassText
 from ovps.systems.queries import SYSTEM
 from ovps.training.config import TrainConfig, load_config
 from ovps.training.loop import Objective, train_steps
+from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
-from ovps.training.run import make_network
 from pipelines.precompute import precompute
 from pipelines.precompute.compute_frame import StageTimes, compute_frame
 from pipelines.precompute.options import resolved

@@ -16,7 +16,8 @@ from scipy.sparse import csr_array
 
 from cache_schemas import Array, check_shapes, dims_of
 from ovps.errors import FrameError, SetupError
-from ovps.plugins import described, misgiven
+from ovps.plugins import misgiven
+from ovps.protocols import described
 
 Arrays = dict[str, NDArray[Any]]
 State = Mapping[str, NDArray[Any]]
