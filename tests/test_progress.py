@@ -56,14 +56,45 @@ def test_a_log_is_never_silent_for_half_a_minute():
     assert progress.TELL_EVERY < 30
 
 
-def test_a_line_says_how_fast_and_how_long(shown, monkeypatch):
-    console = shown(terminal=False)
-    now = iter(range(0, 10_000, 2))
-    monkeypatch.setattr(console, "get_time", lambda: 0.0)
+@pytest.fixture
+def clock(shown, monkeypatch):
+    """Time that goes on as told."""
+    console, now = shown(terminal=False), [0.0]
+    monkeypatch.setattr(console, "get_time", lambda: now[0])
+    return now
+
+
+def test_a_line_says_how_fast_and_how_long(clock):
     with progress.progress("train", "steps", 100) as counter:
-        monkeypatch.setattr(counter._progress, "get_time", lambda: float(next(now)))
         for _ in range(20):
+            clock[0] += 2
             counter.advance()
-        line = str(counter)
-    assert line.startswith("train: 20 of 100 steps, ")
-    assert line.endswith(", 0.5 steps/s, eta 0:02:40")
+        assert str(counter) == "train: 20 of 100 steps, 0:00:40, 0.5 steps/s, eta 0:02:40"
+
+
+def test_several_that_end_in_one_moment_are_no_sign_of_speed(clock):
+    with progress.progress("world", "scenes", 24) as counter:
+        clock[0] = 60
+        counter.advance()
+        clock[0] = 60.1  # the other of two processes
+        counter.advance()
+        assert counter.eta == pytest.approx(22 * 60.1 / 2)
+        clock[0] = 120  # nothing has come since
+        assert counter.eta == pytest.approx(22 * 120 / 2)
+
+
+def test_what_was_there_before_is_no_sign_of_speed(clock):
+    with progress.progress("precompute", "frames", 100, done=90) as counter:
+        assert str(counter) == "precompute: 90 of 100 frames"
+        clock[0] = 10
+        counter.advance()
+        assert counter.eta == pytest.approx(90)
+
+
+def test_an_old_speed_is_forgotten(clock):
+    with progress.progress("precompute", "frames", 10_000) as counter:
+        for seconds in (1, 10):  # a second a frame, then ten: a slower disk
+            for _ in range(200):
+                clock[0] += seconds
+                counter.advance()
+        assert counter.speed == pytest.approx(0.1, rel=0.05)

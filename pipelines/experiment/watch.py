@@ -10,15 +10,13 @@ from ovps.progress import progress
 from ovps.training.metrics import last_step
 from pipelines.experiment.cell import Job, total_steps
 
-SPEED_OVER = 300.0  # seconds: a training tells its step every `log_interval` steps only
-
 
 @contextmanager
 def watched(jobs: Sequence[Job]) -> Iterator[Callable[[str], None]]:
     """A bar on the terminal; call what is yielded, with a note, to bring it up to date."""
     runs = [job.training.run for job in jobs]
     total = sum(total_steps(job.training) for job in jobs)
-    with progress("trainings", "steps", total, done=_steps(runs), speed_over=SPEED_OVER) as counter:
+    with progress("trainings", "steps", total, done=_steps(runs)) as counter:
         yield lambda note: counter.show(_steps(runs), note)
 
 
