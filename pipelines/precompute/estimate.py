@@ -28,7 +28,7 @@ from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.reread import read_otherwise
-from pipelines.precompute.stage import frames_of, may_skip, prepare
+from pipelines.precompute.stage import frames_of, may_skip, oddities, prepare
 from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each
@@ -92,7 +92,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     storage = storage_of(options.out)
     check_place(storage)
     frames = frames_of(options)
-    odd = datasets.warnings_of(datasets.get(options.dataset), options.dataroot, frames)
+    odd = oddities(options, frames)
     held = held_in(storage) if is_store(storage) else {}
     check_scenes(frames, held, storage)
     anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))

@@ -25,7 +25,7 @@ from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import DatasetError, FrameError, command
+from ovps.errors import DatasetError, FrameError, command, listed
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import show_warnings
@@ -127,7 +127,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
     storage = storage_of(options.out)
     check_place(storage)
     frames = frames_of(options)
-    odd = datasets.warnings_of(datasets.get(options.dataset), options.dataroot, frames)
+    odd = oddities(options, frames)
     begun = is_store(storage)
     job, provenance = prepare(options, frames)
     with storage.exclusive():
@@ -244,6 +244,20 @@ def frames_of(options: Resolved) -> list[Frame]:
             remedy="Give it its cameras, or take it out of the data set",
         )
     return frames
+
+
+def oddities(options: Resolved, frames: Sequence[Frame]) -> tuple[str, ...]:
+    """Warnings of what the data set finds odd in its folder, and of splits asked for that have no frame there.
+
+    Splits that are meant where nobody names any may be missing: whoever has a part of a data set knows.
+    """
+    dataset = datasets.get(options.dataset)
+    usual = datasets.usual_subsets(dataset, options.version)
+    there = {*usual, *(frame.subset for frame in frames)}
+    absent = [split for split in options.subsets if split not in there]
+    few = options.only or options.limit  # of which a split may have none
+    empty = [] if few or not absent else [f"split {listed(absent)} has no frames here: it goes without"]
+    return (*empty, *datasets.warnings_of(dataset, options.dataroot, frames))
 
 
 def _check_outcome(

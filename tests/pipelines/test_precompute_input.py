@@ -23,6 +23,7 @@ from pipelines.precompute import PrecomputeOptions, compute_frame, estimate, pre
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
+from tests.helpers.recording import write_recording
 
 FRAMES = 6
 
@@ -273,6 +274,16 @@ def test_nothing_is_told_of_frames_in_order(root):
     assert (estimate(options).warnings, precompute(options).warnings) == ((), ())
     assert store_info(options.out).warnings == ()
     assert estimate(options).sweeps is None, "nothing is missing"
+
+
+def test_a_split_asked_for_by_name_that_has_no_frame_is_told(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    options = options_for(root, dataset="folder", subsets=("trian", "val"))
+    told = "split trian has no frames here: it goes without"
+    assert told in estimate(options).warnings
+    assert told in precompute(options).warnings
+    usual = estimate(options.model_copy(update={"subsets": ("train", "val")}))  # as where nobody names any
+    assert not [warning for warning in usual.warnings if "goes without" in warning]
 
 
 def test_a_real_frame_in_numbers(real_nuscenes, tmp_path):
