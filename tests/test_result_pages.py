@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tools import worlds_page
 from tools.result_pages import SECTION, with_tables
 
 ROOT = Path(__file__).parent.parent
@@ -33,32 +36,29 @@ def test_tables_of_a_page_are_those_of_its_results(name: str) -> None:
     assert with_tables(page, ROOT / "docs/results" / name) == page
 
 
-@pytest.mark.parametrize(
-    ("split", "systems"),
-    [
-        ("b12n4", ("pfc", "openscene", "ovps")),
-        ("b11n5", ("pfc", "openscene", "ovps")),
-        ("b10n6", ("openscene", "ovps")),
-    ],
-)
-def test_three_worlds_are_those_of_their_results_and_their_spread_is_over_worlds(
-    split: str, systems: tuple[str, ...]
-) -> None:
-    groups = ("all", "base", "novel", "novel/things", "novel/stuff")
-    worlds = {"101": "table2", "102": "worlds/102", "103": "worlds/103"}
-    scores = {
-        (world, row["system"], row["group"]): 100 * row["pq"]
-        for world, name in worlds.items()
-        for row in pq.read_table(RESULTS / name / "results.parquet").to_pylist()
-        if (row["row"], row["split"], row["seed"]) == ("system", split, 0)
-    }
-    page = (RESULTS / "worlds" / "README.md").read_text().partition(f"## PQ, `{split}`")[2].partition("\n## ")[0]
-    for system in systems:
-        for world in worlds:
-            values = [f"{scores[world, system, group]:.1f}" for group in groups]
-            assert f"| {world} | `{system}` | {' | '.join(values)} |" in page
-        over = [[scores[world, system, group] for world in worlds] for group in groups]
-        assert f"| `{system}`, three worlds | {' | '.join(f'{mean(v):.1f} ± {stdev(v):.1f}' for v in over)} |" in page
+def test_tables_of_the_worlds_are_those_of_their_results() -> None:
+    page = (RESULTS / "worlds" / "README.md").read_text()
+    assert [split for _, split, _ in worlds_page.SECTION.findall(page)] == ["b12n4", "b11n5", "b10n6"]
+    assert worlds_page.page_of(page) == page
+
+
+@pytest.mark.parametrize("split", ["b12n4", "b11n5", "b10n6"])
+@pytest.mark.parametrize("system", ["pfc", "openscene", "ovps"])
+def test_spreads_over_worlds_and_over_seeds_are_apart(split: str, system: str) -> None:
+    worlds = []  # (seeds, groups) each
+    for folder in worlds_page.WORLDS.values():
+        wanted = (pc.field("row") == "system") & (pc.field("split") == split) & (pc.field("system") == system)
+        rows = pq.read_table(folder / "results.parquet").filter(wanted).to_pylist()
+        found = {(row["seed"], row["group"]): 100 * row["pq"] for row in rows}
+        seeds = sorted({seed for seed, _ in found})
+        worlds += [np.array([[found[seed, group] for group in worlds_page.GROUPS] for seed in seeds])] if seeds else []
+    means = np.array([values.mean(axis=0) for values in worlds])
+    residuals = np.concatenate([values - values.mean(axis=0) for values in worlds])
+    within = np.sqrt((residuals**2).sum(axis=0) / (len(residuals) - len(worlds)))
+    spread = zip(means.mean(axis=0), means.std(axis=0, ddof=1), strict=True)
+    made = worlds_page.tables(split, worlds_page.WORLDS)
+    assert f"| `{system}`, over {len(worlds)} worlds | {' | '.join(f'{m:.1f} ± {s:.1f}' for m, s in spread)} |" in made
+    assert f"| `{system}`, over seeds within a world | {' | '.join(f'± {s:.1f}' for s in within)} |" in made
 
 
 def test_a_wrong_figure_is_put_right() -> None:
