@@ -154,7 +154,7 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     for place in spread:
         looked.at(frames[place])
     looked.warnings.add("motion", unknown_motion(frames))
-    for text in data.warnings(root, frames):
+    for text in datasets.warnings_of(data, root, frames):
         looked.warnings.add(text, text)
     looked.judge()
     if not looked.clouds:

@@ -209,7 +209,8 @@ def _named(error: Exception) -> OvpsError:
     if gone or ("DataLoader worker" in text and "Killed" in text):
         return TrainingError(
             "a loader process has gone, most likely killed for want of memory",
-            remedy="Use fewer data.workers or less data.keep_mb; the same command goes on from the last checkpoint",
+            remedy="Use fewer data.workers or less data.keep_mb; the same command goes on from the last checkpoint,"
+            " if there is one",
         )
     if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in text or "ancdata" in text:
         return TrainingError(

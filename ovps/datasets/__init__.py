@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovps.datasets.frame_fields import frame_fault, names_fault
+from ovps.datasets.motion import odd_motion
 from ovps.datasets.protocol import Dataset
 from ovps.errors import DatasetError, SetupError
 from ovps.frame import Frame
@@ -70,7 +71,7 @@ def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
 
 
 def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """Warnings of what the data set finds odd in the folder of some of its frames, a sentence for each kind.
+    """Warnings of what is odd in the folder of some of a data set's frames, and in their poses, a sentence a kind.
 
     Raises:
         DatasetError: files that cannot be read.
@@ -79,7 +80,7 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
     found: Any = find(root, frames) if find else ()
     if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
         raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
-    return tuple(found)
+    return (*found, *odd_motion(frames))
 
 
 def root_variable(name: str) -> str:

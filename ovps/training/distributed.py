@@ -196,5 +196,5 @@ def _others_answer() -> Iterator[None]:
     except faults(RuntimeError) as error:  # of gloo and nccl alike, DistError among them
         raise TrainingError(
             f"another process of the run ended or did not answer: {str(error).strip().splitlines()[0]}",
-            remedy="See its own message; the same command goes on from the last checkpoint",
+            remedy="See its own message; the same command goes on from the last checkpoint, if there is one",
         ) from error

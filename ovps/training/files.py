@@ -9,7 +9,7 @@ from ovps import files
 from ovps.errors import CheckpointError
 
 LOCK = ".lock"
-_THEN = "then run the same command again: it goes on from the last checkpoint"
+_THEN = "then run the same command again: it goes on from the last checkpoint, if there is one"
 
 
 def full_disk(path: Path) -> AbstractContextManager[None]:

@@ -1,0 +1,66 @@
+"""Poses that no vehicle has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ovps import datasets
+from ovps.datasets.motion import odd_motion
+from ovps.frame import Frame
+
+SENSOR = Rotation.from_euler("z", 90, degrees=True)  # x of the vehicle is y of the LiDAR, as on nuScenes
+
+
+def drive(
+    heading: np.ndarray, *, order: str = "wxyz", world: Rotation | None = None, slope: float = 0.0
+) -> list[Frame]:
+    """Frames 5 m apart along a heading (N,) in degrees; the rotation's numbers are read in another order than wxyz."""
+    world = world or Rotation.identity()
+    frames, place = [], np.zeros(3)
+    for number, yaw in enumerate(heading):
+        own = world * Rotation.from_euler("z", yaw, degrees=True) * Rotation.from_euler("y", slope, degrees=True)
+        place = place + own.apply([5.0, 0.0, 0.0])
+        x, y, z, w = own.as_quat()
+        read = {"wxyz": [x, y, z, w], "xyzw": [y, z, w, x]}[order]  # scipy's order: (x, y, z, w) taken for (w, x, y, z)
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = (Rotation.from_quat(read) * SENSOR).as_matrix(), place
+        frames.append(Frame("plain", "1", "val", "drive", str(number), number, number, "points", None, (), pose))
+    return frames
+
+
+@pytest.mark.parametrize("slope", [0.0, 15.0])
+@pytest.mark.parametrize("world", [None, Rotation.from_euler("x", 90, degrees=True)])  # the world of a camera
+@pytest.mark.parametrize("heading", [[0] * 8, [90] * 8, range(0, 360, 30), [200, 180, 160, 140]])
+def test_a_vehicle_may_drive_where_it_will(heading, world, slope):
+    assert odd_motion(drive(heading, world=world, slope=slope)) == []
+
+
+@pytest.mark.parametrize("heading", [[90] * 8, [60] * 4, range(0, 100, 20), [270] * 3])
+def test_a_rotation_in_another_order_lays_the_vehicle_on_its_side(heading):
+    (said,) = odd_motion(drive(heading, order="xyzw"))
+    assert said.startswith("in drive the LiDAR moves along its own z axis")
+
+
+def test_scenes_are_judged_apart():
+    frames = [*drive([0] * 4), *(replace(f, scene="other") for f in drive([90] * 4, order="xyzw"))]
+    assert odd_motion(frames)[0].startswith("in other the LiDAR")
+
+
+def test_who_stands_moves_nowhere_though_its_height_trembles():
+    still = drive([0] * 200)
+    for number, frame in enumerate(still):
+        pose = np.eye(4)
+        pose[2, 3] = 0.3 * (number % 3)
+        still[number] = replace(frame, global_from_lidar=pose)
+    assert odd_motion(still) == []
+
+
+def test_whatever_the_data_set_it_is_told(tmp_path):
+    class Plain:
+        name = "plain"
+
+    assert datasets.warnings_of(Plain(), tmp_path, drive([90] * 4, order="xyzw"))
