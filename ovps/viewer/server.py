@@ -368,7 +368,8 @@ class Visitor:
             if not pictures:
                 self._drop(CAMERAS)
                 self.cameras.hint = (
-                    "None here: no thumbnails (ovps precompute --thumbnails), no files of --dataset-root"
+                    "None here: no thumbnails (ovps precompute --thumbnails, into a new store), no files of"
+                    " --dataset-root"
                 )
                 return
             self.cameras.hint = None

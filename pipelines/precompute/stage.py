@@ -189,6 +189,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
             *(*odd, *warnings, *sweep_warnings(rows), *error_warnings(rows, provenance)),
             *(_lost(storage, name) for name in lost),
             *map(_twin, twins(after)),
+            *_without_images(options, asked),
         ),
     )
 
@@ -198,6 +199,17 @@ def _lost(storage: Storage, partition: str) -> str:
         f"the manifest of partition {partition} was lost, and its frames are none of those asked for: what it holds is"
         f" kept ({command('ovps', 'cache', 'verify', storage.at())})"
     )
+
+
+def _without_images(options: Resolved, asked: Sequence[Held]) -> list[str]:
+    rows = [held.row for held in asked if held.row is not None]
+    without = sum(not any(camera.thumbnail_bytes for camera in row.cameras) for row in rows)
+    if not options.thumbnails or not without:
+        return []
+    return [
+        f"{without} of {len(rows)} frames were computed before without thumbnails, and stay so: a new place for the"
+        " store will have them"
+    ]
 
 
 def _twin(scenes: tuple[str, str]) -> str:

@@ -78,6 +78,19 @@ def test_labels_that_come_late(root, whole, tmp_path):
     assert contents(tmp_path / "zarr") == before
 
 
+def test_thumbnails_that_come_late_are_told(root, tmp_path):
+    def told(**changes):
+        found = precompute(one_scene(root, tmp_path / "zarr", **changes)).warnings
+        return [warning for warning in found if "thumbnails" in warning]
+
+    assert told(limit=1) == []
+    frames = len(frames_of(resolved(one_scene(root, tmp_path))))
+    (warning,) = told(thumbnails=40)
+    assert warning.startswith(f"1 of {frames} frames were computed before without thumbnails, and stay so")
+    assert told(thumbnails=40) == [warning]
+    assert told() == []
+
+
 def test_labels_of_some_frames_come_late_and_one_cannot_be_read(root, whole, tmp_path):
     take_labels(root, tmp_path)
     precompute(one_scene(root, tmp_path / "zarr", partition_frames=3))
