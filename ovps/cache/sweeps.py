@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ _ENOUGH = 5  # frames from which a spread can be told
 _OUTLIER = 9.0  # median absolute deviations, six standard deviations of a normal distribution
 _LEAST_LOSS = 0.02  # of the median
 _TILT = 30.0  # degrees between the LiDAR's axis in two places; the steepest street has 20
+_SAME = 1e-3  # metres, and entries of a rotation, between two cameras in one place
 _FAR = 0.25  # of the points beyond the grid's range
 
 
@@ -85,8 +87,8 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
         return ()
     blind = Counter(camera.channel for sweep in sweeps for camera in sweep.cameras if camera.seen == 0)
     warnings = [
-        f"{channel} sees no point in {count} of {found.frames} frames: its calibration may be wrong, or it looks where"
-        " the LiDAR does not"
+        f"{channel} sees no point in {count} of {found.frames} frames: its calibration may be wrong, it looks where the"
+        " LiDAR does not, or its images are of one colour"
         for channel, count in blind.items()
     ]
     lying = Counter(
@@ -99,6 +101,12 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
         f"{channel} lies on its side or its head in {count} of {found.frames} frames: its pose may be wrong, the"
         " inverse of the one that is meant or a quaternion (x, y, z, w) in place of (w, x, y, z) for example"
         for channel, count in lying.items()
+    ]
+    together = Counter(pair for sweep in sweeps for pair in _in_one_place(sweep.cameras))
+    warnings += [
+        f"{one} and {other} stand in one place and look the same way in {count} of {found.frames} frames: the"
+        " calibration of one may be a copy of the other's"
+        for (one, other), count in together.items()
     ]
     counts = np.array([sweep.points for sweep in sweeps])
     spread = max(_OUTLIER * float(np.median(np.abs(counts - np.median(counts)))), _LEAST_LOSS * found.points_median)
@@ -137,6 +145,12 @@ def label_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
         " `raw_to_id` of the taxonomy name the raw classes of the label files, and is `instance_divisor` or"
         " `class_modulus` that of their labels?",
     )
+
+
+def _in_one_place(cameras: Sequence[CameraRow]) -> list[tuple[str, str]]:
+    """Pairs of cameras nearer than two lenses can be, that look the same way."""
+    pose = {camera.channel: np.array(camera.camera_from_lidar) for camera in cameras}
+    return [pair for pair in combinations(pose, 2) if np.allclose(pose[pair[0]], pose[pair[1]], rtol=0, atol=_SAME)]
 
 
 def _tilts(sweeps: Sequence[Sweep]) -> NDArray[np.float64]:

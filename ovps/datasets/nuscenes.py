@@ -25,6 +25,7 @@ from ovps.datasets.nuscenes_tables import (
     Tables,
     inside_dataroot,
     read_tables,
+    shared_calibrations,
     split_warnings,
     take_again,
 )
@@ -86,13 +87,15 @@ class NuScenes:
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
         """Say what is odd in the tables that some frames come from and may be meant.
 
-        Times that do not go on, and scenes of splits.json that are not there, or in an official split too.
+        Times that do not go on, cameras in one place, and scenes of splits.json that are not there, or in an official
+        split too.
 
         Raises:
             DatasetError: as `frames`.
         """
         subsets = list(dict.fromkeys(frame.subset for frame in frames))
-        odd = split_warnings(Path(root) / frames[0].version, subsets) if frames else []
+        folder = Path(root) / frames[0].version if frames else None
+        odd = [*split_warnings(folder, subsets), *shared_calibrations(folder)] if folder else []
         return [*odd, *standing_clocks(frames)]
 
     def points(self, frame: Frame) -> PointCloud:

@@ -233,6 +233,28 @@ def split_warnings(folder: Path, subsets: Collection[str]) -> list[str]:
     return found
 
 
+def shared_calibrations(folder: Path) -> list[str]:
+    """Warnings of cameras that `calibrated_sensor.json` has in one and the same pose, a sentence for each two.
+
+    Their poses at their own times tell it no more: the vehicle moves between two images.
+
+    Raises:
+        DatasetError: no such tables, or damaged ones.
+    """
+    channels = {row["token"]: row["channel"] for row in _rows(folder, "sensor") if row["modality"] == "camera"}
+    found: dict[str, set[str]] = {}
+    for row in _rows(folder, "calibrated_sensor"):
+        if row["sensor_token"] in channels:
+            pose = f"{row.get('translation')} {row.get('rotation')}"
+            found.setdefault(pose, set()).add(channels[row["sensor_token"]])
+    shared = dict.fromkeys(tuple(sorted(cameras)) for cameras in found.values() if len(cameras) > 1)
+    return [
+        f"{', '.join(cameras)} have one and the same pose in {folder / 'calibrated_sensor.json'}: that of one may be a"
+        " copy of another's"
+        for cameras in shared
+    ]
+
+
 def scenes_of_subset(folder: Path, scenes: Sequence[str], subset: str) -> list[str]:
     """Names of the scenes of a split that a version holds.
 

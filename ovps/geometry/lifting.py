@@ -7,7 +7,7 @@ lose nothing, and CLIP features need not be at hand to make them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ def lift_points(
     cameras: Sequence[Camera],
     cell_grids: Sequence[CellGrid],
     occlusion: Occlusion | None = None,
+    blank: Collection[int] = (),
 ) -> LiftedPoints:
     """Bilinear weights of each point, averaged over the cameras that see it.
 
@@ -48,6 +49,7 @@ def lift_points(
         xyz: (N, 3), metres, LiDAR frame; the whole sweep, because points hide each other.
         cell_grids: one per camera, in the image's own pixels.
         occlusion: None counts every point inside an image as seen.
+        blank: numbers of cameras whose images show nothing: they see no point.
 
     Raises:
         ValueError: `xyz` is not (N, 3), or cameras and grids are not equally many.
@@ -58,10 +60,10 @@ def lift_points(
     views = np.zeros(len(xyz), np.uint8)
     counts = []
     first_cell = 0
-    for camera, grid in zip(cameras, cell_grids, strict=True):
+    for number, (camera, grid) in enumerate(zip(cameras, cell_grids, strict=True)):
         projection = project(xyz, camera)
         visible = projection.inside if occlusion is None else unoccluded(projection, camera, occlusion)
-        seen = np.flatnonzero(visible)
+        seen = np.flatnonzero(visible & (number not in blank))
         corner, share = bilinear(projection.uv[seen], grid)
         points.append(np.repeat(seen, 4))
         cells.append(first_cell + corner.ravel())

@@ -5,7 +5,7 @@ Labels decide nothing here but the objects: which points, voxels and features ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -157,7 +157,7 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
         images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
     with times.stage("lift"):
-        return ReadFrame(frame, cloud, earlier, label, images, lift_frame(frame, cloud, tools))
+        return ReadFrame(frame, cloud, earlier, label, images, lift_frame(frame, cloud, tools, blank_of(images)))
 
 
 def encode_images(images: Sequence[NDArray[np.uint8]], encoder: Encoder, at_once: int = 1) -> list[NDArray[np.float32]]:
@@ -245,8 +245,8 @@ def voxel_features(frame: Frame, tools: Tools) -> VoxelFeatures:
     Raises:
         FrameError: as `compute_frame` does.
     """
-    lifted = lift_frame(frame, read_cloud(frame, tools), tools)
     images = [read_image(camera, tools) for camera in frame.cameras]
+    lifted = lift_frame(frame, read_cloud(frame, tools), tools, blank_of(images))
     return VoxelFeatures(_joined(frame, encode_images(images, tools.encoder), tools.encoder), lifted.weights)
 
 
@@ -334,15 +334,30 @@ def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
     return image
 
 
-def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools) -> Lifted:
+def blank_of(images: Sequence[NDArray[np.uint8]]) -> list[int]:
+    """Find the images of one colour, by number: those of a camera that is dead or covered, and never of a street."""
+    return [number for number, image in enumerate(images) if (image == image[:1, :1]).all()]
+
+
+def lift_frame(frame: Frame, cloud: PointCloud, tools: Tools, blank: Collection[int] = ()) -> Lifted:
     """Project, voxelise, average; no image is needed.
+
+    Args:
+        blank: cameras whose images show nothing, by number: they see no point.
 
     Raises:
         FrameError: the calibration is that of no camera, or no camera sees a point.
     """
     check_calibration(frame)
     cell_grids = [cells_of(tools.encoder, camera) for camera in frame.cameras]
-    points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion)
+    points = lift_points(cloud.xyz, frame.cameras, cell_grids, tools.occlusion, blank)
+    if len(blank) == len(frame.cameras):
+        raise FrameError(
+            f"the images of all {len(blank)} cameras are of one colour each, and show nothing",
+            path=frame.cameras[0].image_path,
+            frame=frame.token,
+            remedy="Fetch the images again, or take the frame out of the data set",
+        )
     if not any(points.seen):
         raise FrameError(
             f"none of the {len(frame.cameras)} cameras sees a point",

@@ -25,10 +25,11 @@ from pipelines.precompute.codec_choice import exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed
 from pipelines.precompute.held import check_scenes, held_in
+from pipelines.precompute.oddities import oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.reread import read_otherwise
-from pipelines.precompute.stage import frames_of, may_skip, oddities, prepare
+from pipelines.precompute.stage import frames_of, may_skip, prepare
 from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from ovps.cache.storage import Storage
 from ovps.errors import DatasetError
 from ovps.frame import Camera, Frame
 
+Place = tuple[str, int, str]  # scene, index in it, token
 CALIBRATION_ERROR = 1e-6  # pixels and metres: sums of another machine
 
 
@@ -73,10 +74,10 @@ def held_in(storage: Storage) -> dict[str, Held]:
 
 
 def check_scenes(frames: Sequence[Frame], held: dict[str, Held], storage: Storage) -> None:
-    """The same token in another drive is another frame.
+    """The same token in another drive is another frame, and the same scene may be another drive.
 
     Raises:
-        DatasetError: the store holds a frame of this token in another scene.
+        DatasetError: the store holds a frame of this token in another scene, or another drive under a scene's name.
     """
     for frame in frames:
         there = held[frame.token].scene if frame.token in held else frame.scene
@@ -86,6 +87,38 @@ def check_scenes(frames: Sequence[Frame], held: dict[str, Held], storage: Storag
                 frame=frame.token,
                 remedy="Tokens must differ between scenes; if the scene was renamed, precompute into a new folder",
             )
+
+    known = [(one.scene, one.row.index, token) for token, one in held.items() if one.row is not None]
+    scene = other_drive(known, [(frame.scene, frame.index, frame.token) for frame in frames])
+    if scene is not None:
+        raise DatasetError(
+            f"the store {storage.at()} holds other frames as scene {scene!r}, none of which the data set has there",
+            remedy="Choose another place for the store: it is another drive of that name, or its frames have new tokens",
+        )
+
+
+def other_drive(known: Iterable[Place], new: Iterable[Place]) -> str | None:
+    """Find a scene that is one drive here and another there: no frame in common, and two at one place.
+
+    Args:
+        known, new: scene, index in it, and token of frames.
+    """
+    here, there = _drives(known), _drives(new)
+    for scene in sorted(here.keys() & there.keys()):
+        (indices, tokens), (others, other_tokens) = here[scene], there[scene]
+        if not tokens & other_tokens and indices & others:
+            return scene
+    return None
+
+
+def _drives(places: Iterable[Place]) -> dict[str, tuple[set[int], set[str]]]:
+    """Indices and tokens by scene."""
+    found: dict[str, tuple[set[int], set[str]]] = {}
+    for scene, index, token in places:
+        indices, tokens = found.setdefault(scene, (set(), set()))
+        indices.add(index)
+        tokens.add(token)
+    return found
 
 
 def twins(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import DatasetError, FrameError, command, listed
+from ovps.errors import DatasetError, FrameError, command
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import show_warnings
@@ -35,6 +35,7 @@ from pipelines.precompute.codec_choice import choose_codec, codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move, twins
+from pipelines.precompute.oddities import oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, check_unique, limited, plan, with_cameras
 from pipelines.precompute.reread import read_otherwise
@@ -256,20 +257,6 @@ def frames_of(options: Resolved) -> list[Frame]:
             remedy="Give it its cameras, or take it out of the data set",
         )
     return frames
-
-
-def oddities(options: Resolved, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """Warnings of what the data set finds odd in its folder, and of splits asked for that have no frame there.
-
-    Splits that are meant where nobody names any may be missing: whoever has a part of a data set knows.
-    """
-    dataset = datasets.get(options.dataset)
-    usual = datasets.usual_subsets(dataset, options.version)
-    there = {*usual, *(frame.subset for frame in frames)}
-    absent = [split for split in options.subsets if split not in there]
-    few = options.only or options.limit  # of which a split may have none
-    empty = [] if few or not absent else [f"split {listed(absent)} has no frames here: it goes without"]
-    return (*empty, *datasets.warnings_of(dataset, options.dataroot, frames))
 
 
 def _check_outcome(

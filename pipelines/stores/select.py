@@ -7,7 +7,7 @@ ovps cache merge ./zarr-1 ./zarr-2 --out ./zarr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from pipelines.options import FramesOptions, MergeOptions, SubsetOptions
+from pipelines.precompute.held import Place, other_drive
 from pipelines.precompute.plan import partition_name
 from pipelines.precompute.task import bytes_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
@@ -62,35 +63,42 @@ def merge(options: MergeOptions) -> DerivedSummary:
     seen: dict[str, _Held] = {}
     pieces, rows = [], []
     for source in sources:
-        for row in read_manifests(source.storage):
+        before = dict(seen)
+        own = list(read_manifests(source.storage))
+        differing = [held for row in own for held in _of(source, row) if not _same_frame(before, held)]
+        if differing:
+            others = listed({before[held.frame.token].store.path: None for held in differing})
+            raise CacheError(
+                f"the stores hold different versions of frames ({len(differing)} here), the other ones are in {others}",
+                path=source.path,
+                frame=differing[0].frame.token,
+                remedy=_without(source, {held.partition.scene for held in differing}, before),
+            )
+        scene = other_drive(_places(before.values()), _places(held for row in own for held in _of(source, row)))
+        if scene is not None:
+            raise CacheError(
+                f"scene {scene} has other frames here than in the stores before it, none in common",
+                path=source.path,
+                remedy="Leave one of them out: they are two drives of one name, or one drive with new tokens",
+            )
+        for row in own:
             rows.append(row)
-            new = set()
-            for frame in row.frames:
-                held = _Held(source, row, frame)
-                first_held = seen.setdefault(frame.token, held)
-                if first_held is not held and not _same_frame(first_held, held):
-                    raise CacheError(
-                        f"the stores hold different versions of a frame, the other one is in {first_held.store.path}",
-                        path=source.path,
-                        frame=frame.token,
-                        remedy=_without(source, row.scene, seen.keys()),
-                    )
-                if first_held is held:
-                    new.add(frame.token)
+            new = {held.frame.token for held in _of(source, row) if seen.setdefault(held.frame.token, held) is held}
             piece = _piece(source, row, new)
             if piece:
                 pieces.append(piece)
     return _written(options.out, sources, pieces, "merge", rows)
 
 
-def _without(source: Store, scene: str, elsewhere: Collection[str]) -> str:
-    """How to merge a store without the frames of a scene that other stores hold.
+def _without(source: Store, differing: Collection[str], elsewhere: Collection[str]) -> str:
+    """How to merge a store without the frames that other stores hold in another version.
 
     Args:
-        elsewhere: tokens of the frames that they hold.
+        differing: scenes that such frames are in.
+        elsewhere: tokens of the frames that the others hold.
     """
     copy = f"{source.path.rstrip('/')}-rest"
-    scenes = sorted({ref.scene for ref in source.frames} - {scene})
+    scenes = sorted({ref.scene for ref in source.frames} - set(differing))
     if scenes:
         subset = SubsetOptions(cache=source.path, scenes=tuple(scenes), out=copy)
         return f"Take the other scenes of this store, and merge that instead: `{subset.command_line()}`"
@@ -113,8 +121,20 @@ class _Held:
         return Partition.open(self.store.storage, self.partition, self.store.provenance).encoded(self.frame.token)
 
 
-def _same_frame(one: _Held, other: _Held) -> bool:
-    """Tell whether two stores hold the same of a frame, whatever was measured of the codec when each was written."""
+def _of(source: Store, row: PartitionRow) -> list[_Held]:
+    return [_Held(source, row, frame) for frame in row.frames]
+
+
+def _places(held: Iterable[_Held]) -> list[Place]:
+    return [(one.partition.scene, one.frame.index, one.frame.token) for one in held]
+
+
+def _same_frame(known: Mapping[str, _Held], other: _Held) -> bool:
+    """Tell whether a store holds the same of a frame as one before it, if any does, whatever was measured of the codec
+    when each was written."""
+    one = known.get(other.frame.token)
+    if one is None:
+        return True
     if one.partition.scene != other.partition.scene or _unmeasured(one.frame) != _unmeasured(other.frame):
         return False
     if one.frame == other.frame:

@@ -26,7 +26,10 @@ class Sweep:
 
 
 def camera(channel, seen):
-    return camera_row(channel, 1600, 900, seen)
+    row = camera_row(channel, 1600, 900, seen)
+    return row.model_copy(
+        update={"camera_from_lidar": (*row.camera_from_lidar[:3], len(channel), *row.camera_from_lidar[4:])}
+    )
 
 
 def sweeps_of(counts):
@@ -115,3 +118,16 @@ def test_labels_of_no_class_are_told_and_frames_without_labels_are_not():
     (warning,) = sweep_warnings(sweeps(None, 0, 0))
     assert warning.startswith("not one point of 2 frames with labels is labelled")
     assert "raw_to_id" in warning
+
+
+def test_cameras_that_stand_in_one_place_and_look_the_same_way():
+    def at(channel, x, yaw=0.0):
+        pose = np.eye(4)
+        pose[:3, :3], pose[0, 3] = Rotation.from_euler("y", yaw, degrees=True).as_matrix(), x
+        return camera_row(channel, 1600, 900, 5).model_copy(update={"camera_from_lidar": tuple(pose.ravel())})
+
+    stereo = [Sweep("a", 10, cameras=(at("LEFT", 0.0), at("RIGHT", 0.06), at("BACK", 0.0, 180.0)))]
+    assert not any("in one place" in warning for warning in sweep_warnings(stereo))
+    copied = [Sweep("a", 10, cameras=(at("LEFT", 0.0), at("RIGHT", 0.0), at("BACK", 0.0, 180.0)))] * 2
+    (warning,) = [warning for warning in sweep_warnings(copied) if "in one place" in warning]
+    assert warning.startswith("LEFT and RIGHT stand in one place and look the same way in 2 of 2 frames")

@@ -187,3 +187,12 @@ def test_figures_of_a_real_frame(real_nuscenes):
     # occlusion takes a few points, not a surface
     visible = lift_points(xyz, frame.cameras, [CellGrid(28, 50, 32.0)] * 6, Occlusion())
     assert 0.02 < 1 - visible.views.sum() / lifted.views.sum() < 0.08
+
+
+def test_a_blank_camera_sees_nothing_and_changes_nothing_for_the_others():
+    xyz = np.random.default_rng(5).uniform(-10, 10, (400, 3)).astype(np.float32)
+    found, maps = lift_points(xyz, RIG, GRIDS, blank=[1]), _maps(5)
+    others = lift_points(xyz, [RIG[0], RIG[2]], [GRIDS[0], GRIDS[2]])
+    assert found.seen == (others.seen[0], 0, others.seen[1])
+    assert np.array_equal(found.views, others.views)
+    assert np.allclose(found.weights @ _flat(maps), others.weights @ _flat([maps[0], maps[2]]))

@@ -18,7 +18,7 @@ from pipelines.options import PrecomputeOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.options import resolved
 from pipelines.precompute.stage import frames_of
-from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
+from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
 from tests.helpers.recording import calibration, write_calibration, write_recording
 from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture
@@ -89,6 +89,26 @@ def test_thumbnails_that_come_late_are_told(root, tmp_path):
     assert warning.startswith(f"1 of {frames} frames were computed before without thumbnails, and stay so")
     assert told(thumbnails=40) == [warning]
     assert told() == []
+
+
+def test_another_data_set_whose_scenes_have_the_same_names_is_refused(root, tmp_path):
+    other = write_mini_nuscenes(tmp_path / "other", scenes=1, frames=2, points=100, labelled=False)
+    with_other_tokens(other)
+    precompute(one_scene(root, tmp_path / "zarr"))
+    before = contents(tmp_path / "zarr")
+    with pytest.raises(DatasetError, match=r"holds other frames as scene 'mini-0001', none of which") as caught:
+        precompute(one_scene(other, tmp_path / "zarr"))
+    assert caught.value.remedy.startswith("Choose another place for the store")
+    assert contents(tmp_path / "zarr") == before
+    with pytest.raises(DatasetError, match="holds other frames as scene"):
+        estimate(one_scene(other, tmp_path / "zarr"))
+
+
+def test_frames_of_a_scene_may_come_one_by_one(root, whole, tmp_path):
+    tokens = [frame.token for frame in frames_of(resolved(one_scene(root, tmp_path)))]
+    for token in tokens:
+        assert precompute(one_scene(root, tmp_path / "zarr", only=(token,))).frames == 1
+    assert same_frames(tmp_path / "zarr", whole / "zarr")
 
 
 def test_labels_of_some_frames_come_late_and_one_cannot_be_read(root, whole, tmp_path):

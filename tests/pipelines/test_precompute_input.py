@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pyquaternion import Quaternion
 from safetensors.torch import load_file, save_file
 
+from driveworld import build_world
 from ovps import cli, datasets
 from ovps.cache.info import store_info
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.clip import demo
 from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.frame import Frame
 from ovps.geometry.projection import project
 from pipelines.precompute import PrecomputeOptions, compute_frame, estimate, precompute
 from pipelines.precompute.options import resolved
@@ -216,6 +219,54 @@ def test_a_camera_that_sees_no_point_is_told_once(root, monkeypatch, capsys):
         else:
             assert "sees no point" not in shown.out
             assert "seen share / CAM_FRONT_LEFT" in shown.out
+
+
+def cover(frame: Frame, channels) -> None:
+    """Write images of one colour, as a covered camera gives them."""
+    for camera in frame.cameras:
+        if camera.channel in channels:
+            Image.new("RGB", (camera.width, camera.height), (3, 3, 3)).save(camera.image_path, quality=95)
+
+
+def test_an_image_of_one_colour_says_nothing_of_what_it_covers(root):
+    channels = list(CAMERA_YAW_DEG)
+    precompute(options_for(root, out=root.parent / "others", cameras=channels[1:]))
+    for frame in frames_of(resolved(options_for(root))):
+        cover(frame, channels[:1])
+    summary = precompute(options_for(root))
+    assert summary.warnings[0].startswith(f"{channels[0]} sees no point in {FRAMES} of {FRAMES} frames")
+    assert "its images are of one colour" in summary.warnings[0]
+    covered, others = Store.open(root.parent / "zarr"), Store.open(root.parent / "others")
+    for one, other in zip(covered.frames, others.frames, strict=True):
+        assert np.array_equal(covered.read(one).valid, others.read(other).valid)
+        assert covered.read(one).clip.tobytes() == others.read(other).clip.tobytes()
+
+
+def test_a_frame_whose_images_are_all_of_one_colour_is_refused(root):
+    frame = frames_of(resolved(options_for(root)))[1]
+    cover(frame, CAMERA_YAW_DEG)
+    with pytest.raises(FrameError, match="all 6 cameras are of one colour each") as caught:
+        precompute(options_for(root))
+    assert caught.value.frame == frame.token
+
+
+def test_cameras_with_one_and_the_same_pose_are_told(root):
+    rows = json.loads((root / VERSION / "calibrated_sensor.json").read_text())
+    sensors = {row["token"]: row["channel"] for row in json.loads((root / VERSION / "sensor.json").read_text())}
+    poses = {sensors[row["sensor_token"]]: {k: row[k] for k in ("translation", "rotation")} for row in rows}
+    calibrate(root, "CAM_BACK", **poses["CAM_FRONT"])
+    assert estimate(options_for(root)).warnings[0].startswith("CAM_BACK, CAM_FRONT have one and the same pose in ")
+
+
+def test_points_upside_down_are_told(tmp_path):
+    root = tmp_path / "world"
+    build_world(root, scenes=1, frames=1, seed=3, workers=1, val_fraction=0.0)
+    options = options_for(root, out=tmp_path / "zarr")
+    assert not [warning for warning in estimate(options).warnings if "ground" in warning]
+    (path,) = {frame.points_path for frame in frames_of(resolved(options))}
+    rows = np.fromfile(path, np.float32).reshape(-1, 5)
+    (rows * np.array([1, 1, -1, 1, 1], np.float32)).tofile(path)
+    assert "the ground lies above all other points" in estimate(options).warnings[0]
 
 
 def test_a_frame_that_no_camera_sees_is_refused(root):

@@ -48,7 +48,7 @@ from pipelines.stores.missing import missing_frames
 from pipelines.stores.plain import arrays_of, export_arrays
 from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
-from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.mini_nuscenes import with_other_tokens, write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames, written
 from tests.pipelines.test_precompute import options_for
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
@@ -307,7 +307,22 @@ def test_frames_that_are_alike_bit_for_bit_merge_however_they_came_to_be(world, 
 
 def test_two_versions_of_a_frame_do_not_merge(world, whole, tmp_path):
     precompute(options_for(world, tmp_path / "other", limit=1, thumbnails=20))
-    with pytest.raises(CacheError, match=r"different versions of a frame.*ovps cache subset"):
+    with pytest.raises(CacheError, match=r"different versions of frames.*Leave this store out"):
+        merge(MergeOptions(caches=(str(whole), str(tmp_path / "other")), out=tmp_path / "out"))
+
+
+def test_where_frames_of_all_scenes_differ_no_scene_is_offered(world, whole, tmp_path):
+    precompute(options_for(world, tmp_path / "other", thumbnails=20))
+    frames = len(Store.open(whole).frames)
+    with pytest.raises(CacheError, match=rf"different versions of frames \({frames} here\)") as error:
+        merge(MergeOptions(caches=(str(whole), str(tmp_path / "other")), out=tmp_path / "out"))
+    assert error.value.remedy == "Leave this store out: the others hold all its frames"
+
+
+def test_two_drives_of_one_name_do_not_merge(whole, tmp_path):
+    other = with_other_tokens(write_mini_nuscenes(tmp_path / "world", labelled=False))
+    precompute(options_for(other, tmp_path / "other"))
+    with pytest.raises(CacheError, match="scene mini-0001 has other frames here than in the stores before it"):
         merge(MergeOptions(caches=(str(whole), str(tmp_path / "other")), out=tmp_path / "out"))
 
 
@@ -321,7 +336,7 @@ def test_what_leaves_the_other_version_of_a_frame_out_does_as_it_is_written(worl
     subset(SubsetOptions(cache=str(whole), out=tmp_path / "frame", only=(token,)))
 
     def remedy(one: Path, two: Path) -> str:
-        with pytest.raises(CacheError, match="different versions of a frame") as error:
+        with pytest.raises(CacheError, match="different versions of") as error:
             merge(MergeOptions(caches=(str(one), str(two)), out=out))
         return error.value.remedy
 
