@@ -93,7 +93,7 @@ def check_scenes(frames: Sequence[Frame], held: dict[str, Held], storage: Storag
     if scene is not None:
         raise DatasetError(
             f"the store {storage.at()} holds other frames as scene {scene!r}, none of which the data set has there",
-            remedy="Choose another place for the store: it is another drive of that name, or its frames have new tokens",
+            remedy="Choose another place for the store: it is another drive of the name, or one with new tokens",
         )
 
 
