@@ -6,7 +6,8 @@ ovps segment recordings/monday --run runs/nuscenes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
-from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError
 from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.frame import Frame
@@ -142,6 +143,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         ConfigError: the path is a URL.
         DatasetError, FrameError: no recording, or one that does not hold together: `ovps data check` says more; a
             frame that cannot be read, where such are not to be left out.
+        ProvenanceError: features that are there were made with other settings, such as another occlusion.
         CheckpointError, CacheError, VocabularyError, WeightsError: see `predict` and `precompute`.
         StorageError: the disk refuses.
     """
@@ -161,7 +163,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     chosen, store = limited(chosen, options.limit), out / "zarr"
     tokens = frozenset(frame.token for frame in chosen)
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
-    with may_skip(options.on_error):
+    with may_skip(options.on_error), _of_these_settings(store):
         computed = complete(
             PrecomputeOptions(
                 dataset="folder",
@@ -199,6 +201,22 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
             options.run, store, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
         )
     return _drawn(options, out, root, opened, refs, left_out, found, vocabulary, warnings)
+
+
+@contextmanager
+def _of_these_settings(store: Path) -> Iterator[None]:
+    """Say of a store with other settings what can be done: it lies where nobody has put it.
+
+    It is not made anew unasked: with real CLIP that takes hours.
+    """
+    try:
+        yield
+    except ProvenanceError as error:
+        remedy = (
+            "All features in there are of one setting: set it back, take another --out, or delete that folder, and all"
+            " are computed anew"
+        )
+        raise ProvenanceError(error.message, path=store, remedy=remedy) from error
 
 
 def _cannot_be_read(record: SkippedRow, before: bool) -> str:

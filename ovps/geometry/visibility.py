@@ -24,9 +24,10 @@ from ovps.frame import Camera
 from ovps.geometry.projection import Projection
 
 _ROWS_PER_GAP = 4  # rows of the depth buffer per gap between beams
+_FINEST = 4096  # rows and columns of it over an image: finer than the beams of a LiDAR, so that memory has an end
 
 
-class Occlusion(BaseModel, frozen=True, extra="forbid"):
+class Occlusion(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Thresholds of what counts as hidden. The defaults suit the 32 beams of nuScenes; finer LiDARs may use less.
 
     Attributes:
@@ -56,6 +57,7 @@ def unoccluded(projection: Projection, camera: Camera, occlusion: Occlusion | No
     depth = projection.depth[seen]
     row_px = camera.intrinsics[1, 1] * np.deg2rad(settings.vertical_deg) / _ROWS_PER_GAP
     column_px = camera.intrinsics[0, 0] * np.deg2rad(settings.horizontal_deg)
+    row_px, column_px = max(row_px, camera.height / _FINEST), max(column_px, camera.width / _FINEST)
     # a border of empty cells, so that looking beyond the image needs no special case
     column = np.floor(projection.uv[seen, 0] / column_px).astype(np.int64) + 1
     row = np.floor(projection.uv[seen, 1] / row_px).astype(np.int64) + _ROWS_PER_GAP

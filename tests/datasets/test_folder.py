@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from ovps import datasets
 from ovps.datasets.folder.calibration import Calibration, inverse, load_calibration
-from ovps.datasets.folder.undistort import pinhole, undistort
+from ovps.datasets.folder.undistort import odd_lens, pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.geometry.projection import project
 from tests.helpers.recording import (
@@ -435,6 +435,138 @@ def test_no_pixel_of_an_undistorted_image_is_made_up():
         white = undistort(np.full((640, 960, 3), 255, np.uint8), camera)
         assert white.min() > 250
         assert pinhole(camera)[0] > 0
+
+
+KITTI = {"width": 1242, "height": 375, "fx": 721.5, "fy": 721.5, "cx": 609.6, "cy": 172.9}
+
+
+def camera_of(model, distortion, rest=KITTI):
+    return Calibration.model_validate(
+        calibration() | {"cameras": {"front": rest | {"model": model, "distortion": distortion}}}
+    ).cameras["front"]
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion", "says"),
+    [
+        ("opencv", [-31.0, 0.11, 0, 0], "made up"),  # -0.31
+        ("opencv", [-5.0, 0, 0, 0], "folded over itself"),
+        ("opencv", [-2.0, 0, 0, 0], "36% of an undistorted image is folded over itself"),
+        ("opencv", [-0.31, -11, 0, 0], "folded"),
+        ("opencv", [-0.31, 0.11, 0.3, 0], "folded"),  # a radial one where a tangential belongs
+        ("opencv", [-0.31, 0.11, 0, 0, -5], "folded"),
+        ("fisheye", [50.0, -100, 0, 0], "made up"),
+        ("opencv", [31.0, 0, 0, 0], r"shows 0\.2% of the image"),
+        ("opencv", [1e308] * 4, "folded"),
+        ("fisheye", [1e308] * 4, "no pinhole camera fits"),
+    ],
+)
+def test_a_lens_that_no_picture_is_left_of_is_refused_by_its_coefficients(model, distortion, says, tmp_path):
+    lens = KITTI | {"model": model, "distortion": distortion}
+    root = write_recording(tmp_path / "drive", frames=1, changed={"cameras": {"front": lens}})
+    with pytest.raises(DatasetError, match=says) as error:
+        frames_of(root)
+    assert f"camera front: {'' if 'fits' in says else 'by '}" in error.value.message
+    assert f"distortion {list(map(float, distortion))} of model {model}" in error.value.message
+    assert error.value.path == str(root / "calibration.yaml")
+
+
+REAL = {  # published, or of the kind; the last two turn back within the corners of the stored image, as fits do
+    "kitti raw": (1392, 512, 960, "opencv", [-0.3728755, 0.2037299, 0.002219, 0.001383, -0.07233722]),
+    "euroc": (752, 480, 458, "opencv", [-0.28340811, 0.07395907, 0.00019359, 1.76187114e-05]),
+    "action camera": (1920, 1080, 940, "opencv", [-0.26, 0.08, 0, 0, -0.011]),
+    "kinect": (1280, 720, 605, "opencv", [0.4464, -2.5487, 0.0006, -0.0002, 1.5034, 0.3259, -2.3684, 1.4258]),
+    "telephoto": (1920, 1200, 6000, "opencv", [-0.2, 8.0, 0, 0, -100]),
+    "fisheye of 195 degrees": (512, 512, 191, "fisheye", [0.0034823894, 0.0007150348, -0.0020532361, 0.00020293673]),
+    "wide": (1920, 1080, 929, "opencv", [-0.3165, 0.0995, 0.0007, -0.0013, -0.0137]),
+    "k1 alone": (1280, 720, 800, "opencv", [-0.3, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_lenses_are_taken_without_a_word(name):
+    width, height, focal, model, distortion = REAL[name]
+    rest = {"width": width, "height": height, "fx": focal, "fy": focal, "cx": width / 2, "cy": height / 2}
+    camera = camera_of(model, distortion, rest)
+    assert pinhole(camera)[0] > 0
+    assert odd_lens(camera) is None
+
+
+def test_a_lens_that_loses_much_is_told(tmp_path):
+    lens = KITTI | {"model": "opencv", "distortion": [-0.5, 0, 0, 0]}
+    root = write_recording(tmp_path / "drive", frames=1, changed={"cameras": {"front": lens, "unused": lens}})
+    transforms = calibration()["transforms"] + [{"from": "unused", "to": "front", "matrix": np.eye(4).tolist()}]
+    write_calibration(root, calibration() | {"cameras": {"front": lens, "unused": lens}, "transforms": transforms})
+    data, frames = frames_of(root)
+    (warning,) = data.warnings(root, frames)
+    assert warning.startswith("camera front: by distortion [-0.5, 0.0, 0.0, 0.0] of model opencv 7% of an undistorted")
+
+
+@pytest.mark.parametrize(
+    ("occlusion", "says"),
+    [
+        ({"vertical_deg": 0.0105}, r"occlusion: vertical_deg is 0\.0105, .*radians\? They would be 0\.602 degrees"),
+        ({"horizontal_deg": 0.00524}, r"horizontal_deg is 0\.00524, .*radians\? They would be 0\.3 degrees"),
+        ({"vertical_deg": 1e-6}, r"0\.05 to 10 degrees: the gap between two beams \("),
+        ({"vertical_deg": 60, "horizontal_deg": 30}, "vertical_deg is 60, expected 0.05 to 10 degrees"),
+        ({"horizontal_deg": 1e6}, "the step between two pulses"),
+        ({"vertical_deg": float("inf")}, "vertical_deg"),
+        ({"tolerance_ratio": 3}, "a share of the distance"),
+    ],
+)
+def test_angles_that_no_lidar_has_are_refused(occlusion, says, tmp_path):
+    root = write_recording(tmp_path / "drive", changed={"occlusion": occlusion})
+    with pytest.raises(DatasetError, match=says) as error:
+        frames_of(root)
+    assert error.value.path == str(root / "calibration.yaml")
+
+
+@pytest.mark.parametrize(("vertical", "horizontal"), [(0.05, 0.02), (0.17, 0.1), (0.6, 0.3), (2.0, 0.4), (10, 10)])
+def test_angles_of_lidars_are_taken(vertical, horizontal, tmp_path):
+    occlusion = {"vertical_deg": vertical, "horizontal_deg": horizontal}
+    root = write_recording(tmp_path / "drive", changed={"occlusion": occlusion})
+    assert frames_of(root)[0].occlusion.vertical_deg == vertical
+
+
+@pytest.mark.parametrize(("column", "text"), [("x", "nan"), ("z", "inf"), ("qw", "nan"), ("qz", "-inf")])
+def test_a_pose_that_is_no_number_is_told_by_its_column(column, text, tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1, changed={"poses_of": "lidar"})
+    names = ["x", "y", "z", "qw", "qx", "qy", "qz"]
+    pose = dict(zip(names, ["1", "2", "3", "1", "0", "0", "0"], strict=True)) | {column: text}
+    line = ",".join(["000,lidar,points/000.bin,0", *pose.values()])
+    write_readings(root, [",".join(["sweep,sensor,file,time_us", *names]), line])
+    with pytest.raises(DatasetError, match=rf"line 2: the pose is no place: {column} is {text} \(") as error:
+        frames_of(root)
+    assert "quaternion" not in str(error.value)
+
+
+def test_another_occlusion_of_a_later_scene_is_told(tmp_path):
+    root = write_recording(tmp_path / "drives", scene="monday")
+    write_recording(root, scene="tuesday")
+    write_calibration(root / "tuesday", calibration() | {"occlusion": {"vertical_deg": 2.0}})
+    data, frames = frames_of(root)
+    assert data.occlusion.vertical_deg == 1.4
+    (warning,) = data.warnings(root, frames)
+    assert re.match(r"`occlusion` .* of monday, .* of tuesday", warning)
+    write_calibration(root / "tuesday", calibration())
+    assert not data.warnings(root, frames)
+
+
+@pytest.mark.parametrize("read", [lambda data, root: data.subsets(root), lambda data, root: frames_of(root)])
+def test_a_wrong_calibration_of_one_scene_names_it(read, tmp_path):
+    root = write_recording(tmp_path / "drives", scene="monday")
+    write_recording(root, scene="tuesday")
+    bad = calibration()
+    bad["cameras"]["front"]["fx"] = -721
+    write_calibration(root / "tuesday", bad)
+    with pytest.raises(DatasetError, match=r"of scene tuesday: cameras.front: the intrinsics have a neg") as error:
+        read(datasets.at("folder", root), root)
+    assert "move the folder of the scene out of the recording" in error.value.remedy
+    shutil.move(root / "tuesday", tmp_path / "elsewhere")
+    assert len(frames_of(root)[1]) == 2
+    write_calibration(root, bad)
+    with pytest.raises(DatasetError, match=r"^cameras.front: the intrinsics"):  # it is everyone's
+        read(datasets.at("folder", root), root)
 
 
 def test_a_recording_that_moved_is_the_same(tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
@@ -86,3 +89,21 @@ def test_a_camera_that_sees_no_point():
     projection = project(np.array([[0.0, -20.0, 0.0], [0.0, 0.5, 0.0]]), make_camera())
     assert not projection.inside.any()
     assert not unoccluded(projection, CAMERA).any()
+
+
+def test_angles_finer_than_any_lidar_hide_nothing_and_take_no_memory():
+    xyz = _sweep((WALL, BOX_BEHIND))
+    projection = project(xyz, CAMERA)
+    tracemalloc.start()
+    visible = unoccluded(projection, CAMERA, Occlusion(vertical_deg=1e-9, horizontal_deg=1e-9))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (projection.inside & ~visible).mean() < 0.01
+    assert peak < 2**30
+
+
+@pytest.mark.parametrize("name", ["vertical_deg", "horizontal_deg", "tolerance_m", "tolerance_ratio"])
+def test_thresholds_are_numbers(name):
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(ValidationError):
+            Occlusion(**{name: value})

@@ -10,7 +10,7 @@ import pytest
 
 from ovps.cache.reader import Store
 from ovps.datasets.folder.dataset import DATASET as folder
-from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, VocabularyError
+from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, ProvenanceError, VocabularyError
 from ovps.training.run_files import load_settings
 from pipelines.labels import add_labels
 from pipelines.look import image_reader
@@ -142,6 +142,23 @@ def test_what_it_advises_it_can_do(recording, tmp_path):
             with pytest.raises(FrameError, match=r"; or leave such frames out with --on-error skip$"):
                 run(PrecomputeOptions(**options))
     assert precompute(PrecomputeOptions(on_error="skip", **options)).frames == 2
+
+
+def test_settings_of_all_features_are_not_changed_unasked(recording, tmp_path):
+    """What it advises works: another --out, or the folder deleted."""
+    root = shutil.copytree(recording, tmp_path / "drive")
+    options = SegmentOptions(encoder="demo", names="car", out=tmp_path / "found", limit=1)
+    store = segment(root, options).cache
+    write_calibration(root, calibration() | {"occlusion": {"vertical_deg": 2.0}})
+    for changed in ({}, {"grid": "cylinder:60x45x8"}):
+        with pytest.raises(ProvenanceError, match=r"occlusion .*1\.4.* there, .*2\.0.* now") as error:
+            segment(root, options.model_copy(update=changed))
+        assert error.value.path == str(store)
+        assert "another --out, or delete that folder" in error.value.remedy
+        assert "Choose another place" not in error.value.remedy
+    assert segment(root, options.model_copy(update={"out": tmp_path / "other"})).frames == 1
+    shutil.rmtree(store)
+    assert segment(root, options).frames == 1
 
 
 @pytest.mark.parametrize("file", ["points/000.bin", "points/001.bin", "images/front/002.png"])

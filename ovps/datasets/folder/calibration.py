@@ -28,6 +28,10 @@ FILES = ("calibration.yaml", "calibration.yml", "calibration.json")
 SENSOR = "sensor"  # as `poses_of`: the poses are those of each sensor itself
 _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
 _BYTES = 2**22  # of a calibration file: a thousand times the largest
+_GAPS_DEG = {  # of LiDARs, with room; in radians all but the widest are less
+    "vertical_deg": (0.05, 10.0, "the gap between two beams"),
+    "horizontal_deg": (0.02, 10.0, "the step between two pulses"),
+}
 _MODELS = {"pinhole": (0,), "opencv": (4, 5, 8), "fisheye": (4,)}  # distortion coefficients of each
 _PAGE = "docs/own_recording.md shows a whole file"
 
@@ -188,6 +192,23 @@ class Calibration(_Model):
             raise ValueError(f"{', '.join(bad)}: the name of a camera is that of a folder beside others")
         return cameras
 
+    @field_validator("occlusion")
+    @classmethod
+    def _is_of_a_lidar(cls, occlusion: Occlusion) -> Occlusion:
+        for name, (least, most, what) in _GAPS_DEG.items():
+            angle = getattr(occlusion, name)
+            if not least <= angle <= most:
+                degrees = float(np.rad2deg(angle))
+                radians = (
+                    f"; are these radians? They would be {degrees:.3g} degrees" if least <= degrees <= most else ""
+                )
+                raise ValueError(f"{name} is {angle:g}, expected {least:g} to {most:g} degrees: {what}{radians}")
+        if occlusion.tolerance_ratio > 1:
+            raise ValueError(
+                f"tolerance_ratio is {occlusion.tolerance_ratio:g}, expected 0 to 1, a share of the distance"
+            )
+        return occlusion
+
     @model_validator(mode="after")
     def _hangs_together(self) -> Calibration:
         together: dict[str, set[str]] = {}
@@ -270,7 +291,8 @@ def _load(path: Path, changed: int, size: int) -> Calibration:
         first, *others = faults_in(error)
         place = ".".join(map(str, first["loc"]))
         more = f", and {len(others)} more faults" if others else ""
-        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        words = first["msg"].removeprefix("Value error, ")
+        reason = f"{place}: {words}" if place else words
         raise DatasetError(f"{reason}{more}", path=path, remedy=f"Mend it: {_PAGE}") from error
 
 

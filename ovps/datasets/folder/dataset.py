@@ -23,7 +23,7 @@ from ovps.datasets.folder.layout import (
     own_calibration,
 )
 from ovps.datasets.folder.point_files import check_size, read_points
-from ovps.datasets.folder.undistort import pinhole, undistort
+from ovps.datasets.folder.undistort import odd_lens, pinhole, undistort
 from ovps.datasets.folder.unread import unread
 from ovps.datasets.near_names import refuse_other_case
 from ovps.datasets.reading import read_bytes, read_rgb
@@ -44,6 +44,7 @@ _USUAL = ("train", "val", "test")
 _AGAIN = "Copy or record the file again"
 _LABELS = "Write one unsigned whole number a point, instance_divisor * class + instance, as .npy or .npz"
 _LABELS_BYTES = 2**28
+_LENS = "Check `model`, and the order and decimal points of `distortion`; calibrate with the corners of the image, too"
 
 
 class Folder:
@@ -104,16 +105,19 @@ class Folder:
         return frames
 
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
-        """Say what is odd in a recording and may be meant: files that no sweep has, and times that do not go on.
+        """Say what is odd in a recording and may be meant: files of no sweep, lenses, other `occlusion`, times.
 
         Raises:
             DatasetError: as `frames`.
         """
         root, named = Path(root).absolute(), {frame.scene for frame in frames}
         scenes = find_scenes(root)
+        asked = [scene for scene in scenes if scene.name in named]
         return [
             *_unasked(_splits(root, scenes), named),
-            *unread(root, [scene for scene in scenes if scene.name in named]),
+            *unread(root, asked),
+            *_odd_lenses(asked),
+            *_other_occlusion(scenes[0], asked),
             *standing_clocks(frames),
         ]
 
@@ -123,8 +127,9 @@ class Folder:
         Raises:
             DatasetError: as `frames`.
         """
-        files = _calibrations(root, find_scenes(root))
-        return tuple(dict.fromkeys([*(name for path in files for name in load_calibration(path).splits), SUBSET]))
+        scenes = find_scenes(root)
+        files = _calibrations(root, scenes)
+        return tuple(dict.fromkeys([*(name for path in files for name in _loaded(path, scenes).splits), SUBSET]))
 
     def points(self, frame: Frame) -> PointCloud:
         """Read a sweep, in metres, in the frame that the calibration file names.
@@ -183,11 +188,26 @@ def _calibrations(root: Path, scenes: Sequence[Scene]) -> list[Path]:
     return list(dict.fromkeys([*([common] if common else []), *(scene.calibration for scene in scenes)]))
 
 
+def _loaded(path: Path, scenes: Sequence[Scene]) -> Calibration:
+    """Read a calibration file of a recording; of one that is not that of all scenes, an error says whose it is."""
+    try:
+        return load_calibration(path)
+    except DatasetError as error:
+        names = [scene.name for scene in scenes if scene.calibration == path]
+        if len(names) in (0, len(scenes)):
+            raise
+        raise DatasetError(
+            f"of scene {listed(names)}: {error.message}",
+            path=error.path,
+            remedy=f"{error.remedy}; or move the folder of the scene out of the recording, and go on without it",
+        ) from error
+
+
 def _splits(root: Path, scenes: Sequence[Scene]) -> dict[str, str]:
     """The split of each scene that one names, whichever calibration file of the recording it stands in."""
     found: dict[str, tuple[str, Path]] = {}
     for path in _calibrations(root, scenes):
-        splits = load_calibration(path).splits
+        splits = _loaded(path, scenes).splits
         check_apart(splits, path)
         unknown = sorted({name for members in splits.values() for name in members} - {scene.name for scene in scenes})
         if unknown:
@@ -217,6 +237,25 @@ def _unasked(split_of: Mapping[str, str], named: Container[str]) -> list[str]:
     return [
         f"split {split} was not asked for, which has {listed(names)}: `ovps precompute --split {split}` takes it"
         for split, names in scenes.items()
+    ]
+
+
+def _odd_lenses(scenes: Sequence[Scene]) -> list[str]:
+    """Warnings of cameras that lose much of their images with the distortion."""
+    used = {(scene.calibration, name) for scene in scenes for sweep in scene.sweeps for name in sweep.images}
+    odd = [(path, name, odd_lens(load_calibration(path).cameras[name])) for path, name in sorted(used)]
+    return [f"camera {name}: {text} (file {path}). {_LENS}" for path, name, text in odd if text]
+
+
+def _other_occlusion(first: Scene, scenes: Sequence[Scene]) -> list[str]:
+    """A warning of scenes whose own calibration file says otherwise when a point is hidden: nobody asks them."""
+    used = load_calibration(first.calibration).occlusion
+    others = [scene.name for scene in scenes if load_calibration(scene.calibration).occlusion != used]
+    if not others:
+        return []
+    return [
+        f"`occlusion` is taken for all scenes as it is in the calibration file of {first.name}, and another in that of"
+        f" {listed(others)}: rigs of other beams are recordings of their own"
     ]
 
 
@@ -295,7 +334,7 @@ def _frame(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, in
             fx, fy, cx, cy = pinhole(model)
         except ValueError as error:
             raise DatasetError(
-                f"camera {name}: {error}", path=scene.calibration, remedy="Check `model` and `distortion`"
+                f"camera {name}: {error}", path=scene.calibration, remedy=f"{_LENS}, or rectify the images first"
             ) from error
         camera_from_lidar = calibration.between(lidar, name)
         if reading.world_from is not None:

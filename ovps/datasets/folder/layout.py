@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -269,12 +270,20 @@ def _pose(table: Path, line: int, row: Mapping[str, str]) -> NDArray[np.float64]
         values = np.array([float(text) for text in texts])
     except ValueError as error:
         raise _wrong(table, line, f"the pose is {texts}", f"Give {', '.join(POSE)} as numbers, or none") from error
+    endless = [
+        f"{name} is {text}" for name, text, value in zip(POSE, texts, values, strict=True) if not isfinite(value)
+    ]
+    if endless:
+        raise _wrong(table, line, f"the pose is no place: {', '.join(endless)}", f"Give {', '.join(POSE)} as numbers")
     pose = np.eye(4)
     pose[:3, 3] = values[:3]
     norm = float(np.linalg.norm(values[3:]))
-    if abs(norm - 1) > _UNIT or not np.isfinite(values).all():
+    if abs(norm - 1) > _UNIT:
         raise _wrong(
-            table, line, "qw, qx, qy, qz are no quaternion of length 1", "Write a rotation as qw, qx, qy, qz, w first"
+            table,
+            line,
+            f"qw, qx, qy, qz are no quaternion of length 1: {', '.join(texts[3:])}",
+            "Write a rotation as qw, qx, qy, qz, w first",
         )
     pose[:3, :3] = rotation_of(tuple(values[3:]))
     assert rigid_fault(pose) is None
