@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from ovps.datasets.folder.layout import (
     find_scenes,
     own_calibration,
 )
-from ovps.datasets.folder.point_files import check_size, read_points
+from ovps.datasets.folder.point_files import check_size, other_columns, read_points
+from ovps.datasets.folder.reused import reused
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.datasets.folder.unread import unread
 from ovps.datasets.near_names import refuse_other_case
@@ -104,16 +106,19 @@ class Folder:
         return frames
 
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
-        """Say what is odd in a recording and may be meant: files that no sweep has, and times that do not go on.
+        """Say what is odd in a recording and may be meant: files that no sweep has, columns, times that do not go on.
 
         Raises:
             DatasetError: as `frames`.
         """
         root, named = Path(root).absolute(), {frame.scene for frame in frames}
         scenes = find_scenes(root)
+        asked = [scene for scene in scenes if scene.name in named]
         return [
             *_unasked(_splits(root, scenes), named),
-            *unread(root, [scene for scene in scenes if scene.name in named]),
+            *unread(root, asked),
+            *reused(asked),
+            *odd_columns(frames),
             *standing_clocks(frames),
         ]
 
@@ -175,6 +180,19 @@ class Folder:
 
 
 DATASET = Folder()
+
+
+def odd_columns(frames: Sequence[Frame]) -> list[str]:
+    """Say where point files clearly have another number of columns than are named, by the first sweep of each scene.
+
+    Of many scenes the first stands for all.
+    """
+    for _, sweeps in groupby(frames, lambda frame: frame.scene):
+        frame = next(sweeps)
+        how = load_calibration(calibration_above(Path(frame.points_path))).points
+        if error := other_columns(frame.points_path, frame.token, how):
+            return [str(error)]
+    return []
 
 
 def _calibrations(root: Path, scenes: Sequence[Scene]) -> list[Path]:
