@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
+from ovps.datasets.folder.dataset import odd_columns
 from ovps.datasets.folder.layout import READINGS
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
@@ -38,6 +39,7 @@ from pipelines.precompute.plan import check_unique
 from pipelines.recording_findings import (
     Findings,
     LabelCounts,
+    few_points,
     missing,
     mount_of,
     odd_clocks,
@@ -154,7 +156,13 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     for place in spread:
         looked.at(frames[place])
     looked.warnings.add("motion", unknown_motion(frames))
+    wrong = odd_columns(frames)
+    for text in wrong:
+        looked.problems.add_once(text)
     for text in datasets.warnings_of(data, root, frames):
+        if text not in wrong:
+            looked.warnings.add(text, text)
+    for text in few_points(frames, looked.points_read):
         looked.warnings.add(text, text)
     looked.judge()
     if not looked.clouds:
@@ -181,6 +189,7 @@ class _Look:
         self.poses_fit = wrong_poses is None
         self.mistakes: dict[str, str] = {}  # by camera; "points": of these
         self.clouds: list[NDArray[np.float32]] = []
+        self.points_read: dict[str, int] = {}  # by frame, of these
         self.seen: dict[str, list[float]] = {}
         self.unseen: list[float] = []
         self.shown: list[ShownFrame] = []
@@ -219,6 +228,7 @@ class _Look:
         for kind, text in odd_points(frame, cloud.xyz, cloud.intensity).items():
             self.warnings.add(kind, text)
         self.clouds.append(cloud.xyz)
+        self.points_read[frame.token] = len(cloud)
         self.unseen.append(float((~any_camera).mean()))
         if frame.cameras and not any_camera.any():
             none = f"{frame.token}: none of {counted(len(frame.cameras), 'camera')} sees a point of it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovps.cache.sweeps import cut_off
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
 from ovps.datasets.folder.dataset import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
@@ -47,6 +48,11 @@ class Findings:
         """Add an error and what is to be said beside it; errors that differ in their numbers alone are of one kind."""
         kind = re.sub(r"\d[\d,.]*", "#", error.message)
         self._texts.setdefault((about, kind), []).append(f"{error}{more}")
+
+    def add_once(self, text: str) -> None:
+        """Add a text, unless it has been said as that of an error."""
+        if not any(text in said for texts in self._texts.values() for said in texts):
+            self.add(text, text)
 
     def __contains__(self, about: str) -> bool:
         return any(about == known for known, _ in self._texts)
@@ -219,6 +225,21 @@ def wrong_poses(frames: Sequence[Frame]) -> str | None:
                 f" {of}`): {likely}"
             )
     return None
+
+
+def few_points(frames: Sequence[Frame], read: Mapping[str, int]) -> list[str]:
+    """Say that sweeps have clearly fewer points than the others.
+
+    Args:
+        read: points by the token of the frame, of those that were read. They are all that is known where files are not
+            .bin, of which the size tells how many rows each has.
+    """
+    rows = {}
+    for frame in frames:
+        path, how = Path(frame.points_path), calibration_of(frame.points_path).points
+        if path.suffix.lower() == ".bin" and path.is_file():
+            rows[frame.token] = path.stat().st_size // (np.dtype(how.dtype).itemsize * len(how.columns))
+    return cut_off(rows or read)
 
 
 def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> dict[str, str]:

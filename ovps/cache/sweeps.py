@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Protocol
 
@@ -108,14 +108,7 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
         " calibration of one may be a copy of the other's"
         for (one, other), count in together.items()
     ]
-    counts = np.array([sweep.points for sweep in sweeps])
-    spread = max(_OUTLIER * float(np.median(np.abs(counts - np.median(counts)))), _LEAST_LOSS * found.points_median)
-    few = int((counts < found.points_median - spread).sum())
-    if few and len(sweeps) >= _ENOUGH:
-        warnings.append(
-            f"{few} of {found.frames} frames have clearly fewer points than the median of {found.points_median:,}, the"
-            f" least has {found.points_least:,} (frame {found.points_least_frame}): is its point file cut off?"
-        )
+    warnings += cut_off({sweep.token: sweep.points for sweep in sweeps})
     if tilted := int((_tilts(sweeps) > _TILT).sum()):
         warnings.append(
             f"{tilted} of {found.frames} frames have a LiDAR that is tilted by more than {_TILT:.0f} degrees against"
@@ -127,6 +120,26 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
             " choose a wider grid, if the points are in metres"
         )
     return (*warnings, *label_warnings(sweeps))
+
+
+def cut_off(points: Mapping[str, int]) -> list[str]:
+    """Warn of sweeps that have clearly fewer points than others, in one sentence, or none.
+
+    Args:
+        points: of each sweep, by the token of its frame.
+    """
+    if len(points) < _ENOUGH:
+        return []
+    counts = np.array(list(points.values()))
+    median, least = int(np.median(counts)), min(points, key=lambda token: points[token])
+    spread = max(_OUTLIER * float(np.median(np.abs(counts - np.median(counts)))), _LEAST_LOSS * median)
+    few = int((counts < median - spread).sum())
+    if not few:
+        return []
+    return [
+        f"{few} of {len(points)} frames have clearly fewer points than the median of {median:,}, the least has"
+        f" {points[least]:,} (frame {least}): is its point file cut off?"
+    ]
 
 
 def label_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from tests.helpers.recording import (
     write_recording,
     xyz_of,
 )
+from tests.helpers.spinning import spinning_sweep
 
 
 def frames_of(root, subsets=("val",)):
@@ -377,6 +378,94 @@ def test_points_without_a_return_are_dropped_with_their_labels_where_that_is_ask
     kept = np.delete(np.arange(len(rows)), [5, 9, 11])
     np.testing.assert_array_equal(data.labels(frame), kept)
     np.testing.assert_array_equal(data.points(frame).xyz, rows[kept, :3])
+
+
+@pytest.mark.parametrize(
+    ("change", "points"),
+    [
+        (lambda rows: None, {}),  # a third of the rows at (0, 0, 0)
+        (lambda rows: np.put(rows, 0, np.nan), {"columns": ["x", "y", "z", "intensity", "ring"]}),
+        (lambda rows: None, {"columns": ["x", "y", "z", "a", "b", "intensity"], "invalid": "drop"}),
+        (lambda rows: None, {"columns": ["x", "y", "z", "intensity", "ring", "time", "echo"]}),  # no such rows
+    ],
+)
+def test_a_file_of_other_columns_is_refused_as_that(change, points, tmp_path):
+    """And not with an advice that would let it pass."""
+    root = write_recording(tmp_path / "drive", frames=1, changed={"points": {"frame": "lidar"} | points})
+    sweep = spinning_sweep(200)
+    rows = np.zeros((len(sweep) - len(sweep) % 5, 8), np.float32)  # as PCL writes them
+    rows[:, [0, 1, 2, 4]], rows[:, 3] = sweep[: len(rows)], 1
+    rows[: len(rows) // 2, 4] = 0
+    change(rows)
+    (root / "points" / "000.bin").write_bytes(rows.tobytes())
+    data, (frame,) = frames_of(root)
+    with pytest.raises(FrameError, match="seems to have 8 columns, not") as refused:
+        data.points(frame)
+    assert "Name all 8 as `columns`" in str(refused.value)
+    assert "drop" not in str(refused.value)
+    assert data.warnings(root, [frame]) == [str(refused.value)]
+    # the remedy works
+    columns = ["x", "y", "z", "one", "intensity", "a", "b", "c"]
+    write_calibration(root, calibration() | {"points": {"columns": columns, "invalid": "drop"}})
+    data, (frame,) = frames_of(root)
+    assert data.warnings(root, [frame]) == []
+    np.testing.assert_array_equal(data.points(frame).xyz[-3000:], sweep[: len(rows), :3][-3000:])
+
+
+def test_one_scene_with_other_columns_is_told_where_nothing_else_is_wrong(tmp_path):
+    root = tmp_path / "recordings"
+    for scene, count in (("monday", 4), ("tuesday", 3)):
+        write_recording(root, frames=2, scene=scene, changed={"points": {"columns": ["x", "y", "z"]}})
+        for file in (root / scene / "points").iterdir():
+            file.write_bytes(spinning_sweep(150)[:, :count].tobytes())
+    data, frames = frames_of(root)
+    (warning,) = data.warnings(root, frames)
+    assert "monday.000" in warning
+    assert "seems to have 4 columns, not 3 (x, y, z)" in warning
+    assert data.warnings(root, frames[2:]) == []
+    assert len(data.points(frames[0]).xyz) == 150 * 16 * 4 // 3, "it is likely, not sure: it is read"
+
+
+HEAD = "sweep,sensor,file,time_us"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["0,front,000,5", "1,front,001,100005"], None),
+        (["0,front,000,5", "1,front,000,5"], None),  # of a slow camera
+        (["0,front,000,5", "1,front,000,100005"], "images for several times, 1 in all"),
+        (["0,front,000,5", "0,left,001,5", "1,front,000,5", "1,left,001,100005"], "images for several times"),
+        (["0,front,000,5", "0,left,000,5"], "images for several cameras, 1 in all"),
+        (["0,lidar,000,0", "1,lidar,000,100000"], "point files for several sweeps, 1 in all"),
+        (["0,lidar,000,", "1,lidar,000,"], "point files for several sweeps, 1 in all"),
+        (["0,lidar,000,", "1,lidar,001,", "0,front,000,", "1,front,000,"], None),  # nobody knows the times
+    ],
+)
+def test_files_named_as_if_recorded_more_than_once_are_told(lines, says, tmp_path):
+    root = write_recording(tmp_path / "drive")
+    left = {"from": "left", "to": "lidar", "translation": [0, 0, 0], "rotation_wxyz": [1, 0, 0, 0]}
+    content = calibration()
+    content["cameras"]["left"] = content["cameras"]["front"]
+    write_calibration(root, content | {"transforms": [*content["transforms"], left]})
+    if not any(",lidar," in line for line in lines):
+        lines = ["0,lidar,000,0", "1,lidar,001,100000", *lines]
+    if not any(",front," in line for line in lines):
+        empty = lines[0].endswith(",")
+        lines = [*lines, "0,front,000," + "0" * (not empty)]
+    table = [HEAD]
+    for line in lines:
+        sweep, sensor, name, time = line.split(",")
+        file = f"points/{name}.bin" if sensor == "lidar" else f"images/front/{name}.png"
+        table.append(f"{sweep},{sensor},{file},{time}")
+    write_readings(root, table)
+    data, frames = frames_of(root)
+    found = [warning for warning in data.warnings(root, frames) if "for several" in warning]
+    if says is None:
+        assert found == []
+    else:
+        assert says in found[0]
+        assert f"000.{'bin' if 'point' in says else 'png'} (" in found[0] or "001.png (" in found[0]
 
 
 LENSES = {

@@ -30,6 +30,7 @@ from tests.helpers.recording import (
     write_taxonomy,
     xyz_of,
 )
+from tests.helpers.spinning import spinning_sweep
 
 
 def inside_by_hand(number: int) -> float:
@@ -180,6 +181,52 @@ def test_sweeps_of_next_to_no_points_are_told(tmp_path):
     found = check(root)
     for number in range(2):
         assert f"drive.{number:03d}: none of 1 camera sees a point of it" in found.problems
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".npy"])
+@pytest.mark.parametrize("invalid", ["refuse", "drop"])
+def test_a_sweep_that_is_cut_is_told_as_precompute_tells_it(suffix, invalid, tmp_path):
+    """Of .bin also where its frame is not among those that are read, by their size; of others where it is."""
+    changed = {"points": calibration()["points"] | {"invalid": invalid}}
+    root = write_recording(tmp_path / "drive", frames=8, changed=changed)
+    for number, file in enumerate(sorted((root / "points").iterdir())):
+        rows = rows_of(number)
+        rows[:20, :3] = 0
+        file.unlink()
+        rows = rows[: len(rows) // 2] if number == 3 else rows
+        file = file.with_suffix(suffix)
+        np.save(file, rows) if suffix == ".npy" else file.write_bytes(rows.tobytes())
+    count = len(rows_of(0))
+    for read in (2, 8):
+        told = [warning for warning in check(root, count=read).warnings if "cut off" in warning]
+        lost = 20 if suffix == ".npy" and invalid == "drop" else 0
+        said = (
+            f"1 of 8 frames have clearly fewer points than the median of {count - lost:,}, the least has"
+            f" {count // 2 - lost:,} (frame drive.003): is its point file cut off?"
+        )
+        assert told == ([] if (suffix, read) == (".npy", 2) else [said])
+
+
+def test_point_files_of_other_columns_are_a_problem(tmp_path):
+    root = write_recording(tmp_path / "drive", changed={"points": {"columns": ["x", "y", "z"]}})
+    for file in (root / "points").iterdir():
+        file.write_bytes(spinning_sweep(150).tobytes())
+    found = check(root)
+    (problem,) = [text for text in found.problems if "columns" in text]
+    assert "seems to have 4 columns, not 3 (x, y, z)" in problem
+    assert not any("columns" in warning for warning in found.warnings)
+    write_calibration(root, calibration() | {"points": {"columns": ["x", "y", "z", "intensity"]}})
+    found = check(root)
+    assert not any("columns" in text for text in (*found.problems, *found.warnings))
+
+
+def test_what_reading_has_said_of_columns_is_said_once(tmp_path):
+    changed = {"points": {"columns": ["x", "y", "z", "time", "intensity"]}}
+    root = write_recording(tmp_path / "drive", changed=changed)
+    for number, file in enumerate(sorted((root / "points").iterdir())):
+        sweep = spinning_sweep(150)
+        file.write_bytes(sweep.tobytes() if number == 0 else np.insert(sweep, 3, 0, axis=1).tobytes())
+    assert sum("seems to have 4 columns" in problem for problem in check(root).problems) == 1
 
 
 def test_a_folder_whose_name_is_no_text(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from ovps.datasets.folder.layout import (
     find_scenes,
     own_calibration,
 )
-from ovps.datasets.folder.point_files import check_size, read_points
+from ovps.datasets.folder.point_files import check_size, other_columns, read_points
+from ovps.datasets.folder.reused import reused
 from ovps.datasets.folder.undistort import odd_lens, pinhole, undistort
 from ovps.datasets.folder.unread import unread
 from ovps.datasets.near_names import refuse_other_case
@@ -105,7 +107,7 @@ class Folder:
         return frames
 
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
-        """Say what is odd in a recording and may be meant: files of no sweep, lenses, other `occlusion`, times.
+        """Say what is odd in a recording and may be meant: files, columns, lenses, other `occlusion`, times.
 
         Raises:
             DatasetError: as `frames`.
@@ -118,6 +120,8 @@ class Folder:
             *unread(root, asked),
             *_odd_lenses(asked),
             *_other_occlusion(scenes[0], asked),
+            *reused(asked),
+            *odd_columns(frames),
             *standing_clocks(frames),
         ]
 
@@ -180,6 +184,19 @@ class Folder:
 
 
 DATASET = Folder()
+
+
+def odd_columns(frames: Sequence[Frame]) -> list[str]:
+    """Say where point files clearly have another number of columns than are named, by the first sweep of each scene.
+
+    Of many scenes the first stands for all.
+    """
+    for _, sweeps in groupby(frames, lambda frame: frame.scene):
+        frame = next(sweeps)
+        how = load_calibration(calibration_above(Path(frame.points_path))).points
+        if error := other_columns(frame.points_path, frame.token, how):
+            return [str(error)]
+    return []
 
 
 def _calibrations(root: Path, scenes: Sequence[Scene]) -> list[Path]:

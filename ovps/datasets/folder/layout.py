@@ -41,11 +41,13 @@ class Reading:
     Attributes:
         time_us: microseconds.
         world_from: pose (4, 4) float64, metres, of what `poses_of` of the calibration names; None: not known.
+        timed: whether anybody says the time; otherwise it is made up, for the order.
     """
 
     file: Path
     time_us: int
     world_from: NDArray[np.float64] | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +183,8 @@ def _told(folder: Path, table: Path, labels: Mapping[str, Path]) -> list[Sweep]:
     points: dict[str, Reading] = {}
     images: dict[str, dict[str, Reading]] = {}
     posed: set[bool] = set()
-    for line, row in _timed(table, _rows(table)):
-        sweep, sensor, reading = row["sweep"], row["sensor"], _reading(folder, table, line, row)
+    for line, row, timed in _timed(table, _rows(table)):
+        sweep, sensor, reading = row["sweep"], row["sensor"], _reading(folder, table, line, row, timed)
         place = points if sensor == LIDAR else images.setdefault(sweep, {})
         key = sweep if sensor == LIDAR else sensor
         if key in place:
@@ -225,8 +227,8 @@ def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
         raise _wrong(table, reader.line_num, f"not CSV: {error}", "Mend the line") from error
 
 
-def _timed(table: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> Iterable[tuple[int, dict[str, str]]]:
-    """The lines with times, in their order, where none has one."""
+def _timed(table: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> Iterable[tuple[int, dict[str, str], bool]]:
+    """The lines with times, in their order, where none has one; and whether they had one."""
     timeless: set[bool] = set()
     number: dict[str, int] = {}
     for line, row in rows:
@@ -234,10 +236,11 @@ def _timed(table: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> Iterable[
         if len(timeless) > 1:
             raise _wrong(table, line, "some lines have a time_us and some have none", "Give each its time, or none")
         number.setdefault(row["sweep"], len(number))
-        yield line, row | {"time_us": row["time_us"] or str(STEP_US * number[row["sweep"]])}
+        made_up = str(STEP_US * number[row["sweep"]])
+        yield line, row | {"time_us": row["time_us"] or made_up}, bool(row["time_us"])
 
 
-def _reading(folder: Path, table: Path, line: int, row: Mapping[str, str]) -> Reading:
+def _reading(folder: Path, table: Path, line: int, row: Mapping[str, str], timed: bool) -> Reading:
     sensor, name = row["sensor"], row["file"]
     sweep = row["sweep"]
     if not sweep or "/" in sweep or sweep.startswith("."):
@@ -259,7 +262,7 @@ def _reading(folder: Path, table: Path, line: int, row: Mapping[str, str]) -> Re
         raise _wrong(table, line, f"time_us is {time_us}", "Write microseconds since some beginning, 0 or more")
     if sensor == LIDAR and parts.suffix.lower() not in READERS:
         raise _wrong(table, line, f"{name} is no point file", f"{', '.join(READERS)} are read")
-    return Reading(folder / parts, time_us, _pose(table, line, row))
+    return Reading(folder / parts, time_us, _pose(table, line, row), timed)
 
 
 def _pose(table: Path, line: int, row: Mapping[str, str]) -> NDArray[np.float64] | None:

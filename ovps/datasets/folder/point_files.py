@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ovps.datasets.folder.calibration import PointFiles
+from ovps.datasets.folder.row_length import LOOKED_AT, row_length
 from ovps.datasets.reading import NO_RETURN, read_bytes, recognised
 from ovps.errors import FrameError
 from ovps.extras import extra
@@ -22,6 +23,10 @@ from ovps.shortage import faults
 AGAIN = "Copy or record the file again"
 _BYTES = 2**30  # of a sweep, unpacked: a hundred times the largest
 _COLUMNS = "Say how point files are read under `points` of the calibration file"
+_ALL = (
+    "Name all {} as `columns` under `points` of the calibration file, in their order; names other than x, y, z and that"
+    " of the intensity are passed over"
+)
 _DROP = "Set `invalid: drop` under `points` of the calibration file, or leave such points and their labels out"
 
 Fields = Mapping[str, NDArray]
@@ -49,8 +54,9 @@ def read_points(
         The points that are kept, and which of the file's rows (N,) bool these are.
 
     Raises:
-        FrameError: missing, damaged, without the columns that are named, with NaN, infinity or many (0, 0, 0) that are
-            not to be dropped, with intensities beyond their maximum, or of a format that is not read.
+        FrameError: missing, damaged, without the columns that are named, of another number of columns, with NaN,
+            infinity or many (0, 0, 0) that are not to be dropped, with intensities beyond their maximum, or of a
+            format that is not read.
     """
     fields = _read(path, token, how)
     with np.errstate(invalid="ignore"):  # of a NaN that signals, which is told below
@@ -60,7 +66,8 @@ def read_points(
     good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
 
     def refused(message: str, remedy: str) -> FrameError:
-        return FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
+        other = other_columns(path, token, how)
+        return other or FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
 
     returned = xyz.any(axis=1)
     if how.invalid == "drop":
@@ -90,6 +97,33 @@ def read_points(
     return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
 
 
+def other_columns(path: str, token: str, how: PointFiles) -> FrameError | None:
+    """Say that a .bin file clearly has another number of columns than are named; None: it may be right, or is not read.
+
+    Whoever has read something wrong in the file raises it instead; where nothing is wrong yet it is but likely.
+    """
+    dtype = np.dtype(how.dtype).newbyteorder("<")
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(LOOKED_AT * dtype.itemsize) if path.lower().endswith(".bin") else b""
+    except faults(OSError):
+        return None
+    values = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
+    with np.errstate(all="ignore"):  # of a NaN that signals, and of what is no number at all
+        length = row_length(values, how.columns)
+    if length is None or recognised(raw):
+        return None
+    middle = len(values) // length // 2 * length
+    row = ", ".join(f"{value:.4g}" for value in values[middle : middle + length])
+    return FrameError(
+        f"the point file seems to have {length} columns, not {len(how.columns)} ({', '.join(how.columns)}): its values"
+        f" repeat every {length}, and a row in its midst is then {row}",
+        path=path,
+        frame=token,
+        remedy=_ALL.format(length),
+    )
+
+
 def _read(path: str, token: str, how: PointFiles) -> Fields:
     suffix = Path(path).suffix.lower()
     raw = read_bytes("point file", path, token, AGAIN)
@@ -105,12 +139,14 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
             raise _Refused(f"its columns have the shapes {sorted(shapes)} and kinds {sorted(kinds)}")
         return fields
     except _Refused as error:
+        if other := other_columns(path, token, how):
+            raise other from error
         remedy, reason = _COLUMNS, str(error)
     except faults(*_DAMAGED, most=_BYTES) as error:
         found = recognised(raw)
         expected = {".npy": "an .npy", ".npz": "a zip", ".pcd": "a PCD"}.get(suffix, "?")
-        other = found if found and not found.startswith(expected) else None
-        reason = f"it is {other}" if other else " ".join(str(error).split()) or type(error).__name__
+        alien = found if found and not found.startswith(expected) else None
+        reason = f"it is {alien}" if alien else " ".join(str(error).split()) or type(error).__name__
     raise FrameError(f"the point file cannot be read: {reason}", path=path, frame=token, remedy=remedy)
 
 
