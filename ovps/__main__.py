@@ -29,12 +29,17 @@ class _State:
 
 
 class _Unread(io.FileIO):
-    """A file whose reader may go (`| head`, a terminal that is closed): what is written then goes nowhere."""
+    """A file whose reader may go (`| head`, a terminal that is closed): what is written then goes nowhere.
+
+    Nor does what is said beside the work, where the disk of its log is full: the work goes on.
+    """
 
     def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
+            if self.fileno() == 2 and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return len(data)
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
