@@ -40,6 +40,7 @@ def folder(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_pictures_of_the_drive_world_name_their_class(demo, tmp_path):
     """Crops of one half of a street's objects find the class of the other half's, without a word."""
     taxonomy, rng = load_taxonomy("nuscenes"), np.random.default_rng(0)

@@ -13,6 +13,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from driveworld.raw_labels import CLASSES, FLAT
 from tests.driveworld.streets import Street, look, near_share
 
+pytestmark = pytest.mark.slow
+
 MIN_POINTS = 15
 SEEDS = range(100, 110)
 

@@ -562,6 +562,7 @@ def test_a_second_run_makes_nothing_again(from_world, spies):
 # Several at a time, and failures
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_weights(made, store, tmp_path, monkeypatch):
     _, folder, _ = made
     path = write_experiment(tmp_path, store, seeds=[0], systems=["pfc", "ovps"])
@@ -640,6 +641,7 @@ def fated(job, log):
     return {"done": 1.0}
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_no_other_along(made, tmp_path, monkeypatch, capsys):
     experiment, _, _ = made
     jobs = [Job(t) for t in plan(selected(experiment, seeds=(7, 8, 9), systems=("ovps",)))]

@@ -260,7 +260,7 @@ def test_cameras_with_one_and_the_same_pose_are_told(root):
 
 def test_points_upside_down_are_told(tmp_path):
     root = tmp_path / "world"
-    build_world(root, scenes=1, frames=1, seed=3, workers=1, val_fraction=0.0)
+    build_world(root, scenes=1, frames=1, seed=3, workers=1, val_fraction=0.0, image_size=(96, 54))
     options = options_for(root, out=tmp_path / "zarr")
     assert not [warning for warning in estimate(options).warnings if "ground" in warning]
     (path,) = {frame.points_path for frame in frames_of(resolved(options))}

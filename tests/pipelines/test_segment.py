@@ -231,6 +231,7 @@ def test_a_recording_that_was_renamed_is_told(tmp_path):
     assert len(precompute(options.model_copy(update={"dataroot": other})).warnings) == 1
 
 
+@pytest.mark.slow
 def test_images_of_a_recording_are_seen_through_its_lens_by_what_a_store_keeps(tmp_path):
     """Each scene by its own calibration file."""
     lens = calibration()
