@@ -34,7 +34,7 @@ from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
 from ovps.report.page import counted, render, write_page
 from ovps.shortage import faults
-from pipelines.precompute.compute_frame import cloud_fault
+from pipelines.precompute.compute_frame import blank_of, cloud_fault
 from pipelines.precompute.plan import check_unique
 from pipelines.recording_findings import (
     Findings,
@@ -286,7 +286,11 @@ class _Look:
     def _image(self, camera: Camera) -> tuple[NDArray[np.uint8] | None, Camera | None, str]:
         """The image, the camera to draw points with, and a note if these are not as they should be."""
         try:
-            return self.data.image(camera), camera, ""
+            pixels = self.data.image(camera)
+            if blank_of([pixels]):
+                text = f"{camera.image_path} is of one colour and shows nothing: {camera.channel} sees no point there"
+                self.warnings.add(f"blank {camera.channel}", text)
+            return pixels, camera, ""
         except FrameError as error:
             advice, model = resized(camera)
             self.problems.add_error(f"image {camera.channel}", error, advice)

@@ -147,6 +147,15 @@ def test_the_grid_that_fits_has_cells_of_the_default_and_is_never_smaller():
     assert wide.low[2] <= -13
 
 
+def test_an_image_of_one_colour_is_told(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=2)
+    assert not any("one colour" in warning for warning in check(root).warnings)
+    path = root / "images" / "front" / "001.png"
+    Image.new("RGB", Image.open(path).size).save(path)
+    (warning,) = [warning for warning in check(root).warnings if "one colour" in warning]
+    assert warning.startswith(f"{path} is of one colour and shows nothing: front sees no point")
+
+
 def test_missing_files_of_frames_that_are_not_read_are_told_with_exit_code_3(tmp_path, monkeypatch, capsys):
     root = write_recording(tmp_path / "drive", frames=3)
     readings(root, 100_000)
