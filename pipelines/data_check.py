@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
-from ovps.datasets.folder.dataset import odd_columns
 from ovps.datasets.folder.layout import READINGS
+from ovps.datasets.folder.oddities import odd_columns
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.files import check_writable

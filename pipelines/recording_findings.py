@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ovps.cache.sweeps import cut_off
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
-from ovps.datasets.folder.dataset import TAXONOMY
+from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
 from ovps.errors import FrameError, listed
 from ovps.frame import Camera, Frame

@@ -20,6 +20,9 @@ from ovps.datasets.folder.calibration import CameraModel
 from ovps.extras import extra
 
 Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
+LENS_REMEDY = (
+    "Check `model`, and the order and decimal points of `distortion`; calibrate with the corners of the image, too"
+)
 _JUDGED = 96  # pixels of the longer side at which an undistorted image is judged
 
 
