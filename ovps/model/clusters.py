@@ -6,6 +6,8 @@ further segments (`ovps.model.unclaimed`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
@@ -89,12 +91,28 @@ def components(position: NDArray[np.floating], gap: float, gap_per_metre: float)
     """
     plane = position[:, :2]
     reach = np.maximum(gap, gap_per_metre * np.linalg.norm(plane, axis=1))
-    pairs = cKDTree(plane).query_pairs(reach.max(), output_type="ndarray")
-    near, far = pairs.T
-    distance = np.linalg.norm(plane[near] - plane[far], axis=1)
-    near, far = pairs[distance <= np.minimum(reach[near], reach[far])].T
+    found = [_pairs(plane, reach, least) for least in _doubled(reach.min(initial=np.inf), reach.max(initial=0))]
+    near, far = np.concatenate([np.empty((0, 2), np.int64), *found]).T
     graph = coo_array((np.ones(len(near), np.bool_), (near, far)), shape=(len(plane), len(plane)))
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _doubled(least: float, most: float) -> Iterator[float]:
+    while least <= most:
+        yield least
+        least *= 2
+
+
+def _pairs(plane: NDArray[np.floating], reach: NDArray[np.floating], least: float) -> NDArray[np.int64]:
+    """Pairs (P, 2) of points within the lesser of their reaches, at least all whose lesser is `least` to its double.
+
+    All at once would take memory for the square of the points that one far return could reach.
+    """
+    asked = np.flatnonzero(reach >= least)
+    pairs = asked[cKDTree(plane[asked]).query_pairs(2 * least, output_type="ndarray")]
+    near, far = pairs.T
+    distance = np.linalg.norm(plane[near] - plane[far], axis=1)
+    return pairs[distance <= np.minimum(reach[near], reach[far])]
 
 
 def rejoined(position: NDArray[np.floating], piece: NDArray[np.integer], length: float) -> NDArray[np.int64]:

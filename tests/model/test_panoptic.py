@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 from ovps.model.clusters import components, rejoined
 from ovps.model.panoptic import MergeConfig, fill_uncovered, merge
@@ -229,6 +231,29 @@ def test_pieces_are_rejoined_as_one_pair_after_the_other_would_be(count, seed, s
     joined = rejoined(place, piece, length)
     slow = slow_rejoined(groups, place[:, :2].tolist(), length)
     assert [set(np.flatnonzero(joined == number).tolist()) for number in range(joined.max() + 1)] == slow
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 40), st.integers(0, 10**6), st.sampled_from([2.0, 40.0, 400.0]), st.sampled_from([0.0, 0.02, 0.3])
+)
+def test_pieces_are_those_of_all_pairs(count, seed, spread, per_metre):
+    place = np.random.default_rng(seed).normal(0, spread, (count, 3))
+    plane = place[:, :2]
+    reach = np.maximum(0.5, per_metre * np.linalg.norm(plane, axis=1))
+    near = np.linalg.norm(plane[:, None] - plane[None], axis=2) <= np.minimum(reach[:, None], reach[None])
+    assert components(place, 0.5, per_metre).tolist() == connected_components(near, directed=False)[1].tolist()
+
+
+def test_one_return_far_off_does_not_pair_all_that_are_near():
+    near = np.random.default_rng(0).uniform(-5, 5, (4_000, 3))
+    place = np.concatenate([near, [[500.0, 0, 0]]])
+    tracemalloc.start()
+    piece = components(place, 0.05, 0.02)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert piece[-1] == piece.max()
+    assert peak < 100e6  # all 8 million pairs take 128 MB for their numbers alone
 
 
 def test_the_gap_is_seen_from_above_and_grows_with_distance():
