@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +25,26 @@ class Link:
     @property
     def still(self) -> bool:
         """Tell whether it never changes."""
-        return all(np.allclose(matrix, self.matrices[0], rtol=0, atol=_STILL) for matrix in self.matrices)
+        return np.allclose(np.array(self.matrices), self.matrices[0], rtol=0, atol=_STILL)
+
+    @cached_property
+    def _in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The times, each once, and where the matrix of each stands; asked for when all are noted."""
+        return np.unique(np.array(self.times, np.int64), return_index=True)
 
     def at(self, time: int) -> NDArray[np.float64] | None:
         """`parent_from_child` at a time, between two that are known; None before the first and after the last."""
-        times, order = np.unique(np.array(self.times, np.int64), return_index=True)
+        times, order = self._in_order
         if not len(times) or not times[0] <= time <= times[-1]:
             return None
-        matrices = np.array(self.matrices)[order]
-        if len(times) == 1:
-            return matrices[0]
-        seconds, now = (times - times[0]) / 1e9, (time - times[0]) / 1e9
+        next_ = int(np.searchsorted(times, time))
+        if times[next_] == time:
+            return self.matrices[order[next_]]
+        between = np.array([self.matrices[order[next_ - 1]], self.matrices[order[next_]]])
+        share = (time - times[next_ - 1]) / (times[next_] - times[next_ - 1])
         pose = np.eye(4)
-        pose[:3, :3] = Slerp(seconds, Rotation.from_matrix(matrices[:, :3, :3]))(now).as_matrix()
-        pose[:3, 3] = [np.interp(now, seconds, matrices[:, axis, 3]) for axis in range(3)]
+        pose[:3, :3] = Slerp([0.0, 1.0], Rotation.from_matrix(between[:, :3, :3]))(share).as_matrix()
+        pose[:3, 3] = (1 - share) * between[0, :3, 3] + share * between[1, :3, 3]
         return pose
 
 
