@@ -102,6 +102,7 @@ def relabelled(
         [camera_of(camera) for camera in row.cameras],
         [cells_of(camera) for camera in row.cameras],
         None if occlusion is None else Occlusion(**occlusion),
+        blank=[number for number, camera in enumerate(row.cameras) if not camera.seen],  # or of one that sees no point
     )
     weights = lift_voxels(points, arrays["points/voxel"].astype(np.int64), row.voxels)
     if not (np.array_equal(points.views, arrays["points/views"]) and _same_cells(weights, stored)):

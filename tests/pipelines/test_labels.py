@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cache_schemas import PartitionRow
 from ovps.cache.info import store_info
@@ -125,6 +126,21 @@ def test_precompute_again_touches_no_feature_either(folder):
     before = features(folder / "bare")
     assert precompute(one_scene(folder / "world", folder / "bare")).relabelled == 3
     assert features(folder / "bare") == before
+
+
+def test_a_frame_of_which_an_image_shows_nothing_gets_labels_too(tmp_path):
+    """Points see no cell of it, then as when they were lifted."""
+    root = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=2, points=300)
+    image = Path(frames_of(resolved(one_scene(root, root)))[0].cameras[0].image_path)
+    with Image.open(image) as picture:
+        size = picture.size
+    Image.new("RGB", size, (90, 90, 90)).save(image)
+    precompute(one_scene(root, tmp_path / "whole"))
+    take_labels(root, tmp_path)
+    precompute(one_scene(root, tmp_path / "bare"))
+    bring_labels(root, tmp_path)
+    assert add_labels(tmp_path / "bare", root).added == 2
+    assert same_frames(tmp_path / "bare", tmp_path / "whole")
 
 
 def test_labels_that_were_mended(folder):
