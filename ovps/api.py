@@ -19,7 +19,7 @@ from ovps.machine import use_own_cores
 from ovps.progress import progress
 from ovps.training import run as runs
 from ovps.training.run import Run
-from ovps.vocabulary import Vocabulary, load_vocabulary
+from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
 
 
 def open_store(path: Where) -> Store:
@@ -60,7 +60,7 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
         run: from `load_run`.
         frame: from a store of the CLIP that the run was trained with. Its labels are not looked at.
         vocabulary: the classes to choose from, or a file of them that `ovps vocab build` wrote; the data set's own
-            (`run.vocabulary`) if nothing is said.
+            (`run.vocabulary`) without what its split ignores, if nothing is said.
 
     Returns:
         `entry` (N,) int64, row of the vocabulary's `names`, -1 where nothing was found, and `instance` (N,) int64, 0
@@ -105,10 +105,11 @@ def score(
         VocabularyError: none of its entries is a class of the data set.
     """
     run.check_cache(store.provenance, store.path)
-    chosen = _vocabulary(run, store.vocabulary if vocabulary is None else vocabulary)
-    taxonomy, class_of = run.taxonomy, class_ids(chosen, run.taxonomy)
+    own = without_entries(store.vocabulary, run.split.ignored)
+    chosen, taxonomy = _vocabulary(run, own if vocabulary is None else vocabulary), run.split.scored(run.taxonomy)
+    class_of = class_ids(chosen, taxonomy)
     counts = PanopticCounts.empty()
-    check_classes(store, taxonomy)
+    check_classes(store, run.taxonomy)
     frames = labelled_frames_of(store, subset)
     with progress("scoring", "frames", len(frames)) as counter:
         for ref in frames:
@@ -128,7 +129,7 @@ def score(
 def _vocabulary(run: Run, vocabulary: Vocabulary | str | Path | None) -> Vocabulary:
     """The vocabulary to answer with, once it is known to be of the run's CLIP."""
     path = Path(vocabulary) if isinstance(vocabulary, (str, Path)) else None
-    chosen = load_vocabulary(path) if path else (vocabulary or run.vocabulary)
+    chosen = load_vocabulary(path) if path else (vocabulary or without_entries(run.vocabulary, run.split.ignored))
     assert isinstance(chosen, Vocabulary)
     run.check_vocabulary(chosen, path)
     return chosen

@@ -17,7 +17,7 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.errors import ConfigError, command
-from ovps.evaluation.results import EvalResult, describe_inference, settings_of
+from ovps.evaluation.results import EvalResult, describe_inference, settings_of, split_of
 from ovps.files import check_writable, file_sha256
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
@@ -78,7 +78,14 @@ def report(
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result, evaluation or run / "eval")
     session = open_session(
-        run, cache, vocabulary=vocabulary, merge=merge, classifier=classifier, device=device, backend=backend
+        run,
+        cache,
+        vocabulary=vocabulary,
+        merge=merge,
+        classifier=classifier,
+        split=split_of(result),
+        device=device,
+        backend=backend,
     )
     if result.checkpoint_sha256 not in (None, file_sha256(run / LAST)):
         raise ConfigError(
@@ -91,16 +98,16 @@ def report(
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
-        frame_view(frame, session.run.taxonomy, labels_of(session, prediction), cameras.get(frame.token, []))
+        frame_view(frame, session.taxonomy, labels_of(session, prediction), cameras.get(frame.token, []))
         for frame, prediction in predictions(session, shown)
         if frame.label is not None
     ]
-    turned = best_view(views, session.run.taxonomy, result.novel)
+    turned = best_view(views, session.taxonomy, result.novel)
     content = ReportContent(
         caveat=run_caveat(session.store.provenance),
         scene=scene_of(session, turned.token, cameras) if turned else None,
         evaluation=result,
-        taxonomy=session.run.taxonomy.without(result.ignored),
+        taxonomy=session.taxonomy,
         metrics=read_metrics(run),
         views=views,
         provenance=_provenance(session, result, read_metrics(run), commands or {}),
@@ -166,7 +173,7 @@ def cameras_of(
 
 def labels_of(session: Session, prediction: FramePrediction) -> Labels:
     """Predicted entries as the classes of the data set."""
-    semantic = class_ids(session.vocabulary, session.run.taxonomy)[prediction.labels.entry]
+    semantic = class_ids(session.vocabulary, session.taxonomy)[prediction.labels.entry]
     return Labels(semantic, prediction.labels.instance)
 
 

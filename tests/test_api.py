@@ -72,6 +72,17 @@ def test_a_segmented_frame_and_a_score_are_those_of_the_commands(folder, run):
     assert scores.groups["all"].miou > 0
 
 
+def test_what_the_split_ignores_is_neither_answered_nor_scored(folder, tmp_path):
+    store = ovps.open_store(folder / "zarr/driveworld")
+    small_run(store.path, tmp_path / "run", "steps=2", *LOOSE, split="pla_b12n3")
+    run = ovps.load_run(tmp_path / "run", device="cpu")
+    assert ovps.score(run, store) == evaluate(run.path, store.path, device="cpu").system.panoptic
+    session = open_session(run.path, store.path, device="cpu")
+    ref = next(ref for ref in store.frames if ref.subset == "val")
+    ((frame, expected),) = predictions(session, [ref])
+    np.testing.assert_array_equal(ovps.segment(run, frame).entry, expected.labels.entry)
+
+
 def test_a_vocabulary_is_an_object_or_a_file_of_the_same_clip(folder, run, tmp_path):
     frame = (store := ovps.open_store(folder / "zarr/driveworld")).read(store.frames[0])
     save_vocabulary(run.vocabulary, tmp_path / "v.safetensors")

@@ -18,7 +18,7 @@ from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
 from ovps.evaluation.unknown import UnknownScore
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
-from ovps.taxonomy import Kind, Taxonomy
+from ovps.taxonomy import Kind, Split, Taxonomy
 
 # `all`, `base`, `novel`, and each of them over things and over stuff alone.
 GROUPS = tuple("/".join(filter(None, parts)) for parts in product(("all", "base", "novel"), ("", "things", "stuff")))
@@ -349,6 +349,16 @@ def settings_of(result: EvalResult, folder: Path) -> tuple[MergeConfig, Classifi
         )
     merge, classifier = ({name: known[name] for name in c.model_fields} for c in (MergeConfig, ClassifierConfig))
     return MergeConfig(**merge), ClassifierConfig(**classifier)
+
+
+def split_of(result: EvalResult) -> Split:
+    """Return the split that an evaluation scored by, which may be another than the run's own."""
+    return Split(
+        name=result.split,
+        taxonomy=result.taxonomy,
+        novel=tuple(c.name for c in result.system.panoptic.classes if c.novel),
+        ignored=tuple(result.ignored),
+    )
 
 
 def describe_inference(result: EvalResult) -> str:

@@ -74,7 +74,7 @@ def open_session(
     vocabulary: Path | None = None,
     merge: MergeConfig | None = None,
     classifier: ClassifierConfig | None = None,
-    split: str | None = None,
+    split: str | Split | None = None,
     device: str | None = None,
     backend: str | None = None,
 ) -> Session:
@@ -83,6 +83,7 @@ def open_session(
     Without a run the CLIP features of the cache answer by themselves.
 
     Args:
+        split: which classes the scores call novel, and which they ignore; None: the run's own.
         device: None: a GPU if there is one.
         backend: see `ovps.training.run.load_run`.
 
@@ -97,7 +98,8 @@ def open_session(
     store = Store.open(cache)
     loaded = clip_alone(store) if run is None else load_run(run, place, backend)
     loaded.check_cache(store.provenance, store.path)
-    by = load_split(split).of(loaded.taxonomy) if split is not None else loaded.split
+    asked = load_split(split) if isinstance(split, str) else split
+    by = asked.of(loaded.taxonomy) if asked else loaded.split
     own = without_entries(store.vocabulary, by.ignored)
     chosen = load_vocabulary(vocabulary) if vocabulary is not None else own
     loaded.check_vocabulary(chosen, vocabulary)

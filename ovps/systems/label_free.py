@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ovps.batch.base_labels import ClassSplit
+from ovps.errors import ConfigError
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
@@ -62,7 +63,16 @@ class LabelFree(QuerySystem):
         merge: MergeConfig,
         classifier: ClassifierConfig,
     ) -> Tensor:
-        """Name each mask by CLIP pooled in it, by its class embedding where it has none; times its mean probability."""
+        """Name each mask by CLIP pooled in it, by its class embedding where it has none; times its mean probability.
+
+        Raises:
+            ConfigError: masks are to be named by the unified head, and there is none.
+        """
+        if classifier.classes == "unified":
+            raise ConfigError(
+                "classifier.classes=unified asks a head that label_free does not learn",
+                remedy="Set classifier.classes=per_mask or ensemble: they name masks by CLIP",
+            )
         evidence = mask_evidence(network, output, batch, classes, merge)
         pooled, has_clip = evidence.pooled
         feature = torch.where(has_clip[:, None], pooled, evidence.embedding)

@@ -10,7 +10,7 @@ from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import command
 from ovps.evaluation.comparison import Scored, main_system, references_of
-from ovps.evaluation.results import FrameScore, describe_inference, settings_of
+from ovps.evaluation.results import FrameScore, describe_inference, settings_of, split_of
 from ovps.frame import Frame
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.report.opening import best_view
@@ -105,7 +105,7 @@ def _pictures(experiment: Experiment, cells: Sequence[Collected], main: Collecte
     others = [name for name in found if name != main.scored.system]
     cameras, no_images = cameras_of(store, shown, *_images(experiment, main.scored.result.subset))
 
-    taxonomy, views = store.taxonomy, []
+    taxonomy, views = split_of(main.scored.result).scored(store.taxonomy), []
     for ref in shown:
         frame = store.read(ref)
         views.append(
@@ -144,6 +144,7 @@ def _session(cell: Collected) -> Session:
         vocabulary=file if file.is_file() else None,
         merge=merge,
         classifier=classifier,
+        split=split_of(cell.scored.result),
     )
 
 
@@ -158,7 +159,7 @@ def _predicted(cell: Collected, shown: Sequence[FrameRef]) -> dict[str, Labels]:
 def _scene(main: Collected, pictures: Pictures) -> str | None:
     """The frame that the page begins with, to turn."""
     session = _session(main)
-    shown = best_view(pictures.views, session.run.taxonomy, main.scored.result.novel)
+    shown = best_view(pictures.views, session.taxonomy, main.scored.result.novel)
     if shown is None:
         return None
     return scene_of(session, shown.token, {shown.token: shown.cameras})

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from ovps import datasets
@@ -524,6 +525,15 @@ def test_no_pixel_of_an_undistorted_image_is_made_up():
         white = undistort(np.full((640, 960, 3), 255, np.uint8), camera)
         assert white.min() > 250
         assert pinhole(camera)[0] > 0
+
+
+def test_a_camera_may_be_called_sensor_and_needs_transforms_as_any(tmp_path):
+    """As `poses_of` the word has another meaning."""
+    cameras = {"sensor": KITTI}
+    moved = [{**transform, "to": "sensor"} for transform in calibration()["transforms"]]
+    assert Calibration.model_validate(calibration() | {"cameras": cameras, "transforms": moved})
+    with pytest.raises(ValidationError, match="no transforms lead from lidar to sensor"):
+        Calibration.model_validate(calibration() | {"cameras": cameras})
 
 
 KITTI = {"width": 1242, "height": 375, "fx": 721.5, "fy": 721.5, "cx": 609.6, "cy": 172.9}

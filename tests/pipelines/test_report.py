@@ -20,6 +20,7 @@ from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Scored
 from ovps.evaluation.results import EvalResult
 from ovps.frame import Camera, Frame
+from ovps.inference.session import open_session
 from ovps.report.curves import curve
 from ovps.report.pictures import FrameView, Labels, birds_eye
 from ovps.report.run_page import ReportContent, render_run
@@ -153,6 +154,19 @@ def test_pictures_are_of_the_subset_that_was_scored(made, tmp_path, monkeypatch)
         cli.main()
     assert asked == [("train",)]
     assert " of train" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_frames_are_drawn_by_the_split_they_were_scored_by(made, tmp_path, monkeypatch):
+    run, cache = made
+    evaluate(run, cache, split="pla_b12n3", out=tmp_path / "eval", merge=LOOSE)
+    opened = []
+    monkeypatch.setattr(
+        "pipelines.report.open_session", lambda *a, **k: opened.append(open_session(*a, **k)) or opened[-1]
+    )
+    report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html")
+    (session,) = opened
+    assert "other_flat" not in session.vocabulary.names
+    assert session.split.novel == ("motorcycle", "pedestrian", "traffic_cone")
 
 
 def test_without_the_data_set_the_report_says_so_and_random_weights_are_marked(made, tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from ovps.cache.reader import Store
 from ovps.entries import Entry
+from ovps.errors import ConfigError
 from ovps.evaluation.results import HARMONIC
 from ovps.model.classify import ClassifierConfig
 from ovps.model.inputs import LayerOutput
@@ -67,6 +68,15 @@ def test_no_label_at_all_reaches_the_weights(made, tmp_path, relabel):
     assert same_bits(weights(run), weights(tmp_path / "run"))
     for name in ("statistics.safetensors", "vocabulary.safetensors", "run.json"):
         assert (run / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def test_it_has_no_head_to_name_masks_by(made):
+    run, store = made
+    with pytest.raises(ConfigError, match="a head that label_free does not learn") as told:
+        evaluate(run, store, classifier=ClassifierConfig(classes="unified"), out=run.parent / "unified")
+    for rule in ("per_mask", "ensemble"):
+        assert rule in told.value.remedy
+        evaluate(run, store, classifier=ClassifierConfig(classes=rule), out=run.parent / rule)
 
 
 def test_masks_of_proposals_and_their_features_are_what_is_learned(made):

@@ -220,8 +220,9 @@ class Calibration(_Model):
                 )
             one |= other
             together |= dict.fromkeys(one, one)
-        for name in (*self.cameras, self.points.into, self.poses_of):
-            if name not in (None, SENSOR):
+        of = None if self.poses_of == SENSOR else self.poses_of
+        for name in (*self.cameras, self.points.into, of):
+            if name is not None:
                 self.between(self.points.frame, name)
         return self
 
