@@ -25,7 +25,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
-from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError
+from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError, WeightsError
 from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.frame import Frame
@@ -41,8 +41,10 @@ from ovps.viewer.export import to_ply
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute.compute_frame import cloud_fault
+from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import limited
 from pipelines.precompute.stage import complete, may_skip
+from pipelines.precompute.task import encoder_of
 from pipelines.predict import PredictSummary, forget, predict
 from pipelines.vocabulary import build
 
@@ -164,22 +166,23 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     tokens = frozenset(frame.token for frame in chosen)
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
     with may_skip(options.on_error), _of_these_settings(store):
-        computed = complete(
-            PrecomputeOptions(
-                dataset="folder",
-                dataroot=root,
-                subsets=subsets,
-                out=store,
-                encoder=options.encoder or (info.clip.encoder if info else defaults.ENCODER),
-                weights=weights,
-                grid=_grid(options, store, info, data, chosen),
-                thumbnails=_THUMBNAIL,
-                workers=options.workers,
-                only=tuple(tokens),
-                device=options.device,
-                on_error=options.on_error,
-            )
+        features = PrecomputeOptions(
+            dataset="folder",
+            dataroot=root,
+            subsets=subsets,
+            out=store,
+            encoder=options.encoder or (info.clip.encoder if info else defaults.ENCODER),
+            weights=weights,
+            grid=_grid(options, store, info, data, chosen),
+            thumbnails=_THUMBNAIL,
+            workers=options.workers,
+            only=tuple(tokens),
+            device=options.device,
+            on_error=options.on_error,
         )
+        if info is not None:
+            _check_weights(resolved(features), info, options.run)
+        computed = complete(features)
     vocabulary = out / "vocabulary.safetensors" if options.names is not None else None
     opened = Store.open(store)
     refs = [ref for ref in opened.frames if ref.token in tokens]
@@ -228,7 +231,8 @@ def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
     """The run, and what else can be checked before CLIP has looked at hours of images.
 
     Raises:
-        ConfigError: a place that is not free, or another encoder than that of the run.
+        ConfigError: a place that is not free, another encoder than that of the run, or a run that needs earlier
+            sweeps.
         CheckpointError: no run, or a damaged one.
         VocabularyError: names that cannot be read.
     """
@@ -244,7 +248,26 @@ def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
             path=options.run,
             remedy="Leave out --encoder",
         )
+    if info.sweeps:
+        raise ConfigError(
+            f"the run was trained with {counted(info.sweeps, 'earlier sweep')} joined to each frame, and of a recording"
+            " each sweep stands alone",
+            path=options.run,
+            remedy="Take a run of a store that joins none",
+        )
     return info
+
+
+def _check_weights(features: Resolved, info: RunInfo, run: Path | None) -> None:
+    """Check that CLIP here is that of a run, before it looks at hours of images."""
+    encoder = encoder_of(features.encoder, features.weights, features.device, features.upscale)
+    if encoder.weights.sha256 != info.clip.weights_sha256:
+        raise WeightsError(
+            f"{features.encoder} has weights {encoder.weights.sha256[:12]}… here, the run was trained on features of"
+            f" {info.clip.weights_sha256[:12]}…",
+            path=features.weights or run,
+            remedy="Give the weights that the run was trained with (--weights FILE)",
+        )
 
 
 def _drawn(

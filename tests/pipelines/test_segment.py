@@ -10,7 +10,15 @@ import pytest
 
 from ovps.cache.reader import Store
 from ovps.datasets.folder.dataset import DATASET as folder
-from ovps.errors import CheckpointError, ConfigError, DatasetError, FrameError, ProvenanceError, VocabularyError
+from ovps.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    FrameError,
+    ProvenanceError,
+    VocabularyError,
+    WeightsError,
+)
 from ovps.training.run_files import load_settings
 from pipelines.labels import add_labels
 from pipelines.look import image_reader
@@ -72,6 +80,23 @@ def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, mi
     assert Store.open(summary.cache).provenance.grid == load_settings(tmp_path / "run")[1].grid
     about = json.loads((summary.predictions[0] / "about.json").read_text())
     assert (about["run"], about["format"]) == ("run", "arrays")
+
+
+def test_a_run_that_a_recording_has_no_features_for_is_told_before_clip_runs(
+    recording, tmp_path, mini_nuscenes, monkeypatch
+):
+    options = {"dataroot": mini_nuscenes, "encoder": "demo", "workers": 0, "grid": "cylinder:60x45x8"}
+    precompute(PrecomputeOptions(out=tmp_path / "zarr", **options))
+    train(TrainOptions(cache=tmp_path / "zarr", out=tmp_path / "run", overrides=TINY))
+    monkeypatch.setattr("pipelines.segment.complete", lambda options: pytest.fail("CLIP was run"))
+    settings = tmp_path / "run" / "run.json"
+    known = json.loads(settings.read_text())
+    settings.write_text(json.dumps(known | {"clip": known["clip"] | {"weights_sha256": "0" * 64}}))
+    with pytest.raises(WeightsError, match=r"trained on features of 0{12}… \(file .*run\)\. .*--weights"):
+        segment(recording, SegmentOptions(run=tmp_path / "run"))
+    settings.write_text(json.dumps(known | {"sweeps": 2}))
+    with pytest.raises(ConfigError, match=r"trained with 2 earlier sweeps .* a store that joins none"):
+        segment(recording, SegmentOptions(run=tmp_path / "run"))
 
 
 def test_a_recording_all_in_val_gets_the_smaller_codec(recording, tmp_path):
