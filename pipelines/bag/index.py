@@ -100,7 +100,15 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
         if connection.msgtype in kinds:
             for t in message.transforms:
                 parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
-                index.frames.add(parent, child, stamp(t), matrix_of(t.transform))
+                try:
+                    matrix = matrix_of(t.transform)
+                except Unreadable as error:
+                    raise DatasetError(
+                        f"the transform from {child} to {parent} on {topic} has {error}",
+                        path=path,
+                        remedy="Mend what publishes it, or leave its messages out of the bag",
+                    ) from error
+                index.frames.add(parent, child, stamp(t), matrix)
         else:
             before = index.infos.setdefault(topic, message)
             if any(not np.array_equal(values_of(before, n), values_of(message, n)) for n in "kdp"):

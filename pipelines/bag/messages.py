@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovps.errors import DatasetError
 from ovps.extras import extra
 from ovps.shortage import faults
 
@@ -175,6 +174,8 @@ def camera_model(message: Any, rectified: bool) -> tuple[dict[str, Any], NDArray
         raise Unreadable("a CameraInfo that is not calibrated: K is 0")
     if max(message.binning_x, message.binning_y) > 1 or roi.x_offset or roi.y_offset:
         raise Unreadable("a CameraInfo with binning or a region of interest: rectify the images first")
+    if rectified and not p.any():
+        raise Unreadable("a CameraInfo without P, which is that of images that are rectified, as the topic says")
     matrix = p.reshape(3, 4)[:, :3] if rectified else k.reshape(3, 3)
     turned = np.eye(4)
     if rectified and r.any():
@@ -199,14 +200,14 @@ def matrix_of(transform: Any) -> NDArray[np.float64]:
     """Bring a geometry_msgs/Transform to a matrix (4, 4), metres.
 
     Raises:
-        DatasetError: a rotation that is none.
+        Unreadable: a rotation that is none.
     """
     from ovps.datasets.folder.calibration import rotation_of
 
     q, t = transform.rotation, transform.translation
     wxyz = (q.w, q.x, q.y, q.z)
     if abs(float(np.linalg.norm(wxyz)) - 1) > 0.01:
-        raise DatasetError(f"a transform with the quaternion {wxyz}, which is no rotation")
+        raise Unreadable(f"the quaternion (w, x, y, z) {wxyz}, which is no rotation")
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_of(wxyz)
     matrix[:3, 3] = t.x, t.y, t.z

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class CameraTopic:
     @property
     def rectified(self) -> bool:
         """Tell whether its images have no distortion any more, as the name of the topic says."""
-        return "rect" in self.images.rsplit("/", 2)[-1] or "image_rect" in self.images
+        return any(word in ("rect", "rectified") for word in re.split("[/_]", self.images))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
 from ovps.geometry.projection import project
 from pipelines.bag import import_bag, list_topics
-from pipelines.bag.topics import POINTS, Topic, choose
+from pipelines.bag.topics import POINTS, CameraTopic, Topic, choose
 from tests.bag.write import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
@@ -266,6 +266,12 @@ FAULTS = {
         "distortion 'cubic'",
     ),
     "a camera that is not calibrated": ({"info": {"K": np.zeros(9)}}, {}, DatasetError, "not calibrated"),
+    "a camera whose name says that it is rectified": (
+        {"info": {"P": np.zeros(12)}, "camera": "/front/image_rect"},
+        {},
+        DatasetError,
+        "without P",
+    ),
     "a cloud cut off": ({"cloud": {"width": 900}}, {}, DatasetError, "bytes in a cloud"),
     "a cloud whose points are too short": (
         {"cloud": {"point_step": 8, "row_step": 1120}},
@@ -286,6 +292,32 @@ def test_a_fault_names_the_bag_and_what_to_do(name, tmp_path):
     assert says in str(error.value)
     assert error.value.path == str(bag)
     assert error.value.remedy
+
+
+def test_a_transform_that_is_no_rotation_names_its_frames(tmp_path):
+    bag = write_bag(tmp_path / "bag", "mcap", length=0.5)
+    with pytest.raises(DatasetError, match="the transform from base_link to odom on /tf has the quaternion") as error:
+        import_bag(bag, tmp_path / "out")
+    assert error.value.path == str(bag)
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified"),
+    [
+        ("/front/image_rect", True),
+        ("/front/image_rect_color", True),
+        ("/front/image_rectified", True),
+        ("/front/rect/image", True),
+        ("/front/image_rect/compressed", True),
+        ("/front/image_raw", False),
+        ("/front/image_unrectified", False),
+        ("/front_direct/image", False),
+        ("/direct/image_color", False),
+    ],
+)
+def test_a_topic_says_whether_its_images_are_rectified(topic, rectified):
+    assert CameraTopic("front", topic, "/front/camera_info").rectified == rectified
 
 
 @pytest.mark.parametrize("kind", ["ros1", "mcap"])

@@ -62,11 +62,14 @@ def write_bag(
     encoding: str = "rgb8",
     stamp_of: Callable[[int], int] = int,
     reflected: str = "intensity",
+    camera: str = "/front/image_raw",
+    length: float = 1.0,
     odd: Callable[[str, int, Any], dict[str, Any]] = lambda topic, number, message: {},
 ) -> Path:
     """Write a bag; `kind` is ros1, ros2 or mcap, `cloud` and `info` change fields of its messages.
 
     Args:
+        length: of the quaternions of transforms.
         stamp_of: the time stamp of a cloud, by the time at which it is recorded.
         reflected: what its fourth field is called.
         odd: fields of a cloud or an image that are others, by its topic, its number and what it was.
@@ -85,7 +88,7 @@ def write_bag(
         return t["std_msgs/msg/Header"](**seq, stamp=made, frame_id=frame)
 
     def transform(time: int, parent: str, child: str, matrix: np.ndarray) -> Any:
-        x, y, z, w = Rotation.from_matrix(matrix[:3, :3]).as_quat()
+        x, y, z, w = length * Rotation.from_matrix(matrix[:3, :3]).as_quat()
         value = t["geometry_msgs/msg/Transform"](
             translation=t["geometry_msgs/msg/Vector3"](*map(float, matrix[:3, 3])),
             rotation=t["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
@@ -152,7 +155,7 @@ def write_bag(
         )
 
     tf = "tf2_msgs/msg/TFMessage"
-    image_topic = "/front/image_raw" + ("/compressed" if compressed else "")
+    image_topic = camera + ("/compressed" if compressed else "")
     image_type = "sensor_msgs/msg/" + ("CompressedImage" if compressed else "Image")
     messages: list[tuple[int, str, str, Any]] = []
     if static:
