@@ -116,7 +116,7 @@ def left_or_right_edges(xyz: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Points (N, 3) beside which, at the same height as the origin sees it, there is only what is clearly farther."""
     reach = np.linalg.norm(xyz, axis=1)
     around = round(360 / _STEP_DEG)
-    column = (np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi) * around).astype(int) % around
+    column = np.floor(np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi) * around).astype(int) % around
     rise = np.arcsin(np.clip(xyz[:, 2] / np.maximum(reach, 1e-6), -1, 1))
     row = np.floor((rise + np.pi / 2) / np.deg2rad(_RISE_DEG)).astype(int)
     nearest = np.full((row.max(initial=0) + 1, around), np.inf)

@@ -100,3 +100,11 @@ def test_ranks_of_gradients_are_high_at_an_upright_edge():
     ranks = gradient_ranks(image)
     assert ranks[:, 316:324].min() > 0.95
     assert 0.4 < ranks.mean() < 0.6
+
+
+@pytest.mark.parametrize("ahead", [0, 90, 180])
+def test_columns_of_directions_are_equally_wide(ahead):
+    """0.3 degrees to either side are two columns, straight ahead as anywhere: what is nearer ends there."""
+    angle = np.deg2rad(ahead + np.array([-0.3, 0.3]))
+    xyz = np.array([[10.0], [40.0]]) * np.stack([np.cos(angle), np.sin(angle), np.zeros(2)], axis=1)
+    assert left_or_right_edges(xyz).tolist() == [True, False]

@@ -107,3 +107,24 @@ def test_thresholds_are_numbers(name):
     for value in (float("inf"), float("nan")):
         with pytest.raises(ValidationError):
             Occlusion(**{name: value})
+
+
+def _at(azimuth, elevation, distance):
+    """A point ahead, by degrees and metres."""
+    a, e = np.deg2rad(azimuth), np.deg2rad(elevation)
+    return distance * np.array([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)])
+
+
+@pytest.mark.parametrize("side", [-0.4, 0.4])
+def test_what_is_nearer_a_step_to_either_side_hides(side):
+    camera = make_camera()
+    xyz = np.array([_at(0.1, 0.1, 30), _at(0.1 + side, 0.8, 10), _at(0.1 + side, -0.6, 10)])
+    assert unoccluded(project(xyz, camera), camera).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("nearer", "visible"), [(1.5, True), (2.5, False)])
+def test_what_hides_a_far_point_is_nearer_by_a_share_of_the_distance_too(nearer, visible):
+    """At 50 m: half a metre, and 3 % of the distance."""
+    camera = make_camera()
+    xyz = np.array([_at(0, 0.1, 50), _at(0, 0.8, 50 - nearer), _at(0, -0.6, 50 - nearer)])
+    assert unoccluded(project(xyz, camera), camera)[0] == visible

@@ -112,3 +112,17 @@ def test_no_voxels_at_all():
     nothing = np.zeros(0, np.bool_)
     found = ground_regions(np.zeros((0, 3)), np.zeros((0, 3)), nothing, nothing, STANDING, GroundConfig())
     assert found.shape == (0,)
+
+
+def test_what_stands_far_off_has_a_wider_foot():
+    """Of an object at 80 m no point may have hit within half a metre of the ground beside it."""
+
+    def foot(distance: float) -> int:
+        xs, ys = np.meshgrid(distance + np.arange(-6, 6, 0.5), np.arange(-6, 6, 0.5))
+        flat = np.column_stack([xs.ravel(), ys.ravel(), np.zeros(xs.size)])
+        position = np.concatenate([flat, block(distance, 0, size=1)])
+        clip, all_ = np.ones((len(position), 4), np.float32), everywhere(position)
+        found = ground_regions(position, clip, all_, all_, STANDING, GroundConfig())
+        return int((found[: len(flat)] == -1).sum())
+
+    assert foot(80.0) > foot(10.0) > 0

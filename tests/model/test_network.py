@@ -118,6 +118,15 @@ def test_fusion_sees_features_that_are_valid_and_knows_which_are_not():
     assert ((zeros != nothing).any(dim=1) == batch.clip_valid).all()
 
 
+def test_a_feature_that_equals_the_stand_in_is_known_to_be_one():
+    fusion, lidar, clip = Fusion(tiny.CLIP_DIM, 24), torch.randn(1, 24), torch.randn(1, tiny.CLIP_DIM)
+    with torch.no_grad():
+        fusion.no_clip.copy_(fusion.clip(clip)[0])
+    there, none = torch.tensor([True]), torch.tensor([False])
+    rows = torch.tensor([0])
+    assert not torch.allclose(fusion(lidar, clip, there, rows), fusion(lidar, clip, none, rows[:0]))
+
+
 def test_without_fusion_clip_is_never_used():
     net, batch = network(fusion=False), tiny.frame()
     spoilt = replace(batch, clip=torch.full_like(batch.clip, torch.nan), clip_valid=~batch.clip_valid)

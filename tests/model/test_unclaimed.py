@@ -99,3 +99,15 @@ def test_nothing_free_changes_nothing():
     valid = torch.ones(len(position), dtype=torch.bool)
     got = add_proposals(merged, torch.ones(len(position), 3), valid, CLASSES, position, ClusterConfig())
     assert got is merged
+
+
+def test_further_segments_get_numbers_that_nobody_has():
+    position = torch.from_numpy(street(block(1, 1), block(3, 3)))
+    merged = unclaimed(len(position))
+    merged.voxel_class[576:585] = 2
+    merged.voxel_instance[576:585] = 1  # as the first of the further ones would have
+    clip = torch.eye(3)[[2]].expand(len(position), 3)
+    valid = torch.ones(len(position), dtype=torch.bool)
+    found = add_proposals(merged, clip, valid, CLASSES, position, ClusterConfig())
+    assert found.voxel_instance[576:585].tolist() == [1] * 9
+    assert {0, 1}.isdisjoint(found.voxel_instance[585:].tolist())
