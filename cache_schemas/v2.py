@@ -53,7 +53,7 @@ class Provenance(_Record):
     clip_dim: int = Field(gt=0)
     upscale: float  # images are enlarged by this factor before they are encoded
     precision: str = "float32"  # of the encoder's arithmetic: bfloat16 on a GPU
-    grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32"
+    grid: str  # as `ovps.geometry.grid` writes it, e.g. "cylinder:480x360x32:rho=0..50,z=-5..3"
     occlusion: dict[str, float] | None  # settings of the visibility test; None: every point in an image is seen
     cameras: tuple[str, ...] | None = None  # that were asked for; None: all that a frame has
     codec: str

@@ -1,6 +1,6 @@
 """Novel classes as *unknown*: how well a score tells them from base ones when the vocabulary has only the base ones.
 
-The score says of each point how likely it is none of the vocabulary (`ovps.systems.protocol.ScoresUnknown`). Novel is
+The score says of each point how likely it is none of the vocabulary (`ovps.systems.protocol.Answer.unknown`). Novel is
 what should score high, base what should score low; points that are unlabelled or ignored take no part. Counted over
 points, and over true segments of at least `min_points`, each with the mean score of its points.
 """

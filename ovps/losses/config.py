@@ -37,12 +37,12 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     Attributes:
         terms: what a system adds to L_cls and L_mask, each with a weight of its own below:
-            `object`: L_O [paper]; `voxel`: L_V [paper]; `coverage`: within L_V, some unmatched mask should claim each
-            unlabelled voxel (ours); `exclusion`: the focal loss that keeps unmatched masks off voxels of base segments
-            (ours): base classes are labelled exhaustively, so what no base segment is matched with has no business
-            there; `proposal`: the same mask loss, and L_O, for the unmatched queries that fit proposals best: clusters
-            of unlabelled voxels off the ground, which may be novel objects, and regions of those at it, which may be
-            novel stuff (ours).
+            `object`: L_O [paper]; `voxel`: L_V [paper]; `coverage`: within L_V, some mask that answers for no base
+            segment should claim each unlabelled voxel (ours); `exclusion`: the focal loss that keeps unmatched masks
+            off voxels of base segments (ours): base classes are labelled exhaustively, so what no base segment is
+            matched with has no business there; `proposal`: the same mask loss, and L_O, for the unmatched queries that
+            fit proposals best: clusters of unlabelled voxels off the ground, which may be novel objects, and regions of
+            those at it, which may be novel stuff (ours).
         class_weight, mask_weight: w_a, w_b; the mask loss is focal + 2 dice [P3Former].
         object_weight: w_l.
         voxel_weight: w_g. 0.3, with the coverage term, gave gradient ratios of 0.14 to 0.92 on the drive world

@@ -22,7 +22,7 @@ class GroundConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     Attributes:
         radius: metres around a voxel over which features are averaged before they are compared.
-        distance: cosine distance that parts two regions, between the means of their voxels.
+        distance: cosine distance that parts two regions, the mean over all pairs of their voxels (average linkage).
         smallest: voxels that a region has at least.
     """
 

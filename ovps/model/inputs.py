@@ -16,7 +16,7 @@ class VoxelBatch:
     Attributes:
         coords: (V, 4) int32, frame number in the batch and grid index; frames in order.
         features: (V, D_in) float32, hand-made inputs of the LiDAR encoder (see `ovps.batch.sample`).
-        position: (V, 3) float32, mean of the voxel's points, metres, LiDAR frame.
+        position: (V, 3) float32, mean of the voxel's points, earlier sweeps' too, metres, LiDAR frame.
         clip: (V, C) float32, `F_clip`; zeros where not valid.
         clip_valid: (V,) bool.
         voxel_offsets: (B + 1,) int64, on the CPU wherever the rest is: they are read as numbers.

@@ -3,7 +3,8 @@
 ovps train --cache ./zarr --system openscene --out runs/openscene
 
 Distillation with a cosine loss and the 2D-3D ensemble are OpenScene's [Peng et al. 2023]; no label is used. It has
-no instances: voxels of one thing class are clustered as the pieces of a split thing are in every other system.
+no instances: voxels of one thing class are clustered by the gaps that part a thing in every other system; pieces are
+not rejoined by their length there.
 """
 
 from __future__ import annotations
