@@ -129,7 +129,7 @@ def _in_process(job: Job, log: Path) -> dict[str, float]:
     with log.open("a", encoding="utf-8") as file, listening(insist=False):
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see `run_all`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # see `_in_fresh_process`
         took: dict[str, float] = {}
         do(job, lambda command: _timed(command, took))
         return took

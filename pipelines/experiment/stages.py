@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
+from ovps.errors import ConfigError
 from ovps.progress import console
 from ovps.training.files import write_whole
 
@@ -17,11 +20,14 @@ class Stages:
 
     Args:
         path: of the file.
+
+    Raises:
+        ConfigError: the file is there, and is no such file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.seconds = _read(path) if path.is_file() else {}
 
     @contextmanager
     def stage(self, command: str) -> Iterator[None]:
@@ -41,6 +47,15 @@ class Stages:
     def took(self) -> dict[str, str]:
         """Time by command, for people."""
         return {command: duration(seconds) for command, seconds in self.seconds.items()}
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return TypeAdapter(dict[str, float]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(
+            "no times by command: edited, or cut off", path=path, remedy="Delete it: it holds times alone, no result"
+        ) from error
 
 
 def announce(text: str) -> None:

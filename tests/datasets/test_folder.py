@@ -678,3 +678,8 @@ def test_another_version_of_the_layout_is_refused(tmp_path):
     root = write_recording(tmp_path / "drive")
     with pytest.raises(DatasetError, match="There is but version 1"):
         datasets.at("folder", root).frames(root, "2", ("val",))
+
+
+def test_no_camera_is_called_as_sweeps_are():
+    with pytest.raises(ValidationError, match=r"a camera called lidar: readings\.csv calls sweeps so"):
+        Calibration.model_validate(calibration() | {"cameras": {"lidar": KITTI}})

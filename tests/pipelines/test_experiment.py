@@ -929,3 +929,14 @@ def test_a_store_below_the_working_folder_is_the_same_however_it_is_written(tmp_
     ways = ("zarr/z", "./zarr/z", str(tmp_path / "zarr/z"), f"file://{tmp_path}/zarr/z")
     assert len({training_key(config, way) for way in ways}) == 1
     assert len({training_key(config, way) for way in (*ways, "zarr/other", "/zarr/z", "s3://bucket/zarr/z")}) == 4
+
+
+def test_times_of_an_experiment_that_were_cut_off_are_told(tmp_path):
+    times = tmp_path / "seconds.json"
+    for content in ("", '{"ovps train": 1', "[1]", '{"ovps train": "long"}'):
+        times.write_text(content)
+        with pytest.raises(ConfigError, match=r"no times by command.*Delete it") as told:
+            Stages(times)
+        assert told.value.path == str(times)
+    times.unlink()
+    assert Stages(times).seconds == {}

@@ -25,6 +25,7 @@ from ovps.geometry.visibility import Occlusion
 from ovps.shortage import faults
 
 FILES = ("calibration.yaml", "calibration.yml", "calibration.json")
+LIDAR = "lidar"  # in a table of readings: the sensor whose readings are the sweeps
 SENSOR = "sensor"  # as `poses_of`: the poses are those of each sensor itself
 _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
 _BYTES = 2**22  # of a calibration file: a thousand times the largest
@@ -190,6 +191,8 @@ class Calibration(_Model):
         bad = [name for name in cameras if "/" in name or "\\" in name or name.startswith(".")]
         if bad:
             raise ValueError(f"{', '.join(bad)}: the name of a camera is that of a folder beside others")
+        if LIDAR in cameras:
+            raise ValueError(f"a camera called {LIDAR}: readings.csv calls sweeps so. Give it another name")
         return cameras
 
     @field_validator("occlusion")

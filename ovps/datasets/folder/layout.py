@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.datasets.folder.calibration import FILES, rotation_of
+from ovps.datasets.folder.calibration import FILES, LIDAR, rotation_of
 from ovps.datasets.folder.point_files import READERS
 from ovps.datasets.near_names import beside, refuse_other_case, said_beside
 from ovps.errors import DatasetError
@@ -25,7 +25,6 @@ from ovps.geometry.calibration import rigid_fault
 from ovps.shortage import faults
 
 POINTS, IMAGES, LABELS, READINGS = "points", "images", "labels", "readings.csv"
-LIDAR = "lidar"  # the sensor whose readings are the sweeps
 LABEL_FILES = (".npy", ".npz")
 STEP_US = 100_000  # between sweeps whose time nobody says
 COLUMNS = ("sweep", "sensor", "file", "time_us")
