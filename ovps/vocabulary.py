@@ -28,10 +28,8 @@ from ovps.taxonomy import Taxonomy, name_key
 from ovps.versions import WROTE_IT, other_format_among
 
 _FORMAT = "ovps-vocabulary-1"
-_ROUNDING = 1e-4  # between rows of length 1 of the same words, pictures or segments, in another order or batch
+_APART = 1e-4  # between rows of length 1 of the same words, pictures or segments, in another order or batch
 _ROWS = 512  # compared at once with all
-
-
 _ROUNDING = 1e-4  # of a cosine: the same text in another batch, or through float16
 
 
@@ -147,8 +145,8 @@ def _first_equal(embeddings: NDArray[np.float32]) -> list[int]:
         part = embeddings[start : start + _ROWS]
         apart = square + square[start : start + _ROWS, None] - 2 * part @ embeddings.T  # squared, with its own rounding
         for row, distance in zip(part, apart, strict=True):
-            near = np.flatnonzero(distance < _ROUNDING)
-            first.append(int(near[np.linalg.norm(embeddings[near] - row, axis=1) < _ROUNDING][0]))
+            near = np.flatnonzero(distance < _APART)
+            first.append(int(near[np.linalg.norm(embeddings[near] - row, axis=1) < _APART][0]))
     return first
 
 

@@ -25,10 +25,8 @@ from ovps.progress import progress
 from ovps.taxonomy import Split, Taxonomy, load_split
 from ovps.training.config import default_config, load_config
 from ovps.training.run import Run, load_run
-from ovps.training.run_files import CONFIG, load_settings
+from ovps.training.run_files import ANSWERS, CONFIG, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
-
-INFERENCE = ("merge.", "classifier.")  # settings that an evaluation may change
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,7 @@ def inference_settings(run: Path | None, overrides: Sequence[str]) -> tuple[Merg
         CheckpointError: no run, or a damaged one.
         ConfigError: a setting that is not of inference, or a value that does not fit.
     """
-    trained = [o for o in overrides if not o.startswith(INFERENCE)]
+    trained = [o for o in overrides if not o.startswith(ANSWERS)]
     if trained:
         raise ConfigError(
             f"{', '.join(trained)} changes what is learned",

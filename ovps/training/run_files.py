@@ -39,7 +39,10 @@ STATISTICS = "statistics.safetensors"
 LAST = "checkpoints/last.pt"
 FORMAT: Final = "ovps-run-1"
 
-ANSWERS = ("merge.", "classifier.")  # settings of what a run answers, which has learned nothing of them
+ANSWERS = (
+    "merge.",
+    "classifier.",
+)  # settings of what a run answers: it has learned nothing of them, and an evaluation may change them
 # Settings that do not change what is learned: a run may go on with other values of these.
 FREE = (
     "data.workers",

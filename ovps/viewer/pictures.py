@@ -42,8 +42,7 @@ def look(xyz: NDArray[np.float32], camera: Camera, image: NDArray[np.uint8], occ
     """Find the points (N, 3) that a camera sees; without settings of the visibility test, all on its image."""
     projection = project(xyz, camera)
     visible = projection.inside if occlusion is None else unoccluded(projection, camera, occlusion)
-    rows = np.flatnonzero(visible)
-    rows = rows[np.argsort(-projection.depth[rows], kind="stable")]
+    rows = projection.far_to_near(visible)
     return Seen(camera, image, rows, projection.uv[rows])
 
 

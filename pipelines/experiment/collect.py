@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from cache_schemas import Provenance
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Scored, main_system, references_of
+from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import Row
 from ovps.shortage import faults
 from ovps.training.config import TrainConfig
@@ -45,7 +46,6 @@ SCHEMA = pa.schema(
         ("parameters", pa.int64()),
     ]
 )
-SCORES = ("pq", "sq", "rq", "pq_dagger", "miou")
 
 
 class RunRecord(BaseModel, frozen=True):

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_va
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError, faults_in, faults_of
-from ovps.inference.session import INFERENCE
 from ovps.options import Once
 from ovps.places import at_home
 from ovps.taxonomy import load_split
+from ovps.training.run_files import ANSWERS
 from ovps.training.system_files import IDENTITY, OF_A_RUN, load_system
 from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
 
@@ -80,7 +80,7 @@ class Experiment(_Settings):
             same = [name for name in names if [Path(n).stem for n in names].count(Path(name).stem) > 1]
             if same:
                 raise ValueError(f"{' and '.join(same)} have one name, by which their scores are known; rename a file")
-        learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(INFERENCE)]
+        learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(ANSWERS)]
         for key in OF_A_RUN:
             if key in self.set:
                 raise ValueError(f"set: {key} is of each run, and has no say here: name `{key}s`")

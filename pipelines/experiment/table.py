@@ -9,10 +9,10 @@ from typing import Any
 
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Spread, spread
+from ovps.evaluation.console import SCORES as FRACTIONS
 from ovps.evaluation.results import HARMONIC, harmonic
 from ovps.report.charts import text
 from ovps.report.page import counted
-from pipelines.experiment.collect import SCORES as FRACTIONS
 from pipelines.experiment.join import read_part
 
 GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff", HARMONIC)

@@ -29,6 +29,7 @@ from ovps.cache.manifest import read_manifests, write_manifest
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
+from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import FrameScore
 from ovps.training.config import load_config
 from ovps.training.metrics import last_step
@@ -39,7 +40,6 @@ from pipelines.experiment import cell as one
 from pipelines.experiment import queue
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
-from pipelines.experiment.collect import SCORES
 from pipelines.experiment.comparison_page import choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
