@@ -13,8 +13,8 @@ import yaml
 from docs.examples import ddad, kitti_raw
 from ovps import datasets
 from ovps.cache.verify import verify_store
-from ovps.datasets.folder.calibration import inverse
 from ovps.geometry.mistakes import stands_upright
+from ovps.geometry.transforms import inverse
 from pipelines.data_check import check
 from pipelines.options import SegmentOptions
 from pipelines.segment import segment

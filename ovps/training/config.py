@@ -31,6 +31,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, p
         seed: of weights, order and augmentation.
         precision: of the decoder; the sparse encoder stays in float32 (MinkowskiEngine knows nothing else).
         threads: of torch and MinkowskiEngine; None: all cores. Two numbers of threads give different last bits.
+            Trainings beside each other want one each: threads that wait for one another spin.
         statistics_frames: frames that the mean CLIP feature is taken over.
         log_interval: steps between lines of metrics.
         gradient_interval: steps between measurements of the gradient norm of L_V against the rest; 0: never.

@@ -146,7 +146,16 @@ def _load(name_or_file: str, above: tuple[str, ...]) -> System:
 
 def _beside(base: str, source: str) -> str:
     """A base that is a file is named as seen from the file that names it."""
-    return base if base in shipped.names("systems") else str(Path(source).parent / base)
+    if base in (known := shipped.names("systems")):
+        return base
+    file = Path(source).parent / base
+    if not file.exists():
+        raise ConfigError(
+            f"its base {base!r} is no system",
+            path=source,
+            remedy=f"Name a YAML file, as seen from this one, or one of: {', '.join(known)}",
+        )
+    return str(file)
 
 
 def _read(name_or_file: str) -> tuple[_File, str]:

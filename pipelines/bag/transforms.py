@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
+
+from ovps.geometry.transforms import transform_along
 
 _STILL = 1e-6
 
@@ -63,16 +64,8 @@ class Frames:
 
     def still_between(self, source: str, target: str) -> NDArray[np.float64] | None:
         """Find `target_from_source` (4, 4) along frames that stand still to each other; None if none lead there."""
-        steps = [(child, link.parent, link.matrices[0]) for child, link in self._still.items()]
-        steps += [(end, start, np.linalg.inv(step)) for start, end, step in steps]
-        found, queue = {source: np.eye(4)}, deque([source])
-        while queue:
-            here = queue.popleft()
-            for start, end, step in steps:
-                if start == here and end not in found:
-                    found[end] = step @ found[here]
-                    queue.append(end)
-        return found.get(target)
+        steps = ((child, link.parent, link.matrices[0]) for child, link in self._still.items())
+        return transform_along(steps, source, target)
 
     @property
     def _still(self) -> Mapping[str, Link]:

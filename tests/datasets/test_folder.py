@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from ovps import datasets
-from ovps.datasets.folder.calibration import Calibration, inverse, load_calibration
+from ovps.datasets.folder.calibration import Calibration, load_calibration
 from ovps.datasets.folder.undistort import odd_lens, pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.geometry.projection import project
+from ovps.geometry.transforms import inverse
 from tests.helpers.recording import (
     CAMERA_FROM_LIDAR,
     HEIGHT,

@@ -150,6 +150,13 @@ def test_systems_build_on_each_other(tmp_path):
         load_system(str(tmp_path / "second.yaml"))
 
 
+def test_a_base_that_is_not_there_is_told_of_the_file_that_names_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: ovsp\n")
+    with pytest.raises(ConfigError, match=r"its base .ovsp. is no system.*published") as error:
+        load_system(str(tmp_path / "mine.yaml"))
+    assert error.value.path == str(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

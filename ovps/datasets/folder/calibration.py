@@ -8,7 +8,6 @@ z forward); all other names are free.
 from __future__ import annotations
 
 import json
-from collections import deque
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ovps import plain_yaml
 from ovps.errors import DatasetError, faults_in
 from ovps.geometry.calibration import intrinsics_fault, rigid_fault
+from ovps.geometry.transforms import transform_along
 from ovps.geometry.visibility import Occlusion
 from ovps.shortage import faults
 
@@ -252,16 +252,8 @@ class Calibration(_Model):
         return next(t for t in touching if self._way(self.lidar, camera, without=t) is None)
 
     def _way(self, source: str, target: str, without: Transform | None = None) -> NDArray[np.float64] | None:
-        steps = [(t.source, t.target, t.values()) for t in self.transforms if t is not without]
-        steps += [(end, start, inverse(step)) for start, end, step in steps]
-        found, queue = {source: np.eye(4)}, deque([source])
-        while queue:
-            here = queue.popleft()
-            for start, end, step in steps:
-                if start == here and end not in found:
-                    found[end] = step @ found[here]
-                    queue.append(end)
-        return found.get(target)
+        steps = ((t.source, t.target, t.values()) for t in self.transforms if t is not without)
+        return transform_along(steps, source, target)
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -314,11 +306,3 @@ def rotation_of(wxyz: tuple[float, ...]) -> NDArray[np.float64]:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def inverse(rigid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Invert a rotation and translation (4, 4)."""
-    turned = np.eye(4)
-    turned[:3, :3] = rigid[:3, :3].T
-    turned[:3, 3] = -rigid[:3, :3].T @ rigid[:3, 3]
-    return turned

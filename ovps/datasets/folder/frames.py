@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.datasets.folder.calibration import SENSOR, Calibration, inverse
+from ovps.datasets.folder.calibration import SENSOR, Calibration
 from ovps.datasets.folder.labels import TAXONOMY, own_taxonomy
 from ovps.datasets.folder.layout import IMAGES, LABELS, Reading, Scene, Sweep
 from ovps.datasets.folder.undistort import LENS_REMEDY, pinhole
@@ -15,6 +15,7 @@ from ovps.entries import no_text
 from ovps.errors import DatasetError
 from ovps.file_names import NAME_BYTES
 from ovps.frame import Camera, Frame
+from ovps.geometry.transforms import inverse
 
 FOLDER = "folder"  # the name of the data set
 VERSION = "1"  # of the layout
