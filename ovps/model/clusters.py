@@ -109,7 +109,7 @@ def _pairs(plane: NDArray[np.floating], reach: NDArray[np.floating], least: floa
     All at once would take memory for the square of the points that one far return could reach.
     """
     asked = np.flatnonzero(reach >= least)
-    pairs = asked[cKDTree(plane[asked]).query_pairs(2 * least, output_type="ndarray")]
+    pairs = asked[cKDTree(plane[asked]).query_pairs(min(2 * least, reach.max()), output_type="ndarray")]
     near, far = pairs.T
     distance = np.linalg.norm(plane[near] - plane[far], axis=1)
     return pairs[distance <= np.minimum(reach[near], reach[far])]
