@@ -39,6 +39,7 @@ from ovps.places import check_free
 from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
 from ovps.taxonomy import Split
+from ovps.training.run import Run
 from ovps.training.run_files import LAST
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from ovps.vocabulary import digest, without_entries
@@ -102,7 +103,7 @@ def evaluate(
     frames = labelled_frames_of(session.store, subset)
     taxonomy = session.taxonomy
     novel = set(session.split.novel)
-    taught, hidden = other_labels({c.name: c.name in novel for c in taxonomy.classes}, session.run.split)
+    taught, hidden = other_labels({c.name: c.name in novel for c in taxonomy.classes}, session.run)
     begin = time.perf_counter()
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, tuple(VARIANTS))):
@@ -141,13 +142,18 @@ def evaluate(
     return result
 
 
-def other_labels(novel: Mapping[str, bool], trained: Split) -> tuple[list[str], list[str]]:
+def other_labels(novel: Mapping[str, bool], run: Run) -> tuple[list[str], list[str]]:
     """Name the novel classes whose labels a run was trained with, and the base ones of which it was not.
+
+    None of either if it was trained without any label: by which split says nothing then.
 
     Args:
         novel: of each class that is scored, whether it is scored as novel.
-        trained: the split of the run.
+        run: with the split that it was trained by.
     """
+    if not run.system.needs_labels:
+        return [], []
+    trained = run.split
     taught = [name for name, is_novel in novel.items() if is_novel and name not in trained.hidden]
     return taught, [name for name, is_novel in novel.items() if not is_novel and name in trained.hidden]
 

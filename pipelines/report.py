@@ -93,7 +93,7 @@ def report(
             path=evaluation or run / "eval",
             remedy=f"Evaluate again: {command('ovps', 'eval', '--run', run, '--cache', session.store.path)}",
         )
-    taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run.split)
+    taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
     shown = evenly_spaced(frames_of(session.store, result.subset), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ovps import datasets
+from ovps import datasets, systems
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import command
@@ -45,7 +45,7 @@ def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Se
     pictures = [_pictures(experiment, cells, one) for one in mains]
     content = ComparisonContent(
         caveat=_caveat(experiment, scored),
-        taught_all={system.name for system in map(load_system, experiment.systems) if system.train_split == "all"},
+        taught_all=_taught_all(experiment.systems),
         scene=_scene(main, pictures[0]),
         title=experiment.name,
         cells=scored,
@@ -66,6 +66,12 @@ def _main(cells: Sequence[Collected], split: str) -> Collected:
         [c.scored for c in cells if c.scored.split == split], main_system([c.scored.system for c in cells])
     )
     return next(c for c in cells if c.scored is scored)
+
+
+def _taught_all(names: Sequence[str]) -> set[str]:
+    """Those of the systems that are trained with the labels of all classes."""
+    trained = [system for system in map(load_system, names) if system.train_split == "all"]
+    return {system.name for system in trained if systems.get(system.settings["system"]).needs_labels}
 
 
 def _descriptions(names: Sequence[str]) -> dict[str, str]:

@@ -150,7 +150,7 @@ def load_experiment(name_or_file: str) -> Experiment:
     return experiment
 
 
-def check(experiment: Experiment, source: str) -> None:
+def check(experiment: Experiment, source: str | None = None) -> None:
     """Raise ConfigError, with the file `source`, unless every system, split and cache that is named exists."""
     try:
         for name in (*experiment.systems, *experiment.tuned):
@@ -180,5 +180,5 @@ def selected(
         raise ConfigError(
             "; ".join(fault["msg"] for fault in faults_in(error)), remedy="Name each once, and at least one"
         ) from error
-    check(changed, experiment.name)
+    check(changed)
     return changed

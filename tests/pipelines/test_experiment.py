@@ -40,7 +40,7 @@ from pipelines.experiment import cell as one
 from pipelines.experiment import queue
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
-from pipelines.experiment.comparison_page import choose_frames
+from pipelines.experiment.comparison_page import _taught_all, choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
 from pipelines.experiment.runner import run, run_experiment
@@ -500,6 +500,14 @@ def test_the_page_is_whole(made):
     assert "Random CLIP weights" not in page
 
 
+def test_only_who_has_seen_all_labels_is_out_of_the_comparison():
+    """openscene and label_free are trained once for all splits, with no label."""
+    assert _taught_all(("ovps", "closed_set", "closed_set_long", "openscene", "label_free")) == {
+        "closed_set",
+        "closed_set_long",
+    }
+
+
 def test_frames_are_chosen_by_a_rule():
     class Ref:
         def __init__(self, token):
@@ -865,8 +873,9 @@ def test_files_that_are_no_experiment(tmp_path):
 
 def test_systems_that_are_asked_for(tmp_path, store):
     path = str(write_experiment(tmp_path, store))
-    with pytest.raises(ConfigError, match="no system 'nothing'"):
+    with pytest.raises(ConfigError, match="no system 'nothing'") as told:
         run(path, systems=("ovps", "nothing"))
+    assert told.value.path is None, "no file names it"
     with pytest.raises(ConfigError, match="at least one"):
         run(path, systems=())
 

@@ -70,6 +70,13 @@ def test_no_label_at_all_reaches_the_weights(made, tmp_path, relabel):
         assert (run / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
+def test_no_split_says_what_it_was_taught(made):
+    run, store = made
+    result = evaluate(run, store, split="b10n6", out=run.parent / "b10n6")
+    assert (result.novel_taught, result.base_hidden) == ([], [])
+    assert not any("trained by split" in warning for warning in result.warnings)
+
+
 def test_it_has_no_head_to_name_masks_by(made):
     run, store = made
     with pytest.raises(ConfigError, match="a head that label_free does not learn") as told:
