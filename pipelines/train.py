@@ -377,14 +377,15 @@ def check_same(
     """Raise ConfigError if a run was begun with other settings, frames or CLIP features than these."""
     old_config, old_info = load_settings(run)
     there, now = flat(old_config) | _comparable(old_info), flat(config) | _comparable(info)
-    differing = [*differences(there, now, ignore=FREE), *content_differences(old_info, info)]
+    # a split is what it hides, not its name or its file's
+    differing = [*differences(there, now, ignore=(*FREE, "split")), *content_differences(old_info, info)]
     if differing:
         raise ConfigError(f"the run was begun with other settings: {'; '.join(differing)}", path=run, remedy=remedy)
 
 
 def _comparable(info: RunInfo) -> dict[str, Any]:
     """What must be the same for a run to go on exactly, besides what the store holds."""
-    return {"processes": info.processes, "novel classes": list(info.split.hidden)}
+    return {"processes": info.processes, "hidden classes": sorted(info.split.hidden)}
 
 
 def content_differences(there: RunInfo, now: RunInfo) -> list[str]:

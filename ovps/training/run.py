@@ -183,9 +183,9 @@ def architecture(config: TrainConfig, info: RunInfo) -> Architecture:
 def origin(config: TrainConfig, info: RunInfo) -> Origin:
     """Describe the training that a checkpoint is of: whatever must be the same for a run to go on."""
     return {
-        **{name: value for name, value in flat(config).items() if not name.startswith(FREE)},
+        **{name: value for name, value in flat(config).items() if not name.startswith((*FREE, "split"))},
         **{f"clip.{name}": value for name, value in flat(info.clip).items()},
-        "novel classes": list(info.split.hidden),
+        "hidden classes": sorted(info.split.hidden),  # what a split is to a training, whatever it is called
         "class names": info.vocabulary_sha256,
         "frames to train on": info.frames_sha256,
         "processes": info.processes,

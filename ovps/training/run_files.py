@@ -39,10 +39,8 @@ STATISTICS = "statistics.safetensors"
 LAST = "checkpoints/last.pt"
 FORMAT: Final = "ovps-run-1"
 
-ANSWERS = (
-    "merge.",
-    "classifier.",
-)  # settings of what a run answers: it has learned nothing of them, and an evaluation may change them
+# Settings of what a run answers: it has learned nothing of them, and an evaluation may change them.
+ANSWERS = ("merge.", "classifier.")
 # Settings that do not change what is learned: a run may go on with other values of these.
 FREE = (
     "data.workers",

@@ -162,12 +162,25 @@ def _known(names: Iterable[str], load: Callable[[str], object]) -> tuple[str, ..
 
 
 def _together(part: Experiment, whole: Experiment | None) -> Experiment:
-    """The whole, with what the part has beyond it."""
+    """The whole, with what the part has beyond it, or instead: scores are told apart by names of files and splits."""
     if whole is None:
         return part
-    fields = ("systems", "splits", "seeds")
-    joined = {f: tuple(dict.fromkeys((*getattr(whole, f), *getattr(part, f)))) for f in fields}
-    return part.model_copy(update=joined)
+    systems = _replaced(whole.systems, part.systems, lambda file: (Path(file).stem,))
+    splits = _replaced(whole.splits, part.splits, lambda file: (Path(file).stem, load_split(file).name))
+    seeds = tuple(dict.fromkeys((*whole.seeds, *part.seeds)))
+    return part.model_copy(update={"systems": systems, "splits": splits, "seeds": seeds})
+
+
+def _replaced(files: Sequence[str], by: Sequence[str], names: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    """Put files, perhaps the same by another path, in the place of others that share a name with them."""
+    known = {name: file for file in by for name in names(file)}
+    kept: dict[str, None] = {}
+    for file in files:
+        now = next((known[name] for name in names(file) if name in known), file)
+        kept[now] = None
+        if Path(now).resolve() != Path(file).resolve():
+            say(f"results of {file} are left out: {now} has its name")
+    return (*kept, *(file for file in by if file not in kept))
 
 
 def _of_now(trainings: list[Training]) -> list[Training]:

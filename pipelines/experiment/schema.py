@@ -155,8 +155,14 @@ def check(experiment: Experiment, source: str | None = None) -> None:
     try:
         for name in (*experiment.systems, *experiment.tuned):
             experiment.cache_of(load_system(name).cache)
-        for name in experiment.splits:
-            load_split(name)
+        files: dict[str, str] = {}
+        for file in experiment.splits:
+            name = load_split(file).name
+            if (before := files.setdefault(name, file)) != file:
+                raise ConfigError(
+                    f"splits {before} and {file} are both called {name!r}",
+                    remedy="Give each file a `name` of its own: scores are told apart by it",
+                )
     except ConfigError as error:
         raise ConfigError(error.message, path=error.path or source, remedy=error.remedy) from error
 

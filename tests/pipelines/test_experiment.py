@@ -40,6 +40,7 @@ from pipelines.experiment import cell as one
 from pipelines.experiment import queue
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
+from pipelines.experiment.collect import read_results
 from pipelines.experiment.comparison_page import _taught_all, choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
@@ -282,6 +283,52 @@ def test_scores_of_other_weights_splits_and_settings_are_not_taken(made, tmp_pat
     with (copied.run / "checkpoints/last.pt").open("ab") as file:
         file.write(b"x")
     assert one.found(copied, evaluation) is None
+
+
+def write_split(path, name, novel):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump({"name": name, "taxonomy": "nuscenes", "novel": novel}))
+    return str(path)
+
+
+def test_two_splits_of_one_name_are_no_two_seeds_of_one(store, tmp_path, capsys):
+    one = write_split(tmp_path / "one.yaml", "same", ["bus"])
+    two = write_split(tmp_path / "two.yaml", "same", ["car", "manmade"])
+    path = write_experiment(tmp_path, store, splits=[one, two], systems=["pfc"], seeds=[0])
+    with pytest.raises(ConfigError, match=r"one\.yaml and .*two\.yaml are both called 'same'.*`name`") as told:
+        load_experiment(str(path))
+    assert told.value.path == str(path)
+    path = str(write_experiment(tmp_path, store, systems=["pfc"], seeds=[0]))
+    for split in (one, two):
+        run(path, splits=(split,))
+        assert {r.split for r in read_results(tmp_path / "out" / "results.json").runs} == {"same"}
+        assert len(read_results(tmp_path / "out" / "results.json").runs) == 1
+    assert f"results of {one} are left out: {two} has its name" in capsys.readouterr().err
+
+
+def test_a_file_by_another_path_is_the_same_file(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_split(tmp_path / "mine.yaml", "mine", ["bus"])
+    (tmp_path / "weak.yaml").write_text("base: pfc\nsettings: {loss.class_weight: 0.5}\n")
+    path = str(write_experiment(tmp_path, store, systems=["pfc"], seeds=[0]))
+    for place in ("", "./", f"{tmp_path}/"):
+        assert run(path, splits=(f"{place}mine.yaml",), systems=(f"{place}weak.yaml",)).done == 1
+    assert "left out" not in capsys.readouterr().err
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_what_another_split_of_the_same_classes_was_trained_for_is_scored(store, tmp_path):
+    """A split is what it hides: one training, whatever the name, the file and the order of the classes."""
+    one = write_split(tmp_path / "one.yaml", "one", ["bus", "car"])
+    two = write_split(tmp_path / "two.yaml", "two", ["car", "bus"])
+    path = str(write_experiment(tmp_path, store, systems=["pfc"], seeds=[0]))
+    run(path, splits=(one,))
+    (folder,) = (tmp_path / "runs").iterdir()
+    before = weights(folder)
+    run(path, splits=(two,))
+    assert list((tmp_path / "runs").iterdir()) == [folder]
+    assert same_bits(before, weights(folder))
+    assert {r.split for r in read_results(tmp_path / "out" / "results.json").runs} == {"one", "two"}
 
 
 def test_a_split_of_other_classes_is_told_before_anything_is_made(tmp_path):
