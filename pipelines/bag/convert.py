@@ -124,7 +124,7 @@ def import_bag(
         calibration, moving = _calibration(index, cloud_topic, chosen, world, path)
         matched, left_out = _match(index, cloud_topic, chosen, moving, apart_ms, every, limit)
         if not matched:
-            raise _nothing_left(cloud_topic, left_out, index, path)
+            raise _nothing_matched(cloud_topic, chosen, apart_ms, left_out, index, path)
         _check_new(out)  # another import may have ended there meanwhile
         busy = ConfigError("another import is writing to this folder", path=out, remedy="Name another one with --out")
         with locked(out / UNFINISHED, busy):
@@ -170,13 +170,38 @@ def import_bag(
     )
 
 
-def _nothing_left(clouds: str, left_out: dict[str, int], index: Index, path: Path) -> DatasetError:
+def _nearest_ms(index: Index, clouds: str, cameras: Sequence[CameraTopic]) -> float | None:
+    """Milliseconds between the sweep and the image that are nearest to each other; None if there are no images."""
+    images = np.concatenate([np.empty(0, np.int64), *(index.times(camera.images) for camera in cameras)])
+    if not len(images):
+        return None
+    return min(float(np.abs(images - time).min()) for time in index.times(clouds)) / 1e6
+
+
+def _nothing_left(
+    clouds: str,
+    left_out: dict[str, int],
+    index: Index,
+    path: Path,
+    remedy: str = "Choose other topics: --list shows all",
+) -> DatasetError:
     reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none in the bag"
     return DatasetError(
-        "; ".join([f"no sweep of {clouds} can be used: {reasons}", *index.warnings()]),
-        path=path,
-        remedy="Choose other topics: --list shows all",
+        "; ".join([f"no sweep of {clouds} can be used: {reasons}", *index.warnings()]), path=path, remedy=remedy
     )
+
+
+def _nothing_matched(
+    clouds: str, cameras: Sequence[CameraTopic], apart_ms: float, left_out: dict[str, int], index: Index, path: Path
+) -> DatasetError:
+    nearest = _nearest_ms(index, clouds, cameras)
+    if nearest is None or nearest <= apart_ms:
+        return _nothing_left(clouds, left_out, index, path)
+    remedy = (
+        f"The nearest image and sweep are {nearest:,.0f} ms apart: --apart-ms allows more; if it is seconds, the clocks"
+        " of the two differ, and their time stamps are to be set right. Other topics: --list shows all"
+    )
+    return _nothing_left(clouds, left_out, index, path, remedy)
 
 
 def _check_new(out: Path) -> None:

@@ -111,7 +111,7 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
                 index.frames.add(parent, child, stamp(t), matrix)
         else:
             before = index.infos.setdefault(topic, message)
-            if any(not np.array_equal(values_of(before, n), values_of(message, n)) for n in "kdp"):
+            if any(not np.array_equal(values_of(before, n), values_of(message, n), equal_nan=True) for n in "kdp"):
                 raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
     return index
 

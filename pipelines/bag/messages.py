@@ -170,6 +170,8 @@ def camera_model(message: Any, rectified: bool) -> tuple[dict[str, Any], NDArray
     # ROS 1 writes these names large
     k, d, r, p = (np.array(getattr(message, n, getattr(message, n.upper(), ())), float) for n in "kdrp")
     roi = message.roi
+    if not all(np.isfinite(values).all() for values in (k, d, r, p)):
+        raise Unreadable("a CameraInfo with NaN or infinity")
     if not k.any():
         raise Unreadable("a CameraInfo that is not calibrated: K is 0")
     if max(message.binning_x, message.binning_y) > 1 or roi.x_offset or roi.y_offset:

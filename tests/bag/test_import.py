@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -266,6 +267,7 @@ FAULTS = {
         "distortion 'cubic'",
     ),
     "a camera that is not calibrated": ({"info": {"K": np.zeros(9)}}, {}, DatasetError, "not calibrated"),
+    "a camera whose distortion is no number": ({"info": {"D": np.full(5, np.nan)}}, {}, DatasetError, "with NaN"),
     "a camera whose name says that it is rectified": (
         {"info": {"P": np.zeros(12)}, "camera": "/front/image_rect"},
         {},
@@ -292,6 +294,16 @@ def test_a_fault_names_the_bag_and_what_to_do(name, tmp_path):
     assert says in str(error.value)
     assert error.value.path == str(bag)
     assert error.value.remedy
+
+
+@pytest.mark.parametrize(("late", "says"), [(37 * 10**9, "are 3[67],"), (10**8 + 10**7, "--apart-ms")])
+def test_images_that_are_too_far_from_any_sweep_say_how_far(late, says, tmp_path):
+    """37 s: one clock keeps atomic time, the other UTC."""
+    bag = write_bag(tmp_path / "bag", "mcap", stamp_of=lambda time: time + late)
+    with pytest.raises(DatasetError, match=r"no image within 1 ms") as error:
+        import_bag(bag, tmp_path / "out", apart_ms=1.0)
+    assert re.search(says, error.value.remedy)
+    assert "ms apart" in error.value.remedy
 
 
 def test_a_transform_that_is_no_rotation_names_its_frames(tmp_path):
