@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from ovps import plain_yaml, shipped
-from ovps.errors import ConfigError, faults_in, faults_of
+from ovps.errors import ConfigError, faults_of
 from ovps.options import Once
 from ovps.places import at_home
 from ovps.taxonomy import load_split
@@ -183,8 +183,7 @@ def selected(
     try:
         changed = Experiment.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(
-            "; ".join(fault["msg"] for fault in faults_in(error)), remedy="Name each once, and at least one"
-        ) from error
+        remedy = "Name each once, and at least one; seeds are whole numbers, as in 0,1,2"
+        raise ConfigError(faults_of(error), remedy=remedy) from error
     check(changed)
     return changed
