@@ -84,8 +84,10 @@ def test_a_run_goes_on_from_its_own_with_settings_that_may_change(runs, store, t
 def test_a_checkpoint_states_what_may_not_change_and_nothing_else(runs):
     stated = weights(runs / "own")["origin"]
     assert (stated["seed"], stated["steps"], stated["processes"]) == (0, 2, 1)
-    assert "vegetation" in stated["novel classes"]
-    assert not [name for name in stated if name.startswith(("merge.", "classifier.", "threads", "log_interval"))]
+    assert "vegetation" in stated["hidden classes"]
+    assert not [
+        name for name in stated if name.startswith(("split", "merge.", "classifier.", "threads", "log_interval"))
+    ]
 
 
 def test_statistics_and_vocabulary_of_another_run_are_refused(run, store):
