@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ovps.errors import ConfigError, faults_of
+from ovps.errors import ConfigError, faults_of, listed
 from ovps.evaluation.comparison import main_system
 from ovps.parquet import read_parquet
 from ovps.places import check_free
@@ -136,11 +136,12 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
                 chosen[cell] = part, record
     order = [cell for cell in _cells(whole) if cell in chosen]
     missing = [_label(cell) for cell in _cells(whole) if cell not in chosen]
-    _check_same_settings([chosen[cell][1] for cell in order])
+    records = [chosen[cell][1] for cell in order]
+    _check_same_settings(records)
     results = Results(
         experiment=whole,
         missing=missing,
-        runs=[chosen[cell][1] for cell in order],
+        runs=records,
         parts=_all_parts(parts),
         **made(command_line(), {}).model_dump(),
     )
@@ -153,7 +154,7 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         same=_distinct(same),
         other=_distinct(other),
         left_out=_distinct(left_out),
-        warnings=_made_differently(parts),
+        warnings=[*_made_differently(parts), *_fitted_anew(records)],
     )
 
 
@@ -207,7 +208,8 @@ def _check_same_ground(first: Part, other: Part) -> None:
 def _check_same_settings(records: Sequence[RunRecord]) -> None:
     """Within a row of the table all but the seed is the same: cache, settings, length, thresholds.
 
-    Not the digest of the vocabulary: the same words, embedded on another CPU, differ in their last bits.
+    Not the digests of the vocabulary and of what the codec has fitted: the same words and features differ in their
+    last bits on another CPU.
     """
     first: dict[tuple[str, str], RunRecord] = {}
     for record in records:
@@ -224,7 +226,22 @@ def _check_same_settings(records: Sequence[RunRecord]) -> None:
 
 def _settings(record: RunRecord) -> dict[str, Any]:
     settings = {name: value for name, value in flat(record.config).items() if name not in OWN}
-    return settings | {"cache": record.cache, "steps": record.step} | record.inference
+    cache = record.cache.model_copy(update={"codec_state_sha256": None})
+    return settings | {"cache": cache, "steps": record.step} | record.inference
+
+
+def _fitted_anew(records: Sequence[RunRecord]) -> list[str]:
+    """Say of which seeds of one row the stores are not one, but made with a codec that was fitted on each machine."""
+    rows: dict[tuple[str, str], set[str | None]] = {}
+    for record in records:
+        rows.setdefault((record.system, record.split), set()).add(record.cache.codec_state_sha256)
+    several = [f"{system} on {split}" for (system, split), states in rows.items() if len(states) > 1]
+    if not several:
+        return []
+    return [
+        f"seeds of {listed(several)} are of stores that were made apart, whose codec was fitted on each: their features"
+        " may differ in what it rounds"
+    ]
 
 
 def _made_differently(parts: Sequence[Part]) -> list[str]:

@@ -127,6 +127,21 @@ def test_what_does_not_compare_is_refused(made, tmp_path, change, named):
     assert not (tmp_path / "joined").exists()
 
 
+def test_a_codec_that_another_machine_has_fitted_is_told_and_joined(made, tmp_path):
+    """The same features give tables that differ in their last bits on another CPU, as texts do."""
+    first, second = part(made, tmp_path / "a", (0,)), part(made, tmp_path / "b", (1,))
+
+    def fitted(content):
+        for record in content["runs"]:
+            record["cache"].update(codec_state_sha256="f" * 64)
+
+    rewrite(second, fitted)
+    summary = join([first, second], tmp_path / "joined")
+    assert summary.missing == []
+    (told,) = (warning for warning in summary.warnings if "fitted" in warning)
+    assert all(f"{name} on b12n4" in told for name in SYSTEMS)
+
+
 def test_what_is_no_result_is_named(made, tmp_path):
     with pytest.raises(ConfigError, match=r"results\.json"):
         join([made / "out", tmp_path], tmp_path / "joined")
