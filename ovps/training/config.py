@@ -112,7 +112,7 @@ def stated_settings(name_or_file: str) -> dict[str, Any]:
     Raises:
         ConfigError: no such config, or not YAML.
     """
-    return _flatten(_read(name_or_file))
+    return dotted(_read(name_or_file))
 
 
 def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -134,7 +134,7 @@ def validate_config(values: Mapping[str, Any], *, source: str, overrides: Sequen
         if given and all(any(_below(key, o.partition("=")[0]) for o in given) for key in keys):
             raise ConfigError(problems, remedy=f"Mend {', '.join(given)}, or leave it out") from error
         raise ConfigError(problems, path=source, remedy="Mend the value, or leave it out") from error
-    if switches := _switches_for_numbers(_flatten(values), flat(config)):  # YAML's yes, on and true would be 1
+    if switches := _switches_for_numbers(dotted(values), flat(config)):  # YAML's yes, on and true would be 1
         problem = f"{listed(switches)}: a number is asked for, not yes or no"
         raise ConfigError(problem, path=source, remedy="Give a number, or leave it out")
     return config
@@ -167,12 +167,23 @@ def check_key(key: str, path: str | None = None) -> None:
 
 def flat(config: BaseModel) -> dict[str, Any]:
     """A config as dotted names and values, for comparisons that name the difference."""
-    return _flatten(config.model_dump(mode="json"))
+    return dotted(config.model_dump(mode="json"))
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested settings by their dotted names: `{loss: {voxel_weight: 0.1}}` is `{loss.voxel_weight: 0.1}`."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            result |= dotted(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
 
 
 def missing_settings(values: Mapping[str, Any], config: BaseModel) -> list[str]:
     """Name the settings, dotted, that a config has and the values that it was read from do not state."""
-    stated = _flatten(values)
+    stated = dotted(values)
     return [name for name in flat(config) if name not in stated]
 
 
@@ -198,14 +209,23 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"cannot read the value of {override!r}: {error}", remedy="Write a YAML value: --set key.sub=value"
         ) from error
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-    values[last] = value
+    # what a mapping does not name stays as it is: `loss={voxel_weight: 0.1}` is no new loss
+    for name, part in (dotted(value, f"{key}.") if isinstance(value, Mapping) else {key: value}).items():
+        check_key(name)
+        _put(values, name, part)
     # `epochs` and `steps` exclude each other: naming one on the command line replaces the other of the file
     other = {"epochs": "steps", "steps": "epochs"}.get(key)
     if other and value is not None:
         values.pop(other, None)
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        values = values[section]
+    values[last] = value
 
 
 def _below(key: str, section: str) -> bool:
@@ -240,13 +260,3 @@ def _unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: str) -> 
             yield f"{prefix}{name}"
         elif isinstance(value, Mapping) and (section := _section(field.annotation)):
             yield from _unknown(value, section, f"{prefix}{name}.")
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            result |= _flatten(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError, faults_of
-from ovps.training.config import check_key, stated_settings
+from ovps.training.config import check_key, dotted, stated_settings
 
 ROOT = "ovps"
 # What makes a system what it is. The root of all sets each of these, so that no config can change what a system means.
@@ -72,6 +72,11 @@ class _File(BaseModel, frozen=True, extra="forbid"):
     train_split: str | None = None
     cache: str | None = None
     vocabulary: Literal["own", "single"] | None = None
+
+    @field_validator("settings")
+    @classmethod
+    def _are_named_one_by_one(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return dotted(settings)
 
 
 def overrides_of(settings: dict[str, Any]) -> tuple[str, ...]:

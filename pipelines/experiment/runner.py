@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovps import datasets
+from ovps import datasets, systems
 from ovps.errors import ConfigError, OvpsError
 from ovps.files import check_writable
 from ovps.machine import check_processes
@@ -139,13 +139,23 @@ def _check_splits(experiment: Experiment) -> None:
     """Splits are of the data set's classes; those of a store that is there already are checked by what is trained.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: one is not, or leaves no class to learn from to a system that learns from labels.
     """
+    asked = map(load_system, experiment.systems)
+    taught = any(s.train_split is None and systems.get(s.settings["system"]).needs_labels for s in asked)
     data = experiment.data
     if data is not None and data.dataroot is not None:
         taxonomy = datasets.at(data.dataset, data.dataroot).taxonomy
         for name in experiment.splits:
-            load_split(name).of(taxonomy).hidden_ids(taxonomy)
+            try:
+                split = load_split(name).of(taxonomy)
+                if taught and not split.base_ids(taxonomy):
+                    raise ConfigError(
+                        f"split {split.name} leaves no base class to train on",
+                        remedy="Name a split with fewer novel classes, or systems that learn from no label",
+                    )
+            except ConfigError as error:
+                raise ConfigError(error.message, path=error.path or name, remedy=error.remedy) from error
 
 
 def _known(names: Iterable[str], load: Callable[[str], object]) -> tuple[str, ...]:

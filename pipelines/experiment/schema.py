@@ -13,6 +13,7 @@ from ovps.errors import ConfigError, faults_of
 from ovps.options import Once
 from ovps.places import at_home
 from ovps.taxonomy import load_split
+from ovps.training.config import check_key, dotted
 from ovps.training.run_files import ANSWERS
 from ovps.training.system_files import IDENTITY, OF_A_RUN, load_system
 from pipelines.options import ClipOptions, DataOptions, Place, WorldOptions
@@ -67,6 +68,16 @@ class Experiment(_Settings):
     tuned: dict[str, dict[str, Any]] = {}
     subset: str = "val"
     show: Annotated[tuple[str, ...] | None, Once] = None
+
+    @field_validator("set")
+    @classmethod
+    def _are_named_one_by_one(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return dotted(settings)
+
+    @field_validator("tuned")
+    @classmethod
+    def _are_named_one_by_one_too(cls, tuned: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {system: dotted(settings) for system, settings in tuned.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -152,6 +163,8 @@ def load_experiment(name_or_file: str) -> Experiment:
 
 def check(experiment: Experiment, source: str | None = None) -> None:
     """Raise ConfigError, with the file `source`, unless every system, split and cache that is named exists."""
+    for key in (*experiment.set, *(key for settings in experiment.tuned.values() for key in settings)):
+        check_key(key, path=source)
     try:
         for name in (*experiment.systems, *experiment.tuned):
             experiment.cache_of(load_system(name).cache)

@@ -31,6 +31,7 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import FrameScore
+from ovps.taxonomy import load_taxonomy
 from ovps.training.config import load_config
 from ovps.training.metrics import last_step
 from ovps.training.run import load_run
@@ -331,6 +332,19 @@ def test_what_another_split_of_the_same_classes_was_trained_for_is_scored(store,
     assert {r.split for r in read_results(tmp_path / "out" / "results.json").runs} == {"one", "two"}
 
 
+def test_nested_settings_of_an_experiment_change_no_others_and_not_what_a_system_is(store, tmp_path):
+    nested = write_experiment(tmp_path, store, set={"model": {"queries": 4}, "loss": {"class_weight": 3.0}})
+    configs = [train_module.resolve(t.options) for t in plan(load_experiment(str(nested)))]
+    dotted = write_experiment(tmp_path, store, set={"model.queries": 4, "loss.class_weight": 3.0})
+    assert configs == [train_module.resolve(t.options) for t in plan(load_experiment(str(dotted)))]
+    assert {config.model.width for config in configs} == {16}
+    with pytest.raises(ConfigError, match=r"model\.cluster_queries makes a system what it is"):
+        load_experiment(str(write_experiment(tmp_path, store, set={"model": {"cluster_queries": 3}})))
+    with pytest.raises(ConfigError, match="unknown setting stepz") as told:
+        load_experiment(str(write_experiment(tmp_path, store, set={"stepz": 4})))
+    assert told.value.path == str(tmp_path / "tiny.yaml")
+
+
 def test_a_split_of_other_classes_is_told_before_anything_is_made(tmp_path):
     path = tmp_path / "e.yaml"
     world = {"world": {"scenes": 1, "frames": 1}, "data": {"dataset": "nuscenes", "dataroot": str(tmp_path / "world")}}
@@ -338,6 +352,17 @@ def test_a_split_of_other_classes_is_told_before_anything_is_made(tmp_path):
     other = {"train": "driveworld", "splits": ["b14n5"], "systems": ["pfc"], "clip": {"encoder": "demo"}}
     path.write_text(yaml.safe_dump(world | places | other))
     with pytest.raises(ConfigError, match="is of taxonomy semantickitti"):
+        run(str(path), yes=True)
+    assert not (tmp_path / "world").exists()
+
+    (tmp_path / "mine.yaml").write_text("{name: mine, taxonomy: nuscenes, novel: [trafic_cone]}")
+    path.write_text(yaml.safe_dump(world | places | other | {"splits": [str(tmp_path / "mine.yaml")]}))
+    with pytest.raises(ConfigError, match="names trafic_cone") as told:
+        run(str(path), yes=True)
+    assert told.value.path == str(tmp_path / "mine.yaml")
+    every = [c.name for c in load_taxonomy("nuscenes").classes]
+    write_split(tmp_path / "mine.yaml", "mine", every)
+    with pytest.raises(ConfigError, match="leaves no base class to train on"):
         run(str(path), yes=True)
     assert not (tmp_path / "world").exists()
 

@@ -103,3 +103,12 @@ def test_yes_and_no_are_no_numbers(override, name):
     with pytest.raises(ConfigError, match=rf"{name}: a number is asked for, not yes or no"):
         load_config("driveworld", [override])
     assert load_config("driveworld", ["merge.split=no"]).merge.split is False
+
+
+def test_a_mapping_changes_what_it_names_and_nothing_else():
+    one_by_one = load_config("driveworld", ["loss.voxel_weight=0.1", "model.encoder.blocks=2"])
+    for override in ("loss={voxel_weight: 0.1}", "loss={}", "loss.proposals={}"):
+        settings = [override, "loss.voxel_weight=0.1", "model={encoder: {blocks: 2}}"]
+        assert load_config("driveworld", settings) == one_by_one
+    with pytest.raises(ConfigError, match=r"unknown setting loss\.voxel_wieght"):
+        load_config("driveworld", ["loss={voxel_wieght: 0.1}"])

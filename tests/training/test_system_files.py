@@ -150,6 +150,15 @@ def test_systems_build_on_each_other(tmp_path):
         load_system(str(tmp_path / "second.yaml"))
 
 
+def test_nested_settings_of_a_system_are_those_of_dotted_names(tmp_path):
+    (tmp_path / "mine.yaml").write_text("settings: {loss: {voxel_weight: 0.1}, model: {encoder: {blocks: 2}}}\n")
+    system = load_system(str(tmp_path / "mine.yaml"))
+    assert system.settings == load_system("ovps").settings | {"loss.voxel_weight": 0.1, "model.encoder.blocks": 2}
+    (tmp_path / "mine.yaml").write_text("settings: {loss: {voxel_wieght: 0.1}}\n")
+    with pytest.raises(ConfigError, match=r"unknown setting loss\.voxel_wieght"):
+        load_system(str(tmp_path / "mine.yaml"))
+
+
 def test_a_base_that_is_not_there_is_told_of_the_file_that_names_it(tmp_path):
     (tmp_path / "mine.yaml").write_text("base: ovsp\n")
     with pytest.raises(ConfigError, match=r"its base .ovsp. is no system.*published") as error:
