@@ -136,9 +136,9 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         if options.scheduler or options.workers:
             forget_encoder()  # the workers have their own
         remove_leftovers(storage)
-        check_scenes(frames, held_in(storage), storage)
-        moved = move(frames, storage)
         before = held_in(storage)
+        check_scenes(frames, before, storage)
+        moved = move(frames, storage)
         dataset = datasets.at(options.dataset, options.dataroot)
         anew = read_otherwise(frames, before, storage, dataset)
         tasks = plan(frames, before, options.partition_frames, anew)
