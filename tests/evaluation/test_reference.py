@@ -151,3 +151,29 @@ def test_an_unseen_prediction_is_a_miss_and_distractors_are_no_class(store, fram
 
     with pytest.raises(VocabularyError, match="unicorn"):
         class_ids(Vocabulary((Entry("unicorn", "thing", ("u",)),), rows[:1], np.array([0]), "x", "y"), TAXONOMY)
+
+
+def test_true_masks_find_stuff_whose_segments_are_whole_raw_labels(frame):
+    """In SemanticKITTI road and lane marking are two segments to the evaluator, and one object with one embedding."""
+    kitti, points = load_taxonomy("semantickitti"), len(frame.label)
+    road, marking, car = 40, 60, 7 << 16 | 10
+    label = np.repeat([road, marking, car], [300, 60, points - 360]).astype(np.uint32)
+    entries = entries_of(kitti)
+    rows = [entry.name for entry in entries]
+    text = np.eye(len(entries), frame.clip.shape[1], dtype=np.float32)
+    vocabulary = Vocabulary(entries, text, np.arange(len(entries)), "x", "y")
+    _, instance = kitti.decode(label)
+    seen = replace(
+        frame, label=label,
+        object_class=np.array([kitti.by_name["road"].id, kitti.by_name["car"].id]),
+        object_instance=np.array([0, instance[-1]]), object_seen_points=np.array([360, points - 360]),
+        object_points=np.array([360, points - 360]), object_embedding=text[[rows.index("road"), rows.index("car")]],
+    )  # fmt: skip
+    nothing = PointLabels(np.full(points, -1), np.zeros(points, np.int64))
+    tally = Tally(kitti, (), vocabulary)
+    tally.add(seen, FramePrediction(nothing, {}, seen.point_voxel, np.zeros((0, len(seen.coords)), bool)), 0)
+    ceiling = tally.summary()["references"][-1].panoptic
+    found = {row.name: row for row in ceiling.classes if row.name in ("road", "car")}
+    assert found["car"].pq == 1
+    assert found["road"].iou == 1  # every point of it is named
+    assert (found["road"].tp, found["road"].fp, found["road"].fn) == (1, 0, 1)  # of 300 points; of 60, the marking

@@ -237,6 +237,26 @@ def proposals_of(batch, targets) -> Proposals:
     return Proposals(voxel, torch.randn(2, tiny.CLIP_DIM), torch.tensor([True, False]))
 
 
+def test_who_answers_for_a_proposal_covers_unlabelled_voxels_too(frame):
+    batch, targets, outputs = frame
+    base, targets = tiny.base_classes(), replace(targets, proposals=proposals_of(batch, targets))
+    config = LossConfig(terms=("voxel", "proposal", "coverage"), voxel_weight=1, coverage_weight=0.3)
+    free = (batch.clip_valid & (targets.voxel_segment < 0)).nonzero()[:, 0]
+    coverage = 0.0
+    for output in outputs:
+        masks = output.mask_logits[0]
+        pairs = assigned(
+            classify(output.class_embedding[0], base), masks, targets, torch.ones(60, dtype=torch.bool), config
+        )
+        of_no_segment = torch.tensor([q for q in range(QUERIES) if q not in pairs.query.tolist()])
+        coverage += coverage_loss(masks.sigmoid(), of_no_segment, free) / len(free)
+    with_it, alone = (
+        loss_terms(outputs, batch, [targets], classify, base, 1.0, config.model_copy(update={"coverage_weight": w}))
+        for w in (0.3, 0)
+    )
+    assert (with_it.voxel - alone.voxel).item() == pytest.approx(0.3 * coverage.item(), rel=1e-4)
+
+
 def test_proposals_against_the_parts_by_hand(frame):
     batch, targets, outputs = frame
     base, proposals = tiny.base_classes(), proposals_of(batch, targets)

@@ -172,6 +172,12 @@ def test_a_segment_that_lost_most_of_its_mask_is_dropped_and_its_voxels_stay_unl
     assert kept.voxel_instance.tolist() == [1, 1, 1, 2, 0, 0]
 
 
+def test_a_score_at_the_threshold_is_kept_and_so_is_a_voxel():
+    config = MergeConfig(score=0.5, mask=0.5, split=False)
+    found = merge(torch.tensor([[0.5]]), torch.tensor([[0.0, -0.1]]), torch.tensor([True]), torch.zeros(2, 3), config)
+    assert found.voxel_class.tolist() == [0, -1]
+
+
 def test_nothing_scores():
     got = merge(torch.full((2, 2), 0.1), torch.full((2, 6), 9.0), THING_STUFF, LINE, MergeConfig())
     assert got.voxel_class.tolist() == [-1] * 6
