@@ -120,7 +120,7 @@ def inference_settings(run: Path | None, overrides: Sequence[str]) -> tuple[Merg
         CheckpointError: no run, or a damaged one.
         ConfigError: a setting that is not of inference, or a value that does not fit.
     """
-    trained = [o for o in overrides if not o.startswith(ANSWERS)]
+    trained = [o for o in overrides if not f"{o.partition('=')[0]}.".startswith(ANSWERS)]
     if trained:
         raise ConfigError(
             f"{', '.join(trained)} changes what is learned",

@@ -94,8 +94,11 @@ def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig
     return validate_config(values, source=name_or_file, overrides=overrides)
 
 
-def default_config(overrides: Sequence[str] = ()) -> TrainConfig:
+def default_config(overrides: Sequence[str] = (), source: str = "--set") -> TrainConfig:
     """Give the defaults with overrides on top, for what answers without a training.
+
+    Args:
+        source: the file that the overrides are from.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit.
@@ -103,7 +106,7 @@ def default_config(overrides: Sequence[str] = ()) -> TrainConfig:
     values: dict[str, Any] = {"steps": 1}
     for override in overrides:
         _set(values, override)
-    return validate_config(values, source="--set")
+    return validate_config(values, source=source)
 
 
 def stated_settings(name_or_file: str) -> dict[str, Any]:

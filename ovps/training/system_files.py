@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError, faults_of
-from ovps.training.config import check_key, dotted, stated_settings
+from ovps.training.config import check_key, default_config, dotted, stated_settings
 
 ROOT = "ovps"
 # What makes a system what it is. The root of all sets each of these, so that no config can change what a system means.
@@ -88,8 +88,8 @@ def load_system(name_or_file: str) -> System:
     """Load a shipped system by name, or a YAML file of the user's own.
 
     Raises:
-        ConfigError: no such system or base, not YAML, a setting that no config has, bases in a circle, or a file that
-            is called as a shipped system and is another.
+        ConfigError: no such system or base, not YAML, a setting that no config has, a value that does not fit, bases in
+            a circle, or a file that is called as a shipped system and is another.
     """
     system = _load(name_or_file, ())
     if system.name != name_or_file and system.name in shipped.names("systems"):
@@ -137,10 +137,12 @@ def _load(name_or_file: str, above: tuple[str, ...]) -> System:
     if name_or_file == ROOT:
         return System(name, description, own.settings, 0, own.train_split, own.cache, own.vocabulary or "own")
     base = _load(_beside(own.base, source), (*above, source))
+    settings = base.settings | own.settings
+    default_config(overrides_of(settings), source)
     return System(
         name=name,
         description=description,
-        settings=base.settings | own.settings,
+        settings=settings,
         changes=base.changes
         + sum(base.settings.get(k, v) != v or k not in base.settings for k, v in own.settings.items()),
         train_split=own.train_split or base.train_split,

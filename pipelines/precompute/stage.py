@@ -147,7 +147,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         todo = sum(len(task.frames) for task in tasks)
         warnings = codec_warnings(job, todo) if begun and options.codec is None else ()
         show_warnings(warnings)  # before what may take hours
-        with kept(lambda: _kept(storage, before, todo)), display(todo) as shown:
+        with kept(lambda: _kept(storage, before, tasks)), display(todo) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
                 results.append(done)
@@ -354,9 +354,10 @@ def _open_store(job: Job, provenance: Provenance) -> None:
     create_store(job.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 
-def _kept(storage: Storage, before: dict[str, Held], todo: int) -> str:
-    new = sum(held.row is not None and before.get(token) != held for token, held in held_in(storage).items())
-    return f"{new} of {todo} frames are committed in {storage.at()} and stay"
+def _kept(storage: Storage, before: dict[str, Held], tasks: list[Task]) -> str:
+    now, todo = held_in(storage), [frame.token for task in tasks for frame in task.frames]
+    new = sum(token in now and now[token].row is not None and before.get(token) != now[token] for token in todo)
+    return f"{new} of {len(todo)} frames are committed in {storage.at()} and stay"
 
 
 def _run(job: Job, tasks: list[Task], options: Resolved, shown: Display) -> Iterator[Done]:

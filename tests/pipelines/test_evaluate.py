@@ -187,7 +187,9 @@ def test_frames_are_scored_one_by_one(made, result):
 
 def test_inference_settings_may_change_and_learned_ones_may_not(made):
     run, _ = made
+    whole_sections = ["merge={score: 0.11}", "classifier={classes: ensemble}"]
     merge, classifier = inference_settings(run, ["merge.score=0.11", "classifier.classes=ensemble"])
+    assert inference_settings(run, whole_sections) == (merge, classifier)
     assert (merge.score, classifier.classes) == (0.11, "ensemble")
     assert merge.overlap == load_run(run).config.merge.overlap
     with pytest.raises(ConfigError, match=r"model\.width=8 changes what is learned"):

@@ -262,6 +262,20 @@ def test_frames_that_moved_to_another_subset(tmp_path):
     assert precompute(options_for(root, tmp_path / "zarr")).moved == 0
 
 
+def test_what_was_moved_alone_is_not_told_as_committed(tmp_path, monkeypatch):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
+    precompute(options_for(root, tmp_path / "zarr", limit=1))
+    (root / VERSION / "splits.json").write_text(json.dumps({"train": ["mini-0002"], "val": ["mini-0001"]}))
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.precompute.stage._run", stopped)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        precompute(options_for(root, tmp_path / "zarr"))
+    assert caught.value.__notes__ == [f"0 of 2 frames are committed in {tmp_path / 'zarr'} and stay"]
+
+
 def test_what_the_data_set_does_not_have_any_more_stays(root, whole, tmp_path):
     take_labels(root, tmp_path)
     precompute(one_scene(root, tmp_path / "zarr", partition_frames=3))

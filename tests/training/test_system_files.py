@@ -172,6 +172,8 @@ def test_a_base_that_is_not_there_is_told_of_the_file_that_names_it(tmp_path):
         ("settings: {model.fusoin: false}", r"model\.fusoin.*mine\.yaml.*model\.fusion"),
         ("settings: {split: all}", r"does not set split.*mine\.yaml.*`train_split`"),
         ("settings: {seed: 5}", r"does not set seed.*mine\.yaml.*`seeds`"),
+        ("settings: {optimiser.lr: -1}", r"optimiser\.lr.*mine\.yaml.*Mend the value"),
+        ("settings: {merge.score: yes}", r"merge\.score: a number.*mine\.yaml"),
         ("setings: {}", r"setings.*mine\.yaml.*docs/systems\.md"),
         ("vocabulary: none", r"vocabulary.*mine\.yaml"),
         ("- 1", r"not a valid system.*mine\.yaml"),
