@@ -371,7 +371,7 @@ def test_an_import_that_was_stopped_begins_anew(tmp_path, monkeypatch):
         return write_whole(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.bag.convert.write_whole", stopped)
+        patch.setattr("pipelines.bag.write.write_whole", stopped)
         with pytest.raises(KeyboardInterrupt):
             import_bag(bag, tmp_path / "out", apart_ms=20)
     assert import_bag(bag, tmp_path / "out").sweeps == whole.sweeps
@@ -391,7 +391,7 @@ def test_two_imports_into_one_folder_do_not_mix(tmp_path, monkeypatch):
         return write_whole(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.bag.convert.write_whole", meanwhile)
+        patch.setattr("pipelines.bag.write.write_whole", meanwhile)
         assert import_bag(bag, tmp_path / "out").sweeps == whole.sweeps
     assert refused == [str(tmp_path / "out")]
 

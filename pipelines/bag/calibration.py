@@ -1,0 +1,91 @@
+"""The calibration of a bag: camera models, standing transforms, how the vehicle moves, and the field of intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ovps.datasets.folder.layout import LIDAR
+from ovps.errors import ConfigError, DatasetError
+from pipelines.bag.index import Index
+from pipelines.bag.messages import Unreadable, camera_model
+from pipelines.bag.topics import CameraTopic
+from pipelines.bag.transforms import Link
+
+VEHICLE = "vehicle"
+INTENSITY = "intensity"  # the field of clouds where none is named
+
+
+def calibration_of(
+    index: Index, clouds: str, cameras: Sequence[CameraTopic], world: str | None, path: Path
+) -> tuple[dict[str, Any], tuple[str, Link] | None]:
+    """Put together a recording's calibration from camera models and standing transforms.
+
+    Args:
+        index: of the bag.
+        clouds: topic of the sweeps, whose frame is the LiDAR's.
+        world: the frame that poses are in; None: the parent of the first moving transform above the LiDAR.
+        path: of the bag, for errors.
+
+    Returns:
+        The content of `calibration.yaml`, and the frame that moves with its link, None where nothing does.
+
+    Raises:
+        ConfigError: no frame moves in `world`.
+        DatasetError: a camera without a model or a transform, or a model that is not understood.
+    """
+    lidar = index.frame_of.get(clouds, "")
+    moving = index.frames.moving(lidar, world)
+    if world is not None and moving is None:
+        known = ", ".join(f"{child} in {link.parent}" for child, link in index.frames.links.items())
+        raise ConfigError(
+            f"no frame above {lidar} has the parent {world}", path=path, remedy=f"Transforms: {known or 'none'}"
+        )
+    models, transforms = {}, []
+    for camera in cameras:
+        if camera.info not in index.infos:
+            raise DatasetError(f"no message of {camera.info}", path=path, remedy="Choose other cameras with --camera")
+        try:
+            models[camera.name], turned = camera_model(index.infos[camera.info], camera.rectified)
+        except Unreadable as error:
+            raise DatasetError(f"{camera.info}: {error}", path=path, remedy="Choose others with --camera") from error
+        frame = index.frame_of.get(camera.images) or index.infos[camera.info].header.frame_id.lstrip("/")
+        camera_from_lidar = index.frames.still_between(lidar, frame)
+        if camera_from_lidar is None:
+            raise DatasetError(
+                f"no standing transforms lead from {lidar!r} ({clouds}) to {frame!r} ({camera.images})",
+                path=path,
+                remedy="Record /tf_static, too; or choose other cameras with --camera",
+            )
+        transforms.append({"from": LIDAR, "to": camera.name, "matrix": (turned @ camera_from_lidar).tolist()})
+    calibration = {
+        "points": {"frame": LIDAR, "columns": ["x", "y", "z", "intensity"]},
+        "cameras": models,
+        "transforms": transforms,
+    }
+    if moving is not None:
+        vehicle_from_lidar = index.frames.still_between(lidar, moving[0])
+        assert vehicle_from_lidar is not None  # every link below the first that moves stands still
+        transforms.append({"from": LIDAR, "to": VEHICLE, "matrix": vehicle_from_lidar.tolist()})
+        calibration["poses_of"] = VEHICLE
+    return calibration, moving
+
+
+def intensity_field(index: Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:
+    """Choose the field that is read as intensity, and warn where there is none.
+
+    Raises:
+        ConfigError: the clouds have no field of the name asked for.
+    """
+    name = asked or INTENSITY
+    if name in index.fields:
+        return name, []
+    there = ", ".join(index.fields)
+    if asked is not None:
+        raise ConfigError(
+            f"clouds of {clouds} have no field {name!r}", path=path, remedy=f"Name another with --intensity: {there}"
+        )
+    return name, [
+        f"clouds of {clouds} have no field {name!r}, so that all points have 0; --intensity names one: {there}"
+    ]
