@@ -16,21 +16,15 @@ from numpy.typing import NDArray
 
 from ovps.entries import Entry, parse_entries, shown, split_unquoted, unquoted
 from ovps.errors import VocabularyError
+from ovps.segment_reference import Segment, parse_segment
 from ovps.taxonomy import Kind, name_key
 from ovps.vocabulary import Vocabulary
 
 WEIGHT = 0.3  # of the examples beside each text; chosen on base classes alone: docs/results/names
 _WRITE = (
-    "Write NAME=FRAME:NUMBER|FRAME:NUMBER with the frames and segments that `ovps query` lists, or NAME=CLASS@SUBSET"
-    " for all labelled objects of a class; NAME:stuff=... for stuff"
+    "Write NAME=FRAME:objects:NUMBER|FRAME:clusters:NUMBER with the frames and numbers that `ovps query` lists, or"
+    " NAME=CLASS@SUBSET for all labelled objects of a class; NAME:stuff=... for stuff"
 )
-
-
-class Segment(NamedTuple):
-    """One segment of a frame, numbered as `ovps query` does."""
-
-    frame: str
-    number: int
 
 
 class ClassOf(NamedTuple):
@@ -54,10 +48,10 @@ class Examples:
 
 
 def parse_examples(text: str) -> Examples:
-    """`NAME[:thing|stuff]=FRAME:NUMBER|CLASS@SUBSET|...`; what holds a `|` stands in double quotes.
+    """`NAME[:thing|stuff]=FRAME:objects:NUMBER|CLASS@SUBSET|...`; what holds a `|` stands in double quotes.
 
-    >>> parse_examples("scooter=a6b3:12|bus@train").items
-    (Segment(frame='a6b3', number=12), ClassOf(name='bus', subset='train'))
+    >>> parse_examples("scooter=a6b3:objects:12|bus@train").items
+    (Segment(frame='a6b3', number=12, of='objects'), ClassOf(name='bus', subset='train'))
 
     Raises:
         VocabularyError: not of this form.
@@ -73,9 +67,8 @@ def parse_examples(text: str) -> Examples:
 
 
 def _item(part: str, text: str) -> Segment | ClassOf:
-    frame, _, number = part.rpartition(":")
-    if frame and number.isdecimal():
-        return Segment(unquoted(frame), int(number))
+    if segment := parse_segment(part):
+        return segment._replace(frame=unquoted(segment.frame))
     name, _, subset = part.partition("@")
     if name.strip() and subset.strip():
         return ClassOf(unquoted(name), subset.strip())

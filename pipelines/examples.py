@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import VocabularyError, listed
-from ovps.examples import ClassOf, Examples, Segment, add_examples, shift_to_texts
+from ovps.examples import ClassOf, Examples, add_examples, shift_to_texts
+from ovps.segment_reference import Segment
 from ovps.taxonomy import name_key
 from ovps.viewer.pooling import label_free, pooled_clip
 from ovps.vocabulary import Vocabulary
@@ -61,13 +62,20 @@ def _of(store: Store, item: Segment | ClassOf) -> tuple[list[FrameRef], NDArray[
 
 
 def _of_segment(store: Store, item: Segment) -> tuple[list[FrameRef], NDArray[np.float32]]:
-    """The feature of one segment: of the labelled objects where there are labels, else of the label-free clusters."""
+    """The feature of one segment. Where `of` is not said: a labelled object where there are labels, else a cluster."""
+    if item.of == "segments":
+        raise VocabularyError(
+            f"{item} is a segment of a run, and a store has none",
+            path=store.path,
+            frame=item.frame,
+            remedy="Name an object or a cluster: `ovps query` without a run lists them",
+        )
     ref = next((ref for ref in store.frames if ref.token == item.frame), None)
     if ref is None:
         raise VocabularyError(
             f"no frame {item.frame}", path=store.path, remedy="Give the token of a frame of the store: ovps query"
         )
-    if ref.labelled:
+    if item.of == "objects" or (item.of is None and ref.labelled):
         found = store.objects(ref)
         vectors, seen = found.embedding, found.seen_points > 0
     else:
@@ -75,10 +83,12 @@ def _of_segment(store: Store, item: Segment) -> tuple[list[FrameRef], NDArray[np
         vectors, seen = pooled_clip(frame, label_free(frame))
     if item.number >= len(vectors) or not seen[item.number]:
         raise VocabularyError(
-            f"no segment {item.frame}:{item.number} that a camera sees",
+            f"no segment {item} that a camera sees",
             path=store.path,
             frame=item.frame,
-            remedy=f"The frame has {listed(np.flatnonzero(seen), _LISTED)}; `ovps query` shows them",
+            remedy=f"The frame has {listed(np.flatnonzero(seen), _LISTED)}; `ovps query` shows them"
+            if seen.any()
+            else "Name another frame: no camera sees any segment of this one",
         )
     return [ref], vectors[item.number][None]
 
@@ -104,6 +114,6 @@ def _of_class(store: Store, item: ClassOf) -> tuple[list[FrameRef], NDArray[np.f
         raise VocabularyError(
             f"no labelled {item.name} in {item.subset} that cameras see",
             path=store.path,
-            remedy=f"Name a subset with labels ({subsets}), or segments as FRAME:NUMBER",
+            remedy=f"Name a subset with labels ({subsets}), or segments as FRAME:clusters:NUMBER",
         )
     return refs, np.concatenate(vectors)

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from ovps import defaults
 from ovps.options import Flag, Once, Options
+from ovps.segment_reference import Of
 
 USUAL = "usual"  # splits
 DEMO_WORDS = (
@@ -135,7 +136,8 @@ class VocabularyOptions(Options):
     )
     examples: tuple[str, ...] = Field(
         (),
-        description="`NAME[:thing|stuff]=FRAME:NUMBER|CLASS@SUBSET`: a class as segments of a store, again and again.",
+        description="`NAME[:thing|stuff]=FRAME:OF:NUMBER|CLASS@SUBSET`: a class as segments of a store, again and"
+        " again.",
     )
     out: Path = Field(description="The vocabulary file to write.")
     cache: Annotated[str | None, _TEXT] = Field(
@@ -463,13 +465,16 @@ class QueryOptions(LookOptions):
     command: ClassVar[str] = "query"
 
     text: Annotated[str | None, Flag(positional=True)] = Field(None, description="What to look for, in your own words.")
-    like: str | None = Field(None, description="FRAME:SEGMENT, an example instead of words, as the viewer names it.")
+    like: str | None = Field(
+        None, description="FRAME:OF:NUMBER, an example instead of words, as lists and the viewer name it."
+    )
     image: Path | None = Field(None, description="A picture, an example instead of words.")
     negatives: Negatives = NEGATIVES
-    of: Literal["objects", "segments", "clusters"] | None = Field(
+    of: Of | None = Field(
         None,
         description="What is ranked: labelled objects, the run's segments, or clusters found without labels. Default:"
-        " the run's segments where one is given, else objects where there are labels, else clusters.",
+        " the run's segments where one is given, else objects where there are labels, else clusters. `--like` may"
+        " say it too.",
     )
     top: int = Field(50, ge=1, description="Objects, and frames, to list.")
     min_points: int | None = Field(

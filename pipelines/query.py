@@ -1,7 +1,7 @@
 """Search a whole store: words, an example in it or a picture, to a contact sheet and a list.
 
 ovps query --cache ./zarr "fire hydrant" --top 50
-ovps query --cache ./zarr --like a6b3b69233f295338ffe2eed66955c61:12
+ovps query --cache ./zarr --like a6b3b69233f295338ffe2eed66955c61:objects:12
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from ovps.files import check_writable, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
 from ovps.report.page import write_page
+from ovps.segment_reference import Of, Segment, parse_segment
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.contact_sheet import FrameHit, Hit, Sheet, distance_of, pictures_of, render_sheet
 from ovps.viewer.index import (
@@ -50,7 +51,6 @@ from pipelines.look import open_catalogue, text_of
 from pipelines.options import QueryOptions
 from pipelines.vocabulary import encoder_of
 
-Of = Literal["objects", "segments", "clusters"]
 _RELEVANT = 0.5
 _WORDS = (
     "The score is how much nearer an object's CLIP feature is to the query than to the nearest of the negatives, 0..1;"
@@ -113,12 +113,13 @@ def query(options: QueryOptions) -> QuerySummary:
         if words is not None and words.strip():
             checked(words)
     catalogue = open_catalogue(options, options.dataset_root)
-    of = options.of or _default(catalogue)
+    like = _segment(options.like, options.of) if options.like is not None else None
+    of = options.of or (like.of if like else None) or _default(catalogue)
     _check(catalogue, of)
     begin = time.perf_counter()
     index, warnings = _index(options, catalogue, of)
     opened = time.perf_counter() - begin
-    question, notes = _question(options, index)
+    question, notes = _question(options, like, index)
     begin = time.perf_counter()
     least = catalogue.store.taxonomy.min_points if options.min_points is None else options.min_points
     large = index.points >= least
@@ -126,8 +127,9 @@ def query(options: QueryOptions) -> QuerySummary:
     took = time.perf_counter() - begin
     score = _score(question, bool(options.like or options.image))
     refs = {ref.token: ref for ref in catalogue.frames}
-    rows = [row for row in ranking.best.tolist() if f"{index.frame[row]}:{index.segment[row]}" != options.like]
-    hits = _hits(index, rows[: options.top], score(ranking.margins), refs)
+    itself = index.row_of(like.frame, like.number) if like else None
+    rows = [row for row in ranking.best.tolist() if row != itself]
+    hits = _hits(index, of, rows[: options.top], score(ranking.margins), refs)
     frames = [
         FrameHit(token, refs[token].scene, refs[token].index, float(score(np.array([best], np.float32))[0]))
         for token, best in best_frames(index, ranking, options.top)
@@ -153,7 +155,7 @@ def query(options: QueryOptions) -> QuerySummary:
         frames=len(refs),
         index_seconds=opened,
         search_seconds=took,
-        best=[f"{h.score:.3f} {h.name} {h.frame}:{h.segment}" for h in hits[:5]],
+        best=[f"{h.score:.3f} {h.name} {h.reference}" for h in hits[:5]],
         html=options.html,
         table=options.table,
         warnings=warnings,
@@ -255,7 +257,7 @@ def _labels(view: View, of: Of) -> Labelling:
 # ---- the question
 
 
-def _question(options: QueryOptions, index: ObjectIndex) -> tuple[Question, list[str]]:
+def _question(options: QueryOptions, like: Segment | None, index: ObjectIndex) -> tuple[Question, list[str]]:
     """What is compared, and what of it CLIP does not see."""
     if options.text is not None:
         negatives = tuple(word for word in options.negatives if word.strip())
@@ -264,8 +266,8 @@ def _question(options: QueryOptions, index: ObjectIndex) -> tuple[Question, list
         encoder = encoder_of(options.cache, options.weights)
         vector = embed_pictures(encoder, [read_picture(options.image)])
         return _example(f"picture {options.image.name}", vector), []
-    assert options.like is not None
-    return _example(f"like {options.like}", _vector(options.like, index)), []
+    assert like is not None
+    return _example(f"like {like}", _vector(like, index)), []
 
 
 def _example(text: str, vector: NDArray[np.floating]) -> Question:
@@ -274,13 +276,22 @@ def _example(text: str, vector: NDArray[np.floating]) -> Question:
     return Question(text, unit[None], np.zeros((0, len(unit)), np.float32), 1.0)
 
 
-def _vector(like: str, index: ObjectIndex) -> NDArray[np.float16]:
-    frame, _, number = like.rpartition(":")
-    if not frame or not number.isdecimal():
-        raise ConfigError(f"{like!r} names no segment", remedy="Write FRAME:SEGMENT, as viewer and contact sheet do")
-    row = index.row_of(frame, int(number))
+def _segment(like: str, of: Of | None) -> Segment:
+    """The example that is named, of what is ranked."""
+    segment = parse_segment(like)
+    if segment is None:
+        raise ConfigError(
+            f"{like!r} names no segment", remedy="Write FRAME:objects:NUMBER, as viewer and contact sheet do"
+        )
+    if of and segment.of and segment.of != of:
+        raise ConfigError(f"{like} is one of {segment.of}, and {of} are asked for", remedy=f"Leave out --of {of}")
+    return segment
+
+
+def _vector(like: Segment, index: ObjectIndex) -> NDArray[np.float16]:
+    row = index.row_of(like.frame, like.number)
     if row is None:
-        known = index.segment[index.frame == frame]
+        known = index.segment[index.frame == like.frame]
         remedy = (
             f"The frame has {listed(known, 20)}"
             if len(known)
@@ -300,12 +311,15 @@ def _score(question: Question, example: bool) -> Callable[[NDArray[np.float32]],
 # ---- what was found
 
 
-def _hits(index: ObjectIndex, rows: list[int], scores: NDArray[np.float32], refs: dict[str, FrameRef]) -> list[Hit]:
+def _hits(
+    index: ObjectIndex, of: Of, rows: list[int], scores: NDArray[np.float32], refs: dict[str, FrameRef]
+) -> list[Hit]:
     return [
         Hit(
             frame=str(index.frame[row]),
             scene=refs[index.frame[row]].scene,
             index=refs[index.frame[row]].index,
+            of=of,
             segment=int(index.segment[row]),
             name=str(index.name[row]) or "unnamed",
             score=float(scores[row]),
@@ -348,7 +362,13 @@ def _write_list(path: Path, hits: list[Hit]) -> None:
     if path.suffix == ".json":
         write_whole(path, (json.dumps(records, indent=2) + "\n").encode())
         return
-    fields = [("frame", pa.string()), ("scene", pa.string()), ("index", pa.int64()), ("segment", pa.int64())]
+    fields = [
+        ("frame", pa.string()),
+        ("scene", pa.string()),
+        ("index", pa.int64()),
+        ("of", pa.string()),
+        ("segment", pa.int64()),
+    ]
     fields += [("name", pa.string()), ("score", pa.float64()), ("points", pa.int64()), ("distance", pa.float64())]
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(records, schema=pa.schema(fields)), content)

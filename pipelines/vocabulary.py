@@ -2,7 +2,7 @@
 
 ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors
 ovps vocab build --cache ./zarr --names "car, bus" --images scooter=photos/scooters --out vocab.safetensors
-ovps vocab build --cache ./zarr --names "car, bus" --examples bus=TOKEN:12|TOKEN:40 --out vocab.safetensors
+ovps vocab build --cache ./zarr --names "car, bus" --examples bus=TOKEN:objects:12 --out vocab.safetensors
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     if not entries and not pictures and not examples:
         raise VocabularyError(
             "neither names nor images nor examples",
-            remedy='Give --names "car, bus", --images NAME=FOLDER or --examples NAME=FRAME:NUMBER',
+            remedy='Give --names "car, bus", --images NAME=FOLDER or --examples NAME=FRAME:objects:NUMBER',
         )
     check_free(options.out, file=True)
     check_writable(options.out, file=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ovps.report.colours import DIM
 from ovps.report.page import render
 from ovps.report.pictures import data_url
+from ovps.segment_reference import Of, Segment
 from ovps.viewer.labelling import Labelling
 from ovps.viewer.pictures import Seen, jpeg, most_seen, plan, png
 from ovps.viewer.view import View
@@ -35,7 +36,7 @@ class Hit:
 
     Attributes:
         frame, scene, index: where.
-        segment: its number in the frame.
+        of, segment: what was ranked, and its number among these in the frame.
         name: what it is called, `unnamed` where nobody does.
         score: see `Sheet.score_means`.
         points: how many it has.
@@ -46,12 +47,18 @@ class Hit:
     frame: str
     scene: str
     index: int
+    of: Of
     segment: int
     name: str
     score: float
     points: int
     distance: float
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def reference(self) -> Segment:
+        """Give its name for commands."""
+        return Segment(self.frame, self.segment, self.of)
 
 
 @dataclass(frozen=True)

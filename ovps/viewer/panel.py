@@ -13,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ovps.errors import command
+from ovps.segment_reference import Segment
 from ovps.viewer.pictures import jpeg
 from ovps.viewer.view import RGB, Question, View
 
@@ -88,7 +89,7 @@ def segment_html(
                 "{}</figcaption></figure>"
             ).format(f"the segment in {channel}", encoded, channel)
         ]
-    words = command("ovps", "query", "--like", f"{frame.token}:{segment}", "--of", view.source, *flags)
+    words = command("ovps", "query", "--like", str(Segment(frame.token, segment, view.source)), *flags)
     parts += [Markup('<div style="opacity:0.65;margin-top:0.4em">more like it: <code>{}</code></div>').format(words)]
     return str(_SMALL.format(Markup("").join(parts)))
 

@@ -13,6 +13,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.evaluation.reference import clip_argmax
 from ovps.model.class_text import ClassText
 from ovps.report.colours import DIM
+from ovps.segment_reference import Of
 from ovps.taxonomy import Taxonomy
 from ovps.viewer import colouring
 from ovps.viewer.answers import RunAnswer, text_scores
@@ -76,7 +77,7 @@ class View:
         return self.predicted or self.truth or label_free(self.frame)
 
     @property
-    def source(self) -> str:
+    def source(self) -> Of:
         """Origin of `segments`: `segments`, `objects` or `clusters`, as `ovps query --of` calls them."""
         return "segments" if self.predicted else "objects" if self.truth else "clusters"
 

@@ -12,8 +12,9 @@ from benchmarks.examples import objects, shown
 from ovps import clip
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, VocabularyError
-from ovps.examples import WEIGHT, ClassOf, Segment, add_examples, parse_examples, shift_to_texts
+from ovps.examples import WEIGHT, ClassOf, add_examples, parse_examples, shift_to_texts
 from ovps.inference.session import open_session
+from ovps.segment_reference import Segment
 from ovps.viewer.pooling import label_free, pooled_clip
 from ovps.vocabulary import load_vocabulary
 from pipelines.examples import GAP_FRAMES, gap, no_names, show_examples
@@ -92,6 +93,16 @@ def test_texts_are_moved_towards_examples_and_others_stay(store):
     assert found.names == store.vocabulary.names
 
 
+def test_a_cluster_is_an_example_of_a_labelled_frame_too(store):
+    ref = next(ref for ref in store.frames if ref.labelled)
+    frame = store.read(ref)
+    vectors, seen = pooled_clip(frame, label_free(frame))
+    number = int(np.flatnonzero(seen)[-1])
+    found = show_examples(no_names(store), store, [parse_examples(f"thing={ref.token}:clusters:{number}")])
+    shift = shift_to_texts([frame.clip[frame.valid]], store.vocabulary.embeddings)
+    np.testing.assert_allclose(found.embeddings[0], unit(unit(vectors[number]) + shift), atol=1e-5)
+
+
 def test_frames_without_labels_have_clusters_for_examples(tmp_path):
     store = Store.open(write_synthetic_store(tmp_path / "zarr", frames=1, labelled=False, subsets=("val",)))
     (ref,) = store.frames
@@ -120,6 +131,8 @@ def test_the_way_from_images_to_texts_is_the_difference_of_means():
         ("car=gone:1", "no frame gone"),
         ("car=tram@train", "no class of nuscenes"),
         ("car=car@test", "no labelled car in test"),
+        ("car=FRAME:segments:1", "a segment of a run, and a store has none"),
+        ("car=FRAME:clusters:99999", r"no segment .*:clusters:99999 that a camera sees"),
         ("car=FRAME:999", r"no segment .*:999 that a camera sees"),
         ("driveable_surface:thing=car@train", "is stuff, not thing"),
     ],
@@ -133,7 +146,8 @@ def test_what_shows_nothing_is_refused_and_the_remedy_works(store, text, words):
     assert caught.value.remedy
     if "999" in text:
         number = caught.value.remedy.split("has ")[1].split(",")[0].split(";")[0]
-        show_examples(store.vocabulary, store, [parse_examples(f"car={frame}:{number}")])
+        mended = f"{text.replace('FRAME', frame).rpartition(':')[0]}:{number}"
+        show_examples(store.vocabulary, store, [parse_examples(mended)])
 
 
 @pytest.mark.parametrize("shown", [("bus=car@train", "Bus=bus@train"), ("bus=bus@train|bus@train",)])
@@ -200,3 +214,5 @@ def test_the_benchmark_draws_from_frames_that_it_does_not_score(made):
 
 def test_examples_are_read_as_they_are_written():
     assert parse_examples("tree:stuff= a:1 | bus@train").items == (Segment("a", 1), ClassOf("bus", "train"))
+    named = parse_examples('tree=a:b:objects:1|"c|d":clusters:2|segments:3').items
+    assert named == (Segment("a:b", 1, "objects"), Segment("c|d", 2, "clusters"), Segment("segments", 3))

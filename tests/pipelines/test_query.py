@@ -107,7 +107,20 @@ def test_an_example_finds_its_like_but_not_itself(ask, made, tmp_path):
     row = int(np.flatnonzero((frame.object_class == bus) & (frame.object_seen_points > 0))[0])
     found = ask(like=f"{token}:{row}", top=3)
     assert [line.split()[1] for line in found.best] == ["bus"] * 3
-    assert not any(line.endswith(f"{token}:{row}") for line in found.best)
+    assert not any(line.endswith(f"{token}:objects:{row}") for line in found.best)
+    assert ask(like=f"{token}:objects:{row}", top=3).best == found.best
+
+
+def test_what_is_listed_is_an_example_as_it_is_named(ask, made):
+    """Of whatever kind; a number alone would be another segment of another kind."""
+    for of in ("objects", "clusters"):
+        reference = ask("bus", of=of).best[0].split()[-1]
+        found = ask(like=reference)
+        assert (found.of, found.query) == (of, f"like {reference}")
+        assert reference.split(":")[1] == of
+    with pytest.raises(ConfigError, match="is one of clusters, and objects are asked for") as caught:
+        ask(like=reference, of="objects")
+    assert caught.value.remedy == "Leave out --of objects"
 
 
 def test_a_picture_is_an_example(ask, tmp_path, monkeypatch):
@@ -144,7 +157,7 @@ def test_a_run_is_asked_about_its_own_segments_and_others_about_clusters(ask, ma
         (None, {}, "ask for one thing"),
         ("bus", {"like": "a:1"}, "ask for one thing"),
         ("bus", {"table": "q.csv"}, "unknown kind"),
-        (None, {"like": "here"}, "FRAME:SEGMENT"),
+        (None, {"like": "here"}, "FRAME:objects:NUMBER"),
         (None, {"like": "here:99"}, "no segment here:99"),
         ("bus", {"of": "segments"}, "--run"),
         ("bus", {"frames": ("nothing",)}, "no frame nothing"),

@@ -161,7 +161,7 @@ def test_a_click_tells_of_the_segment_with_its_crops(driver, page):
     window.perform()
     until(lambda: page.selected is not None, lambda: text(driver))
     assert page.selected == view.segments.segment[rows[0]]
-    shows(driver, "truck", "pooled CLIP", "m away", f"ovps query --like {page.ref.token}:{page.selected}")
+    shows(driver, "truck", "pooled CLIP", "m away", f"ovps query --like {page.ref.token}:objects:{page.selected}")
     until(lambda: looks(pixels(driver), places[:1], [(255, 255, 255)]) == 1)
     keep(driver, "segment")
 
