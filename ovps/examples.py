@@ -39,7 +39,7 @@ class Examples:
     """Examples of an entry.
 
     Attributes:
-        kind: None: that of the entry of this name, else a thing.
+        kind: None: that of the entry of this name, else of the classes that show it, else a thing.
     """
 
     name: str

@@ -12,7 +12,7 @@ from ovps.cache.reader import Store
 from ovps.errors import VocabularyError, listed
 from ovps.examples import ClassOf, Examples, add_examples, shift_to_texts
 from ovps.segment_reference import Segment
-from ovps.taxonomy import name_key
+from ovps.taxonomy import Kind, name_key
 from ovps.viewer.pooling import label_free, pooled_clip
 from ovps.vocabulary import Vocabulary
 
@@ -37,8 +37,18 @@ def show_examples(vocabulary: Vocabulary, store: Store, examples: Sequence[Examp
     for one in examples:
         refs, vectors = zip(*(_of(store, item) for item in one.items), strict=True)
         shift = gap(store, [ref for found in refs for ref in found])
-        vocabulary = add_examples(vocabulary, one.name, one.kind, np.concatenate(vectors), shift)
+        kind = one.kind or _kind(store, vocabulary, one)
+        vocabulary = add_examples(vocabulary, one.name, kind, np.concatenate(vectors), shift)
     return vocabulary
+
+
+def _kind(store: Store, vocabulary: Vocabulary, shown: Examples) -> Kind | None:
+    """What the classes are that show a new entry, if they agree: an entry shown as vegetation is stuff."""
+    if name_key(shown.name) in map(name_key, vocabulary.names):
+        return None
+    by_key = store.taxonomy.by_key
+    kinds = {by_key[name_key(item.name)].kind if isinstance(item, ClassOf) else None for item in shown.items}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def no_names(store: Store) -> Vocabulary:

@@ -93,6 +93,14 @@ def test_texts_are_moved_towards_examples_and_others_stay(store):
     assert found.names == store.vocabulary.names
 
 
+def test_what_classes_show_is_of_their_kind(store):
+    asked = ("lawn=sidewalk@train", "verge:thing=sidewalk@train", "coach=bus@train", "both=bus@train|sidewalk@train")
+    found = show_examples(no_names(store), store, [parse_examples(text) for text in asked])
+    assert [(e.name, e.kind) for e in found.entries] == [
+        ("lawn", "stuff"), ("verge", "thing"), ("coach", "thing"), ("both", "thing"),
+    ]  # fmt: skip
+
+
 def test_a_cluster_is_an_example_of_a_labelled_frame_too(store):
     ref = next(ref for ref in store.frames if ref.labelled)
     frame = store.read(ref)
