@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -94,11 +95,8 @@ def load_config(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig
     return validate_config(values, source=name_or_file, overrides=overrides)
 
 
-def default_config(overrides: Sequence[str] = (), source: str = "--set") -> TrainConfig:
+def default_config(overrides: Sequence[str] = ()) -> TrainConfig:
     """Give the defaults with overrides on top, for what answers without a training.
-
-    Args:
-        source: the file that the overrides are from.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit.
@@ -106,7 +104,15 @@ def default_config(overrides: Sequence[str] = (), source: str = "--set") -> Trai
     values: dict[str, Any] = {"steps": 1}
     for override in overrides:
         _set(values, override)
-    return validate_config(values, source=source)
+    return validate_config(values, source="--set")
+
+
+def check_settings(settings: Mapping[str, Any], source: str) -> None:
+    """Raise a ConfigError that names the source, unless settings by dotted name fit the defaults of all others."""
+    values: dict[str, Any] = {} if settings.keys() & {"steps", "epochs"} else {"steps": 1}
+    for name, value in settings.items():
+        _put(values, name, value)
+    validate_config(values, source=source)
 
 
 def stated_settings(name_or_file: str) -> dict[str, Any]:
@@ -157,6 +163,7 @@ def unknown_settings(values: Mapping[str, Any]) -> list[str]:
     return list(_unknown(values, TrainConfig, ""))
 
 
+@cache
 def known_keys() -> tuple[str, ...]:
     """Every setting by its dotted name."""
     return tuple(_keys(TrainConfig, ""))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from ovps import plain_yaml, shipped
 from ovps.errors import ConfigError, faults_of
-from ovps.training.config import check_key, default_config, dotted, stated_settings
+from ovps.training.config import check_key, check_settings, dotted, stated_settings
 
 ROOT = "ovps"
 # What makes a system what it is. The root of all sets each of these, so that no config can change what a system means.
@@ -138,7 +138,7 @@ def _load(name_or_file: str, above: tuple[str, ...]) -> System:
         return System(name, description, own.settings, 0, own.train_split, own.cache, own.vocabulary or "own")
     base = _load(_beside(own.base, source), (*above, source))
     settings = base.settings | own.settings
-    default_config(overrides_of(settings), source)
+    check_settings(settings, source)
     return System(
         name=name,
         description=description,
