@@ -11,6 +11,8 @@ FAULTS ?= 300
 SEED ?= 0
 JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
+# two processes with one thread each: threads of several that wait for one another spin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce reproduce-full demo test test-slow test-all corrupt chaos core-check lint bench real-check gpu-check gpu-wheels clean
@@ -42,16 +44,16 @@ demo: setup  ## a first picture in two minutes: one street, labelled by a run th
 	$(BIN)/ovps demo
 
 test: setup  ## the default test suite, under 15 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-slow: setup  ## the slow tests that need no real frames: CI runs them after the default suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not real_data"
+	$(PYTEST) -m "slow and not real_data"
 
 test-all: setup  ## the default suite and the slow tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 corrupt: setup  ## corrupt input of every data set: what comes of it, counted
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/corrupt
+	$(PYTEST) tests/corrupt
 
 chaos: setup  ## faults against a store and those who use it, FAULTS of them: what tells, what mends, bytes lost or wrong
 	$(BIN)/python -m tools.chaos --faults $(FAULTS) --seed $(SEED)
