@@ -13,6 +13,7 @@ from ovps.datasets.motion import odd_motion
 from ovps.datasets.protocol import Dataset
 from ovps.errors import DatasetError, SetupError
 from ovps.frame import Frame
+from ovps.geometry.calibration import odd_intrinsics
 from ovps.plugins import Registry, is_outside, misgiven
 from ovps.protocols import described, unlike
 
@@ -71,7 +72,7 @@ def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
 
 
 def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """Warnings of what is odd in the folder of some of a data set's frames, and in their poses, a sentence a kind.
+    """Warnings of what is odd in the folder of some of a data set's frames, in cameras and poses, a sentence a kind.
 
     Raises:
         DatasetError: files that cannot be read.
@@ -80,7 +81,7 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
     found: Any = find(root, frames) if find else ()
     if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
         raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
-    return (*found, *odd_motion(frames))
+    return (*found, *odd_intrinsics(frames), *odd_motion(frames))
 
 
 def root_variable(name: str) -> str:

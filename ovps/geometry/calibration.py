@@ -6,6 +6,8 @@ resolution. The limits leave room for wide angles, telephoto lenses and cropped 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,8 @@ _STRETCH = 3.0  # pixels that are not square
 _OUTSIDE = 0.5  # of the image's side that the centre of a cropped image may lie outside
 _OFF_CENTRE = 0.2  # of both sides, the same way, as no crop of a rig does: the numbers are of another resolution
 _ALIKE = 0.25
+_ODD_STRETCH = 1.2  # as of images that were scaled by two factors; cameras have square pixels
+_ODD_CENTRE = 0.25  # of the image's side from its middle, as of a cropped image
 _SAME = 1e-3  # what rounding to a few digits leaves of a rotation
 _FAR_M = 100.0  # no vehicle is longer, or drives so far between the time stamps of its sensors
 
@@ -100,6 +104,37 @@ def intrinsics_fault(intrinsics: NDArray[np.float64], width: int, height: int) -
     if abs(intrinsics[0, 1]) > 0.1 * focal[0] or abs(intrinsics[1, 0]) > _SAME:
         return f"have a skew of {_numbers(intrinsics[[0, 1], [1, 0]])}"
     return None
+
+
+def odd_intrinsics(frames: Iterable[Frame]) -> list[str]:
+    """Find cameras whose intrinsics may be right, of scaled or cropped images, and may have numbers exchanged.
+
+    Returns:
+        A sentence for each camera and kind, of the first frame that has it.
+    """
+    found: dict[tuple[str, str], str] = {}
+    known = set()
+    for frame in frames:
+        for camera in frame.cameras:
+            key = camera.channel, camera.width, camera.height, camera.intrinsics.tobytes()
+            if key not in known:
+                known.add(key)
+                for kind, text in _oddities(camera):
+                    found.setdefault((camera.channel, kind), text)
+    return list(found.values())
+
+
+def _oddities(camera: Camera) -> Iterator[tuple[str, str]]:
+    """Kinds and sentences."""
+    focal, centre = camera.intrinsics[[0, 1], [0, 1]], camera.intrinsics[:2, 2]
+    size = np.array([camera.width, camera.height])
+    else_ = "else two of fx, fy, cx and cy may be exchanged"
+    if focal.max() > _ODD_STRETCH * focal.min():
+        right = "right only if its images were scaled by different factors"
+        yield "stretch", f"{camera.channel} has the focal lengths {_numbers(focal)} px: {right}; {else_}"
+    if (np.abs(centre / size - 0.5) > _ODD_CENTRE).any():
+        where = f"({_numbers(centre)}) of {camera.width}x{camera.height} pixels"
+        yield "centre", f"{camera.channel} has its centre at {where}: right only if its images were cropped; {else_}"
 
 
 def rigid_fault(matrix: NDArray[np.float64]) -> str | None:

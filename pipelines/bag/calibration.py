@@ -32,7 +32,7 @@ def calibration_of(
         The content of `calibration.yaml`, and the frame that moves with its link, None where nothing does.
 
     Raises:
-        ConfigError: no frame moves in `world`.
+        ConfigError: no frame above the LiDAR's has the parent `world`, or it stands still there.
         DatasetError: a camera without a model or a transform, or a model that is not understood.
     """
     lidar = index.frame_of.get(clouds, "")
@@ -41,6 +41,15 @@ def calibration_of(
         known = ", ".join(f"{child} in {link.parent}" for child, link in index.frames.links.items())
         raise ConfigError(
             f"no frame above {lidar} has the parent {world}", path=path, remedy=f"Transforms: {known or 'none'}"
+        )
+    if world is not None and moving is not None and moving[1].still:
+        parents = dict.fromkeys(link.parent for link in index.frames.links.values() if not link.still)
+        raise ConfigError(
+            f"{moving[0]} does not move in {world}",
+            path=path,
+            remedy=f"Name the frame that the vehicle moves in: {', '.join(parents)}"
+            if parents
+            else "Leave out --world: no transform of the bag moves",
         )
     models, transforms = {}, []
     for camera in cameras:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from ovps.datasets.folder.layout import READINGS
+from ovps.datasets.folder.layout import READINGS, UNFINISHED
 from ovps.errors import ConfigError
 from ovps.files import locked, refusals, write_whole
 from ovps.places import check_free
@@ -18,7 +18,7 @@ from pipelines.bag.calibration import INTENSITY, calibration_of, intensity_field
 from pipelines.bag.index import Index, indexed
 from pipelines.bag.match import match, nothing_left, nothing_matched
 from pipelines.bag.topics import choose, list_topics, opened
-from pipelines.bag.write import UNFINISHED, check_new, clear, table, write_readings
+from pipelines.bag.write import check_new, clear, table, write_readings
 
 _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
 
@@ -91,7 +91,7 @@ def import_bag(
         calibration, moving = calibration_of(index, cloud_topic, chosen, world, path)
         matched, left_out = match(index, cloud_topic, chosen, moving, apart_ms, every, limit)
         if not matched:
-            raise nothing_matched(cloud_topic, chosen, apart_ms, left_out, index, path)
+            raise nothing_matched(cloud_topic, chosen, moving, apart_ms, left_out, index, path)
         check_new(out)  # another import may have ended there meanwhile
         busy = ConfigError("another import is writing to this folder", path=out, remedy="Name another one with --out")
         with locked(out / UNFINISHED, busy):

@@ -89,12 +89,28 @@ def nothing_left(
 
 
 def nothing_matched(
-    clouds: str, cameras: Sequence[CameraTopic], apart_ms: float, left_out: dict[str, int], index: Index, path: Path
+    clouds: str,
+    cameras: Sequence[CameraTopic],
+    moving: tuple[str, Link] | None,
+    apart_ms: float,
+    left_out: dict[str, int],
+    index: Index,
+    path: Path,
 ) -> DatasetError:
-    """Say why no sweep has an image; where it is the time between them, how much of it must be allowed."""
+    """Say why no sweep has an image: the time between them, or poses that are known at other times."""
     nearest = _nearest_ms(index, clouds, cameras)
-    if nearest is None or nearest <= apart_ms:
+    if nearest is None:
         return nothing_left(clouds, left_out, index, path)
+    if nearest <= apart_ms:
+        if moving is None:
+            return nothing_left(clouds, left_out, index, path)
+        known, sweeps = moving[1].times, index.times(clouds)
+        remedy = (
+            f"Poses of {moving[0]} are known from {min(known) / 1e9:.3f} to {max(known) / 1e9:.3f} s, sweeps are from"
+            f" {sweeps.min() / 1e9:.3f} to {sweeps.max() / 1e9:.3f} s: the clocks of transforms and sensors differ, or"
+            " one of them has no times, and their time stamps are to be set right"
+        )
+        return nothing_left(clouds, left_out, index, path, remedy)
     remedy = (
         f"The nearest image and sweep are {nearest:,.0f} ms apart: --apart-ms allows more; if it is seconds, the clocks"
         " of the two differ, and their time stamps are to be set right. Other topics: --list shows all"

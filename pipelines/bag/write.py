@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ovps.datasets.folder.layout import COLUMNS, IMAGES, LIDAR, POINTS, POSE
+from ovps.datasets.folder.layout import COLUMNS, IMAGES, LIDAR, POINTS, POSE, UNFINISHED
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
 from ovps.progress import progress
@@ -23,8 +23,6 @@ from pipelines.bag.match import Matched
 from pipelines.bag.messages import Unreadable, message_of, read_cloud, read_image, stamp, valid
 from pipelines.bag.topics import CameraTopic
 from pipelines.bag.transforms import Link
-
-UNFINISHED = ".unfinished"  # in the folder of a recording as long as files are missing; who writes them has it locked
 
 
 @dataclass(frozen=True)

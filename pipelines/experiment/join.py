@@ -154,8 +154,18 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         same=_distinct(same),
         other=_distinct(other),
         left_out=_distinct(left_out),
-        warnings=[*_made_differently(parts), *_fitted_anew(records)],
+        warnings=[*_made_differently(parts), *_fitted_anew(records), *_not_asked(parts, _distinct(left_out))],
     )
+
+
+def _not_asked(parts: Sequence[Part], left_out: Sequence[str]) -> list[str]:
+    """What the first part's experiment does not ask for, and which other part's does."""
+    if not left_out:
+        return []
+    asked = {part.folder: set(map(_label, _cells(part.results.experiment))) for part in parts}
+    better = next((folder for folder, cells in asked.items() if cells.issuperset(left_out)), None)
+    text = f"the experiment of {parts[0].folder}, the first that was named, does not ask for {listed(left_out)}"
+    return [f"{text}, which is left out" + (f": name {better} first to have it" if better else "")]
 
 
 def _cells(experiment: Experiment) -> list[Cell]:

@@ -7,17 +7,20 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ovps import cli, datasets
+from ovps.datasets.folder.layout import UNFINISHED
 from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
 from ovps.geometry.projection import project
 from pipelines.bag import import_bag, list_topics
 from pipelines.bag.topics import POINTS, CameraTopic, Topic, choose
+from pipelines.data_check import check
 from tests.bag.write import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
@@ -257,6 +260,7 @@ FAULTS = {
     "a camera that is not there": ({}, {"cameras": ("/rear/image_raw",)}, ConfigError, "/front/image_raw"),
     "a camera twice": ({}, {"cameras": ("/front/image_raw", "/front/image_raw")}, ConfigError, "named twice"),
     "a world that is not there": ({}, {"world": "map"}, ConfigError, "base_link in odom"),
+    "a world in which the LiDAR stands": ({}, {"world": "base_link"}, ConfigError, "moves in: odom"),
     "no standing transforms": ({"static": False}, {}, DatasetError, "/tf_static"),
     "16-bit images": ({"encoding": "mono16"}, {}, DatasetError, "rgb8"),
     "images of depth": ({"encoding": "32FC1"}, {}, DatasetError, "rgb8"),
@@ -304,6 +308,31 @@ def test_images_that_are_too_far_from_any_sweep_say_how_far(late, says, tmp_path
         import_bag(bag, tmp_path / "out", apart_ms=1.0)
     assert re.search(says, error.value.remedy)
     assert "ms apart" in error.value.remedy
+
+
+def test_poses_of_another_clock_are_told_as_that(tmp_path):
+    """Sweep and image go together, an hour after all transforms: other topics would not help."""
+
+    def late(topic, number, message):
+        stamp = message.header.stamp
+        return {"header": replace(message.header, stamp=replace(stamp, sec=stamp.sec + 3600))}
+
+    bag = write_bag(tmp_path / "bag", "mcap", odd=late)
+    with pytest.raises(DatasetError, match="no image within 100 ms with a known pose") as error:
+        import_bag(bag, tmp_path / "out")
+    assert "Poses of base_link are known from" in error.value.remedy
+    assert "clocks of transforms and sensors differ" in error.value.remedy
+
+
+def test_a_recording_whose_import_has_not_ended_says_so(tmp_path):
+    import_bag(write_bag(tmp_path / "bag", "mcap"), tmp_path / "out")
+    (tmp_path / "out" / "calibration.yaml").unlink()
+    (tmp_path / "out" / UNFINISHED).touch()
+    with pytest.raises(DatasetError, match=r"has not ended.*Run the same `ovps data import` again") as error:
+        check(tmp_path / "out")
+    assert error.value.path == str(tmp_path / "out")
+    assert import_bag(tmp_path / "bag", tmp_path / "out").sweeps == SWEEPS
+    assert check(tmp_path / "out").problems == ()
 
 
 def test_a_transform_that_is_no_rotation_names_its_frames(tmp_path):

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.errors import FrameError
 from ovps.frame import Frame
-from ovps.geometry.calibration import check_calibration, intrinsics_fault, rigid_fault
+from ovps.geometry.calibration import check_calibration, intrinsics_fault, odd_intrinsics, rigid_fault
 from tests.helpers.cameras import make_camera
 from tests.helpers.mini_nuscenes import VERSION
 
@@ -134,6 +134,25 @@ def test_a_frame_is_refused_with_its_camera_and_token():
     assert caught.value.path == "points.bin"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ((1062.4, 1056.8, 939.5, 622.5), []),
+        ((1062.4, 622.5, 939.5, 1056.8), ["1062.4, 622.5", "centre at (939.5, 1056.8) of 1936x1216"]),
+        ((1062.4, 1056.8, 622.5, 939.5), ["centre at (622.5, 939.5)"]),
+        ((1062.4, 1400.0, 939.5, 622.5), ["scaled by different factors"]),
+    ],
+)
+def test_numbers_of_intrinsics_that_may_be_exchanged_are_told_once(numbers, says):
+    """Those of a camera of DDAD: fy and cy exchanged, cx and cy."""
+    camera = replace(FRAME.cameras[0], intrinsics=_matrix(*numbers), width=1936, height=1216)
+    assert intrinsics_fault(camera.intrinsics, 1936, 1216) is None
+    frame = replace(FRAME, cameras=(camera,))
+    found = odd_intrinsics([frame, frame])
+    assert len(found) == len(says)
+    assert all(camera.channel in text and part in text for text, part in zip(found, says, strict=True))
+
+
 def test_mini_frames_are_accepted(mini_nuscenes):
     for frame in nuscenes.frames(mini_nuscenes, VERSION, ("train", "val")):
         check_calibration(frame)
@@ -141,8 +160,10 @@ def test_mini_frames_are_accepted(mini_nuscenes):
 
 def test_real_rigs_are_accepted(real_nuscenes):
     """nuScenes, KITTI in its four image sizes, and DDAD."""
-    for frame in nuscenes.frames(real_nuscenes, VERSION, ("train",)):
+    frames = nuscenes.frames(real_nuscenes, VERSION, ("train",))
+    for frame in frames:
         check_calibration(frame)
+    assert odd_intrinsics(frames) == []
     found = 0
     for path in sorted(real_nuscenes.parent.glob("*/sequences/*/calib.txt")):
         rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)

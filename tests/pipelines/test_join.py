@@ -96,6 +96,8 @@ def test_what_the_first_part_does_not_ask_for_is_left_out_and_named(made, tmp_pa
     assert (summary.done, summary.same) == (1, ["pfc, b12n4, seed 0"])
     others = {(name, seed) for name in SYSTEMS for seed in SEEDS} - {("pfc", 0)}
     assert set(summary.left_out) == {f"{name}, b12n4, seed {seed}" for name, seed in others}
+    assert any(f"name {made / 'out'} first" in warning for warning in summary.warnings)
+    assert join([made / "out", first], tmp_path / "whole").left_out == []
     assert {(r["system"], r["seed"]) for r in rows(tmp_path / "joined") if r["kind"] == "system"} == {("pfc", 0)}
 
 

@@ -25,6 +25,7 @@ from ovps.geometry.calibration import rigid_fault
 from ovps.shortage import faults
 
 POINTS, IMAGES, LABELS, READINGS = "points", "images", "labels", "readings.csv"
+UNFINISHED = ".unfinished"  # in the folder of a recording as long as files are missing; who writes them has it locked
 LABEL_FILES = (".npy", ".npz")
 STEP_US = 100_000  # between sweeps whose time nobody says
 COLUMNS = ("sweep", "sensor", "file", "time_us")
@@ -88,6 +89,12 @@ def find_scenes(root: Path) -> list[Scene]:
     if not folders:
         raise DatasetError(f"no folder `{POINTS}` in it or in a folder of it", path=root, remedy=f"Make it: {_PAGE}")
     for folder in folders:
+        if (folder / UNFINISHED).exists():
+            raise DatasetError(
+                "an import of a bag that has not ended: files are missing",
+                path=folder,
+                remedy="Run the same `ovps data import` again: it begins anew",
+            )
         refuse_other_case(folder, (IMAGES, LABELS, READINGS))
     return [_scene(root, folder) for folder in folders]
 
