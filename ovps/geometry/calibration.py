@@ -128,13 +128,13 @@ def _oddities(camera: Camera) -> Iterator[tuple[str, str]]:
     """Kinds and sentences."""
     focal, centre = camera.intrinsics[[0, 1], [0, 1]], camera.intrinsics[:2, 2]
     size = np.array([camera.width, camera.height])
-    else_ = "else two of fx, fy, cx and cy may be exchanged"
+    exchanged = "else two of fx, fy, cx and cy may be exchanged"
     if focal.max() > _ODD_STRETCH * focal.min():
         right = "right only if its images were scaled by different factors"
-        yield "stretch", f"{camera.channel} has the focal lengths {_numbers(focal)} px: {right}; {else_}"
-    if (np.abs(centre / size - 0.5) > _ODD_CENTRE).any():
+        yield "stretch", f"{camera.channel} has the focal lengths {_numbers(focal)} px: {right}; {exchanged}"
+    if (np.abs(centre - size / 2) > _ODD_CENTRE * size).any():
         where = f"({_numbers(centre)}) of {camera.width}x{camera.height} pixels"
-        yield "centre", f"{camera.channel} has its centre at {where}: right only if its images were cropped; {else_}"
+        yield "centre", f"{camera.channel} has its centre at {where}: right only if its images were cropped; {exchanged}"
 
 
 def rigid_fault(matrix: NDArray[np.float64]) -> str | None:
