@@ -128,13 +128,13 @@ def _oddities(camera: Camera) -> Iterator[tuple[str, str]]:
     """Kinds and sentences."""
     focal, centre = camera.intrinsics[[0, 1], [0, 1]], camera.intrinsics[:2, 2]
     size = np.array([camera.width, camera.height])
-    exchanged = "else two of fx, fy, cx and cy may be exchanged"
+    else_two = "else two of fx, fy, cx and cy may be exchanged"
     if focal.max() > _ODD_STRETCH * focal.min():
         right = "right only if its images were scaled by different factors"
-        yield "stretch", f"{camera.channel} has the focal lengths {_numbers(focal)} px: {right}; {exchanged}"
+        yield "stretch", f"{camera.channel} has the focal lengths {_numbers(focal)} px: {right}; {else_two}"
     if (np.abs(centre - size / 2) > _ODD_CENTRE * size).any():
         where = f"({_numbers(centre)}) of {camera.width}x{camera.height} pixels"
-        yield "centre", f"{camera.channel} has its centre at {where}: right only if its images were cropped; {exchanged}"
+        yield "centre", f"{camera.channel} has its centre at {where}: right only if its images were cropped; {else_two}"
 
 
 def rigid_fault(matrix: NDArray[np.float64]) -> str | None:
