@@ -101,23 +101,14 @@ def test_what_classes_show_is_of_their_kind(store):
     ]  # fmt: skip
 
 
-def test_a_cluster_is_an_example_of_a_labelled_frame_too(store):
-    ref = next(ref for ref in store.frames if ref.labelled)
-    frame = store.read(ref)
-    vectors, seen = pooled_clip(frame, label_free(frame))
-    number = int(np.flatnonzero(seen)[-1])
-    found = show_examples(no_names(store), store, [parse_examples(f"thing={ref.token}:clusters:{number}")])
-    shift = shift_to_texts([frame.clip[frame.valid]], store.vocabulary.embeddings)
-    np.testing.assert_allclose(found.embeddings[0], unit(unit(vectors[number]) + shift), atol=1e-5)
-
-
-def test_frames_without_labels_have_clusters_for_examples(tmp_path):
-    store = Store.open(write_synthetic_store(tmp_path / "zarr", frames=1, labelled=False, subsets=("val",)))
+@pytest.mark.parametrize(("labelled", "of"), [(True, "clusters:"), (False, "clusters:"), (False, "")])
+def test_clusters_are_examples_where_they_are_named_or_there_is_nothing_else(tmp_path, labelled, of):
+    store = Store.open(write_synthetic_store(tmp_path / "zarr", frames=1, labelled=labelled, subsets=("val",)))
     (ref,) = store.frames
     frame = store.read(ref)
     vectors, seen = pooled_clip(frame, label_free(frame))
     number = int(np.flatnonzero(seen)[-1])
-    found = show_examples(no_names(store), store, [parse_examples(f"thing={ref.token}:{number}")])
+    found = show_examples(no_names(store), store, [parse_examples(f"thing={ref.token}:{of}{number}")])
     shift = shift_to_texts([frame.clip[frame.valid]], store.vocabulary.embeddings)
     np.testing.assert_allclose(found.embeddings[0], unit(unit(vectors[number]) + shift), atol=1e-5)
 
