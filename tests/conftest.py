@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from numpy.typing import NDArray
 
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
+from ovps.clip import text
+from ovps.clip.protocol import Encoder
 from tests.helpers.kitti_world import write_kitti_world
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -34,6 +39,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("real_data")
             if not os.environ.get(REAL_DATA):
                 item.add_marker(pytest.mark.skip(reason=f"{REAL_DATA} is not set: no real frames to test on"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def texts_embedded_once() -> Iterator[None]:
+    """Most tests compute a small store of the same classes; a third of that time were the demo CLIP's texts."""
+    known: dict[tuple[str, ...], NDArray[np.float32]] = {}
+    embedded = text.embedded
+
+    def remembered(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+        if encoder.name != "demo":
+            return embedded(encoder, texts)
+        key = (encoder.weights.sha256, *texts)
+        if key not in known:
+            known[key] = embedded(encoder, texts)
+        return known[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "embedded", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")

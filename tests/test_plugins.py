@@ -89,3 +89,13 @@ def test_a_thing_must_bear_the_name_it_is_found_by(installed):
     installed(("mine", NUSCENES))
     with pytest.raises(SetupError, match=r"mine of ovps\.datasets calls itself 'nuscenes'"):
         NONE.get("mine")
+
+
+def test_what_is_installed_is_looked_for_once(monkeypatch):
+    plugins.entry_points.cache_clear()
+    asked = []
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda **group: asked.append(group) or EntryPoints())
+    for _ in range(3):
+        OURS.get("nuscenes")
+    assert asked == [{"group": GROUP}]
+    plugins.entry_points.cache_clear()
