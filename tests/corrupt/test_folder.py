@@ -184,6 +184,13 @@ def lying_pcd(path: Path) -> None:
     path.write_bytes(content[: body + 4] + struct.pack("<I", 2**32 - 1) + content[body + 8 :])
 
 
+def longer_pcd(path: Path) -> None:
+    write_pcd(path, rows_of(0), "binary")
+    number = len(rows_of(0))
+    shorter = path.read_bytes().replace(b" %d\n" % number, b" %d\n" % (number - 1))  # WIDTH and POINTS
+    path.write_bytes(shorter)
+
+
 def huge_pcd(path: Path) -> None:
     write_pcd(path, rows_of(0), "binary_compressed")
     number = str(len(rows_of(0))).encode()
@@ -376,6 +383,7 @@ POINTS = (
     Case(".npz without arrays", points("000.npz", saved(np.savez)), "quarantined", "array", "000.npz"),
     Case(".pcd of text cut off", points("000.pcd", cut(pcd("ascii"), 0.7)), "quarantined", "read", "000.pcd"),
     Case(".pcd cut off", points("000.pcd", cut(pcd("binary"), 0.7)), "quarantined", "cut off", "000.pcd"),
+    Case(".pcd with more points than it says", points("000.pcd", longer_pcd), "quarantined", "header says", "000.pcd"),
     Case(
         ".pcd compressed and cut off",
         points("000.pcd", cut(pcd("binary_compressed"), 0.7)),

@@ -209,8 +209,8 @@ def _pcd(path: str, raw: bytes, how: PointFiles) -> Fields:
         sizes = np.frombuffer(raw[len(header) : len(header) + 8], "<u4")
         if len(sizes) < 2 or sizes[1] != size or len(raw) < len(header) + 8 + int(sizes[0]):
             raise ValueError("it is cut off, or its header is of another file")
-    elif about.data == Encoding.BINARY and len(raw) < len(header) + size:
-        raise ValueError(f"it is cut off: {len(raw) - len(header):,} bytes of points, expected {size:,}")
+    elif about.data == Encoding.BINARY:
+        _check_rows(len(raw) - len(header), about.points, about.build_dtype().itemsize)
     elif about.data == Encoding.ASCII:
         raw = header + _text_rows(raw[end:], about.points, sum(about.count))
     if size > _BYTES:
@@ -218,6 +218,16 @@ def _pcd(path: str, raw: bytes, how: PointFiles) -> Fields:
     cloud = PointCloud.from_fileobj(BufferedReader(BytesIO(raw)))
     rows = np.atleast_1d(cloud.pc_data)
     return {name: rows[name] for name in rows.dtype.names or ()}
+
+
+def _check_rows(size: int, points: int, row: int) -> None:
+    """Raise ValueError if `size` bytes are less than the points, or hold further ones: a line's end is neither."""
+    if size < points * row:
+        raise ValueError(f"it is cut off: {size:,} bytes of points, expected {points * row:,}")
+    if size >= (points + 1) * row:
+        raise ValueError(
+            f"it has {size:,} bytes of points, and its header says {points} points: {points * row:,} bytes"
+        )
 
 
 def _text_rows(body: bytes, points: int, values: int) -> bytes:
