@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ovps.errors import ConfigError
 from ovps.file_names import file_of
-from ovps.files import write_whole
+from ovps.files import refusals, write_whole
 from ovps.places import check_free
 from ovps.progress import progress
+from ovps.shortage import faults
 from ovps.viewer.export import WRITERS, columns
 from pipelines.look import open_catalogue
 from pipelines.options import ExportOptions
 
 NAMES = "names.json"
+_WORDS = {"classes": "classes", "entries": "entries of a vocabulary", "frame": "coordinates, global or the LiDAR's"}
+_ELSEWHERE = "Give another --out, or delete the folder"
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,11 @@ class ExportSummary:
 
 
 def export(options: ExportOptions) -> ExportSummary:
-    """Write frames.
+    """Write frames. A folder holds files of one meaning: further frames are added, other entries are refused.
 
     Raises:
-        ConfigError: no kind of file was named, or no such frames.
+        ConfigError: no kind of file was named, no such frames, or a folder that holds files of other classes or
+            entries, or in the other frame of reference.
         CacheError, CheckpointError, VocabularyError: see `pipelines.look.open_catalogue`.
         SetupError: the package that writes them is not installed.
         StorageError: the disk refuses.
@@ -49,6 +55,12 @@ def export(options: ExportOptions) -> ExportSummary:
     check_free(options.out)
     begin = time.perf_counter()
     catalogue = open_catalogue(options)
+    names = {
+        "classes": {str(c.id): c.name for c in catalogue.store.taxonomy.classes},
+        "entries": list(catalogue.vocabulary.names) if catalogue.session else [],
+        "frame": "global" if options.to_global else "LiDAR",
+    }
+    _claim(options.out / NAMES, names)
     points = size = 0
     with progress("export", "frames", len(catalogue.frames)) as counter:
         for ref in catalogue.frames:
@@ -60,10 +72,24 @@ def export(options: ExportOptions) -> ExportSummary:
                 size += len(content)
             points += len(view.frame.xyz)
             counter.advance()
-    names = {
-        "classes": {str(c.id): c.name for c in catalogue.store.taxonomy.classes},
-        "entries": list(catalogue.vocabulary.names) if catalogue.session else [],
-        "frame": "global" if options.to_global else "LiDAR",
-    }
-    write_whole(options.out / NAMES, (json.dumps(names, indent=2) + "\n").encode())
     return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin)
+
+
+def _claim(path: Path, names: Mapping[str, Any]) -> None:
+    """Write what numbers mean before the first of them; what lies there already may mean nothing else."""
+    with refusals(path.parent):
+        raw = path.read_bytes() if path.exists() else None
+    if raw is None:
+        write_whole(path, (json.dumps(names, indent=2) + "\n").encode())
+        return
+    try:
+        there = dict(json.loads(raw))
+        other = [name for name in names if there.get(name) != names[name]]
+    except faults(ValueError, TypeError, RecursionError) as error:
+        raise ConfigError("not what `ovps export` writes", path=path, remedy=_ELSEWHERE) from error
+    if other:
+        raise ConfigError(
+            f"the folder holds exported points with other {' and other '.join(_WORDS[name] for name in other)}",
+            path=path,
+            remedy=_ELSEWHERE,
+        )

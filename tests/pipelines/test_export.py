@@ -98,3 +98,23 @@ def test_a_store_without_labels_and_without_a_run_gives_clusters(tmp_path):
 def test_no_kind_of_file_is_an_error(made, tmp_path):
     with pytest.raises(ConfigError, match="--ply"):
         export(ExportOptions.asked(cache=made[1], out=tmp_path))
+
+
+def test_what_numbers_mean_is_not_changed_under_files_that_are_there(made, tmp_path):
+    def exported(**changes):
+        return export(ExportOptions(cache=made[1], out=tmp_path, npz=True, **changes))
+
+    exported(frames=("0",))
+    before = (tmp_path / "names.json").read_bytes()
+    with pytest.raises(ConfigError, match="with other entries of a vocabulary") as error:
+        exported(frames=("1",), run=made[0], settings=SETTINGS)
+    assert error.value.exit_code == 2
+    with pytest.raises(ConfigError, match="with other coordinates"):
+        exported(frames=("1",), to_global=True)
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+    exported(frames=("1",))  # further frames of the same meaning
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert (tmp_path / "names.json").read_bytes() == before
+    (tmp_path / "names.json").write_text("[1]")
+    with pytest.raises(ConfigError, match="not what `ovps export` writes"):
+        exported()
