@@ -26,7 +26,7 @@ from ovps.geometry.alignment import Alignment
 from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.ground import axes_mistake
-from ovps.geometry.mistakes import likely_mistake, likely_unit
+from ovps.geometry.mistakes import lies_elsewhere, likely_mistake, likely_unit
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
 from ovps.places import check_free, check_no_url
@@ -66,7 +66,7 @@ class DataCheck(BaseModel, frozen=True):
         labelled_share: of the points of the frames with labels among these, that have a class; None: there are none.
         apart_ms: between an image and its sweep, the most, by camera; none where nobody says when they were taken.
         farthest_m, reach_m: distance of the farthest point, and of 99 % of them.
-        ground_m: height of the ground near the vehicle, in the frame of the points.
+        ground_m: height of the ground near the vehicle, in the frame of the points; None where none lies near.
         beyond_default_share: of the points, beyond the range of the default grid.
         grid: with which nearly all points lie inside: `ovps precompute --grid`.
         page: with a picture of every camera of every frame that was read.
@@ -87,7 +87,7 @@ class DataCheck(BaseModel, frozen=True):
     apart_ms: dict[str, float]
     farthest_m: float
     reach_m: float
-    ground_m: float
+    ground_m: float | None
     beyond_default_share: float
     grid: str
     page: Path
@@ -106,7 +106,7 @@ class DataCheck(BaseModel, frozen=True):
             "image and sweep apart, at most": [f"{name} {ms:.0f} ms" for name, ms in self.apart_ms.items()]
             or "unknown",
             "distances": f"99 % of the points within {self.reach_m:.0f} m, the farthest at {self.farthest_m:.0f} m",
-            "ground near by": f"at {self.ground_m:+.1f} m",
+            "ground near by": _height(self.ground_m),
             "beyond the default grid": f"{self.beyond_default_share:.1%} of the points; {self.grid} fits",
             "page": self.page,
             "warnings": len(self.warnings) or "none",
@@ -259,13 +259,15 @@ class _Look:
 
     def _fits(self, frame: Frame, cloud: PointCloud) -> bool:
         """Tell whether nothing is wrong with what was read that keeps it from being used."""
-        fault = cloud_fault(cloud)
+        fault, elsewhere = cloud_fault(cloud), lies_elsewhere(cloud.xyz)
+        mistake = elsewhere or (likely_unit(cloud.xyz) if fault else None)
+        if mistake:
+            self.mistakes.setdefault("points", mistake)
         if fault:
-            error = FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Points are in metres")
-            self.problems.add_error("points", error)
-            unit = likely_unit(cloud.xyz)
-            if unit:
-                self.mistakes.setdefault("points", unit)
+            remedy = "Points are in metres, in the LiDAR's own frame"
+            self.problems.add_error(
+                "points", FrameError(fault, path=frame.points_path, frame=frame.token, remedy=remedy)
+            )
             return False
         try:
             check_calibration(frame)
@@ -323,15 +325,15 @@ def _result(
     grid, default = fitting_grid(points), Grid.parse("cylinder")
     beyond = float(default.beyond(points).mean())
     near = points[(reach > 3) & (reach < 20), 2]
-    ground = float(np.quantile(near, 0.1)) if len(near) else float("nan")
-    if beyond > _FAR:
+    ground = float(np.quantile(near, 0.1)) if len(near) else None
+    if beyond > _FAR and "points" not in looked.mistakes:
         warnings.add(
             "grid",
             f"{beyond:.0%} of the points lie beyond the default grid ({default}) and would stand in its border cells;"
             f" {grid.beyond(points).mean():.1%} do with `ovps precompute --grid {grid}`."
             " `ovps segment` takes that one by itself; a run that was trained elsewhere keeps its own",
         )
-    if ground > _GROUND_M and "axes" not in looked.problems:
+    if ground is not None and ground > _GROUND_M and "axes" not in looked.problems:
         warnings.add(
             "ground",
             f"the ground lies {ground:+.1f} m from the points' origin: they seem to be in a frame on the ground. A"
@@ -379,6 +381,10 @@ def _overlay(
     return depth_overlay(image, projection.uv[inside], projection.depth[inside], visible)
 
 
+def _height(metres: float | None) -> str:
+    return "none" if metres is None else f"at {metres:+.1f} m"
+
+
 def _labelled(share: float | None) -> str:
     return "no labels were read" if share is None else f"{share:.1%} of the points of frames with labels"
 
@@ -400,7 +406,7 @@ def _page(result: DataCheck, shown: list[ShownFrame]) -> CheckPage:
                 "a frame": f"{result.points_median:,}",
                 "99 % within": f"{result.reach_m:.0f} m",
                 "farthest": f"{result.farthest_m:.0f} m",
-                "ground near by": f"{result.ground_m:+.1f} m",
+                "ground near by": _height(result.ground_m),
                 "beyond the default grid": f"{result.beyond_default_share:.1%}",
                 "grid that fits": result.grid,
                 "labelled": _labelled(result.labelled_share),

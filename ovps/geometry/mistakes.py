@@ -22,6 +22,10 @@ _AS_STRAIGHT = 0.02  # of that cosine
 _AWAY_M = 10.0  # no camera of a car or a lorry is farther from its LiDAR
 _NAMED = 3
 _HALF_WITHIN_M, _HALF_BEYOND_M = 3.0, 300.0  # of the points: 5 to 20 m from a LiDAR on a vehicle
+_ELSEWHERE_M, _ELSEWHERE = (
+    15.0,
+    4.0,
+)  # from the LiDAR; of what half of the points lie within: 2.4 where all are in front
 _CAMERA_FROM_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 INVERSE = "the transform is the inverse of the one that is meant: exchange `from` and `to`"
@@ -125,9 +129,28 @@ def _reordered(given: NDArray[np.float64]) -> NDArray[np.float64]:
     return right
 
 
+def lies_elsewhere(xyz: NDArray[np.floating]) -> str | None:
+    """Say that the points (N, 3) of a sweep, in metres, lie around another place than the origin; None if they do not.
+
+    Those of a LiDAR lie around it, or before it, most of them near. In a frame of a map they lie around a place in it.
+    """
+    flat = xyz[np.isfinite(xyz).all(axis=1), :2].astype(np.float64)
+    if not len(flat):
+        return None
+    place = np.median(flat, axis=0)
+    away, within = float(np.hypot(*place)), float(np.median(np.hypot(*(flat - place).T)))
+    if away < max(_ELSEWHERE_M, _ELSEWHERE * within):
+        return None
+    return (
+        f"half of the points of a sweep lie within {within:.0f} m of ({place[0]:.0f}, {place[1]:.0f}), {away:,.0f} m"
+        " from the origin: they seem to be in the frame of a map, or of the drive's start, and are to be in the"
+        " LiDAR's own. Take each sweep back by the LiDAR's pose at its time"
+    )
+
+
 def likely_unit(xyz: NDArray[np.floating]) -> str | None:
     """Say of points (N, 3) that cannot be in metres what they are likely in; None if they can."""
-    finite = xyz[np.isfinite(xyz).all(axis=1)]
+    finite = xyz[np.isfinite(xyz).all(axis=1)].astype(np.float64)
     usual = float(np.median(np.linalg.norm(finite, axis=1))) if len(finite) else 0.0
     for factor, unit in ((1000, "millimetres"), (100, "centimetres")):
         if usual > _HALF_BEYOND_M and usual / factor > _HALF_WITHIN_M:

@@ -11,20 +11,21 @@ from ovps import datasets
 from ovps.errors import FrameError, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
+from ovps.geometry.mistakes import lies_elsewhere
 from pipelines.precompute.options import Resolved
 
 _SWEEPS = 3  # that are read to see where the ground is
 
 
 def oddities(options: Resolved, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """Warn of what is odd in a data set: its folder, its poses, splits without a frame, points whose z is not up.
+    """Warn of what is odd in a data set: its folder, its poses, splits without a frame, points of some sweeps.
 
     Args:
         frames: asked for, at least one.
     """
     dataset = datasets.get(options.dataset)
     found = datasets.warnings_of(dataset, options.dataroot, frames)
-    return (*_empty_splits(options, frames), *found, *_axes(options, frames))
+    return (*_empty_splits(options, frames), *found, *_points(options, frames))
 
 
 def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
@@ -36,12 +37,19 @@ def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     return [] if few or not absent else [f"split {listed(absent)} has no frames here: it goes without"]
 
 
-def _axes(options: Resolved, frames: Sequence[Frame]) -> list[str]:
+def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
+    """Those that lie elsewhere than around the LiDAR, whose z is not up, or without an intensity."""
     dataset = datasets.at(options.dataset, options.dataroot)
-    clouds = []
+    read = []
     for frame in frames[:: -(-len(frames) // _SWEEPS)]:
         with suppress(FrameError):  # whoever computes it says what is wrong
-            clouds.append(dataset.points(frame))
-    xyz = [cloud.xyz for cloud in clouds if isinstance(cloud, PointCloud)]
-    mistake = axes_mistake(np.concatenate(xyz)) if xyz else None
-    return [f"by the points of {len(xyz)} frames {mistake}"] if mistake else []
+            read.append(dataset.points(frame))
+    clouds = [cloud for cloud in read if isinstance(cloud, PointCloud)]
+    if not clouds:
+        return []
+    found = [text for cloud in clouds if (text := lies_elsewhere(cloud.xyz))][:1]
+    if mistake := axes_mistake(np.concatenate([cloud.xyz for cloud in clouds])):
+        found.append(f"by the points of {len(clouds)} frames {mistake}")
+    if not any(cloud.intensity.any() for cloud in clouds):
+        found.append("no point has an intensity: a network that was trained with intensities misses them")
+    return found

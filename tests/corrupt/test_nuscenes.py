@@ -142,6 +142,11 @@ def pickled(root: Path) -> None:
     np.savez(labels(root), data=np.array([{"a": 1}], dtype=object))
 
 
+def without_intensity(root: Path) -> None:
+    for path in (root / "samples/LIDAR_TOP").iterdir():
+        d.points(lambda _, path=path: path, COLUMNS, lambda rows: rows * np.float32([1, 1, 1, 0, 1]))(root)
+
+
 SWEEPS = (
     Case("sweep missing", d.removed(sweep), "quarantined", NAME),
     Case("sweep of 0 bytes", d.cut(sweep, 0), "quarantined", NAME),
@@ -170,6 +175,10 @@ SWEEPS = (
          "quarantined", "1000 m"),
     Case("sweep in global coordinates",
          d.points(sweep, COLUMNS, lambda rows: rows + np.float32([411, 1180, 0, 0, 0])), "quarantined", "1000 m"),
+    Case("sweep in the frame of the drive's start",
+         d.points(sweep, COLUMNS, lambda rows: rows + np.float32([90, 20, 0, 0, 0])), "warned", "the frame of a map",
+         store_changes=True),
+    Case("sweeps without an intensity", without_intensity, "warned", "no point has an intensity", store_changes=True),
     Case("sweep linked from outside", d.outside(sweep), "taken"),
 )  # fmt: skip
 

@@ -428,6 +428,52 @@ def test_one_scene_with_other_columns_is_told_where_nothing_else_is_wrong(tmp_pa
     assert len(data.points(frames[0]).xyz) == 150 * 16 * 4 // 3, "it is likely, not sure: it is read"
 
 
+@pytest.mark.parametrize("columns", [["x", "y", "z", "intensity"], ["x", "y", "z", "ring"], ["x", "y", "z"]])
+@pytest.mark.parametrize(("written", "named"), [("float64", "float32"), ("float32", "float64")])
+def test_numbers_of_another_size_are_named_and_the_remedy_works(columns, written, named, tmp_path):
+    how = {"columns": columns, "dtype": named}
+    root = write_recording(tmp_path / "drive", frames=1, changed={"points": how})
+    sweep = spinning_sweep(200)[:, : len(columns)]
+    sweep = np.concatenate([sweep, sweep[: len(sweep) % 2]])  # an even number of rows
+    (root / "points" / "000.bin").write_bytes(sweep.astype(written).tobytes())
+    data, frames = frames_of(root)
+    (warning,) = data.warnings(root, frames)
+    assert f"seems to hold {written}, not {named}" in warning
+    assert warning.endswith(f"Set `dtype: {written}` under `points` of the calibration file")
+    write_calibration(root, calibration() | {"points": how | {"dtype": written}})
+    data, frames = frames_of(root)
+    assert data.warnings(root, frames) == []
+    np.testing.assert_array_equal(data.points(frames[0]).xyz, sweep[:, :3])
+
+
+@pytest.mark.parametrize("far", [np.nan, 1e10, -1e10])
+def test_a_room_without_returns_is_not_taken_for_numbers_of_another_size(far, tmp_path):
+    """Bytes of small numbers make small ones of the other size too."""
+    rng = np.random.default_rng(0)
+    root = write_recording(tmp_path / "drive", frames=1)
+    rows = np.column_stack([rng.uniform(-3, 3, (4000, 3)), rng.uniform(0, 1, 4000)]).astype("<f4")
+    rows[::50, :3] = far
+    (root / "points" / "000.bin").write_bytes(rows.tobytes())
+    data, frames = frames_of(root)
+    assert not any("seems to hold" in warning for warning in data.warnings(root, frames))
+
+
+@pytest.mark.parametrize("invalid", ["refuse", "drop"])
+def test_intensities_that_are_all_nan_are_told_and_the_remedies_work(invalid, tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1, changed={"points": {"invalid": invalid}})
+    rows = rows_of(0)
+    rows[:, 3] = np.nan
+    (root / "points" / "000.bin").write_bytes(rows.tobytes())
+    data, (frame,) = frames_of(root)
+    with pytest.raises(FrameError, match="no valid intensity: it is NaN or infinity in all of"):
+        data.points(frame)
+    for how in ({"columns": ["x", "y", "z", "unused"]}, {"intensity": "none"}):
+        write_calibration(root, calibration() | {"points": {"invalid": invalid} | how})
+        data, (frame,) = frames_of(root)
+        assert len(data.points(frame)) == len(rows)
+        assert not data.points(frame).intensity.any()
+
+
 HEAD = "sweep,sensor,file,time_us"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ovps.geometry import mistakes
-from ovps.geometry.mistakes import likely_mistake
+from ovps.geometry.mistakes import lies_elsewhere, likely_mistake
 from tests.helpers.cameras import make_camera
 
 BODY_FROM_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -68,3 +69,21 @@ def test_a_camera_that_looks_where_no_points_are_is_told_without_a_guess():
     found = likely_mistake(ahead, make_camera(yaw_deg=180.0))
     assert "sees next to nothing" in str(found)
     assert mistakes.BEHIND in str(found)
+
+
+@pytest.mark.parametrize("field_of_view", [360, 120, 30, 10])
+def test_the_points_of_a_lidar_lie_around_it_or_before_it(field_of_view):
+    xyz = street()
+    ahead = np.abs(np.rad2deg(np.arctan2(xyz[:, 1], xyz[:, 0]))) <= field_of_view / 2
+    assert lies_elsewhere(xyz[ahead]) is None
+    assert lies_elsewhere(np.full((3, 3), np.nan)) is None
+
+
+@pytest.mark.parametrize("place", [(120, -50), (-90, 20), (448_000, 5_411_000)])
+def test_points_in_the_frame_of_a_map_lie_elsewhere(place):
+    xyz = street() + np.array([*place, 110])
+    xyz[::50] = np.inf
+    for found in (lies_elsewhere(xyz), lies_elsewhere(xyz.astype(np.float32))):
+        assert "the frame of a map" in found
+        named = re.search(r"of \((-?\d+), (-?\d+)\)", found).groups()
+        np.testing.assert_allclose(np.array(named, float), place, atol=2)

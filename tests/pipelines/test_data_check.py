@@ -298,6 +298,26 @@ def test_points_and_translations_in_millimetres_are_said_to_be(tmp_path):
     assert (tmp_path / "camera-check" / "pictures" / "camera.000-front.png").is_file()
 
 
+def at_a_place(root, place):
+    """A recording whose points are in the frame of a map."""
+    for number in range(2):
+        rows = rows_of(number).astype(np.float64)
+        rows[:, :3] += place
+        np.save(root / "points" / f"{number:03d}.npy", rows)
+        (root / "points" / f"{number:03d}.bin").unlink()
+    return root
+
+
+def test_points_in_the_frame_of_a_map_are_a_problem_and_no_wider_grid_is_advised(tmp_path):
+    near = check(at_a_place(write_recording(tmp_path / "near"), (300, -20, 4)))
+    assert any("the frame of a map" in problem for problem in near.problems)
+    assert near.ground_m is None
+    assert not any("--grid" in warning for warning in near.warnings)
+    with pytest.raises(DatasetError, match=r"5411\d\d\d.*the frame of a map") as refused:
+        check(at_a_place(write_recording(tmp_path / "far"), (448_000, 5_411_000, 110)))
+    assert "divide" not in str(refused.value)
+
+
 def test_z_that_points_down_is_told(tmp_path):
     root = write_recording(tmp_path / "drive", frames=1)
     rows = rows_of(0)

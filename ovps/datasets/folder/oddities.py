@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovps.datasets.folder.calibration import load_calibration
 from ovps.datasets.folder.layout import Scene, calibration_above
-from ovps.datasets.folder.point_files import other_columns
+from ovps.datasets.folder.point_files import misread
 from ovps.datasets.folder.undistort import LENS_REMEDY, odd_lens
 from ovps.errors import listed
 from ovps.frame import Frame
@@ -48,13 +48,13 @@ def other_occlusion(first: Scene, scenes: Sequence[Scene]) -> list[str]:
 
 
 def odd_columns(frames: Sequence[Frame]) -> list[str]:
-    """Say where point files clearly have another number of columns than are named, by the first sweep of each scene.
+    """Say where point files clearly have other numbers or columns than are named, by the first sweep of each scene.
 
     Of many scenes the first stands for all.
     """
     for _, sweeps in groupby(frames, lambda frame: frame.scene):
         frame = next(sweeps)
         how = load_calibration(calibration_above(Path(frame.points_path))).points
-        if error := other_columns(frame.points_path, frame.token, how):
+        if error := misread(frame.points_path, frame.token, how):
             return [str(error)]
     return []

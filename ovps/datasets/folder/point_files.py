@@ -22,6 +22,8 @@ from ovps.shortage import faults
 
 AGAIN = "Copy or record the file again"
 _BYTES = 2**30  # of a sweep, unpacked: a hundred times the largest
+_NEAR_M = 1000.0  # farther no LiDAR measures
+_HUGE, _WILD = 1e6, 0.05  # of a value, or of its inverse; of the values, at least
 _COLUMNS = "Say how point files are read under `points` of the calibration file"
 _ALL = (
     "Name all {} as `columns` under `points` of the calibration file, in their order; names other than x, y, z and that"
@@ -66,7 +68,7 @@ def read_points(
     good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
 
     def refused(message: str, remedy: str) -> FrameError:
-        other = other_columns(path, token, how)
+        other = misread(path, token, how)
         return other or FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
 
     returned = xyz.any(axis=1)
@@ -78,7 +80,13 @@ def read_points(
             f" {returned.argmin()}",
             _DROP,
         )
-    elif not good.all():
+    if len(light) and not np.isfinite(light).any() and np.isfinite(xyz).all():
+        raise refused(
+            f"has no valid {how.intensity}: it is NaN or infinity in all of {len(xyz)} points",
+            "Give that column another name in `columns`, or name as `intensity` one that the file does not have: points"
+            " have none then",
+        )
+    if how.invalid == "refuse" and not good.all():
         first = int((~good).argmax())
         raise refused(
             f"has {(~good).sum()} of {len(xyz)} points with NaN or infinity, the first is point {first}", _DROP
@@ -97,8 +105,8 @@ def read_points(
     return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
 
 
-def other_columns(path: str, token: str, how: PointFiles) -> FrameError | None:
-    """Say that a .bin file clearly has another number of columns than are named; None: it may be right, or is not read.
+def misread(path: str, token: str, how: PointFiles) -> FrameError | None:
+    """Say that a .bin file clearly has other numbers or columns than are named; None: it may be right, or is not read.
 
     Whoever has read something wrong in the file raises it instead; where nothing is wrong yet it is but likely.
     """
@@ -109,6 +117,14 @@ def other_columns(path: str, token: str, how: PointFiles) -> FrameError | None:
     except faults(OSError):
         return None
     values = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
+    other = "float64" if how.dtype == "float32" else "float32"
+    if not recognised(raw) and _are_wild(values) and _are_coordinates(raw, other, how):
+        return FrameError(
+            f"the point file seems to hold {other}, not {how.dtype}: its coordinates all lie within {_NEAR_M:g} m so",
+            path=path,
+            frame=token,
+            remedy=f"Set `dtype: {other}` under `points` of the calibration file",
+        )
     with np.errstate(all="ignore"):  # of a NaN that signals, and of what is no number at all
         length = row_length(values, how.columns)
     if length is None or recognised(raw):
@@ -122,6 +138,23 @@ def other_columns(path: str, token: str, how: PointFiles) -> FrameError | None:
         frame=token,
         remedy=_ALL.format(length),
     )
+
+
+def _are_wild(values: NDArray[np.floating]) -> bool:
+    """Tell whether many finite values are far too large or too small for a sweep, as numbers of another size are."""
+    with np.errstate(all="ignore"):
+        size = np.abs(values[np.isfinite(values)].astype(np.float64))
+        return bool(((size > _HUGE) | ((size > 0) & (size < 1 / _HUGE))).sum() > _WILD * len(values))
+
+
+def _are_coordinates(raw: bytes, dtype: str, how: PointFiles) -> bool:
+    """Tell whether bytes, taken as rows of such numbers, are points that a LiDAR measures."""
+    size = np.dtype(dtype).itemsize * len(how.columns)
+    rows = np.frombuffer(raw[: len(raw) // size * size], np.dtype(dtype).newbyteorder("<")).reshape(
+        -1, len(how.columns)
+    )
+    xyz = rows[:, [how.columns.index(name) for name in "xyz"]]
+    return bool(len(xyz) and (np.abs(xyz) < _NEAR_M).all())  # NaN is not near anything
 
 
 def _read(path: str, token: str, how: PointFiles) -> Fields:
@@ -139,7 +172,7 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
             raise _Refused(f"its columns have the shapes {sorted(shapes)} and kinds {sorted(kinds)}")
         return fields
     except _Refused as error:
-        if other := other_columns(path, token, how):
+        if other := misread(path, token, how):
             raise other from error
         remedy, reason = _COLUMNS, str(error)
     except faults(*_DAMAGED, most=_BYTES) as error:
