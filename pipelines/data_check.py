@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
-from ovps.datasets.folder.layout import READINGS
+from ovps.datasets.folder.layout import POINTS, READINGS
 from ovps.datasets.folder.oddities import odd_columns
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
@@ -340,7 +340,8 @@ def _result(
             " network that was trained on a LiDAR's own frame expects the ground about 1.8 m below: add a frame there"
             " to `transforms`, and name it as `into` under `points`",
         )
-    timed = [frame for frame in frames if any((root / place / READINGS).is_file() for place in ("", frame.scene))]
+    alone = (root / POINTS).is_dir()
+    timed = [frame for frame in frames if (root / ("" if alone else frame.scene) / READINGS).is_file()]
     apart = {
         name: max(
             abs(camera.timestamp_us - frame.timestamp_us) / 1000

@@ -336,3 +336,14 @@ def test_scenes_that_lie_where_none_is_looked_for_are_a_warning(tmp_path):
     elsewhere = "folders hold points where no scene is looked for, and are not read, the first is"
     assert f"1 {elsewhere} {root}/tuesday" in flat
     assert f"3 {elsewhere} {deep}/2024/tuesday" in all_of_it
+
+
+@pytest.mark.parametrize("name", ["readings.csv", "images", "labels"])
+def test_what_lies_above_the_scenes_is_told(name, tmp_path):
+    root = write_recording(tmp_path / "all", scene="monday")
+    if name == "labels":
+        write_recording(tmp_path / "all/images")  # a scene may be called so
+    assert said(folder.at(root), root, folder_frames(root)) == ""
+    (root / name).mkdir()
+    found = said(folder.at(root), root, folder_frames(root))
+    assert f"lie above the scenes and are not read: each scene holds its own, the first is {root / name}" in found

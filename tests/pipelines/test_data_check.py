@@ -369,6 +369,14 @@ def test_where_no_times_are_known_none_is_made_up(tmp_path):
     assert found.in_words()["image and sweep apart, at most"] == "unknown"
 
 
+def test_a_table_of_readings_above_the_scenes_times_nothing(tmp_path):
+    root = write_recording(tmp_path / "all", scene="monday")
+    write_readings(root, ["sweep,sensor,file,time_us", "0,front,000,5"])
+    found = check(root)
+    assert found.apart_ms == {}
+    assert any(str(root / "readings.csv") in warning for warning in found.warnings)
+
+
 def test_faults_of_different_kinds_are_told_apart(tmp_path):
     root = write_recording(tmp_path / "drive", frames=6)
     for number in (0, 2, 4):

@@ -8,6 +8,7 @@ from pathlib import Path
 from ovps.datasets.folder.layout import IMAGES, LABELS, POINTS, READINGS, Scene, files_of, listed
 from ovps.datasets.folder.point_files import READERS
 
+_OF_A_SCENE = (READINGS, IMAGES, LABELS)
 DEEP = 3  # folders below a recording, in which scenes may have been put by mistake
 
 
@@ -24,6 +25,7 @@ def unread(root: Path, scenes: Sequence[Scene]) -> list[str]:
         f"{len(paths)} {what}, the first is {paths[0]}"
         for what, paths in (
             (f"folders hold {IMAGES}, {LABELS} or {READINGS} and no {POINTS}, and are no scenes", _no_scenes(root)),
+            ("files or folders lie above the scenes and are not read: each scene holds its own", _above(root)),
             (f"folders hold {POINTS} where no scene is looked for, and are not read", _elsewhere(root)),
             (f"point files are named in no line of {READINGS} and are not read", told),
             ("images have no point file of their name and are not read", homeless),
@@ -36,7 +38,13 @@ def _no_scenes(root: Path) -> list[Path]:
     if (root / POINTS).is_dir():
         return []
     other = [folder for folder in listed(root) if folder.is_dir() and not (folder / POINTS).is_dir()]
-    return [folder for folder in other if any((folder / name).exists() for name in (IMAGES, LABELS, READINGS))]
+    return [folder for folder in other if any((folder / name).exists() for name in _OF_A_SCENE)]
+
+
+def _above(root: Path) -> list[Path]:
+    """What one scene consists of, at the root of a recording of several."""
+    found = [] if (root / POINTS).is_dir() else [root / name for name in _OF_A_SCENE]
+    return [path for path in found if path.exists() and not (path / POINTS).is_dir()]
 
 
 def _elsewhere(root: Path) -> list[Path]:
