@@ -124,7 +124,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         workers=workers,
         stage_seconds=times.seconds,
         sweeps=sweep_statistics(sweeps),
-        warnings=(*odd, *sweep_warnings(sweeps)),
+        warnings=(*odd, *_absent(missing), *sweep_warnings(sweeps)),
     )
 
 
@@ -150,6 +150,17 @@ def _file_bytes(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return -1
+
+
+def _absent(frames: Sequence[Frame]) -> list[str]:
+    """Warn of images that are not there; those of the frame that is computed are an error already."""
+    absent = [c.image_path for frame in frames for c in frame.cameras if not Path(c.image_path).exists()]
+    if not absent:
+        return []
+    return [
+        f"{len(absent)} images do not exist, the first is {absent[0]}: the run stops there, or leaves such frames out"
+        " with --on-error skip"
+    ]
 
 
 def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:

@@ -347,3 +347,12 @@ def test_what_lies_above_the_scenes_is_told(name, tmp_path):
     (root / name).mkdir()
     found = said(folder.at(root), root, folder_frames(root))
     assert f"lie above the scenes and are not read: each scene holds its own, the first is {root / name}" in found
+
+
+def test_classes_of_one_scene_alone_are_told(tmp_path):
+    root = write_recording(tmp_path / "all", scene="monday")
+    (root / "monday" / "taxonomy.yaml").write_text("rubbish: [1")
+    assert (
+        f"are not read: one beside the calibration file of the recording is, the first is {root}/monday/taxonomy"
+        in (said(folder.at(root), root, folder_frames(root)))
+    )

@@ -348,6 +348,16 @@ def test_a_real_frame_in_numbers(real_nuscenes, tmp_path):
     assert 0.05 < summary.sweeps.beyond_range_share < 0.1
 
 
+def test_images_that_do_not_exist_are_told_by_a_dry_run(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "data", scenes=1, frames=3)
+    lost = sorted((root / "samples" / "CAM_BACK").iterdir())[1:]
+    for path in lost:
+        path.unlink()
+    (warning,) = [w for w in estimate(options_for(root)).warnings if "do not exist" in w]
+    assert warning.startswith("2 images do not exist, the first is ")
+    assert any(str(path) in warning for path in lost)
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "says"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import IMAGES, LABELS, POINTS, READINGS, Scene, files_of, listed
 from ovps.datasets.folder.point_files import READERS
 
@@ -20,12 +21,14 @@ def unread(root: Path, scenes: Sequence[Scene]) -> list[str]:
         scenes: that are read, all of them or some.
     """
     told = [path for scene in scenes for path in _untold(scene)]
+    own = [path for scene in scenes if scene.folder != root and (path := scene.folder / TAXONOMY).exists()]
     homeless = [path for scene in scenes for path in _homeless(scene)]
     return [
         f"{len(paths)} {what}, the first is {paths[0]}"
         for what, paths in (
             (f"folders hold {IMAGES}, {LABELS} or {READINGS} and no {POINTS}, and are no scenes", _no_scenes(root)),
             ("files or folders lie above the scenes and are not read: each scene holds its own", _above(root)),
+            (f"{TAXONOMY} of scenes are not read: one beside the calibration file of the recording is", own),
             (f"folders hold {POINTS} where no scene is looked for, and are not read", _elsewhere(root)),
             (f"point files are named in no line of {READINGS} and are not read", told),
             ("images have no point file of their name and are not read", homeless),
