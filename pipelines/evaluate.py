@@ -22,7 +22,7 @@ from cache_schemas import content_sha256
 from ovps import strict_json
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
-from ovps.errors import ConfigError, faults_of
+from ovps.errors import ConfigError, faults_of, listed
 from ovps.evaluation.results import FORMAT, EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
@@ -40,7 +40,7 @@ from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
 from ovps.taxonomy import Split
 from ovps.training.run import Run
-from ovps.training.run_files import LAST
+from ovps.training.run_files import LAST, RunInfo
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from ovps.vocabulary import digest, without_entries
 
@@ -134,6 +134,7 @@ def evaluate(
         warnings=[
             *class_warnings(session.vocabulary, taxonomy),
             *session.run.unfinished(),
+            *_seen_in_training(session.run.info, frames),
             *_split_warnings(session.split, session.run.split, taught, hidden),
         ],
         **tally.summary(),
@@ -156,6 +157,18 @@ def other_labels(novel: Mapping[str, bool], run: Run) -> tuple[list[str], list[s
     trained = run.split
     taught = [name for name, is_novel in novel.items() if is_novel and name not in trained.hidden]
     return taught, [name for name, is_novel in novel.items() if not is_novel and name in trained.hidden]
+
+
+def _seen_in_training(info: RunInfo, frames: Sequence[FrameRef]) -> list[str]:
+    """Warn of frames that a run has learned from, as where scenes went from one subset to another since."""
+    known = set(info.scenes)
+    found = [frame for frame in frames if frame.scene in known]
+    scenes = tuple(dict.fromkeys(frame.scene for frame in found))
+    return (
+        [f"{len(found)} of {len(frames)} frames are of scenes that the run was trained on: {listed(scenes)}"]
+        if found
+        else []
+    )
 
 
 def _split_warnings(scored: Split, trained: Split, taught: Sequence[str], hidden: Sequence[str]) -> list[str]:

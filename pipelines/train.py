@@ -280,6 +280,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         vocabulary_sha256=store.info.vocabulary_sha256,
         frames=len(frames),
         frames_sha256=hash_tokens(ref.token for ref in frames),
+        scenes=tuple(dict.fromkeys(ref.scene for ref in frames)),
         unlabelled_frames=sum(ref.subset in config.data.subsets for ref in store.frames) - len(frames),
         total_steps=config.total_steps(len(frames), processes),
         threads=torch.get_num_threads(),

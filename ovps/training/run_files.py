@@ -76,6 +76,7 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         frames: trained on.
+        scenes: of these frames; a run.json without them is of an earlier version.
         unlabelled_frames: of its subsets, left out; a run.json without the number is of none.
         processes: that train it together; a run.json without the number is of one.
         sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
@@ -93,6 +94,7 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
     vocabulary_sha256: str
     frames: int
     frames_sha256: str
+    scenes: tuple[str, ...] = ()
     unlabelled_frames: int = 0
     total_steps: int
     threads: int

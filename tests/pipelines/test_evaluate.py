@@ -122,6 +122,20 @@ def test_scores_by_another_split_say_what_training_knew(made, tmp_path):
     assert not any("the run was trained by" in warning for warning in own.warnings)
 
 
+def test_frames_that_the_run_has_learned_from_are_told_of(made, tmp_path):
+    run, cache = made
+    frames = Store.open(cache).frames
+    assert load_run(run).info.scenes == tuple(dict.fromkeys(f.scene for f in frames if f.subset == "train"))
+    moved = next(f.scene for f in frames if f.subset == "val")
+    shutil.copytree(run, tmp_path / "run")
+    info = json.loads((run / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info | {"scenes": [moved]}))
+    (warning,) = evaluate(tmp_path / "run", cache, merge=LOOSE).warnings
+    assert warning.endswith(f"frames are of scenes that the run was trained on: {moved}")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({k: v for k, v in info.items() if k != "scenes"}))
+    assert evaluate(tmp_path / "run", cache, merge=LOOSE).warnings == []  # of an earlier version, which says nothing
+
+
 def test_labels_of_another_taxonomy_are_not_scored(made, tmp_path):
     other = write_synthetic_store(tmp_path / "zarr", frames=2, taxonomy=load_taxonomy("semantickitti"))
     with pytest.raises(ConfigError, match=r"of taxonomy semantickitti, .* classes of nuscenes.*`ovps predict`"):
