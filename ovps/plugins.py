@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,9 +19,14 @@ T = TypeVar("T")
 E = TypeVar("E", bound=OvpsError)
 
 
-@cache  # all metadata of all packages is read: a fifth of the time of a short run where every name was looked for anew
 def entry_points(**asked: str) -> Any:
     """Find the entry points of installed packages, by `group`: `importlib.metadata.entry_points`."""
+    return _entry_points(tuple(sys.path), **asked)
+
+
+@cache  # all metadata of all packages is read: a fifth of the time of a short run where every name was looked for anew
+def _entry_points(path: tuple[str, ...], **asked: str) -> Any:
+    """Those of the packages on a path, which is the process's own."""
     return metadata.entry_points(**asked)
 
 

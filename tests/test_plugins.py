@@ -91,11 +91,11 @@ def test_a_thing_must_bear_the_name_it_is_found_by(installed):
         NONE.get("mine")
 
 
-def test_what_is_installed_is_looked_for_once(monkeypatch):
-    plugins.entry_points.cache_clear()
+def test_what_is_installed_is_looked_for_once_on_a_path(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(plugins.metadata, "entry_points", lambda **group: asked.append(group) or EntryPoints())
-    for _ in range(3):
-        OURS.get("nuscenes")
-    assert asked == [{"group": GROUP}]
-    plugins.entry_points.cache_clear()
+    for place in ("one", "two"):
+        monkeypatch.syspath_prepend(str(tmp_path / place))
+        for _ in range(3):
+            OURS.get("nuscenes")
+    assert asked == [{"group": GROUP}] * 2
