@@ -49,6 +49,9 @@ class CameraTopic:
         return any(word in ("rect", "rectified") for word in re.split("[/_]", self.images))
 
 
+ENDINGS = (".bag", ".mcap", ".db3")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a bag (`rosbags.highlevel.AnyReader`): a .bag, an .mcap, a .db3, or the folder of a ROS 2 bag.
@@ -63,6 +66,12 @@ def opened(path: Path) -> Iterator[Any]:
         from rosbags.typesys import Stores, get_typestore
     if not path.exists():
         raise DatasetError("no such bag", path=path, remedy="Name a .bag or .mcap file, or the folder of a ROS 2 bag")
+    if path.is_file() and path.suffix not in ENDINGS:
+        raise DatasetError(
+            f"no bag by its name, which ends with {path.suffix or 'no dot'} and not with {', '.join(ENDINGS)}",
+            path=path,
+            remedy="Name a bag, or the folder of a ROS 2 bag; a bag of another ending is to be renamed",
+        )
     store = get_typestore(Stores.ROS1_NOETIC if path.suffix == ".bag" else Stores.LATEST)
     try:
         with AnyReader([path], default_typestore=store) as reader:

@@ -374,6 +374,16 @@ def test_a_damaged_bag_is_told(kind, tmp_path):
         list_topics(tmp_path / "nowhere.mcap")
 
 
+@pytest.mark.parametrize("name", ["calib.txt", "drive", "drive.MCAP"])
+def test_a_file_of_another_ending_is_told_and_renaming_a_bag_is_enough(name, tmp_path):
+    (mcap,) = write_bag(tmp_path / "bag", "mcap").glob("*.mcap")
+    other = mcap.rename(tmp_path / name)
+    with pytest.raises(DatasetError, match="no bag by its name") as refused:
+        import_bag(other, tmp_path / "out")
+    assert "is to be renamed" in refused.value.remedy
+    assert list_topics(other.rename(tmp_path / "renamed.mcap"))
+
+
 def test_a_lone_mcap_file_is_a_bag_too(tmp_path):
     bag = write_bag(tmp_path / "bag", "mcap")
     (file,) = bag.glob("*.mcap")
