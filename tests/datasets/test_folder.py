@@ -440,6 +440,8 @@ def test_numbers_of_another_size_are_named_and_the_remedy_works(columns, written
     (warning,) = data.warnings(root, frames)
     assert f"seems to hold {written}, not {named}" in warning
     assert warning.endswith(f"Set `dtype: {written}` under `points` of the calibration file")
+    with pytest.raises(FrameError, match=f"seems to hold {written}"):
+        data.points(frames[0])
     write_calibration(root, calibration() | {"points": how | {"dtype": written}})
     data, frames = frames_of(root)
     assert data.warnings(root, frames) == []

@@ -101,6 +101,8 @@ def read_points(
             "Set `intensity_max` under `points` of the calibration file to what a full intensity is written as (often"
             " 255), or name the right column",
         )
+    if (np.abs(xyz[good]) > _NEAR_M).any() and (other := misread(path, token, how)):
+        raise other
     placed = xyz[good] @ into_from_frame[:3, :3].T + into_from_frame[:3, 3]
     return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
 
