@@ -22,10 +22,8 @@ _AS_STRAIGHT = 0.02  # of that cosine
 _AWAY_M = 10.0  # no camera of a car or a lorry is farther from its LiDAR
 _NAMED = 3
 _HALF_WITHIN_M, _HALF_BEYOND_M = 3.0, 300.0  # of the points: 5 to 20 m from a LiDAR on a vehicle
-_ELSEWHERE_M, _ELSEWHERE = (
-    15.0,
-    4.0,
-)  # from the LiDAR; of what half of the points lie within: 2.4 where all are in front
+_ELSEWHERE_M = 15.0  # from the LiDAR
+_ELSEWHERE = 4.0  # times what half of the points lie within; 2.4 where all are in front
 _CAMERA_FROM_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 INVERSE = "the transform is the inverse of the one that is meant: exchange `from` and `to`"
