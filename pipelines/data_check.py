@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from ovps import datasets
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import POINTS, READINGS
-from ovps.datasets.folder.oddities import odd_columns
+from ovps.datasets.folder.oddities import odd_point_files
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.files import check_writable
@@ -156,7 +156,7 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     for place in spread:
         looked.at(frames[place])
     looked.warnings.add("motion", unknown_motion(frames))
-    wrong = odd_columns(frames)
+    wrong = odd_point_files(frames)
     for text in wrong:
         looked.problems.add_once(text)
     for text in datasets.warnings_of(data, root, frames):

@@ -23,6 +23,7 @@ from ovps.geometry.mistakes import Mount
 from ovps.report.page import counted
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
+from pipelines.precompute.oddities import NO_INTENSITY
 
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
@@ -256,7 +257,7 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
             " `points`"
         )
     if not intensity.any():
-        found["intensity"] = "no point has an intensity: a network that was trained with intensities misses them"
+        found["intensity"] = NO_INTENSITY
     elif intensity.max() < 0.02:
         found["intensity"] = f"no intensity is above {intensity.max():.3g}: is `intensity_max` too large?"
     if float(np.quantile(np.linalg.norm(xyz - origin, axis=1), 0.95)) < 1.5:

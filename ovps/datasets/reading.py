@@ -19,6 +19,7 @@ from ovps.errors import FrameError, command
 from ovps.frame import Camera
 from ovps.shortage import faults
 
+FARTHEST_M = 1000.0  # no LiDAR measures so far
 NO_RETURN = 0.1  # of the points at (0, 0, 0), the most that is taken; the real sweeps of nuScenes and KITTI have none
 MOST_PIXELS = 2**27  # of an image, as a limit of our own: importing the nuScenes devkit puts Pillow's out of force
 _AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited"

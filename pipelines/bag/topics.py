@@ -21,6 +21,7 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 ROS1_TRANSFORMS = "tf/msg/tfMessage"
+_ENDINGS = (".bag", ".mcap", ".db3")
 _PLAIN = ("compressed", "image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
 _OWN = ("lidar", "vehicle", "world", "sensor")  # names that the recording gives to other things
 
@@ -49,9 +50,6 @@ class CameraTopic:
         return any(word in ("rect", "rectified") for word in re.split("[/_]", self.images))
 
 
-ENDINGS = (".bag", ".mcap", ".db3")
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a bag (`rosbags.highlevel.AnyReader`): a .bag, an .mcap, a .db3, or the folder of a ROS 2 bag.
@@ -66,9 +64,9 @@ def opened(path: Path) -> Iterator[Any]:
         from rosbags.typesys import Stores, get_typestore
     if not path.exists():
         raise DatasetError("no such bag", path=path, remedy="Name a .bag or .mcap file, or the folder of a ROS 2 bag")
-    if path.is_file() and path.suffix not in ENDINGS:
+    if path.is_file() and path.suffix not in _ENDINGS:
         raise DatasetError(
-            f"no bag by its name, which ends with {path.suffix or 'no dot'} and not with {', '.join(ENDINGS)}",
+            f"no bag by its name, which ends with {path.suffix or 'no dot'} and not with {', '.join(_ENDINGS)}",
             path=path,
             remedy="Name a bag, or the folder of a ROS 2 bag; a bag of another ending is to be renamed",
         )

@@ -31,7 +31,7 @@ from ovps.cache.writer import EncodedFrame, encode_frame
 from ovps.clip.asked import UNIT, cells_of
 from ovps.clip.protocol import Encoder
 from ovps.datasets.protocol import Dataset
-from ovps.datasets.reading import NO_RETURN
+from ovps.datasets.reading import FARTHEST_M, NO_RETURN
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
@@ -41,8 +41,6 @@ from ovps.geometry.visibility import Occlusion
 from ovps.plugins import misgiven
 from ovps.protocols import described
 from ovps.taxonomy import Taxonomy
-
-_FARTHEST_M = 1000.0  # no LiDAR measures so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,10 +401,10 @@ def cloud_fault(cloud: PointCloud) -> str | None:
     lost = ~cloud.xyz.any(axis=1)
     if lost.mean() > NO_RETURN:
         return f"{lost.sum()} of {len(cloud)} points lie at (0, 0, 0), pulses without a return"
-    far = np.abs(cloud.xyz).max(axis=1) > _FARTHEST_M
+    far = np.abs(cloud.xyz).max(axis=1) > FARTHEST_M
     if far.any():
         where = ", ".join(f"{value:.6g}" for value in cloud.xyz[far.argmax()])
-        return f"{far.sum()} of {len(cloud)} points lie farther than {_FARTHEST_M:g} m away, the first at ({where})"
+        return f"{far.sum()} of {len(cloud)} points lie farther than {FARTHEST_M:g} m away, the first at ({where})"
     if cloud.intensity.min() < 0 or cloud.intensity.max() > 1:
         return f"intensities are {cloud.intensity.min():g} to {cloud.intensity.max():g}, expected 0 to 1"
     return None

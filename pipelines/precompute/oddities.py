@@ -14,6 +14,7 @@ from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
 from pipelines.precompute.options import Resolved
 
+NO_INTENSITY = "no point has an intensity: a network that was trained with intensities misses them"
 _SWEEPS = 3  # that are read to see where the ground is
 
 
@@ -51,5 +52,5 @@ def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     if mistake := axes_mistake(np.concatenate([cloud.xyz for cloud in clouds])):
         found.append(f"by the points of {len(clouds)} frames {mistake}")
     if not any(cloud.intensity.any() for cloud in clouds):
-        found.append("no point has an intensity: a network that was trained with intensities misses them")
+        found.append(NO_INTENSITY)
     return found

@@ -14,7 +14,7 @@ from ovps.datasets.folder.calibration import PointFiles, load_calibration
 from ovps.datasets.folder.frames import FOLDER, VERSION, check_scene, frame_of
 from ovps.datasets.folder.labels import WHOLE_NUMBERS, own_taxonomy, read_labels
 from ovps.datasets.folder.layout import calibration_above, find_scenes
-from ovps.datasets.folder.oddities import odd_columns, odd_lenses, other_occlusion, unasked
+from ovps.datasets.folder.oddities import odd_lenses, odd_point_files, other_occlusion, unasked
 from ovps.datasets.folder.point_files import AGAIN, read_points
 from ovps.datasets.folder.reused import reused
 from ovps.datasets.folder.splits import SUBSET, split_names, split_of_scenes
@@ -103,7 +103,7 @@ class Folder:
             *odd_lenses(asked),
             *other_occlusion(scenes[0], asked),
             *reused(asked),
-            *odd_columns(frames),
+            *odd_point_files(frames),
             *standing_clocks(frames),
         ]
 

@@ -47,7 +47,7 @@ def other_occlusion(first: Scene, scenes: Sequence[Scene]) -> list[str]:
     ]
 
 
-def odd_columns(frames: Sequence[Frame]) -> list[str]:
+def odd_point_files(frames: Sequence[Frame]) -> list[str]:
     """Say where point files clearly have other numbers or columns than are named, by the first sweep of each scene.
 
     Of many scenes the first stands for all.

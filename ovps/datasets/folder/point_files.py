@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ovps.datasets.folder.calibration import PointFiles
 from ovps.datasets.folder.row_length import LOOKED_AT, row_length
-from ovps.datasets.reading import NO_RETURN, read_bytes, recognised
+from ovps.datasets.reading import FARTHEST_M, NO_RETURN, read_bytes, recognised
 from ovps.errors import FrameError
 from ovps.extras import extra
 from ovps.frame import PointCloud
@@ -22,7 +22,6 @@ from ovps.shortage import faults
 
 AGAIN = "Copy or record the file again"
 _BYTES = 2**30  # of a sweep, unpacked: a hundred times the largest
-_NEAR_M = 1000.0  # farther no LiDAR measures
 _HUGE, _WILD = 1e6, 0.05  # of a value, or of its inverse; of the values, at least
 _COLUMNS = "Say how point files are read under `points` of the calibration file"
 _ALL = (
@@ -101,7 +100,7 @@ def read_points(
             "Set `intensity_max` under `points` of the calibration file to what a full intensity is written as (often"
             " 255), or name the right column",
         )
-    if (np.abs(xyz[good]) > _NEAR_M).any() and (other := misread(path, token, how)):
+    if (np.abs(xyz[good]) > FARTHEST_M).any() and (other := misread(path, token, how)):
         raise other
     placed = xyz[good] @ into_from_frame[:3, :3].T + into_from_frame[:3, 3]
     return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
@@ -118,18 +117,20 @@ def misread(path: str, token: str, how: PointFiles) -> FrameError | None:
             raw = file.read(LOOKED_AT * dtype.itemsize) if path.lower().endswith(".bin") else b""
     except faults(OSError):
         return None
+    if recognised(raw):
+        return None
     values = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
     other = "float64" if how.dtype == "float32" else "float32"
-    if not recognised(raw) and _are_wild(values) and _are_coordinates(raw, other, how):
+    if _are_wild(values) and _are_coordinates(raw, other, how):
         return FrameError(
-            f"the point file seems to hold {other}, not {how.dtype}: its coordinates all lie within {_NEAR_M:g} m so",
+            f"the point file seems to hold {other}, not {how.dtype}: all coordinates lie within {FARTHEST_M:g} m so",
             path=path,
             frame=token,
             remedy=f"Set `dtype: {other}` under `points` of the calibration file",
         )
     with np.errstate(all="ignore"):  # of a NaN that signals, and of what is no number at all
         length = row_length(values, how.columns)
-    if length is None or recognised(raw):
+    if length is None:
         return None
     middle = len(values) // length // 2 * length
     row = ", ".join(f"{value:.4g}" for value in values[middle : middle + length])
@@ -156,7 +157,7 @@ def _are_coordinates(raw: bytes, dtype: str, how: PointFiles) -> bool:
         -1, len(how.columns)
     )
     xyz = rows[:, [how.columns.index(name) for name in "xyz"]]
-    return bool(len(xyz) and (np.abs(xyz) < _NEAR_M).all())  # NaN is not near anything
+    return bool(len(xyz) and (np.abs(xyz) < FARTHEST_M).all())  # NaN is not near anything
 
 
 def _read(path: str, token: str, how: PointFiles) -> Fields:
