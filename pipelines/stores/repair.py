@@ -55,7 +55,9 @@ class RepairSummary(BaseModel, frozen=True):
         manifests: of them, those whose manifest was lost or could not be read.
         files: of the store as a whole that were made anew: the vocabulary, the codec's state.
         frames: that CLIP was run on.
+        renewed: partitions whose labels are not those that there were, because the data set has others now.
         left: what is still wrong, and what to do about it.
+        warnings: what should be looked into.
     """
 
     path: str
@@ -65,7 +67,9 @@ class RepairSummary(BaseModel, frozen=True):
     manifests: int
     files: tuple[str, ...]
     frames: int
+    renewed: int
     left: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def repair(options: RepairOptions) -> RepairSummary:
@@ -96,13 +100,14 @@ def repair(options: RepairOptions) -> RepairSummary:
             _repair_root(work, found.root)
         note = f"what is repaired in {storage.at()} stays; the same command does the rest"
         todo = len(found.labels) + len(found.features) + len(found.lost)
-        frames = 0
+        frames, renewed = 0, []
         with kept(lambda: note), progress("repair", "partitions", todo) as counter:
             for row in found.labels:
-                _repair_labels(work, row)
+                renewed += _renewed(row, _repair_labels(work, row))
                 counter.advance()
             for row in found.features:
-                frames += _repair_features(work, row)
+                renewed += _renewed(row, _repair_features(work, row))
+                frames += len(row.frames)
                 counter.advance()
             for name in found.lost:
                 frames += _make_again(work, name, found.lost)
@@ -118,7 +123,9 @@ def repair(options: RepairOptions) -> RepairSummary:
         manifests=len(found.lost),
         files=tuple(found.root),
         frames=frames,
+        renewed=len(renewed),
         left=left,
+        warnings=_warnings(storage, renewed),
     )
 
 
@@ -283,7 +290,26 @@ def _thumbnail_width(storage: Storage, info: StoreInfo, rows: Sequence[Partition
     return None
 
 
-def _repair_labels(work: _Work, row: PartitionRow) -> None:
+def _renewed(before: PartitionRow, after: PartitionRow) -> list[str]:
+    """The partition's name if the raw labels of its points are not those that there were, none if they are."""
+    files = [
+        {(file.path, file.sha256) for file in row.labels.files if file.path.startswith("points/label/c/")}
+        for row in (before, after)
+        if row.labels is not None
+    ]
+    return [before.partition] if files and files[0] != files[-1] else []
+
+
+def _warnings(storage: Storage, renewed: Sequence[str]) -> tuple[str, ...]:
+    if not renewed:
+        return ()
+    return (
+        f"the data set has other labels now than the store had in {len(renewed)} of the partitions that were repaired,"
+        f" {renewed[0]} first; `ovps cache labels {storage.at()}` brings all others up to it",
+    )
+
+
+def _repair_labels(work: _Work, row: PartitionRow) -> PartitionRow:
     """Labels of the data set, objects of the stored cells."""
     dataset = datasets.at(work.options.dataset, work.options.dataroot)
     check_label_classes(work.storage, work.taxonomy, dataset.taxonomy)
@@ -298,16 +324,15 @@ def _repair_labels(work: _Work, row: PartitionRow) -> None:
             label = read_labels(frame, dataset)
             assert label is not None  # it has a path
             encoded.append(with_labels(partition, frame.token, label, work.taxonomy, frame.labels_path))
-        write_labels(work.storage, row, encoded, row.skipped)
+        return write_labels(work.storage, row, encoded, row.skipped)
 
 
-def _repair_features(work: _Work, row: PartitionRow) -> int:
+def _repair_features(work: _Work, row: PartitionRow) -> PartitionRow:
     frames = work.of(row)
     with one_thread(), unless_replaced(work.storage, row.partition, row):
         made = computed(frames, work.tools, StageTimes(), threads_beside(work.options.device))
         encoded = [or_raised(frame) for frame in made]
-        write_partition(work.storage, row.partition, row.scene, encoded, row.skipped, before=row)
-    return len(frames)
+        return write_partition(work.storage, row.partition, row.scene, encoded, row.skipped, before=row)
 
 
 def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:

@@ -122,6 +122,28 @@ def test_labels_of_another_taxonomy_than_the_stores_are_refused(tmp_path):
     assert repair(RepairOptions(path=store, dataroot=rec)).left == ()
 
 
+@pytest.mark.parametrize("part", ["labels", "features"])
+def test_a_repair_says_that_labels_are_others_than_before(tmp_path, part):
+    rec, store = write_recording(tmp_path / "rec"), tmp_path / "zarr"
+    write_taxonomy(rec, {10: 1, 20: 2})
+    write_labels(rec, 0, np.full(len(rows_of(0)), 20_000, np.int64))
+    precompute(PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", codec="cells"))
+
+    def repaired():
+        (row,) = [row for row in read_manifests(storage_of(store)) if row.labels]
+        next(f for f in (store / partition_key(row.parts[part].folder)).rglob("c/*") if f.is_file()).write_bytes(b"no")
+        return repair(RepairOptions(path=store, dataroot=rec))
+
+    same = repaired()
+    assert (same.labels + same.features, same.renewed, same.left, same.warnings) == (1, 0, (), ())
+    write_labels(rec, 0, np.full(len(rows_of(0)), 10_000, np.int64))
+    other = repaired()
+    assert (other.labels + other.features, other.renewed, other.left) == (1, 1, ())
+    assert len(other.warnings) == 1
+    assert re.search(r"other labels now.* 1 of the partitions.*`ovps cache labels .*zarr`", other.warnings[0])
+    assert add_labels(store, rec).renewed == 0
+
+
 def test_precompute_again_touches_no_feature_either(folder):
     before = features(folder / "bare")
     assert precompute(one_scene(folder / "world", folder / "bare")).relabelled == 3
