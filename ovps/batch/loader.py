@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.loader_workers import from_workers
-from ovps.batch.memory import Keep
 from ovps.batch.order import draws, share
 from ovps.batch.sample import Batch, join, make_sample
 from ovps.batch.settings import AugmentationConfig, DataConfig
@@ -22,6 +21,7 @@ from ovps.geometry.grid import Grid
 from ovps.losses.config import ProposalConfig
 from ovps.machine import check_processes
 from ovps.model.clusters import ClusterConfig
+from ovps.recently_used import RecentlyUsed
 
 
 def training_frames(
@@ -79,7 +79,7 @@ class Batches(Dataset[Batch]):
     augmentation: AugmentationConfig
     proposals: ProposalConfig | None = None
     clusters: ClusterConfig | None = None
-    _keep: Keep[CachedFrame] | None = field(default=None, repr=False)
+    _kept: RecentlyUsed[int, CachedFrame] | None = field(default=None, repr=False)
 
     def __getitem__(self, number: int) -> Batch:
         size = self.data.batch_size
@@ -99,12 +99,12 @@ class Batches(Dataset[Batch]):
         return join(samples)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_keep": None}
+        return self.__dict__ | {"_kept": None}
 
     def _frame(self, index: int) -> CachedFrame:
-        if self._keep is None:
-            self._keep = Keep(lambda i: self.store.read(self.frames[i]), _bytes, self.data.keep_mb * 2**20)
-        return self._keep[index]
+        if self._kept is None:
+            self._kept = RecentlyUsed(_bytes, self.data.keep_mb * 2**20)
+        return self._kept.get(index, lambda: self.store.read(self.frames[index]))
 
 
 def iterate(batches: Batches, start: int, stop: int, *, rank: int = 0, count: int = 1) -> Iterator[Batch]:

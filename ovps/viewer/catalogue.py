@@ -18,9 +18,9 @@ from ovps.frame import Camera
 from ovps.geometry.visibility import Occlusion
 from ovps.inference.session import Session
 from ovps.options import each_once
+from ovps.recently_used import RecentlyUsed
 from ovps.shortage import faults
 from ovps.viewer.answers import answer_of
-from ovps.viewer.kept import Kept
 from ovps.viewer.pictures import Seen, look
 from ovps.viewer.view import View, available
 from ovps.vocabulary import Vocabulary
@@ -51,8 +51,10 @@ class Catalogue:
     novel: frozenset[int]
     read_images: ReadImages
     flags: tuple[str, ...] = ()
-    _views: Kept[View] = field(default_factory=lambda: Kept(KEPT_BYTES, LEAST, _bytes_of_view))
-    _pictures: Kept[list[Seen]] = field(default_factory=lambda: Kept(KEPT_BYTES, LEAST, _bytes_of_images))
+    _views: RecentlyUsed[str, View] = field(default_factory=lambda: RecentlyUsed(_bytes_of_view, KEPT_BYTES, LEAST))
+    _pictures: RecentlyUsed[str, list[Seen]] = field(
+        default_factory=lambda: RecentlyUsed(_bytes_of_images, KEPT_BYTES, LEAST)
+    )
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property

@@ -1,11 +1,9 @@
 from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
 import torch
 
 from ovps.batch.loader import Batches, iterate, training_frames
-from ovps.batch.memory import Keep
 from ovps.batch.order import draws
 from ovps.batch.sample import Batch
 from ovps.cache.reader import Store
@@ -71,15 +69,3 @@ def test_only_frames_of_the_named_subsets(store):
     assert {ref.subset for ref in training_frames(opened, ("train",))} == {"train"}
     with pytest.raises(ConfigError, match="it has train, val"):
         training_frames(opened, ("test",))
-
-
-def test_memory_keeps_what_fits_and_drops_the_oldest():
-    loaded = []
-
-    def load(number):
-        loaded.append(number)
-        return np.full(10, number, np.uint8)
-
-    keep = Keep(load, lambda a: a.nbytes, 20)
-    assert [int(keep[n][0]) for n in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
-    assert loaded == [1, 2, 3, 2]
