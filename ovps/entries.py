@@ -12,6 +12,7 @@ from ovps.errors import VocabularyError
 from ovps.shortage import faults
 from ovps.taxonomy import Kind, name_key
 
+NO_ENTRY = -1  # where a row of a vocabulary's entries is due: nothing was predicted
 SHOWN = 60  # characters of a name in a message
 
 # UTF-32's mark begins with UTF-16's

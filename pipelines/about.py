@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from ovps.entries import Entry
+from ovps.entries import NO_ENTRY, Entry
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
-from ovps.inference.prediction import NO_ENTRY, named_classes, unnamed_classes
+from ovps.inference.prediction import named_classes, unnamed_classes
 from ovps.inference.session import Session
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED

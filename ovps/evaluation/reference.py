@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.cache.frame_data import CachedFrame
-from ovps.inference.prediction import NO_ENTRY
+from ovps.entries import NO_ENTRY
 from ovps.inference.segments import segments
 from ovps.vocabulary import Vocabulary
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ovps.entries import Entry
+from ovps.entries import NO_ENTRY, Entry
 from ovps.file_names import file_of
 from ovps.inference.arrays import array_or_fault, holds, save_arrays
-from ovps.inference.prediction import NO_ENTRY, PointLabels
+from ovps.inference.prediction import PointLabels
 
 _TYPES: dict[str, DTypeLike] = {"entry": np.int32, "instance": np.int32}
 _UNKNOWN: dict[str, DTypeLike] = {"unknown": np.float16}

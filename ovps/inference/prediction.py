@@ -13,7 +13,6 @@ from ovps.errors import VocabularyError, listed
 from ovps.taxonomy import UNLABELLED, ClassInfo, Taxonomy, name_key
 from ovps.vocabulary import Vocabulary
 
-NO_ENTRY = -1
 LISTED = 20  # names in a sentence
 
 

@@ -9,12 +9,11 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from ovps.entries import NO_ENTRY
 from ovps.model.class_text import ClassText
 from ovps.model.classify import class_cosines
 from ovps.model.clusters import ClusterConfig, components, rejoined
 from ovps.model.masks import MaskForm, mask_probability
-
-NO_ENTRY = -1  # of the vocabulary: what a voxel is that no segment claims
 
 
 class MergeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ovps.entries import NO_ENTRY
 from ovps.model.class_text import ClassText
 from ovps.model.classify import class_cosines
 from ovps.model.clusters import ClusterConfig, clusters
-from ovps.model.panoptic import NO_ENTRY, Panoptic
+from ovps.model.panoptic import Panoptic
 
 
 def add_proposals(

@@ -14,12 +14,13 @@ from typing import NoReturn
 import torch
 from torch import nn
 
+from ovps.entries import NO_ENTRY
 from ovps.errors import ConfigError
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
 from ovps.model.inputs import VoxelBatch
-from ovps.model.panoptic import NO_ENTRY, MergeConfig, Panoptic, fill_uncovered
+from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered
 from ovps.systems.openscene import VoxelAnswer, VoxelSystem
 from ovps.systems.protocol import Shape
 

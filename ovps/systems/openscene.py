@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.sample import Batch
+from ovps.entries import NO_ENTRY
 from ovps.losses.config import LossConfig
 from ovps.losses.total import LossTerms
 from ovps.model.class_text import ClassText
@@ -26,7 +27,7 @@ from ovps.model.config import ModelConfig
 from ovps.model.encoder import SparseUNet
 from ovps.model.inputs import VoxelBatch
 from ovps.model.layers import mlp
-from ovps.model.panoptic import NO_ENTRY, MergeConfig, Panoptic, fill_uncovered
+from ovps.model.panoptic import MergeConfig, Panoptic, fill_uncovered
 from ovps.systems.protocol import Shape
 from ovps.vocabulary import Vocabulary
 

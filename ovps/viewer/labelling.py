@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.inference.prediction import NO_ENTRY, named_classes
+from ovps.entries import NO_ENTRY
+from ovps.inference.prediction import named_classes
 from ovps.inference.segments import segments
 from ovps.report.colours import DIM, visible
 from ovps.taxonomy import Taxonomy

@@ -20,7 +20,8 @@ from driveworld import build_world
 from ovps import clip as encoders
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
-from ovps.inference.prediction import NO_ENTRY, PointLabels
+from ovps.entries import NO_ENTRY
+from ovps.inference.prediction import PointLabels
 from ovps.inference.session import Session, frames_of, open_session, predictions
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
 from pipelines.precompute import precompute

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ovps.model.panoptic import NO_ENTRY, MergeConfig
+from ovps.entries import NO_ENTRY
+from ovps.model.panoptic import MergeConfig
 from ovps.systems.openscene import VoxelAnswer, VoxelNetwork, distillation_loss, ensemble_features, segment
 from tests.model import tiny
 from tests.training.small import same_bits, small_run, weights
