@@ -1,4 +1,8 @@
-"""JSON as the standard has it. Python's own writer puts NaN and Infinity into it, which most readers refuse."""
+"""JSON as the standard has it. Python's own writer puts NaN and Infinity into it, which most readers refuse.
+
+Its reader takes the last of two values of one name, so that a half-edited file of a user's would be read as something
+that he does not see at its top.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,24 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
     '{"mean": null, "rows": [1, 2.5]}'
     """
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def loads(text: str) -> Any:
+    """Read JSON that somebody has written by hand.
+
+    Raises:
+        ValueError: no JSON, or an object that names a key twice.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key} is named twice")
+        found[key] = value
+    return found
 
 
 def _finite(value: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
+from ovps import strict_json
 from ovps.datasets.near_names import said_beside
 from ovps.errors import DatasetError
 from ovps.shortage import faults
@@ -95,17 +96,17 @@ def batches(path: Path, remedy: str, block: int = BLOCK) -> Iterator[list[Row]]:
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """A small JSON file, with or without a byte order mark.
+    """A small JSON file that people write, with or without a byte order mark.
 
     Raises:
-        DatasetError: not JSON, or it cannot be read.
+        DatasetError: not JSON, an object that names a key twice, or it cannot be read.
     """
     try:
         text = path.read_bytes().removeprefix(_MARK)
     except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy=remedy) from error
     try:
-        return _parsed(text)
+        return _told(text, strict_json.loads)
     except (_Fault, UnicodeDecodeError) as error:
         raise _not_json(error, 1, path, remedy) from error
 
@@ -157,9 +158,13 @@ def _parsed(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        pass
+        return _told(text, json.loads)
+
+
+def _told(text: bytes, loads: Callable[[str], Any]) -> Any:
+    """Raises: _Fault, which says where, UnicodeDecodeError."""
     try:
-        return json.loads(text.decode())
+        return loads(text.decode())
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(error.doc) - 1 or error.msg.startswith("Unterminated")
         raise _Fault(error.msg, error.lineno, at_end) from error

@@ -13,7 +13,6 @@ LiDAR frame: x forward, y left, z up.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovps import strict_json
 from ovps.datasets.kitti_calibration import Calibration, read_calibration, read_poses, read_times
 from ovps.datasets.kitti_sequence import (
     AGAIN,
@@ -237,7 +237,7 @@ def _splits(root: Path) -> dict[str, tuple[str, ...]]:
         return OFFICIAL
     remedy = 'Write for example {"train": ["00", "01"], "val": ["08"]}, or remove it for the official splits'
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = strict_json.loads(path.read_text(encoding="utf-8-sig"))
     except faults(OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"cannot be read: {error}", path=path, remedy=remedy) from error
     names = list(found.values()) if isinstance(found, dict) else [None]

@@ -696,6 +696,16 @@ CALIBRATION = (
         "taken",
     ),
     Case(
+        "a calibration in JSON that names its points twice",
+        lambda r: (
+            calibration_file(r).unlink(),
+            text("calibration.json", json.dumps(calibration())[:-1] + ', "points": {}}')(r),
+        ),
+        "refused",
+        "points is named twice",
+        "calibration.json",
+    ),
+    Case(
         "a calibration that unpacks to a billion words",
         text("calibration.yaml", ALIASES),
         "refused",

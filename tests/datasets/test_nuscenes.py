@@ -135,6 +135,13 @@ def test_official_splits_where_splits_json_is_silent(tmp_path):
     assert _scenes(root, "train") == ["scene-0003"]
 
 
+def test_a_split_that_splits_json_names_twice_is_refused(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=2, frames=1)
+    (root / VERSION / "splits.json").write_text('{"train": ["mini-0001"], "val": [], "train": ["mini-0002"]}')
+    with pytest.raises(DatasetError, match=r"train is named twice.*splits\.json"):
+        _scenes(root, "train")
+
+
 def _rename(root, names):
     path = root / VERSION / "scene.json"
     rows = json.loads(path.read_text())

@@ -194,6 +194,12 @@ def test_a_sequence_in_two_splits_is_refused(root):
     assert {f.scene for f in semantickitti.frames(root, "v1.0", ("tiny",))} == {"00"}, "another use of the file"
 
 
+def test_a_split_that_is_named_twice_is_refused(root):
+    (root / "splits.json").write_text('{"train": ["00"], "val": ["01"], "train": ["01"]}')
+    with pytest.raises(DatasetError, match=r"train is named twice.*splits\.json"):
+        semantickitti.frames(root, "v1.0", ("train",))
+
+
 def test_splits_that_contain_each_other_on_purpose_are_taken_one_at_a_time(root):
     (root / "splits.json").write_text(json.dumps({"train": ["00", "01"], "tiny": ["00"]}))
     assert {f.scene for f in semantickitti.frames(root, "v1.0", ("train",))} == {"00", "01"}

@@ -7,7 +7,6 @@ z forward); all other names are free.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from ovps import plain_yaml
+from ovps import plain_yaml, strict_json
 from ovps.errors import DatasetError, faults_in
 from ovps.geometry.calibration import intrinsics_fault, rigid_fault
 from ovps.geometry.transforms import transform_along
@@ -275,7 +274,7 @@ def _load(path: Path, changed: int, size: int) -> Calibration:
         raise DatasetError(f"{size:,} bytes are no calibration file", path=path, remedy=f"Write one: {_PAGE}")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        content = json.loads(text) if path.suffix == ".json" else plain_yaml.loads(text)
+        content = strict_json.loads(text) if path.suffix == ".json" else plain_yaml.loads(text)
     except faults(OSError) as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=path, remedy="Make it readable") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
