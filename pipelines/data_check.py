@@ -204,10 +204,15 @@ class _Look:
         pictures = []
         for camera in frame.cameras:
             image, shown, note = self._image(camera)
+            dead = image is not None and shown is camera and bool(blank_of([image]))
+            if dead:
+                text = f"{camera.image_path} is of one colour and shows nothing: {camera.channel} sees no point there"
+                self.warnings.add(f"blank {camera.channel}", text)
             visible = None
             if cloud is not None and np.isfinite(camera.camera_from_lidar).all():
                 self._suspect(cloud.xyz, camera)
                 visible = unoccluded(project(cloud.xyz, camera), camera, self.data.occlusion)
+                visible &= not dead
                 any_camera |= visible
                 note = note or f": sees {visible.mean():.1%} of the points"
                 if usable:
@@ -288,11 +293,7 @@ class _Look:
     def _image(self, camera: Camera) -> tuple[NDArray[np.uint8] | None, Camera | None, str]:
         """The image, the camera to draw points with, and a note if these are not as they should be."""
         try:
-            pixels = self.data.image(camera)
-            if blank_of([pixels]):
-                text = f"{camera.image_path} is of one colour and shows nothing: {camera.channel} sees no point there"
-                self.warnings.add(f"blank {camera.channel}", text)
-            return pixels, camera, ""
+            return self.data.image(camera), camera, ""
         except FrameError as error:
             advice, model = resized(camera)
             self.problems.add_error(f"image {camera.channel}", error, advice)

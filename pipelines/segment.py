@@ -40,7 +40,7 @@ from ovps.training.run_files import RunInfo, load_settings
 from ovps.viewer.export import to_ply
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
-from pipelines.precompute.compute_frame import cloud_fault
+from pipelines.precompute.compute_frame import check_cloud
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import limited
 from pipelines.precompute.stage import complete, may_skip
@@ -414,7 +414,7 @@ def _clouds(data: Folder, frames: Sequence[Frame], *, skip: bool) -> list[NDArra
     """The points (N, 3) of some frames, evenly spaced; others stand in for those that are skipped.
 
     Raises:
-        FrameError: a frame that cannot be read, and is not to be skipped.
+        FrameError: a frame that cannot be used, and is not to be skipped.
         DatasetError: no frame can be used.
     """
     count = min(_SAMPLED, len(frames))
@@ -424,16 +424,12 @@ def _clouds(data: Folder, frames: Sequence[Frame], *, skip: bool) -> list[NDArra
     for place in dict.fromkeys([*spread, *range(len(frames))]):
         try:
             cloud = data.points(frames[place])
+            check_cloud(frames[place], cloud)
+            found.append(cloud.xyz)
         except FrameError as error:
             if not skip:
                 raise
             bad.append(str(error))
-            continue
-        fault = cloud_fault(cloud) if skip else None
-        if fault:
-            bad.append(f"{fault} (file {frames[place].points_path})")
-        else:
-            found.append(cloud.xyz)
         if len(found) == count:
             break
     if not found:

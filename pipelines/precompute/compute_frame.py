@@ -276,7 +276,7 @@ def _checked_cloud(frame: Frame, tools: Tools, method: str, cloud: Any) -> Point
     if wrong is not None:
         raise _no("data set", tools.dataset, method, wrong, "a PointCloud of float32")
     if len(cloud) or method == "points":
-        _check_cloud(frame, cloud)
+        check_cloud(frame, cloud)
     return cloud
 
 
@@ -286,7 +286,12 @@ def _earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
     return _checked_cloud(frame, tools, "earlier_points", cloud)
 
 
-def _check_cloud(frame: Frame, cloud: PointCloud) -> None:
+def check_cloud(frame: Frame, cloud: PointCloud) -> None:
+    """Check that the points of a frame are those of a sweep.
+
+    Raises:
+        FrameError: they are not.
+    """
     fault = cloud_fault(cloud)
     if fault:
         raise FrameError(

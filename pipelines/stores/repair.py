@@ -227,10 +227,17 @@ class _Work:
             try:
                 self._frames = frames_of(self.options)
             except DatasetError:  # it may lack a split that is usual
-                if not self._known:
+                there = tuple(split for split in self.options.subsets if split in self._known or self._has(split))
+                if not there:
                     raise
-                self._frames = frames_of(self.options.model_copy(update={"subsets": self._known}))
+                self._frames = frames_of(self.options.model_copy(update={"subsets": there}))
         return self._frames
+
+    def _has(self, split: str) -> bool:
+        try:
+            return bool(frames_of(self.options.model_copy(update={"subsets": (split,)})))
+        except DatasetError:
+            return False
 
     @property
     def tools(self) -> Tools:

@@ -152,8 +152,11 @@ def test_an_image_of_one_colour_is_told(tmp_path):
     assert not any("one colour" in warning for warning in check(root).warnings)
     path = root / "images" / "front" / "001.png"
     Image.new("RGB", Image.open(path).size).save(path)
-    (warning,) = [warning for warning in check(root).warnings if "one colour" in warning]
+    found = check(root)
+    (warning,) = [warning for warning in found.warnings if "one colour" in warning]
     assert warning.startswith(f"{path} is of one colour and shows nothing: front sees no point")
+    (problem,) = found.problems
+    assert "none of 1 camera sees a point of it" in problem, "segment refuses the frame"
 
 
 def test_missing_files_of_frames_that_are_not_read_are_told_with_exit_code_3(tmp_path, monkeypatch, capsys):

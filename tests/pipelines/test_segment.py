@@ -221,6 +221,18 @@ def test_a_recording_of_damaged_frames_alone_is_an_error(recording, tmp_path):
     assert not (tmp_path / "found" / "zarr").exists()
 
 
+def test_a_point_beyond_all_reason_is_told_before_a_grid_is_fitted_to_it(recording, tmp_path):
+    root = tmp_path / "drive"
+    shutil.copytree(recording, root)
+    for number in range(3):
+        rows = rows_of(number)
+        rows[:, :3] *= np.float32(1e8)
+        (root / "points" / f"{number:03d}.bin").write_bytes(rows.tobytes())
+    options = SegmentOptions(encoder="demo", names="car", out=tmp_path / "found")
+    with pytest.raises(FrameError, match=r"points lie farther than 1000 m away.*000\.bin.*Points are in metres"):
+        segment(root, options)
+
+
 def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other_programs(recording, tmp_path):
     plyfile = pytest.importorskip("plyfile")
     out = tmp_path / "found"

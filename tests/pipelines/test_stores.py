@@ -426,6 +426,20 @@ def test_all_manifests_of_a_split_or_of_the_store_are_made_again(world, whole, t
         assert len(Store.open(store).pictures(Store.open(store).frames[0])) == 6
 
 
+def test_all_manifests_are_made_again_where_the_data_set_has_one_of_the_usual_splits(tmp_path):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=2, points=300)
+    splits = root / "v1.0-trainval" / "splits.json"
+    splits.write_text(json.dumps({"train": [], "val": ["mini-0001"]}))
+    store = tmp_path / "zarr"
+    precompute(options_for(root, store, subsets=("val",)))
+    before = written(store)
+    for file in (store / "manifest").iterdir():
+        file.unlink()
+    summary = repair(RepairOptions(path=store, dataroot=root))
+    assert (summary.manifests, summary.frames, summary.left) == (1, 2, ())
+    assert written(store) == before
+
+
 @pytest.mark.parametrize("again", ["repair", "precompute", "labels"])
 def test_what_has_lost_its_manifest_stays_where_the_data_set_lacks_its_frames(whole, tmp_path, again):
     """The manifest may be found again, and then nothing is lost."""
