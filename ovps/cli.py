@@ -303,7 +303,7 @@ def cache_verify(
     from ovps.cache.manifest import partitions
     from ovps.cache.verify import verify_store
     from ovps.cache.where import storage_of
-    from ovps.errors import CorruptStoreError
+    from ovps.errors import CorruptStoreError, counted
     from ovps.progress import progress
 
     storage = storage_of(path)
@@ -314,7 +314,7 @@ def cache_verify(
     else:
         for problem in problems:
             out.print(str(problem), style="red", highlight=False)
-        out.print(f"{len(problems)} problems" if problems else "every file is what was written")
+        out.print(counted(len(problems), "problem") if problems else "every file is what was written")
     raise typer.Exit(CorruptStoreError.exit_code if problems else 0)
 
 

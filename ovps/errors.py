@@ -47,6 +47,11 @@ def faults_of(error: Exception) -> str:
     return "; ".join(f"{place}: {words}" if place else words for place, words in places).replace("Value error, ", "")
 
 
+def counted(number: int, what: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def listed(items: Iterable[object], most: int = 8) -> str:
     """Write some names for a message; of many the first, and how many more there are.
 

@@ -19,7 +19,7 @@ from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import POINTS, READINGS
 from ovps.datasets.folder.oddities import odd_point_files
 from ovps.datasets.folder.undistort import pinhole, undistort
-from ovps.errors import DatasetError, FrameError
+from ovps.errors import DatasetError, FrameError, counted
 from ovps.files import check_writable
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.alignment import Alignment
@@ -32,7 +32,7 @@ from ovps.geometry.visibility import Occlusion, unoccluded
 from ovps.places import check_free, check_no_url
 from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
-from ovps.report.page import counted, render, write_page
+from ovps.report.page import render, write_page
 from ovps.shortage import faults
 from pipelines.precompute.compute_frame import blank_of, cloud_fault
 from pipelines.precompute.plan import check_unique

@@ -17,10 +17,9 @@ from ovps.cache.sweeps import cut_off
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
 from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
-from ovps.errors import FrameError, listed
+from ovps.errors import FrameError, counted, listed
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
-from ovps.report.page import counted
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
 from pipelines.precompute.oddities import NO_INTENSITY

@@ -25,7 +25,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.datasets.folder import Folder
 from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.entries import read_entries
-from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError, WeightsError
+from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError, WeightsError, counted
 from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.frame import Frame
@@ -34,7 +34,7 @@ from ovps.geometry.visibility import Occlusion
 from ovps.inference.plain_labels import labels_path
 from ovps.places import check_free, check_no_url
 from ovps.report.colours import entry_colours, rgb
-from ovps.report.page import counted, render, write_page
+from ovps.report.page import render, write_page
 from ovps.report.segment_page import Line, SegmentPage, draw_frame
 from ovps.training.run_files import RunInfo, load_settings
 from ovps.viewer.export import to_ply

@@ -29,11 +29,6 @@ def write_page(path: Path, page: str) -> int:
     return len(content)
 
 
-def counted(number: int, what: str) -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def spaced(name: str) -> str:
     """The name of a class or row with blanks for underscores."""
     return name.replace("_", " ")

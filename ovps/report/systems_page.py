@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
 
+from ovps.errors import counted
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, main_system, references_of, spread
 from ovps.evaluation.results import EvalResult, GroupScore
 from ovps.report.charts import NOTHING, Figure, bar_chart
@@ -14,7 +15,7 @@ from ovps.report.curves import curves
 from ovps.report.gallery import Gallery
 from ovps.report.mistakes import Mistakes, find_mistakes
 from ovps.report.opening import Opening, opening, verdict
-from ovps.report.page import counted, render, spaced
+from ovps.report.page import render, spaced
 from ovps.report.pictures import FrameView
 from ovps.report.scatter import Point, scatter
 from ovps.report.score_tables import (

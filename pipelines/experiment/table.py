@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, counted
 from ovps.evaluation.comparison import Spread, spread
 from ovps.evaluation.console import SCORES as FRACTIONS
 from ovps.evaluation.results import HARMONIC, harmonic
 from ovps.report.charts import text
-from ovps.report.page import counted
 from pipelines.experiment.join import read_part
 
 GROUPS = ("all", "base", "novel", "novel/things", "novel/stuff", HARMONIC)
