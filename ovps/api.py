@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
+from ovps.devices import device_of
 from ovps.errors import CacheError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
@@ -46,10 +45,10 @@ def load_run(path: str | Path, device: str | None = None, backend: str | None = 
 
     Raises:
         CheckpointError: no run there, or a damaged one.
-        ConfigError: no such backend.
+        ConfigError: no such device or backend.
     """
     use_own_cores()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = device_of(device)
     return runs.load_run(Path(path), place, backend)
 
 

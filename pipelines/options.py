@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ovps import defaults
 from ovps.options import Flag, Once, Options
@@ -23,6 +23,18 @@ DEMO_WORDS = (
 )
 _TEXT = BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
 Place = Annotated[str, _TEXT]  # of a store, as `ovps.cache.where.storage_of` takes it
+
+
+def _usable(device: str | None) -> str | None:
+    """A device that is here: told before anything else is done."""
+    if device is not None:
+        from ovps.devices import device_of  # torch
+
+        device_of(device)
+    return device
+
+
+Device = Annotated[str | None, AfterValidator(_usable)]
 
 
 class WorldOptions(Options):
@@ -119,7 +131,7 @@ class PrecomputeOptions(ClipOptions, DataOptions):
     )
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
     only: Annotated[tuple[str, ...], Once] = Field((), description="Only the frame of this token, again and again.")
-    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
     gpus: int | None = Field(None, ge=1, description="GPUs to use, a worker for each. Default: all that are visible.")
 
 
@@ -169,7 +181,7 @@ class TrainOptions(Options):
     stop_after: int | None = Field(
         None, ge=1, description="Stop after this step with a checkpoint; the schedule stays that of the whole run."
     )
-    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
 
     @property
     def run(self) -> Path:
@@ -181,7 +193,7 @@ class StoreOptions(Options):
     """A store, and what computes on it."""
 
     cache: Place = Field(defaults.STORE, description="A store of the same CLIP: a folder, or a URL.")
-    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
     backend: str | None = Field(
         None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
     )
@@ -365,7 +377,7 @@ class RepairOptions(Options):
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="`skip`: quarantine bad frames of a partition whose manifest is lost."
     )
-    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 
 class ExperimentOptions(Options):
@@ -434,7 +446,7 @@ class LookOptions(Options):
         None, description="Any vocabulary of the store's CLIP. Default: the data set's classes."
     )
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
-    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu`, `cuda` or `cuda:0`. Default: a GPU where there is one.")
     backend: str | None = Field(
         None, description="Of sparse convolutions: `minkowski`, `torch`. Default: the training's, where installed."
     )
@@ -520,7 +532,7 @@ class DemoOptions(Options):
     seed: int = Field(2026, ge=0, description="Of the street; another one is another street.")
     workers: int = Field(0, ge=0, description="dask worker processes for CLIP; 0: none.")
     open: bool = Field(True, description="Open the page in the browser, where there is a desktop.")
-    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 
 class SegmentOptions(Options):
@@ -542,4 +554,4 @@ class SegmentOptions(Options):
     ply: bool = Field(False, description="Also ply/TOKEN.ply of each frame: colours, rows of the names, instances.")
     on_error: Literal["stop", "skip"] = Field("stop", description="`skip`: leave out frames that cannot be read.")
     workers: int = Field(0, ge=0, description="dask worker processes; 0: none.")
-    device: str | None = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
+    device: Device = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")

@@ -29,6 +29,7 @@ from ovps.batch.base_labels import ClassSplit
 from ovps.batch.loader import Batches, training_frames
 from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
+from ovps.devices import device_of
 from ovps.errors import CheckpointError, ConfigError
 from ovps.geometry.grid import Grid
 from ovps.interrupt import finishing, kept
@@ -36,7 +37,6 @@ from ovps.machine import use_own_cores
 from ovps.model import sparse
 from ovps.places import check_free, check_text
 from ovps.progress import progress, show_warnings
-from ovps.shortage import faults
 from ovps.systems.asked import training_classes
 from ovps.taxonomy import load_split
 from ovps.training.cache_content import CACHE, CacheContent, changes, content_of, save_content
@@ -121,7 +121,7 @@ def train(options: TrainOptions) -> TrainSummary:
         torch.set_num_threads(config.threads)
     else:
         use_own_cores()
-    device = _device(options.device)
+    device = own_device(device_of(options.device))
     with join(device) as processes, deterministic_algorithms():
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())
@@ -237,16 +237,6 @@ def _record(
         if last is not None and LAST not in saved:
             save(LAST, last.step)
     return last
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except faults(RuntimeError) as error:
-        raise ConfigError(f"no device {name!r}", remedy="Give cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name} was asked for, and torch sees no GPU", remedy="See `ovps doctor`")
-    return own_device(device)
 
 
 def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches, RunInfo]:

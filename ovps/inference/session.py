@@ -13,6 +13,7 @@ from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.remedies import relabelling
 from ovps.cache.where import Where
+from ovps.devices import device_of
 from ovps.errors import ConfigError
 from ovps.inference.clip_alone import clip_alone
 from ovps.inference.predict_frame import predict_frame
@@ -86,13 +87,13 @@ def open_session(
         backend: see `ovps.training.run.load_run`.
 
     Raises:
-        ConfigError: no such split or backend.
+        ConfigError: no such split, device or backend.
         CheckpointError: no run, or a damaged one.
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
     """
     use_own_cores()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = device_of(device)
     store = Store.open(cache)
     loaded = clip_alone(store) if run is None else load_run(run, place, backend)
     loaded.check_cache(store.provenance, store.path)

@@ -9,6 +9,7 @@ import torch
 from cache_schemas import MAX_FRAMES
 from ovps import clip, datasets, machine
 from ovps.cache.where import storage_of
+from ovps.devices import device_of
 from ovps.errors import ConfigError, DatasetError
 from ovps.geometry.grid import Grid
 from ovps.places import check_no_url
@@ -50,7 +51,7 @@ def resolved(options: PrecomputeOptions) -> Resolved:
     if weights is not None and Path(weights).is_file():
         weights = str(Path(weights).absolute())
     machine.check_processes("--workers", options.workers or 0)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(device_of(options.device))
     gpus = _gpus(options.gpus, device)
     return Resolved.model_validate(
         options.model_dump()

@@ -1,0 +1,29 @@
+"""The device of torch that something runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from ovps.errors import ConfigError
+from ovps.shortage import faults
+
+_REMEDY = "Give cpu, cuda, or cuda:0 and so on; `ovps doctor` says what torch sees"
+
+
+def device_of(name: str | None) -> torch.device:
+    """Find the device of a name, `cpu`, `cuda` or `cuda:N`; None: a GPU if there is one.
+
+    Raises:
+        ConfigError: no such device, or none that torch sees here.
+    """
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        device = torch.device(name or ("cuda" if there else "cpu"))
+    except faults(RuntimeError) as error:
+        raise ConfigError(f"no device {name!r}", remedy=_REMEDY) from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise ConfigError(f"no device {name!r}", remedy=_REMEDY)
+    if device.type == "cuda" and (device.index or 0) >= there:
+        seen = f"{there} GPU{'' if there == 1 else 's'}" if there else "no GPU"
+        raise ConfigError(f"device {name} was asked for, and torch sees {seen}", remedy=_REMEDY)
+    return device
