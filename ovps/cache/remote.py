@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from ovps.cache.answers import answer
 from ovps.cache.storage import AT_ONCE, Entry, R, T
-from ovps.cache.waiting import Waits
 from ovps.errors import ConfigError, StorageError
 from ovps.extras import extra
 from ovps.files import AGAIN
+from ovps.waiting import Waits
 
 with extra("remote"):
     import obstore

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,9 +23,11 @@ from ovps.clip.protocol import RANDOM
 from ovps.errors import ConfigError, WeightsError
 from ovps.places import check_text
 from ovps.shortage import faults
+from ovps.waiting import Waits
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 USUAL = {defaults.ENCODER: "laion2b_s29b_b131k_ft_soup"}  # open_clip's tag; open_clip downloads them once
+_waits = Waits()
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +163,9 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
         )
     if not is_tag:
         check_text(path)
+    fetched = _waits.of(f"the weights of {encoder}", f"{weights}, from the network where they are not here yet")
     try:
-        with _without_logging():
+        with _without_logging(), fetched if is_tag else nullcontext():
             return open_clip.create_model(encoder, pretrained=weights, require_pretrained=True, weights_only=True)
     except faults(Exception) as error:  # open_clip, torch, safetensors and huggingface_hub each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

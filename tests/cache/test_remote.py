@@ -28,12 +28,12 @@ from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifest, write_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
-from ovps.cache.waiting import Waits
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, create_store, stored_frames, write_partition
 from ovps.errors import CacheError, ConfigError, CorruptStoreError, ProvenanceError, StorageError
 from ovps.interrupt import listening
 from ovps.taxonomy import load_taxonomy
+from ovps.waiting import Waits
 from tests.helpers.s3 import BUCKET, Rude, copy_of, served, silent, speaking, used
 from tests.helpers.stores import written
 from tests.helpers.synthetic_store import provenance, vocabulary, write_synthetic_store

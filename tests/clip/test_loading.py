@@ -5,12 +5,14 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from ovps import progress
 from ovps.clip.demo import weights_path
 from ovps.clip.loading import load_clip, state_sha256
 from ovps.errors import ConfigError, WeightsError
@@ -84,6 +86,20 @@ def test_a_tag_without_network_names_model_tag_and_remedy(monkeypatch):
 class _Evil:
     def __reduce__(self):
         return (os.mkdir, ("evil",))
+
+
+def test_weights_that_take_long_to_come_are_told_of(monkeypatch, capsys):
+    def slow(*args, **kwargs):
+        time.sleep(0.6)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.4)
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", slow)
+    with pytest.raises(WeightsError, match="cannot get the weights"):
+        load_clip("convnext_large_d_320", "laion2b_s29b_b131k_ft_soup")
+    told = capsys.readouterr().err
+    assert "waiting for the weights of convnext_large_d_320 for" in told
+    assert "laion2b_s29b_b131k_ft_soup, from the network where they are not here yet" in told
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
