@@ -498,7 +498,20 @@ POINTS = (
 )
 
 IMAGES = (
-    Case("no image", lambda r: (r / "images" / "front" / "000.png").unlink(), "refused", "no image of front", "front"),
+    Case(
+        "an image that a camera dropped",
+        lambda r: (r / "images" / "front" / "000.png").unlink(),
+        "warned",
+        "1 sweeps have no image and are left out",
+        store_changes=True,
+    ),
+    Case(
+        "images of other names than most point files",
+        lambda r: [p.rename(p.with_name(f"left{p.name}")) for p in (r / "images" / "front").iterdir()],
+        "refused",
+        "no image of front",
+        "front",
+    ),
     Case("no images at all", lambda r: (r / "images").rename(r / "pictures"), "refused", "images/CAMERA", "images"),
     Case("empty image", image("000.png", b""), "quarantined", "empty", "000.png"),
     Case("an image cut off", image("000.png", saved(PLAIN.save, "PNG")[:4000]), "quarantined", "damaged", "000.png"),

@@ -151,6 +151,31 @@ def test_points_and_images_arrive_as_they_are(tmp_path):
     np.testing.assert_array_equal(data.image(again.cameras[0]), image_of(1))
 
 
+def test_images_that_a_camera_dropped_leave_out_the_camera_or_the_sweep(tmp_path):
+    root = write_recording(tmp_path / "rec", frames=5)
+    content = calibration()
+    content["cameras"]["left"] = content["cameras"]["front"]
+    content["transforms"].append(content["transforms"][0] | {"to": "left"})
+    write_calibration(root, content)
+    shutil.copytree(root / "images" / "front", root / "images" / "left")
+    for camera, number in (("front", 1), ("front", 3), ("left", 3)):
+        (root / "images" / camera / f"{number:03d}.png").unlink()
+    folder = datasets.at("folder", root)
+    frames = folder.frames(root, "1", ("val",))
+    seen = {frame.index: [camera.channel for camera in frame.cameras] for frame in frames}
+    assert seen == {0: ["front", "left"], 1: ["left"], 2: ["front", "left"], 4: ["front", "left"]}
+    assert [frame.timestamp_us for frame in frames] == [0, 100_000, 200_000, 400_000], "time goes on without it"
+    told = folder.warnings(root, frames)
+    (bare,) = [text for text in told if "left out" in text]
+    assert bare == f"1 sweeps have no image and are left out, the first is {root / 'points' / '003.bin'}"
+    (without,) = [text for text in told if "without it" in text]
+    assert without.startswith("1 sweeps have no image of front and are used without it, the first is ")
+    assert without.endswith("images/front/001")
+    (root / "images" / "front" / "000.png").unlink()
+    with pytest.raises(DatasetError, match=r"3 of 5 sweeps have no image of front, the first is 000"):
+        folder.frames(root, "1", ("val",))
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".tiff", ".webp", ".gif", ".ppm", ".JPEG"])
 def test_images_of_any_format_are_read(suffix, tmp_path):
     root = write_recording(tmp_path / "drive", frames=1)
@@ -247,13 +272,13 @@ def test_a_table_matches_what_names_do_not_and_may_leave_cameras_out(tmp_path):
             "sweep,sensor,file,time_us",
             "later,lidar,points/000.bin,900",
             "early,lidar,points/001.bin,100",
-            "early,front,images/front/000.png,120",
+            "later,front,images/front/000.png,920",
         ],
     )
     text = (root / "readings.csv").read_bytes()
     (root / "readings.csv").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
     _, frames = frames_of(root)
-    assert [(f.token, len(f.cameras), f.index) for f in frames] == [("drive.early", 1, 0), ("drive.later", 0, 1)]
+    assert [(f.token, len(f.cameras), f.index) for f in frames] == [("drive.later", 1, 1)], "early is seen by none"
     assert frames[0].cameras[0].image_path.endswith("000.png")
 
 

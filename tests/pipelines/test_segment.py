@@ -221,6 +221,24 @@ def test_a_recording_of_damaged_frames_alone_is_an_error(recording, tmp_path):
     assert not (tmp_path / "found" / "zarr").exists()
 
 
+def test_a_sweep_whose_image_has_not_come_yet_is_left_out_and_labelled_later(recording, tmp_path):
+    root, file = tmp_path / "drive", "images/front/001.png"
+    shutil.copytree(recording, root)
+    (root / file).unlink()
+    options = SegmentOptions(encoder="demo", names="car", out=tmp_path / "found")
+    summary = segment(root, options)
+    assert summary.frames == 2
+    assert any("1 sweeps have no image and are left out" in warning for warning in summary.warnings)
+    shutil.copy(recording / file, root / file)
+    late = segment(root, options)
+    assert late.frames == 3
+    assert not any("no image" in warning for warning in late.warnings)
+    once = segment(root, options.model_copy(update={"out": tmp_path / "once"}))
+    for number in range(3):
+        for a, b in zip(*(labels_of(one.predictions[0], root, number) for one in (late, once)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_a_point_beyond_all_reason_is_told_before_a_grid_is_fitted_to_it(recording, tmp_path):
     root = tmp_path / "drive"
     shutil.copytree(recording, root)

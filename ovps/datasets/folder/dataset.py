@@ -14,6 +14,7 @@ from ovps.datasets.folder.calibration import PointFiles, load_calibration
 from ovps.datasets.folder.frames import FOLDER, VERSION, check_scene, frame_of
 from ovps.datasets.folder.labels import WHOLE_NUMBERS, own_taxonomy, read_labels
 from ovps.datasets.folder.layout import calibration_above, find_scenes
+from ovps.datasets.folder.missing_images import missing_images
 from ovps.datasets.folder.oddities import odd_lenses, odd_point_files, other_occlusion, unasked
 from ovps.datasets.folder.point_files import AGAIN, read_points
 from ovps.datasets.folder.reused import reused
@@ -67,6 +68,8 @@ class Folder:
     def frames(self, root: Path, version: str, subsets: Sequence[str]) -> list[Frame]:
         """List the frames of some splits, scene after scene; scenes that no split names are in `val`.
 
+        A sweep without any image is left out: CLIP sees nothing of it.
+
         Raises:
             DatasetError: files that are missing or do not go together; the message names the first.
         """
@@ -84,7 +87,9 @@ class Folder:
             if subset in subsets:
                 check_scene(root, scene, calibration)
                 frames += [
-                    frame_of(scene, sweep, calibration, subset, index) for index, sweep in enumerate(scene.sweeps)
+                    frame_of(scene, sweep, calibration, subset, index)
+                    for index, sweep in enumerate(scene.sweeps)
+                    if sweep.images
                 ]
         return frames
 
@@ -100,6 +105,7 @@ class Folder:
         return [
             *unasked(split_of_scenes(root, scenes), named),
             *unread(root, asked),
+            *missing_images(asked),
             *odd_lenses(asked),
             *other_occlusion(scenes[0], asked),
             *reused(asked),

@@ -155,7 +155,11 @@ def _scene(root: Path, folder: Path) -> Scene:
 
 
 def _matched(folder: Path, labels: Mapping[str, Path]) -> list[Sweep]:
-    """Sweeps with the images of their name."""
+    """Sweeps with the images of their name.
+
+    Raises:
+        DatasetError: no point file, or a camera of whose images hardly any has the name of one.
+    """
     points = files_of(folder / POINTS, tuple(READERS))
     images = folder / IMAGES
     cameras = {path.name: files_of(path) for path in (listed(images) if images.is_dir() else []) if path.is_dir()}
@@ -165,7 +169,7 @@ def _matched(folder: Path, labels: Mapping[str, Path]) -> list[Sweep]:
         )
     for camera, files in cameras.items():
         lacking = sorted(points.keys() - files.keys())
-        if lacking:
+        if 2 * len(lacking) > len(points):  # of fewer the camera may have dropped some
             near = beside(images / camera / f"{lacking[0]}.png")
             there = f", where {near} lies" if near else ""
             raise DatasetError(
@@ -177,7 +181,7 @@ def _matched(folder: Path, labels: Mapping[str, Path]) -> list[Sweep]:
         Sweep(
             name,
             Reading(file, STEP_US * number),
-            {camera: Reading(files[name], STEP_US * number) for camera, files in cameras.items()},
+            {camera: Reading(files[name], STEP_US * number) for camera, files in cameras.items() if name in files},
             labels.get(name),
         )
         for number, (name, file) in enumerate(points.items())
