@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ovps.cache.frame_data import CachedFrame
 from ovps.errors import ConfigError
 from ovps.evaluation.mask_recall import COVERED, best_iou, true_segments
-from ovps.inference.session import Session, frames_of, open_session
+from ovps.inference.session import Session, open_session
 from ovps.model.classify import ClassifierConfig, class_cosines
 from ovps.model.masks import MaskForm, mask_probability
 from ovps.systems.naming import pooled_clip
@@ -62,7 +62,7 @@ def named(session: Session) -> dict[int, list[Named]]:
     def entry(embedding: Tensor) -> list[int]:
         return class_cosines(embedding, classes).argmax(1).tolist()
 
-    for ref in frames_of(session.store, "val"):
+    for ref in session.store.frames_of(["val"]):
         frame = session.store.read(ref)
         answer = SYSTEM.answer(run.network, run.batch(frame), classes, session.merge, ClassifierConfig())
         pooled, has_clip = pooled_clip(answer.logits, answer.batch.clip, answer.batch.clip_valid, session.merge.masks)

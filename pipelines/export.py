@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovps.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from ovps.errors import ConfigError, listed
 from ovps.file_names import file_of
 from ovps.files import refusals, write_whole
 from ovps.places import check_free
@@ -37,6 +40,7 @@ class ExportSummary:
     kinds: list[str]
     bytes: int
     seconds: float
+    warnings: tuple[str, ...]
 
 
 def export(options: ExportOptions) -> ExportSummary:
@@ -62,6 +66,7 @@ def export(options: ExportOptions) -> ExportSummary:
     }
     _claim(options.out / NAMES, names)
     points = size = 0
+    poses: dict[str, list[NDArray[np.float64]]] = {}  # by scene
     with progress("export", "frames", len(catalogue.frames)) as counter:
         for ref in catalogue.frames:
             view = catalogue.view(ref)
@@ -71,8 +76,21 @@ def export(options: ExportOptions) -> ExportSummary:
                 write_whole(file_of(options.out, ref.token, f".{kind}"), content)
                 size += len(content)
             points += len(view.frame.xyz)
+            poses.setdefault(ref.scene, []).append(view.frame.global_from_lidar)
             counter.advance()
-    return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin)
+    warnings = _standing(poses) if options.to_global else ()
+    return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin, warnings)
+
+
+def _standing(poses: Mapping[str, Sequence[NDArray[np.float64]]]) -> tuple[str, ...]:
+    """Warn of scenes whose frames all have one pose, which a recording without poses has."""
+    still = [scene for scene, found in poses.items() if len(found) > 1 and all((p == found[0]).all() for p in found)]
+    if not still:
+        return ()
+    return (
+        f"all frames of {listed(still)} have the same pose: without poses the vehicle is held to stand still, and what"
+        " it passed lies in one place",
+    )
 
 
 def _claim(path: Path, names: Mapping[str, Any]) -> None:

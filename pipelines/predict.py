@@ -22,7 +22,7 @@ from ovps.files import refusals
 from ovps.inference.formats import format_of
 from ovps.inference.plain_labels import check_labels, write_labels
 from ovps.inference.prediction import PointLabels, class_ids, unnamed_classes
-from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.inference.session import Session, open_session, predictions
 from ovps.inference.submission import leave_out
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
@@ -111,7 +111,7 @@ def predict(
     )
     if fill and "filled" not in session.run.system.variants:
         raise ConfigError("there are no masks with classes from text to fill with", path=run, remedy="Leave out --fill")
-    frames = [ref for ref in frames_of(session.store, subset) if only is None or ref.token in only]
+    frames = [ref for ref in session.store.frames_of([subset]) if only is None or ref.token in only]
     taxonomy = session.run.taxonomy
     own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256
     form: Format = "submission" if own_classes and taxonomy.submission else "arrays"
@@ -195,7 +195,7 @@ def check(
         StorageError: the disk refuses.
     """
     store = Store.open(cache)
-    frames_of(store, subset)  # says so if there are none
+    store.frames_of([subset])  # says so if there are none
     rows = (row for partition in read_manifests(store.storage) for row in partition.frames)
     points = {row.token: row.points for row in rows if row.subset == subset}
     asked: dict[str, Any] = {"subset": subset}

@@ -21,7 +21,7 @@ from ovps.evaluation.results import EvalResult, describe_inference, settings_of,
 from ovps.files import check_writable, file_sha256
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
-from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.inference.session import Session, open_session, predictions
 from ovps.places import check_free
 from ovps.report.opening import best_view
 from ovps.report.page import write_page
@@ -95,7 +95,7 @@ def report(
         )
     taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
-    shown = evenly_spaced(frames_of(session.store, result.subset), count)
+    shown = evenly_spaced(session.store.frames_of([result.subset]), count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
         frame_view(frame, session.taxonomy, labels_of(session, prediction), cameras.get(frame.token, []))

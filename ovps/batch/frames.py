@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
-from ovps.errors import ConfigError
 
 NO_LABELS = -1
 
@@ -86,14 +85,7 @@ class FrameDataset(Dataset[FrameTensors]):
 
     def __init__(self, store: Store | Where, subset: str | None = None) -> None:
         self.store = store if isinstance(store, Store) else Store.open(store)
-        self.refs = [ref for ref in self.store.frames if subset in (None, ref.subset)]
-        if not self.refs:
-            there = sorted({ref.subset for ref in self.store.frames})
-            raise ConfigError(
-                f"no frames of subset {subset!r}" if subset else "no frames",
-                path=self.store.path,
-                remedy=f"There are: {', '.join(there) or 'none'}",
-            )
+        self.refs = self.store.frames_of(None if subset is None else [subset])
 
     def __len__(self) -> int:
         return len(self.refs)

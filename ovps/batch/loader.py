@@ -34,15 +34,9 @@ def training_frames(
 
     Raises:
         ConfigError: there are none, or some have no labels.
+        CorruptStoreError: as `Store.frames_of`.
     """
-    frames = [ref for ref in store.frames if ref.subset in subsets]
-    if not frames:
-        present = sorted({ref.subset for ref in store.frames})
-        raise ConfigError(
-            f"the cache has no frames of {', '.join(subsets)}; it has {', '.join(present) or 'none at all'}",
-            path=str(store.path),
-            remedy="Name its subsets with --set data.subsets=[...], or precompute the missing ones",
-        )
+    frames = store.frames_of(subsets, "Name its subsets with --set data.subsets=[...], or precompute the missing ones")
     labelled = [ref for ref in frames if ref.labelled]
     if unlabelled == "use" or len(labelled) == len(frames):
         return frames

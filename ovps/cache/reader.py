@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +19,15 @@ from ovps.cache.cameras import camera_of, decode_thumbnail, resized
 from ovps.cache.codecs.protocol import Arrays, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.layout import INFO, VOCABULARY
+from ovps.cache.leftovers import lost_partitions
 from ovps.cache.manifest import read_manifest, read_manifests
 from ovps.cache.object_embeddings import Objects
 from ovps.cache.partition import Partition
+from ovps.cache.remedies import again_lost
 from ovps.cache.storage import LOST, Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
-from ovps.errors import CacheError, CorruptStoreError, faults_of
+from ovps.errors import CacheError, ConfigError, CorruptStoreError, faults_of
 from ovps.frame import Camera
 from ovps.taxonomy import Taxonomy
 from ovps.versions import WROTE_IT, only_unknown
@@ -70,6 +72,38 @@ class Store:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open = {}
+
+    def frames_of(
+        self, subsets: Collection[str] | None, remedy: str = "Name one of these, or precompute the missing frames"
+    ) -> list[FrameRef]:
+        """List the frames of some splits of the data set, in the store's order.
+
+        Args:
+            subsets: names of the splits; None: all frames.
+            remedy: for a store that has other splits.
+
+        Raises:
+            ConfigError: there are none.
+            CorruptStoreError: there is no frame at all, because manifests are lost.
+        """
+        found = [ref for ref in self.frames if subsets is None or ref.subset in subsets]
+        if found:
+            return found
+        there = sorted({ref.subset for ref in self.frames})
+        if there and subsets:
+            raise ConfigError(
+                f"the store has no frames of {', '.join(subsets)}; it has {', '.join(there)}",
+                path=self.path,
+                remedy=remedy,
+            )
+        lost = lost_partitions(self.storage, self.info)
+        if lost:
+            raise CorruptStoreError(
+                f"the store has no frame, because manifests are lost, as that of partition {next(iter(lost))}",
+                path=self.path,
+                remedy=f"Restore them, or {again_lost(self.storage, self.provenance)}",
+            )
+        raise ConfigError("the store holds no frame yet", path=self.path, remedy="Run `ovps precompute` first")
 
     @property
     def path(self) -> str:

@@ -135,23 +135,6 @@ def inference_settings(run: Path | None, overrides: Sequence[str]) -> tuple[Merg
     return config.merge, config.classifier
 
 
-def frames_of(store: Store, subset: str) -> list[FrameRef]:
-    """List the frames of a subset, by scene and index.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    found = [ref for ref in store.frames if ref.subset == subset]
-    if not found:
-        present = sorted({ref.subset for ref in store.frames})
-        raise ConfigError(
-            f"the cache has no frames of {subset}; it has {', '.join(present) or 'none at all'}",
-            path=str(store.path),
-            remedy="Name one of these, or precompute the missing frames",
-        )
-    return found
-
-
 def check_classes(store: Store, taxonomy: Taxonomy) -> None:
     """Check that the labels of a store are of the classes of a run.
 
@@ -174,7 +157,7 @@ def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
     Raises:
         ConfigError: there are none, or some have no labels.
     """
-    frames = frames_of(store, subset)
+    frames = store.frames_of([subset])
     without = [ref for ref in frames if not ref.labelled]
     if without:
         raise ConfigError(

@@ -150,15 +150,9 @@ def chosen_frames(store: Store, subset: str | None, wanted: tuple[str, ...] = ()
 
     Raises:
         ConfigError: there are none, or no such frame.
+        CorruptStoreError: as `Store.frames_of`.
     """
-    frames = tuple(ref for ref in store.frames if subset in (None, ref.subset))
-    if not frames:
-        present = ", ".join(sorted({ref.subset for ref in store.frames}))
-        raise ConfigError(
-            f"the store has no frames of {subset}" if subset and present else "the store holds no frame yet",
-            path=store.path,
-            remedy=f"Name one of: {present}" if present else "Run `ovps precompute` first",
-        )
+    frames = tuple(store.frames_of(None if subset is None else [subset]))
     by_name = {str(position): ref for position, ref in enumerate(frames)} | {ref.token: ref for ref in frames}
     unknown = [name for name in wanted if name not in by_name]
     if unknown:

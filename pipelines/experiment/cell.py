@@ -15,7 +15,6 @@ from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.errors import ConfigError, command
 from ovps.evaluation.results import EvalResult
-from ovps.inference.session import frames_of
 from ovps.progress import say
 from ovps.taxonomy import load_split
 from ovps.training.files import exclusive
@@ -101,7 +100,7 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
         return None
     store = Store.open(training.cache)
     split = load_split(evaluation.split)
-    frames = [ref.token for ref in frames_of(store, evaluation.subset)]
+    frames = [ref.token for ref in store.frames_of([evaluation.subset])]
     scored = [frame.token for frame in load_frame_scores(training.folder(evaluation))]
     if scored and scored != frames:
         return None

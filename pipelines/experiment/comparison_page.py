@@ -12,7 +12,7 @@ from ovps.errors import command
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.results import FrameScore, describe_inference, settings_of, split_of
 from ovps.frame import Frame
-from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.inference.session import Session, open_session, predictions
 from ovps.report.opening import best_view
 from ovps.report.page import write_page
 from ovps.report.pictures import Labels
@@ -104,7 +104,7 @@ def choose_frames(
 def _pictures(experiment: Experiment, cells: Sequence[Collected], main: Collected) -> Pictures:
     """Frames of the main cell's subset with its prediction, and those of other systems of its split and seed."""
     store = Store.open(main.training.cache)
-    frames = frames_of(store, main.scored.result.subset)
+    frames = store.frames_of([main.scored.result.subset])
     shown, rule, worst = choose_frames(frames, load_frame_scores(main.folder), main.scored.system)
     drawn = _drawn(experiment, cells, main)
     found = {c.scored.system: _predicted(c, shown) for c in drawn}

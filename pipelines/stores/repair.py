@@ -29,7 +29,7 @@ from ovps.cache.verify import damaged_parts, damaged_root, verify_store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, check_label_classes, check_provenance, write_labels, write_partition
 from ovps.clip.text import build_vocabulary
-from ovps.errors import CorruptStoreError, DatasetError, FrameError
+from ovps.errors import CorruptStoreError, DatasetError, FrameError, command
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import progress
@@ -310,9 +310,10 @@ def _renewed(before: PartitionRow, after: PartitionRow) -> list[str]:
 def _warnings(storage: Storage, renewed: Sequence[str]) -> tuple[str, ...]:
     if not renewed:
         return ()
+    others = command("ovps", "cache", "labels", storage.at())
     return (
         f"the data set has other labels now than the store had in {len(renewed)} of the partitions that were repaired,"
-        f" {renewed[0]} first; `ovps cache labels {storage.at()}` brings all others up to it",
+        f" {renewed[0]} first; `{others}` brings all others up to it",
     )
 
 

@@ -12,7 +12,9 @@ from plyfile import PlyData
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from pipelines.export import export
-from pipelines.options import ExportOptions
+from pipelines.options import ExportOptions, PrecomputeOptions
+from pipelines.precompute import precompute
+from tests.helpers.recording import write_recording
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 
@@ -83,6 +85,21 @@ def test_in_the_global_frame_points_lie_where_the_pose_puts_them(made, tmp_path)
     assert frame.global_from_lidar[1, 3] == 2.5
     np.testing.assert_allclose(found["y"], frame.xyz[:, 1] + 2.5, atol=1e-6)
     assert (found["class"] == found["true_class"]).all()  # of the labels, without a run
+
+
+def test_frames_without_poses_are_told_of_where_they_are_laid_over_one_another(made, tmp_path):
+    root = write_recording(tmp_path / "drive", frames=2)
+    store = str(tmp_path / "zarr")
+    precompute(PrecomputeOptions(dataset="folder", dataroot=root, out=store, encoder="demo", workers=0))
+
+    def warnings(store, **asked):
+        return export(ExportOptions(cache=store, out=tmp_path / "out" / str(len(asked)), npz=True, **asked)).warnings
+
+    (told,) = warnings(store, to_global=True)
+    assert told.startswith("all frames of drive have the same pose")
+    assert warnings(store) == ()
+    assert warnings(store, to_global=True, frames=("1",)) == ()
+    assert warnings(made[1], to_global=True, frames=("0", "1"), subset="train") == (), "these have poses"
 
 
 def test_a_store_without_labels_and_without_a_run_gives_clusters(tmp_path):

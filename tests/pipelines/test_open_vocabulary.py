@@ -22,7 +22,7 @@ from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.entries import NO_ENTRY
 from ovps.inference.prediction import PointLabels
-from ovps.inference.session import Session, frames_of, open_session, predictions
+from ovps.inference.session import Session, open_session, predictions
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary
 from pipelines.precompute import precompute
 from pipelines.predict import predict
@@ -83,7 +83,7 @@ def plain(session: Session) -> list[PointLabels]:
 
 def labels_of(session: Session, vocabulary: Vocabulary, variant: str | None = None) -> list[PointLabels]:
     found = predictions(
-        replace(session, vocabulary=vocabulary), frames_of(session.store, "val"), (variant,) if variant else ()
+        replace(session, vocabulary=vocabulary), session.store.frames_of(["val"]), (variant,) if variant else ()
     )
     return [p.variants[variant] if variant else p.labels for _, p in found]
 
@@ -124,7 +124,7 @@ def queries_of(session: Session) -> NDArray[np.float32]:
     """(Q, C) class embeddings, of length 1, of the queries of all val frames."""
     parts = []
     with torch.inference_mode():
-        for ref in frames_of(session.store, "val"):
+        for ref in session.store.frames_of(["val"]):
             output = session.run.network(session.run.batch(session.store.read(ref)))[-1]
             parts.append(output.class_embedding[0].numpy())
     return np.concatenate(parts)
