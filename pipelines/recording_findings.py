@@ -22,7 +22,7 @@ from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
-from pipelines.precompute.oddities import NO_INTENSITY
+from pipelines.precompute.oddities import odd_intensities
 
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
@@ -255,10 +255,8 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
             f"{zeros:.0%} of the points of a sweep lie at (0, 0, 0), pulses without a return: set `invalid: drop` under"
             " `points`"
         )
-    if not intensity.any():
-        found["intensity"] = NO_INTENSITY
-    elif intensity.max() < 0.02:
-        found["intensity"] = f"no intensity is above {intensity.max():.3g}: is `intensity_max` too large?"
+    if odd := odd_intensities(intensity):
+        found["intensity"] = odd
     if float(np.quantile(np.linalg.norm(xyz - origin, axis=1), 0.95)) < 1.5:
         found["near"] = "nearly all points lie within 1.5 m: are they in another unit than metres?"
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovps import datasets
 from ovps.errors import FrameError, listed
@@ -14,7 +15,7 @@ from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
 from pipelines.precompute.options import Resolved
 
-NO_INTENSITY = "no point has an intensity: a network that was trained with intensities misses them"
+_FAINT = 0.02
 _SWEEPS = 3  # that are read to see where the ground is
 
 
@@ -39,7 +40,7 @@ def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
 
 
 def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
-    """Those that lie elsewhere than around the LiDAR, whose z is not up, or without an intensity."""
+    """Those that lie elsewhere than around the LiDAR, whose z is not up, or with odd intensities."""
     dataset = datasets.at(options.dataset, options.dataroot)
     read = []
     for frame in frames[:: -(-len(frames) // _SWEEPS)]:
@@ -51,6 +52,16 @@ def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     found = [text for cloud in clouds if (text := lies_elsewhere(cloud.xyz))][:1]
     if mistake := axes_mistake(np.concatenate([cloud.xyz for cloud in clouds])):
         found.append(f"by the points of {len(clouds)} frames {mistake}")
-    if not any(cloud.intensity.any() for cloud in clouds):
-        found.append(NO_INTENSITY)
+    if odd := odd_intensities(np.concatenate([cloud.intensity for cloud in clouds])):
+        found.append(odd)
     return found
+
+
+def odd_intensities(intensity: NDArray[np.floating]) -> str | None:
+    """Say what is odd about the intensities (N,) of points, which are 0 to 1; None if nothing is."""
+    most = intensity.max(initial=0)
+    if most == 0:
+        return "no point has an intensity: a network that was trained with intensities misses them"
+    if most < _FAINT:
+        return f"no intensity is above {most:.3g}, and 1 is the most: is `intensity_max` too large?"
+    return None

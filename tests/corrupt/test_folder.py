@@ -502,7 +502,7 @@ IMAGES = (
         "an image that a camera dropped",
         lambda r: (r / "images" / "front" / "000.png").unlink(),
         "warned",
-        "1 sweeps have no image and are left out",
+        "1 sweeps have no image, and are no frames",
         store_changes=True,
     ),
     Case(
@@ -759,6 +759,13 @@ CALIBRATION = (
     Case("an unknown dtype", of_points(dtype="int8"), "refused", "dtype", "calibration.yaml"),
     Case("points of an unknown frame", of_points(frame="velodyne"), "refused", "velodyne", "calibration.yaml"),
     Case("points into an unknown frame", of_points(into="vehicle"), "refused", "vehicle", "calibration.yaml"),
+    Case(
+        "intensities that are scaled twice",
+        of_points(intensity_max=65_535),
+        "warned",
+        "no intensity is above 0.00389",
+        store_changes=True,
+    ),
     Case("an intensity_max of 0", of_points(intensity_max=0), "refused", "intensity_max", "calibration.yaml"),
     Case("poses of an unknown frame", changed(poses_of="imu"), "refused", "imu", "calibration.yaml"),
     Case("a split of unknown scenes", changed(splits={"train": ["friday"]}), "refused", "friday", "calibration.yaml"),

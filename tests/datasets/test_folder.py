@@ -166,13 +166,27 @@ def test_images_that_a_camera_dropped_leave_out_the_camera_or_the_sweep(tmp_path
     assert seen == {0: ["front", "left"], 1: ["left"], 2: ["front", "left"], 4: ["front", "left"]}
     assert [frame.timestamp_us for frame in frames] == [0, 100_000, 200_000, 400_000], "time goes on without it"
     told = folder.warnings(root, frames)
-    (bare,) = [text for text in told if "left out" in text]
-    assert bare == f"1 sweeps have no image and are left out, the first is {root / 'points' / '003.bin'}"
+    (bare,) = [text for text in told if "no frames" in text]
+    assert bare == f"1 sweeps have no image, and are no frames: the first is {root / 'points' / '003.bin'}"
     (without,) = [text for text in told if "without it" in text]
     assert without.startswith("1 sweeps have no image of front and are used without it, the first is ")
     assert without.endswith("images/front/001")
     (root / "images" / "front" / "000.png").unlink()
     with pytest.raises(DatasetError, match=r"3 of 5 sweeps have no image of front, the first is 000"):
+        folder.frames(root, "1", ("val",))
+
+
+def test_a_scene_without_images_leaves_the_others_as_they_are(tmp_path):
+    root = write_recording(tmp_path / "rec", scene="a", frames=2)
+    shutil.copytree(root / "a", root / "b")
+    shutil.rmtree(root / "a" / "images")
+    folder = datasets.at("folder", root)
+    frames = folder.frames(root, "1", ("val",))
+    assert [frame.token for frame in frames] == ["b.000", "b.001"]
+    told = folder.warnings(root, frames)
+    assert told == [f"2 sweeps have no image, and are no frames: the first is {root / 'a' / 'points' / '000.bin'}"]
+    shutil.rmtree(root / "b" / "images")
+    with pytest.raises(DatasetError, match="scene a has no images: CLIP sees nothing without"):
         folder.frames(root, "1", ("val",))
 
 

@@ -228,7 +228,7 @@ def test_a_sweep_whose_image_has_not_come_yet_is_left_out_and_labelled_later(rec
     options = SegmentOptions(encoder="demo", names="car", out=tmp_path / "found")
     summary = segment(root, options)
     assert summary.frames == 2
-    assert any("1 sweeps have no image and are left out" in warning for warning in summary.warnings)
+    assert any("1 sweeps have no image, and are no frames" in warning for warning in summary.warnings)
     shutil.copy(recording / file, root / file)
     late = segment(root, options)
     assert late.frames == 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ovps.datasets.clocks import standing_clocks
 from ovps.datasets.folder.calibration import PointFiles, load_calibration
-from ovps.datasets.folder.frames import FOLDER, VERSION, check_scene, frame_of
+from ovps.datasets.folder.frames import FOLDER, VERSION, check_images, check_scene, frame_of
 from ovps.datasets.folder.labels import WHOLE_NUMBERS, own_taxonomy, read_labels
 from ovps.datasets.folder.layout import calibration_above, find_scenes
 from ovps.datasets.folder.missing_images import missing_images
@@ -81,16 +81,16 @@ class Folder:
         frames: list[Frame] = []
         scenes = find_scenes(root)
         split_of = split_of_scenes(root, scenes)
-        for scene in scenes:
+        asked = [scene for scene in scenes if split_of.get(scene.name, SUBSET) in subsets]
+        check_images(asked)
+        for scene in asked:
             calibration = load_calibration(scene.calibration)
-            subset = split_of.get(scene.name, SUBSET)
-            if subset in subsets:
-                check_scene(root, scene, calibration)
-                frames += [
-                    frame_of(scene, sweep, calibration, subset, index)
-                    for index, sweep in enumerate(scene.sweeps)
-                    if sweep.images
-                ]
+            check_scene(root, scene, calibration)
+            frames += [
+                frame_of(scene, sweep, calibration, split_of.get(scene.name, SUBSET), index)
+                for index, sweep in enumerate(scene.sweeps)
+                if sweep.images
+            ]
         return frames
 
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
@@ -102,10 +102,11 @@ class Folder:
         root, named = Path(root).absolute(), {frame.scene for frame in frames}
         scenes = find_scenes(root)
         asked = [scene for scene in scenes if scene.name in named]
+        bare = [scene for scene in scenes if not any(sweep.images for sweep in scene.sweeps)]
         return [
-            *unasked(split_of_scenes(root, scenes), named),
+            *unasked(split_of_scenes(root, scenes), named | {scene.name for scene in bare}),
             *unread(root, asked),
-            *missing_images(asked),
+            *missing_images([*asked, *bare]),
             *odd_lenses(asked),
             *other_occlusion(scenes[0], asked),
             *reused(asked),

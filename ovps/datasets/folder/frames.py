@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.datasets.folder.calibration import SENSOR, Calibration
+from ovps.datasets.folder.calibration import SENSOR, Calibration, load_calibration
 from ovps.datasets.folder.labels import TAXONOMY, own_taxonomy
 from ovps.datasets.folder.layout import IMAGES, LABELS, Reading, Scene, Sweep
 from ovps.datasets.folder.undistort import LENS_REMEDY, pinhole
@@ -25,7 +26,7 @@ def check_scene(root: Path, scene: Scene, calibration: Calibration) -> None:
     """Check that cameras, labels and poses of a scene are those that the calibration file speaks of.
 
     Raises:
-        DatasetError: they are not, or no camera has an image.
+        DatasetError: they are not.
     """
     found = {camera for sweep in scene.sweeps for camera in sweep.images}
     unknown = sorted(found - calibration.cameras.keys())
@@ -34,12 +35,6 @@ def check_scene(root: Path, scene: Scene, calibration: Calibration) -> None:
             f"scene {scene.name} has images of {', '.join(unknown)}, of which the calibration file says nothing",
             path=scene.calibration,
             remedy=f"Add it under `cameras` and `transforms`, or move its folder out of {scene.folder / IMAGES}",
-        )
-    if not found:
-        raise DatasetError(
-            f"scene {scene.name} has no images: CLIP sees nothing without",
-            path=scene.folder / IMAGES,
-            remedy=f"Put images into {IMAGES}/CAMERA: there are {', '.join(calibration.cameras)}",
         )
     labelled = next((sweep for sweep in scene.sweeps if sweep.labels), None)
     if labelled is not None and own_taxonomy(root) is None:
@@ -53,6 +48,22 @@ def check_scene(root: Path, scene: Scene, calibration: Calibration) -> None:
             "readings.csv has poses, and nothing says of what",
             path=scene.calibration,
             remedy=f"Add `poses_of:` the frame that they are of, or `{SENSOR}` if each is of its own sensor",
+        )
+
+
+def check_images(scenes: Sequence[Scene]) -> None:
+    """Check that some scene has images.
+
+    Raises:
+        DatasetError: none has.
+    """
+    if scenes and not any(sweep.images for scene in scenes for sweep in scene.sweeps):
+        first = scenes[0]
+        cameras = load_calibration(first.calibration).cameras
+        raise DatasetError(
+            f"scene {first.name} has no images: CLIP sees nothing without",
+            path=first.folder / IMAGES,
+            remedy=f"Put images into {IMAGES}/CAMERA: there are {', '.join(cameras)}",
         )
 
 

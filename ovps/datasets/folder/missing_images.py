@@ -11,7 +11,7 @@ from ovps.datasets.near_names import beside
 def missing_images(scenes: Sequence[Scene]) -> list[str]:
     """Warn of sweeps without an image, of any camera or of one, a sentence for each."""
     bare = [sweep.points.file for scene in scenes for sweep in scene.sweeps if not sweep.images]
-    found = [f"{len(bare)} sweeps have no image and are left out, the first is {bare[0]}"] if bare else []
+    found = [f"{len(bare)} sweeps have no image, and are no frames: the first is {bare[0]}"] if bare else []
     lacking: dict[str, list[str]] = {}
     for scene in scenes:
         for camera, image in _dropped(scene):
