@@ -144,6 +144,8 @@ def _parse_entry(item: str) -> Entry:
     kind = kinds[0].strip().casefold() if kinds else "thing"
     if len(tail) > 1 or len(kinds) > 1 or kind not in ("thing", "stuff"):
         raise _unreadable(item, "more than one =" if len(tail) > 1 else "the kind is thing or stuff")
+    if head.strip().casefold() in ("thing", "stuff"):  # a table of names and kinds
+        raise _unreadable(item, "a kind without a name; it stands behind a colon, as in tree:stuff")
     name = _word(head, item)
     synonyms = tuple(_word(s, item) for t in tail for s in split_unquoted(t, "|") if _visible(s))
     if not name_key(name) or not all(map(name_key, synonyms)):

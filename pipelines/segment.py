@@ -67,7 +67,7 @@ class SegmentSummary:
         page: HTML, with its pictures beside it.
         predictions: folder of each split: `labels/SPLIT/TOKEN.npz` and `about.json`, see `ovps predict`.
         frames: that are labelled; frames_drawn: of them, those on the page.
-        left_out: frames that cannot be read, and why.
+        left_out: frames that cannot be read, and sweeps without an image, and why.
         cache: the store of features: what it holds is not computed again.
         grid: of the store; beyond_range_share: of the points, those that stand in its border cells.
         seen_share: of the points, that some camera sees.
@@ -158,6 +158,13 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     subsets = data.subsets(root)
     frames = data.frames(root, data.default_version, subsets)
     chosen = [frame for frame in frames if Path(frame.points_path) == path.absolute()] if path.is_file() else frames
+    unseen = {t: file for t, file in data.unseen(root).items() if not path.is_file() or file == path.absolute()}
+    if not chosen and unseen:
+        raise DatasetError(
+            "no camera has an image of this sweep, and CLIP sees nothing without",
+            path=path,
+            remedy=f"Put one that is named after it into {IMAGES}/CAMERA, or name another sweep",
+        )
     if not chosen:
         raise DatasetError(
             "no sweep of the recording", path=path, remedy=f"Name a file of its `{POINTS}`, or its folder {root}"
@@ -188,6 +195,11 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     refs = [ref for ref in opened.frames if ref.token in tokens]
     there = {ref.token for ref in refs}
     left_out = tuple(record for record in computed.quarantined if record.token not in there)
+    if options.limit is None:
+        left_out += tuple(
+            SkippedRow(token=token, kind="image", reason=f"no camera has an image of it (file {file})")
+            for token, file in unseen.items()
+        )
     warnings = [
         *computed.warnings,
         *(_cannot_be_read(record, record.token in there) for record in computed.quarantined),

@@ -56,6 +56,7 @@ def test_entries_as_text(text, entries):
     "text",
     [
         *("", " ,, \n#x", "\ufeff", "\u200b, \u200b", "_", '""', "car:animal", ":stuff", "=word", "car:stuff:thing"),
+        *("car,thing\ntree,stuff", "Stuff", "car, stuff:thing"),
         *("car=", "car=|", "car=a=b", "car=van:stuff", "car|van", "car=_"),
         *('"car, bus', 'car "big, red"', '"a" b', '"'),
         *("car;bus", "car\tbus", "car\uff0cbus", "car\u3001bus", "سيارة، حافلة", "car\uff1astuff"),

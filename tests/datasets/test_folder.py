@@ -140,6 +140,9 @@ def test_a_text_pcd_that_is_damaged_is_told_in_our_words(tmp_path):
     assert len(data.points(frame)) == count, "spaces more are no fault"
 
 
+_SENSORS = (("lidar", "points", "bin"), ("front", "images/front", "png"))
+
+
 def test_points_and_images_arrive_as_they_are(tmp_path):
     data, frames = frames_of(write_recording(tmp_path / "a b=c é", frames=3))
     assert (len(frames), data.taxonomy.name, data.labels(frames[0])) == (3, "street", None)
@@ -176,6 +179,21 @@ def test_images_that_a_camera_dropped_leave_out_the_camera_or_the_sweep(tmp_path
         folder.frames(root, "1", ("val",))
 
 
+def test_a_camera_of_the_calibration_without_an_image_is_told(tmp_path):
+    root = write_recording(tmp_path / "rec", frames=2)
+    content = calibration()
+    content["cameras"]["left"] = content["cameras"]["front"]
+    content["transforms"].append(content["transforms"][0] | {"to": "left"})
+    write_calibration(root, content)
+    folder = datasets.at("folder", root)
+    for readings in (False, True):
+        if readings:
+            lines = [f"{n},{s},{f}/00{n}.{e},{n}" for n in (0, 1) for s, f, e in _SENSORS]
+            write_readings(root, ["sweep,sensor,file,time_us", *lines])
+        told = [w for w in folder.warnings(root, folder.frames(root, "1", ("val",))) if "image" in w]
+        assert told == ["no sweep of rec has an image of left, which the calibration file describes"]
+
+
 def test_a_scene_without_images_leaves_the_others_as_they_are(tmp_path):
     root = write_recording(tmp_path / "rec", scene="a", frames=2)
     shutil.copytree(root / "a", root / "b")
@@ -183,6 +201,8 @@ def test_a_scene_without_images_leaves_the_others_as_they_are(tmp_path):
     folder = datasets.at("folder", root)
     frames = folder.frames(root, "1", ("val",))
     assert [frame.token for frame in frames] == ["b.000", "b.001"]
+    points = root / "a" / "points"
+    assert folder.unseen(root) == {"a.000": points / "000.bin", "a.001": points / "001.bin"}
     told = folder.warnings(root, frames)
     assert told == [f"2 sweeps have no image, and are no frames: the first is {root / 'a' / 'points' / '000.bin'}"]
     shutil.rmtree(root / "b" / "images")
@@ -685,7 +705,7 @@ def test_a_lens_that_loses_much_is_told(tmp_path):
     transforms = calibration()["transforms"] + [{"from": "unused", "to": "front", "matrix": np.eye(4).tolist()}]
     write_calibration(root, calibration() | {"cameras": {"front": lens, "unused": lens}, "transforms": transforms})
     data, frames = frames_of(root)
-    (warning,) = data.warnings(root, frames)
+    (warning,) = [text for text in data.warnings(root, frames) if "has an image of unused" not in text]
     assert warning.startswith("camera front: by distortion [-0.5, 0.0, 0.0, 0.0] of model opencv 7% of an undistorted")
 
 

@@ -108,7 +108,7 @@ def test_clusters_are_examples_where_they_are_named_or_there_is_nothing_else(tmp
     frame = store.read(ref)
     vectors, seen = pooled_clip(frame, label_free(frame))
     number = int(np.flatnonzero(seen)[-1])
-    found = show_examples(no_names(store), store, [parse_examples(f"thing={ref.token}:{of}{number}")])
+    found = show_examples(no_names(store), store, [parse_examples(f"found={ref.token}:{of}{number}")])
     shift = shift_to_texts([frame.clip[frame.valid]], store.vocabulary.embeddings)
     np.testing.assert_allclose(found.embeddings[0], unit(unit(vectors[number]) + shift), atol=1e-5)
 

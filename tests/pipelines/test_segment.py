@@ -229,9 +229,13 @@ def test_a_sweep_whose_image_has_not_come_yet_is_left_out_and_labelled_later(rec
     summary = segment(root, options)
     assert summary.frames == 2
     assert any("1 sweeps have no image, and are no frames" in warning for warning in summary.warnings)
+    assert [(record.token, record.kind) for record in summary.left_out] == [("drive.001", "image")]
+    assert summary.in_words()["left out"] == "1 frame, see the warnings"
+    with pytest.raises(DatasetError, match="no camera has an image of this sweep"):
+        segment(root / "points" / "001.bin", options)
     shutil.copy(recording / file, root / file)
     late = segment(root, options)
-    assert late.frames == 3
+    assert (late.frames, late.left_out) == (3, ())
     assert not any("no image" in warning for warning in late.warnings)
     once = segment(root, options.model_copy(update={"out": tmp_path / "once"}))
     for number in range(3):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ovps.datasets.clocks import standing_clocks
 from ovps.datasets.folder.calibration import PointFiles, load_calibration
-from ovps.datasets.folder.frames import FOLDER, VERSION, check_images, check_scene, frame_of
+from ovps.datasets.folder.frames import FOLDER, VERSION, check_images, check_scene, frame_of, token_of
 from ovps.datasets.folder.labels import WHOLE_NUMBERS, own_taxonomy, read_labels
 from ovps.datasets.folder.layout import calibration_above, find_scenes
 from ovps.datasets.folder.missing_images import missing_images
@@ -92,6 +92,17 @@ class Folder:
                 if sweep.images
             ]
         return frames
+
+    def unseen(self, root: Path) -> dict[str, Path]:
+        """Find the sweeps that no camera has an image of, and that are no frames: point files by their token.
+
+        Raises:
+            DatasetError: as `frames`.
+        """
+        scenes = find_scenes(Path(root).absolute())
+        return {
+            token_of(scene, sweep): sweep.points.file for scene in scenes for sweep in scene.sweeps if not sweep.images
+        }
 
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
         """Say what is odd in a recording and may be meant: files, columns, lenses, other `occlusion`, times.

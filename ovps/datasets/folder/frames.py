@@ -67,13 +67,18 @@ def check_images(scenes: Sequence[Scene]) -> None:
         )
 
 
+def token_of(scene: Scene, sweep: Sweep) -> str:
+    """The token of a sweep's frame."""
+    return f"{scene.name}.{sweep.name}"
+
+
 def frame_of(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, index: int) -> Frame:
     """Describe a sweep and its images as a frame of a split.
 
     Raises:
         DatasetError: names that no store can hold, or a lens that is no camera's.
     """
-    token = f"{scene.name}.{sweep.name}"
+    token = token_of(scene, sweep)
     if no_text(token):
         raise DatasetError(
             f"the name of a scene or sweep is no text in UTF-8: {token!a}",

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ovps.datasets.folder.calibration import load_calibration
 from ovps.datasets.folder.layout import IMAGES, READINGS, Scene
 from ovps.datasets.near_names import beside
+from ovps.errors import listed
 
 
 def missing_images(scenes: Sequence[Scene]) -> list[str]:
-    """Warn of sweeps without an image, of any camera or of one, a sentence for each."""
+    """Warn of sweeps without an image, of any camera or of one, and of cameras without any, a sentence for each."""
     bare = [sweep.points.file for scene in scenes for sweep in scene.sweeps if not sweep.images]
     found = [f"{len(bare)} sweeps have no image, and are no frames: the first is {bare[0]}"] if bare else []
     lacking: dict[str, list[str]] = {}
     for scene in scenes:
         for camera, image in _dropped(scene):
             lacking.setdefault(camera, []).append(image)
-    return found + [
+    found += [
         f"{len(images)} sweeps have no image of {camera} and are used without it, the first is {images[0]}"
         for camera, images in lacking.items()
+    ]
+    unused: dict[str, list[str]] = {}
+    for scene in scenes:
+        used = {camera for sweep in scene.sweeps for camera in sweep.images}
+        for camera in sorted(load_calibration(scene.calibration).cameras.keys() - used) if used else ():
+            unused.setdefault(camera, []).append(scene.name)
+    return found + [
+        f"no sweep of {listed(names)} has an image of {camera}, which the calibration file describes"
+        for camera, names in unused.items()
     ]
 
 
