@@ -27,7 +27,7 @@ from ovps.clip.protocol import Reading, WeightsId
 from ovps.frame import Frame
 from ovps.geometry.cells import CellGrid
 
-DEVICE = "simulated"  # as `--device`: no CPU, so that precompute works beside it
+DEVICE = "privateuseone"  # as `--device`: torch's name for an accelerator of another package, so no CPU
 DIM, STRIDE = 768, 32  # those of convnext_large_d_320
 SECONDS = "OVPS_SIMULATED_SECONDS"  # environment variable: of an image
 TIMES = "OVPS_REPEATED_TIMES"  # environment variable: how often the data set has its first frame

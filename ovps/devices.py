@@ -7,6 +7,7 @@ import torch
 from ovps.errors import ConfigError
 from ovps.shortage import faults
 
+_TYPES = ("cpu", "cuda", "privateuseone")  # the last: torch's name for an accelerator of another package
 _REMEDY = "Give cpu, cuda, or cuda:0 and so on; `ovps doctor` says what torch sees"
 
 
@@ -21,7 +22,7 @@ def device_of(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if there else "cpu"))
     except faults(RuntimeError) as error:
         raise ConfigError(f"no device {name!r}", remedy=_REMEDY) from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+    if device.type not in _TYPES or (device.type == "cpu" and device.index):
         raise ConfigError(f"no device {name!r}", remedy=_REMEDY)
     if device.type == "cuda" and (device.index or 0) >= there:
         seen = f"{there} GPU{'' if there == 1 else 's'}" if there else "no GPU"

@@ -20,7 +20,7 @@ from ovps.errors import DatasetError, FrameError
 from tests.helpers.earlier_sweeps import add_earlier_sweeps
 from tests.helpers.kitti_world import FRAMES
 from tests.helpers.mini_nuscenes import VERSION, write_mini_nuscenes
-from tests.helpers.recording import write_readings, write_recording
+from tests.helpers.recording import calibration, write_calibration, write_readings, write_recording
 
 
 @pytest.fixture
@@ -280,8 +280,24 @@ def test_an_image_of_another_case_is_named(tmp_path):
     root = write_recording(tmp_path / "drive")
     (root / "points/001.bin").rename(root / "points/a.bin")
     (root / "images/front/001.png").rename(root / "images/front/A.png")
+    (root / "points/000.bin").unlink()
     with pytest.raises(DatasetError, match=r"no image of front, the first is a, where A.png lies"):
         folder_frames(root)
+
+
+def test_an_image_of_another_case_beside_another_camera_is_named_in_a_warning(tmp_path):
+    root = write_recording(tmp_path / "drive")
+    content = calibration()
+    content["cameras"]["left"] = content["cameras"]["front"]
+    content["transforms"].append(content["transforms"][0] | {"to": "left"})
+    write_calibration(root, content)
+    shutil.copytree(root / "images/front", root / "images/left")
+    for file in ("points/001.bin", "images/left/001.png"):
+        (root / file).rename((root / file).with_stem("a"))
+    (root / "images/front/001.png").rename(root / "images/front/A.png")
+    told = said(folder.at(root), root, folder_frames(root))
+    assert "1 sweeps have no image of front and are used without it" in told
+    assert "images/front/a, where A.png lies" in told
 
 
 def test_what_no_sweep_of_a_recording_has_is_a_warning(tmp_path):
