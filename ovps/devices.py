@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, counted
 from ovps.shortage import faults
 
 _TYPES = ("cpu", "cuda", "privateuseone")  # the last: torch's name for an accelerator of another package
@@ -25,6 +25,6 @@ def device_of(name: str | None) -> torch.device:
     if device.type not in _TYPES or (device.type == "cpu" and device.index):
         raise ConfigError(f"no device {name!r}", remedy=_REMEDY)
     if device.type == "cuda" and (device.index or 0) >= there:
-        seen = f"{there} GPU{'' if there == 1 else 's'}" if there else "no GPU"
+        seen = counted(there, "GPU") if there else "no GPU"
         raise ConfigError(f"device {name} was asked for, and torch sees {seen}", remedy=_REMEDY)
     return device

@@ -33,8 +33,9 @@ class RecentlyUsed(Generic[K, T]):
         value = self._values[key] if key in self._values else make()
         self._values[key] = value
         self._values.move_to_end(key)
-        self._total += self._size(value) - self._bytes.get(key, 0)
-        self._bytes[key] = self._size(value)
+        size = self._size(value)
+        self._total += size - self._bytes.get(key, 0)
+        self._bytes[key] = size
         while self._total > self._limit and len(self._values) > self._least:
             oldest, _ = self._values.popitem(last=False)
             self._total -= self._bytes.pop(oldest)
