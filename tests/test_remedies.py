@@ -52,7 +52,7 @@ COMMANDS = {
     "pipelines/precompute/compute_frame.py": ("precompute", "segment"),
     "pipelines/predict.py": ("predict",),
     "pipelines/query.py": ("query",),
-    "pipelines/segment.py": ("segment",),
+    "pipelines/segment/": ("segment",),
     "pipelines/stores/brought.py": ("cache import",),
     "pipelines/stores/convert.py": ("cache convert",),
     "pipelines/stores/derived.py": ("cache convert", "cache subset", "cache merge"),

@@ -88,7 +88,7 @@ def test_a_run_that_a_recording_has_no_features_for_is_told_before_clip_runs(
     options = {"dataroot": mini_nuscenes, "encoder": "demo", "workers": 0, "grid": "cylinder:60x45x8"}
     precompute(PrecomputeOptions(out=tmp_path / "zarr", **options))
     train(TrainOptions(cache=tmp_path / "zarr", out=tmp_path / "run", overrides=TINY))
-    monkeypatch.setattr("pipelines.segment.complete", lambda options: pytest.fail("CLIP was run"))
+    monkeypatch.setattr("pipelines.segment.stage.complete", lambda options: pytest.fail("CLIP was run"))
     settings = tmp_path / "run" / "run.json"
     known = json.loads(settings.read_text())
     settings.write_text(json.dumps(known | {"clip": known["clip"] | {"weights_sha256": "0" * 64}}))
@@ -118,7 +118,7 @@ def test_only_some_frames(recording, tmp_path):
 
 def test_what_was_asked_for_is_checked_before_clip_runs(recording, tmp_path, store, monkeypatch):
     """With real CLIP it runs for hours."""
-    monkeypatch.setattr("pipelines.segment.complete", lambda options: pytest.fail("CLIP was run"))
+    monkeypatch.setattr("pipelines.segment.stage.complete", lambda options: pytest.fail("CLIP was run"))
     before = sorted(store.rglob("*"))
     for wrong, kind in (
         ({"out": store, "names": "car"}, ConfigError),
