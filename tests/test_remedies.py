@@ -51,7 +51,7 @@ COMMANDS = {
     "pipelines/precompute/executor.py": ("precompute", "segment"),
     "pipelines/precompute/compute_frame.py": ("precompute", "segment"),
     "pipelines/predict.py": ("predict",),
-    "pipelines/query.py": ("query",),
+    "pipelines/query/": ("query",),
     "pipelines/segment/": ("segment",),
     "pipelines/stores/brought.py": ("cache import",),
     "pipelines/stores/convert.py": ("cache convert",),

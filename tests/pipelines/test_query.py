@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import pipelines.query
+import pipelines.query.index
+import pipelines.query.question
 from ovps.cache.reader import Store
 from ovps.cli import app, main
 from ovps.errors import ConfigError, VocabularyError
@@ -39,7 +40,7 @@ def made(tmp_path_factory):
 def ask(made, tmp_path, monkeypatch):
     """Query the store with words of its vocabulary; the index is the test's own."""
     text = FakeText(Store.open(made[1]).vocabulary)
-    monkeypatch.setattr(pipelines.query, "text_of", lambda cache, weights: text)
+    monkeypatch.setattr("pipelines.query.question.text_of", lambda cache, weights: text)
 
     def run(words=None, **options):
         given = {"text": words, "cache": made[1], "html": tmp_path / "q.html", "index": tmp_path / "index"} | options
@@ -79,8 +80,8 @@ def test_the_list_as_parquet_has_the_columns_of_the_json(ask, tmp_path):
 
 def test_the_index_is_made_once_and_again_when_the_store_has_changed(ask, tmp_path, monkeypatch):
     calls = []
-    collect = pipelines.query.collect
-    monkeypatch.setattr(pipelines.query, "collect", lambda *a: calls.append(1) or collect(*a))
+    collect = pipelines.query.index.collect
+    monkeypatch.setattr("pipelines.query.index.collect", lambda *a: calls.append(1) or collect(*a))
     store = write_synthetic_store(tmp_path / "zarr", frames=2)
     first = ask("bus", cache=store)
     assert ask("bus", cache=store).best == first.best
@@ -125,7 +126,7 @@ def test_what_is_listed_is_an_example_as_it_is_named(ask, made):
 
 def test_a_picture_is_an_example(ask, tmp_path, monkeypatch):
     Image.new("RGB", (8, 8), (200, 30, 30)).save(tmp_path / "p.png")
-    text = pipelines.query.text_of(None, None)
+    text = pipelines.query.question.text_of(None, None)
     vector = text.embed(["bus"])
 
     class Encoder:
@@ -135,7 +136,7 @@ def test_a_picture_is_an_example(ask, tmp_path, monkeypatch):
             assert images[0].shape == (8, 8, 3)
             return vector
 
-    monkeypatch.setattr(pipelines.query, "encoder_of", lambda cache, weights: Encoder())
+    monkeypatch.setattr("pipelines.query.question.encoder_of", lambda cache, weights: Encoder())
     assert [line.split()[1] for line in ask(image=tmp_path / "p.png", top=4).best] == ["bus"] * 4
     with pytest.raises(VocabularyError, match="picture"):
         ask(image=tmp_path / "nowhere.png")
@@ -184,7 +185,7 @@ def test_objects_of_a_store_without_labels_are_refused(ask, tmp_path):
 
 def test_the_command_line_takes_words_after_options(made, tmp_path, monkeypatch):
     text = FakeText(Store.open(made[1]).vocabulary)
-    monkeypatch.setattr(pipelines.query, "text_of", lambda cache, weights: text)
+    monkeypatch.setattr("pipelines.query.question.text_of", lambda cache, weights: text)
     command = ["query", "--cache", str(made[1]), "--html", str(tmp_path / "q.html"), "--top", "2", "bus", "--json"]
     result = CliRunner().invoke(app, [*command, "--index", str(tmp_path / "index")])
     assert result.exit_code == 0, result.output
@@ -212,7 +213,7 @@ def test_the_command_of_the_viewer_for_a_segment_does_as_it_stands(made, tmp_pat
 @pytest.mark.parametrize("option", ["text", "negatives"])
 def test_a_word_that_is_no_text_is_refused_before_anything_is_read(ask, tmp_path, option, monkeypatch):
     """As a terminal of Latin-1 writes it."""
-    monkeypatch.setattr(pipelines.query, "open_catalogue", lambda *_: pytest.fail("the store was read"))
+    monkeypatch.setattr("pipelines.query.stage.open_catalogue", lambda *_: pytest.fail("the store was read"))
     given = {"text": "bus"} | {option: "caf\udcff" if option == "text" else ("caf\udcff",)}
     with pytest.raises(VocabularyError, match=r"no text, '\\udcff'"):
         ask(given.pop("text"), **given)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import pytest
 
-import pipelines.query
 from ovps.cache.disk import LocalStorage
 from ovps.cache.reader import Store
 from ovps.errors import OvpsError
@@ -50,7 +49,7 @@ def deleted(path, at):
 def test_a_store_that_is_deleted_in_the_middle(command, tmp_path, monkeypatch):
     kept = write_synthetic_store(tmp_path / "kept", frames=2, points=1500)
     text = FakeText(Store.open(kept).vocabulary)
-    monkeypatch.setattr(pipelines.query, "text_of", lambda cache, weights: text)
+    monkeypatch.setattr("pipelines.query.question.text_of", lambda cache, weights: text)
 
     def run(at):
         folder = tmp_path / str(at)
