@@ -132,6 +132,7 @@ def evaluate(
         novel_taught=taught,
         base_hidden=hidden,
         warnings=[
+            *session.store.warnings(),
             *class_warnings(session.vocabulary, taxonomy),
             *session.run.unfinished(),
             *_seen_in_training(session.run.info, frames),

@@ -126,6 +126,8 @@ def train(options: TrainOptions) -> TrainSummary:
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
+        if processes.first:
+            show_warnings(batches.store.warnings())
         with exclusive(options.run) if processes.first else nullcontext():
             return _train(options, config, batches, info, processes, begin)
 

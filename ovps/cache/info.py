@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache import codecs
 from ovps.cache.layout import CODEC_STATE
+from ovps.cache.leftovers import lost_warnings
 from ovps.cache.manifest import read_manifests
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
@@ -129,7 +130,11 @@ def store_info(path: Where) -> StoreSummary:
         codec_max_error=max((frame.codec_max_error for frame in frames), default=0.0),
         codec_mean_error=_mean_error(frames),
         sweeps=sweep_statistics(frames),
-        warnings=(*sweep_warnings(frames), *error_warnings(frames, info.provenance)),
+        warnings=(
+            *lost_warnings(storage, info),
+            *sweep_warnings(frames),
+            *error_warnings(frames, info.provenance),
+        ),
     )
 
 

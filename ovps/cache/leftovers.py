@@ -11,6 +11,7 @@ from ovps.cache.manifest import partitions, read_manifests
 from ovps.cache.partition import is_complete
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
+from ovps.errors import command, counted
 from ovps.files import TEMPORARY
 
 LEFT_SECONDS = 24 * 3600  # after which what was not committed is of a run that has ended
@@ -25,6 +26,17 @@ def lost_partitions(storage: Storage, info: StoreInfo) -> dict[str, str]:
     found = {partition_of(folder): folder for folder, whole in zip(unnamed, complete, strict=True) if whole}
     there = partitions(storage)  # a run that writes meanwhile may have committed one
     return {name: folder for name, folder in found.items() if name not in there}
+
+
+def lost_warnings(storage: Storage, info: StoreInfo) -> tuple[str, ...]:
+    """Warn of partitions that have lost their manifest: whoever reads the store does without their frames."""
+    lost = lost_partitions(storage, info)
+    if not lost:
+        return ()
+    return (
+        f"{counted(len(lost), 'partition')} of {storage.at()} lost the manifest, as {next(iter(lost))}: frames in there"
+        f" are not used ({command('ovps', 'cache', 'verify', storage.at())})",
+    )
 
 
 def remove_leftovers(storage: Storage) -> list[str]:

@@ -19,7 +19,7 @@ from ovps.cache.cameras import camera_of, decode_thumbnail, resized
 from ovps.cache.codecs.protocol import Arrays, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.layout import INFO, VOCABULARY
-from ovps.cache.leftovers import lost_partitions
+from ovps.cache.leftovers import lost_partitions, lost_warnings
 from ovps.cache.manifest import read_manifest, read_manifests
 from ovps.cache.object_embeddings import Objects
 from ovps.cache.partition import Partition
@@ -104,6 +104,10 @@ class Store:
                 remedy=f"Restore them, or {again_lost(self.storage, self.provenance)}",
             )
         raise ConfigError("the store holds no frame yet", path=self.path, remedy="Run `ovps precompute` first")
+
+    def warnings(self) -> tuple[str, ...]:
+        """Warn of frames that nobody can read, because manifests are lost."""
+        return lost_warnings(self.storage, self.info)
 
     @property
     def path(self) -> str:

@@ -1,0 +1,66 @@
+"""Stores that have lost some manifests, by whoever reads them: what is left is used, and the loss is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovps.cache.info import store_info
+from ovps.cache.reader import Store
+from pipelines.evaluate import evaluate
+from pipelines.export import export
+from pipelines.options import ExportOptions, QueryOptions
+from pipelines.predict import predict
+from pipelines.query import query
+from pipelines.train import TrainOptions, train
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.untrained import LOOSE, TINY
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """A run, and its store of six frames a split in partitions of two, of which one of each split lost its manifest."""
+    folder = tmp_path_factory.mktemp("lost")
+    cache = write_synthetic_store(folder / "zarr", frames=6)
+    train(TrainOptions(cache=cache, out=folder / "run", overrides=TINY))
+    lost = sorted((cache / "manifest").iterdir())[::3]
+    for file in lost:
+        file.unlink()
+    return folder / "run", cache, [file.stem for file in lost]
+
+
+READERS = {
+    "info": lambda run, cache, out: store_info(cache).warnings,
+    "eval": lambda run, cache, out: evaluate(run, cache, out=out, merge=LOOSE).warnings,
+    "predict": lambda run, cache, out: predict(run, cache, out).warnings,
+    "export": lambda run, cache, out: export(ExportOptions(cache=cache, out=out, npz=True)).warnings,
+    "query": lambda run, cache, out: (
+        query(
+            QueryOptions.asked(
+                cache=cache,
+                like=f"{Store.open(cache).frames[0].token}:objects:1",
+                html=out / "q.html",
+                index=out / "index",
+            )
+        ).warnings
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_frames_that_nobody_can_read_are_told(damaged, tmp_path, reader):
+    run, cache, lost = damaged
+    told = [warning for warning in reader(run, cache, tmp_path / "out") if "lost the manifest" in warning]
+    assert len(told) == 1
+    assert f"{len(lost)} partitions of {cache}" in told[0]
+    assert any(name in told[0] for name in lost)
+    assert f"ovps cache verify {cache}" in told[0]
+
+
+def test_so_does_a_training(damaged, tmp_path, capsys):
+    _, cache, lost = damaged
+    train(TrainOptions(cache=cache, out=tmp_path / "run", overrides=TINY))
+    assert f"warning: {len(lost)} partitions of {cache} lost the manifest" in capsys.readouterr().err
+
+
+def test_a_sound_store_warns_of_nothing(tmp_path):
+    assert store_info(write_synthetic_store(tmp_path / "zarr", frames=4)).warnings == ()
