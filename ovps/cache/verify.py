@@ -27,7 +27,7 @@ from ovps.cache.remedies import again, again_lost, same_again
 from ovps.cache.storage import LOST, LOST_INFO, Entry, Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
-from ovps.errors import CorruptStoreError
+from ovps.errors import CorruptStoreError, counted
 from ovps.files import TEMPORARY
 from ovps.shortage import faults
 
@@ -164,7 +164,7 @@ def _waiting(storage: Storage, row: PartitionRow, info: StoreInfo) -> list[Probl
     waiting = sum(record.kind == WAITING for record in row.skipped)
     if not waiting:
         return []
-    manifest, message = storage.at(manifest_key(row.partition)), f"{waiting} frames were lost and are not made yet"
+    manifest, message = storage.at(manifest_key(row.partition)), f"{counted(waiting, 'frame')} lost and not made yet"
     remedy = again_lost(storage, info.provenance)
     return [Problem(kind="missing", path=manifest, message=message, remedy=remedy[0].upper() + remedy[1:])]
 

@@ -11,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ovps.datasets.folder.layout import READINGS, UNFINISHED
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, counted
 from ovps.files import locked, refusals, write_whole
 from ovps.places import check_free
 from pipelines.bag.calibration import INTENSITY, calibration_of, intensity_field
@@ -129,7 +129,7 @@ def _of_the_bag(index: Index, without: Sequence[str], left_out: dict[str, int]) 
         f"{topic} has no time stamps, or one for all: those of the recording are taken"
         for topic in sorted(index.unstamped())
     ]
-    dropped = [f"{count} sweeps left out: {reason}" for reason, count in left_out.items()]
+    dropped = [f"{counted(count, 'sweep')} left out: {reason}" for reason, count in left_out.items()]
     return [*unstamped, *without, *index.warnings(), *dropped]
 
 

@@ -18,7 +18,7 @@ from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import check_place, storage_of
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.protocol import RANDOM
-from ovps.errors import FrameError
+from ovps.errors import FrameError, counted
 from ovps.frame import Frame
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.codec_choice import exact_codec
@@ -158,8 +158,8 @@ def _absent(frames: Sequence[Frame]) -> list[str]:
     if not absent:
         return []
     return [
-        f"{len(absent)} images do not exist, the first is {absent[0]}: the run stops there, or leaves such frames out"
-        " with --on-error skip"
+        f"{counted(len(absent), 'image')} of cameras missing, the first is {absent[0]}: the run stops there, or leaves"
+        " such frames out with --on-error skip"
     ]
 
 

@@ -502,7 +502,7 @@ IMAGES = (
         "an image that a camera dropped",
         lambda r: (r / "images" / "front" / "000.png").unlink(),
         "warned",
-        "1 sweeps have no image, and are no frames",
+        "1 sweep without an image, used as no frame",
         store_changes=True,
     ),
     Case(

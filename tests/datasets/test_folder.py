@@ -169,10 +169,10 @@ def test_images_that_a_camera_dropped_leave_out_the_camera_or_the_sweep(tmp_path
     assert seen == {0: ["front", "left"], 1: ["left"], 2: ["front", "left"], 4: ["front", "left"]}
     assert [frame.timestamp_us for frame in frames] == [0, 100_000, 200_000, 400_000], "time goes on without it"
     told = folder.warnings(root, frames)
-    (bare,) = [text for text in told if "no frames" in text]
-    assert bare == f"1 sweeps have no image, and are no frames: the first is {root / 'points' / '003.bin'}"
+    (bare,) = [text for text in told if "no frame" in text]
+    assert bare == f"1 sweep without an image, used as no frame: the first is {root / 'points' / '003.bin'}"
     (without,) = [text for text in told if "without it" in text]
-    assert without.startswith("1 sweeps have no image of front and are used without it, the first is ")
+    assert without.startswith("1 sweep without an image of front, used without it: the first is ")
     assert without.endswith("images/front/001")
     (root / "images" / "front" / "000.png").unlink()
     with pytest.raises(DatasetError, match=r"3 of 5 sweeps have no image of front, the first is 000"):
@@ -204,7 +204,7 @@ def test_a_scene_without_images_leaves_the_others_as_they_are(tmp_path):
     points = root / "a" / "points"
     assert folder.unseen(root) == {"a.000": points / "000.bin", "a.001": points / "001.bin"}
     told = folder.warnings(root, frames)
-    assert told == [f"2 sweeps have no image, and are no frames: the first is {root / 'a' / 'points' / '000.bin'}"]
+    assert told == [f"2 sweeps without an image, used as no frame: the first is {root / 'a' / 'points' / '000.bin'}"]
     shutil.rmtree(root / "b" / "images")
     with pytest.raises(DatasetError, match="scene a has no images: CLIP sees nothing without"):
         folder.frames(root, "1", ("val",))

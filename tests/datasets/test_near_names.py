@@ -296,7 +296,7 @@ def test_an_image_of_another_case_beside_another_camera_is_named_in_a_warning(tm
         (root / file).rename((root / file).with_stem("a"))
     (root / "images/front/001.png").rename(root / "images/front/A.png")
     told = said(folder.at(root), root, folder_frames(root))
-    assert "1 sweeps have no image of front and are used without it" in told
+    assert "1 sweep without an image of front, used without it" in told
     assert "images/front/a, where A.png lies" in told
 
 

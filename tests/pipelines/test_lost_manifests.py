@@ -62,5 +62,6 @@ def test_so_does_a_training(damaged, tmp_path, capsys):
     assert f"warning: {len(lost)} partitions of {cache} lost the manifest" in capsys.readouterr().err
 
 
-def test_a_sound_store_warns_of_nothing(tmp_path):
-    assert store_info(write_synthetic_store(tmp_path / "zarr", frames=4)).warnings == ()
+def test_a_sound_store_has_lost_nothing(tmp_path):
+    store = write_synthetic_store(tmp_path / "zarr", frames=4)
+    assert not any("manifest" in warning for warning in store_info(store).warnings)

@@ -354,7 +354,7 @@ def test_images_that_do_not_exist_are_told_by_a_dry_run(tmp_path):
     for path in lost:
         path.unlink()
     (warning,) = [w for w in estimate(options_for(root)).warnings if "do not exist" in w]
-    assert warning.startswith("2 images do not exist, the first is ")
+    assert warning.startswith("2 images of cameras missing, the first is ")
     assert any(str(path) in warning for path in lost)
 
 

@@ -228,7 +228,7 @@ def test_a_sweep_whose_image_has_not_come_yet_is_left_out_and_labelled_later(rec
     options = SegmentOptions(encoder="demo", names="car", out=tmp_path / "found")
     summary = segment(root, options)
     assert summary.frames == 2
-    assert any("1 sweeps have no image, and are no frames" in warning for warning in summary.warnings)
+    assert any("1 sweep without an image, used as no frame" in warning for warning in summary.warnings)
     assert [(record.token, record.kind) for record in summary.left_out] == [("drive.001", "image")]
     assert summary.in_words()["left out"] == "1 frame, see the warnings"
     with pytest.raises(DatasetError, match="no camera has an image of this sweep"):

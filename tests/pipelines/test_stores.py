@@ -786,7 +786,7 @@ def test_an_import_makes_what_a_repair_of_before_has_given_up(world, tmp_path):
     wait(store, names[-1])
     (problem,) = verify_store(store)
     assert (problem.kind, Path(problem.path).stem) == ("missing", names[-1])
-    assert "frames were lost and are not made yet. Run the same `ovps cache import` again" in str(problem)
+    assert "frames lost and not made yet. Run the same `ovps cache import` again" in str(problem)
     with pytest.raises(CorruptStoreError, match="cannot be repaired"):
         repair(RepairOptions(path=store, dataroot=world))
     summary = import_features(options)

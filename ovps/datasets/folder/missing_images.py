@@ -7,19 +7,21 @@ from collections.abc import Iterator, Sequence
 from ovps.datasets.folder.calibration import load_calibration
 from ovps.datasets.folder.layout import IMAGES, READINGS, Scene
 from ovps.datasets.near_names import beside
-from ovps.errors import listed
+from ovps.errors import counted, listed
 
 
 def missing_images(scenes: Sequence[Scene]) -> list[str]:
     """Warn of sweeps without an image, of any camera or of one, and of cameras without any, a sentence for each."""
     bare = [sweep.points.file for scene in scenes for sweep in scene.sweeps if not sweep.images]
-    found = [f"{len(bare)} sweeps have no image, and are no frames: the first is {bare[0]}"] if bare else []
+    found = (
+        [f"{counted(len(bare), 'sweep')} without an image, used as no frame: the first is {bare[0]}"] if bare else []
+    )
     lacking: dict[str, list[str]] = {}
     for scene in scenes:
         for camera, image in _dropped(scene):
             lacking.setdefault(camera, []).append(image)
     found += [
-        f"{len(images)} sweeps have no image of {camera} and are used without it, the first is {images[0]}"
+        f"{counted(len(images), 'sweep')} without an image of {camera}, used without it: the first is {images[0]}"
         for camera, images in lacking.items()
     ]
     unused: dict[str, list[str]] = {}
