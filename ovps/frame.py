@@ -29,6 +29,7 @@ class Camera:
         camera_from_lidar: (4, 4) float64, metres; LiDAR frame at the LiDAR's time stamp to camera
             frame at the camera's time stamp, through each sensor's own ego pose.
         timestamp_us: microseconds.
+        undistorted: the intrinsics are those that the image is brought to, not those that were calibrated.
     """
 
     channel: str
@@ -38,6 +39,7 @@ class Camera:
     intrinsics: NDArray[np.float64]
     camera_from_lidar: NDArray[np.float64]
     timestamp_us: int
+    undistorted: bool = False
 
     def __post_init__(self) -> None:
         if self.intrinsics.shape != (3, 3) or self.camera_from_lidar.shape != (4, 4):

@@ -7,6 +7,7 @@ resolution. The limits leave room for wide angles, telephoto lenses and cropped 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,8 @@ def intrinsics_fault(intrinsics: NDArray[np.float64], width: int, height: int) -
 def odd_intrinsics(frames: Iterable[Frame]) -> list[str]:
     """Find cameras whose intrinsics may be right, of scaled or cropped images, and may have numbers exchanged.
 
+    Those of undistorted images are nobody's numbers, and are passed over.
+
     Returns:
         A sentence for each camera and kind, of the first frame that has it.
     """
@@ -117,24 +120,31 @@ def odd_intrinsics(frames: Iterable[Frame]) -> list[str]:
     for frame in frames:
         for camera in frame.cameras:
             key = camera.channel, camera.width, camera.height, camera.intrinsics.tobytes()
-            if key not in known:
+            if key not in known and not camera.undistorted:
                 known.add(key)
-                for kind, text in _oddities(camera):
+                for kind, text in odd_numbers(camera.channel, camera.intrinsics, camera.width, camera.height):
                     found.setdefault((camera.channel, kind), text)
     return list(found.values())
 
 
-def _oddities(camera: Camera) -> Iterator[tuple[str, str]]:
-    """Kinds and sentences."""
-    focal, centre = camera.intrinsics[[0, 1], [0, 1]], camera.intrinsics[:2, 2]
-    size = np.array([camera.width, camera.height])
+def odd_numbers(
+    name: str, intrinsics: NDArray[np.float64], width: int, height: int
+) -> Iterator[tuple[Literal["stretch", "centre"], str]]:
+    """Find what is odd in the intrinsics (3, 3) of one camera, pixels: kinds and sentences.
+
+    Args:
+        name: of the camera.
+        width, height: of its images, pixels.
+    """
+    focal, centre = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
+    size = np.array([width, height])
     else_two = "else two of fx, fy, cx and cy may be exchanged"
     if focal.max() > _ODD_STRETCH * focal.min():
         right = "right only if its images were scaled by different factors"
-        yield "stretch", f"{camera.channel} has the focal lengths {_numbers(focal)} px: {right}; {else_two}"
+        yield "stretch", f"{name} has the focal lengths {_numbers(focal)} px: {right}; {else_two}"
     if (np.abs(centre - size / 2) > _ODD_CENTRE * size).any():
-        where = f"({_numbers(centre)}) of {camera.width}x{camera.height} pixels"
-        yield "centre", f"{camera.channel} has its centre at {where}: right only if its images were cropped; {else_two}"
+        where = f"({_numbers(centre)}) of {width}x{height} pixels"
+        yield "centre", f"{name} has its centre at {where}: right only if its images were cropped; {else_two}"
 
 
 def rigid_fault(matrix: NDArray[np.float64]) -> str | None:

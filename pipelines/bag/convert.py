@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ovps.datasets.folder.layout import READINGS, UNFINISHED
 from ovps.errors import ConfigError, counted
 from ovps.files import locked, refusals, write_whole
+from ovps.interrupt import kept
 from ovps.places import check_free
 from pipelines.bag.calibration import INTENSITY, calibration_of, intensity_field
 from pipelines.bag.index import Index, indexed
@@ -94,7 +95,7 @@ def import_bag(
             raise nothing_matched(cloud_topic, chosen, moving, apart_ms, left_out, index, path)
         check_new(out)  # another import may have ended there meanwhile
         busy = ConfigError("another import is writing to this folder", path=out, remedy="Name another one with --out")
-        with locked(out / UNFINISHED, busy):
+        with kept(lambda: f"nothing is kept: the import into {out} begins anew"), locked(out / UNFINISHED, busy):
             check_new(out)
             clear(out)
             written = write_readings(reader, out, cloud_topic, chosen, matched, index, field)

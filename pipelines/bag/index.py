@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.errors import DatasetError
+from ovps.errors import DatasetError, counted
 from pipelines.bag.messages import NoPoint, Unreadable, check_image, matrix_of, message_of, read_cloud, stamp
-from pipelines.bag.topics import ROS1_TRANSFORMS, TRANSFORMS, CameraTopic
+from pipelines.bag.topics import ROS1_TRANSFORMS, STATIC, TRANSFORMS, CameraTopic
 from pipelines.bag.transforms import Frames
 
 
@@ -36,6 +36,7 @@ class Index:
     fields: tuple[str, ...] = ()  # of the first cloud
     unreadable: dict[str, _LeftOut] = field(default_factory=dict)
     sweeps_left_out: dict[str, int] = field(default_factory=dict)  # whose cloud is not understood, by the reason
+    transforms_left_out: dict[tuple[str, str, str], _LeftOut] = field(default_factory=dict)  # by topic, child, parent
 
     def leave_out(self, topic: str, time: int, error: Unreadable, sweep: bool) -> None:
         """Count a message that is not understood."""
@@ -45,12 +46,18 @@ class Index:
             self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
 
     def warnings(self) -> list[str]:
-        """Sentences about them, one for each topic."""
-        return [
+        """Sentences about them, one for each topic, and about transforms."""
+        messages = [
             f"{topic}: {left.count} of {left.count + len(self.stamps.get(topic, []))} messages left out, the first"
             f" recorded at {left.time / 1e9:.3f} s: {left.reason}"
             for topic, left in sorted(self.unreadable.items())
         ]
+        transforms = [
+            f"{topic}: {counted(left.count, 'transform')} from {child} to {parent} left out, the first recorded at"
+            f" {left.time / 1e9:.3f} s: {left.reason}"
+            for (topic, child, parent), left in sorted(self.transforms_left_out.items())
+        ]
+        return [*messages, *transforms, *self.frames.warnings()]
 
     def unstamped(self) -> set[str]:
         """Topics whose messages do not say when they were made: some have no time stamp, or all have one."""
@@ -73,7 +80,7 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
         path: of the bag, for errors to name.
 
     Raises:
-        DatasetError: a camera model that changes within the bag.
+        DatasetError: a camera model that changes within the bag, or a frame whose transforms are all none.
     """
     index = Index()
     sensors, infos = {clouds, *(c.images for c in cameras)}, {c.info for c in cameras}
@@ -103,16 +110,21 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
                 try:
                     matrix = matrix_of(t.transform)
                 except Unreadable as error:
-                    raise DatasetError(
-                        f"the transform from {child} to {parent} on {topic} has {error}",
-                        path=path,
-                        remedy="Mend what publishes it, or leave its messages out of the bag",
-                    ) from error
-                index.frames.add(parent, child, stamp(t), matrix)
+                    which = topic, child, parent
+                    index.transforms_left_out.setdefault(which, _LeftOut(time, str(error))).count += 1
+                    continue
+                index.frames.add(parent, child, stamp(t), matrix, static=topic.endswith(STATIC))
         else:
             before = index.infos.setdefault(topic, message)
             if any(not np.array_equal(values_of(before, n), values_of(message, n), equal_nan=True) for n in "kdp"):
                 raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
+    for (topic, child, parent), left in index.transforms_left_out.items():
+        if child not in index.frames.links:
+            raise DatasetError(
+                f"the transform from {child} to {parent} on {topic} has {left.reason}",
+                path=path,
+                remedy="Mend what publishes it, or leave its messages out of the bag",
+            )
     return index
 
 

@@ -202,13 +202,15 @@ def matrix_of(transform: Any) -> NDArray[np.float64]:
     """Bring a geometry_msgs/Transform to a matrix (4, 4), metres.
 
     Raises:
-        Unreadable: a rotation that is none.
+        Unreadable: a rotation that is none, or a place that is no number.
     """
     from ovps.datasets.folder.calibration import rotation_of
 
     q, t = transform.rotation, transform.translation
     wxyz = (q.w, q.x, q.y, q.z)
-    if abs(float(np.linalg.norm(wxyz)) - 1) > 0.01:
+    if not np.isfinite((t.x, t.y, t.z)).all():
+        raise Unreadable(f"the translation {(t.x, t.y, t.z)}")
+    if not abs(float(np.linalg.norm(wxyz)) - 1) <= 0.01:  # of NaN neither holds
         raise Unreadable(f"the quaternion (w, x, y, z) {wxyz}, which is no rotation")
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_of(wxyz)

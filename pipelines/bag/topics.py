@@ -21,6 +21,7 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 ROS1_TRANSFORMS = "tf/msg/tfMessage"
+STATIC = "/tf_static"
 _ENDINGS = (".bag", ".mcap", ".db3")
 _PLAIN = ("compressed", "image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
 _OWN = ("lidar", "vehicle", "world", "sensor")  # names that the recording gives to other things

@@ -12,7 +12,11 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from ovps.geometry.transforms import transform_along
 
-_STILL = 1e-6
+_STILL = 1e-4  # metres, and in the axes: what is left of a standing transform that is published again and again
+_DROPOUT_NS = 5 * 10**8  # between two poses, if it is
+_DROPOUT_TIMES = 3.0  # as long as usual, and the frame has moved meanwhile by
+_DROPOUT_M = 0.2  # or
+_DROPOUT_RAD = 0.02
 
 
 @dataclass
@@ -22,19 +26,39 @@ class Link:
     parent: str
     times: list[int] = field(default_factory=list)
     matrices: list[NDArray[np.float64]] = field(default_factory=list)
+    static: bool = False  # said on /tf_static, where what comes later is a correction and no movement
 
     @property
     def still(self) -> bool:
         """Tell whether it never changes."""
-        return np.allclose(np.array(self.matrices), self.matrices[0], rtol=0, atol=_STILL)
+        return self.static or self.apart <= _STILL
+
+    @property
+    def apart(self) -> float:
+        """Largest difference between any of the matrices and the first."""
+        return float(np.abs(np.array(self.matrices) - self.matrices[0]).max())
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The one that holds of a frame that stands still: the last one, as in ROS."""
+        return self.matrices[-1]
 
     @cached_property
     def _in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The times, each once, and where the matrix of each stands; asked for when all are noted."""
         return np.unique(np.array(self.times, np.int64), return_index=True)
 
+    @cached_property
+    def _usual(self) -> float:
+        """Nanoseconds between two poses."""
+        return float(np.median(np.diff(self._in_order[0])))
+
     def at(self, time: int) -> NDArray[np.float64] | None:
-        """`parent_from_child` at a time, between two that are known; None before the first and after the last."""
+        """Interpolate `parent_from_child` (4, 4) at a time, in nanoseconds, between the two that are known around it.
+
+        None before the first and after the last, and in a dropout: where these two are far apart in time, compared with
+        others, and the frame has moved or turned meanwhile, nobody knows along which way.
+        """
         times, order = self._in_order
         if not len(times) or not times[0] <= time <= times[-1]:
             return None
@@ -42,6 +66,8 @@ class Link:
         if times[next_] == time:
             return self.matrices[order[next_]]
         between = np.array([self.matrices[order[next_ - 1]], self.matrices[order[next_]]])
+        if times[next_] - times[next_ - 1] > max(_DROPOUT_NS, _DROPOUT_TIMES * self._usual) and _moved(*between):
+            return None
         share = (time - times[next_ - 1]) / (times[next_] - times[next_ - 1])
         pose = np.eye(4)
         pose[:3, :3] = Slerp([0.0, 1.0], Rotation.from_matrix(between[:, :3, :3]))(share).as_matrix()
@@ -55,16 +81,32 @@ class Frames:
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
 
-    def add(self, parent: str, child: str, time: int, matrix: NDArray[np.float64]) -> None:
-        """Note one transform; a frame that gets another parent keeps the first."""
-        link = self.links.setdefault(child, Link(parent))
-        if link.parent == parent:
-            link.times.append(time)
-            link.matrices.append(matrix)
+    def add(self, parent: str, child: str, time: int, matrix: NDArray[np.float64], *, static: bool = False) -> None:
+        """Note one transform; a frame that gets another parent keeps the first.
+
+        Args:
+            static: it was said on /tf_static. Of a frame of which this is said, nothing else is noted.
+        """
+        link = self.links.setdefault(child, Link(parent, static=static))
+        if link.parent != parent or (link.static and not static):
+            return
+        if static and not link.static:
+            link = self.links[child] = Link(parent, static=True)
+        link.times.append(time)
+        link.matrices.append(matrix)
+
+    def warnings(self) -> list[str]:
+        """Warn of frames that /tf_static places now here, now there."""
+        return [
+            f"/tf_static places {child} in {link.parent} now here, now there, up to {link.apart:.3g} apart (metres, or"
+            " in an axis): the last is taken"
+            for child, link in self.links.items()
+            if link.static and link.apart > _STILL
+        ]
 
     def still_between(self, source: str, target: str) -> NDArray[np.float64] | None:
         """Find `target_from_source` (4, 4) along frames that stand still to each other; None if none lead there."""
-        steps = ((child, link.parent, link.matrices[0]) for child, link in self._still.items())
+        steps = ((child, link.parent, link.matrix) for child, link in self._still.items())
         return transform_along(steps, source, target)
 
     @property
@@ -87,3 +129,8 @@ class Frames:
                 return None
             seen.add(here)
         return None
+
+
+def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    turned = Rotation.from_matrix(before[:3, :3].T @ after[:3, :3]).magnitude()
+    return bool(np.linalg.norm(after[:3, 3] - before[:3, 3]) > _DROPOUT_M or turned > _DROPOUT_RAD)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ovps import cli, datasets
-from ovps.datasets.folder.layout import UNFINISHED
+from ovps.datasets.folder.layout import POSE, UNFINISHED
 from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
 from ovps.geometry.projection import project
@@ -102,6 +102,68 @@ def test_a_bag_without_moving_transforms_says_that_motion_is_not_known(tmp_path)
     assert any("not known" in warning for warning in summary.warnings)
     assert "poses_of" not in (tmp_path / "out" / "calibration.yaml").read_text()
     frames_of(tmp_path / "out")
+
+
+def readings(root: Path) -> np.ndarray:
+    """Numbers of the table, without names."""
+    with open(root / "readings.csv", newline="") as file:
+        return np.array([[float(row[name]) for name in ("time_us", *POSE)] for row in csv.DictReader(file)])
+
+
+def shifted(matrix: np.ndarray, metres: float) -> np.ndarray:
+    moved = matrix.copy()
+    moved[0, 3] += metres
+    return moved
+
+
+def test_a_pose_that_is_none_is_left_out_and_told(tmp_path):
+    import_bag(write_bag(tmp_path / "right", "mcap"), tmp_path / "right-out")
+
+    def lost(child, time, matrix):
+        return [shifted(matrix, np.nan)] if time == BEGIN + 10**8 else [matrix]
+
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", place=lost), tmp_path / "out")
+    assert summary.sweeps == SWEEPS
+    (told,) = [text for text in summary.warnings if text.startswith("/tf: ")]
+    assert "1 transform from base_link to odom left out, the first recorded at 1700000000.100 s: " in told
+    assert "nan" in told
+    np.testing.assert_allclose(readings(tmp_path / "out"), readings(tmp_path / "right-out"), atol=1e-3)
+
+
+@pytest.mark.parametrize("hole", [0, 4])
+def test_sweeps_within_a_dropout_of_the_poses_are_left_out(hole, tmp_path):
+    """Of half a second, while the car drives 4 m."""
+
+    def dropped(child, time, matrix):
+        lost = BEGIN + 5 * 10**7 < time < BEGIN + hole * 10**8 + 17 * 10**7
+        return [] if child == "base_link" and lost else [matrix]
+
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", place=dropped), tmp_path / "out")
+    assert summary.sweeps + sum(summary.left_out.values()) == SWEEPS
+    assert sum(summary.left_out.values()) == (5 if hole else 0)
+    assert all("pose" in reason for reason in summary.left_out)
+    _, frames = frames_of(tmp_path / "out")
+    for frame in frames:
+        np.testing.assert_allclose(
+            frame.global_from_lidar, odom_from_base(1000 * frame.timestamp_us) @ BASE_FROM_LIDAR, atol=0.02
+        )
+
+
+@pytest.mark.parametrize(("apart", "told"), [(1e-5, 0), (0.5, 1)])
+def test_a_correction_of_a_standing_transform_holds_and_is_told(apart, told, tmp_path):
+    def corrected(child, time, matrix):
+        return [shifted(matrix, apart), matrix] if child == "front_optical" else [matrix]
+
+    def places(root):
+        _, frames = frames_of(root)
+        return [camera.camera_from_lidar for frame in frames for camera in frame.cameras]
+
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", place=corrected), tmp_path / "out")
+    warnings = [text for text in summary.warnings if text.startswith("/tf_static places front_optical in base_link")]
+    assert len(warnings) == told
+    assert all(f"up to {apart:g} apart" in text for text in warnings)
+    import_bag(write_bag(tmp_path / "right", "mcap"), tmp_path / "right-out")
+    np.testing.assert_allclose(places(tmp_path / "out"), places(tmp_path / "right-out"), atol=1e-9)
 
 
 def test_sweeps_that_are_left_out_are_counted(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import interp1d
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from pipelines.bag.transforms import Link
 
 
-@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=8, unique=True), st.integers(0, 10**6), st.floats(0, 1))
+@given(st.lists(st.integers(0, 5 * 10**8), min_size=2, max_size=8, unique=True), st.integers(0, 10**6), st.floats(0, 1))
 def test_a_place_lies_between_its_neighbours_in_time_whatever_order_they_came_in(times, seed, share):
     rng = np.random.default_rng(seed)
     link = Link("map")
@@ -31,3 +32,38 @@ def test_a_place_lies_between_its_neighbours_in_time_whatever_order_they_came_in
     np.testing.assert_allclose(found[:3, 3], interp1d(known, matrices[order, :3, 3], axis=0)(asked), atol=1e-6)
     assert link.at(int(known[0]) - 1) is None
     assert link.at(int(known[-1]) + 1) is None
+
+
+def driven(times, metres) -> Link:
+    link = Link("map", list(times), [np.eye(4) for _ in times])
+    for matrix, x in zip(link.matrices, metres, strict=True):
+        matrix[0, 3] = x
+    return link
+
+
+@pytest.mark.parametrize(
+    ("times", "metres", "known"),
+    [
+        ([0, 1, 2, 3, 20, 21], [0, 1, 2, 3, 20, 21], False),  # tenths of seconds
+        ([0, 1, 2, 3, 20, 21], [0, 1, 2, 2, 2.1, 3], True),  # it stood, and nothing was published
+        ([0, 1, 2, 3, 7, 8], [0, 1, 2, 3, 7, 8], True),  # some were lost
+        ([0, 10, 20, 30, 40, 60], [0, 10, 20, 30, 40, 60], True),  # one a second
+        ([0, 10, 20, 30, 65, 75], [0, 10, 20, 30, 65, 75], False),
+    ],
+)
+def test_nobody_knows_the_way_in_a_dropout_of_a_frame_that_moves(times, metres, known):
+    link = driven([10**8 * time for time in times], metres)
+    asked = 10**8 * (times[3] + times[4]) // 2
+    place = link.at(asked)
+    assert (place is not None) == known
+    if place is not None:
+        assert place[0, 3] == pytest.approx((metres[3] + metres[4]) / 2)
+    for time, x in zip(link.times, metres, strict=True):
+        assert link.at(time)[0, 3] == x
+
+
+def test_a_turn_on_the_spot_is_a_movement():
+    link = driven([0, 10**8, 2 * 10**8, 2 * 10**9], [0, 0, 0, 0])
+    assert link.at(10**9) is not None
+    link.matrices[3][:3, :3] = Rotation.from_euler("z", 2, degrees=True).as_matrix()
+    assert link.at(10**9) is None

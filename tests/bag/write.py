@@ -65,6 +65,7 @@ def write_bag(
     camera: str = "/front/image_raw",
     length: float = 1.0,
     odd: Callable[[str, int, Any], dict[str, Any]] = lambda topic, number, message: {},
+    place: Callable[[str, int, np.ndarray], list[np.ndarray]] = lambda child, time, matrix: [matrix],
 ) -> Path:
     """Write a bag; `kind` is ros1, ros2 or mcap, `cloud` and `info` change fields of its messages.
 
@@ -73,6 +74,7 @@ def write_bag(
         stamp_of: the time stamp of a cloud, by the time at which it is recorded.
         reflected: what its fourth field is called.
         odd: fields of a cloud or an image that are others, by its topic, its number and what it was.
+        place: the transforms that are published of a frame at a time, by what it was.
     """
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -160,14 +162,15 @@ def write_bag(
     messages: list[tuple[int, str, str, Any]] = []
     if static:
         stands = [
-            transform(BEGIN, "base_link", "velodyne", BASE_FROM_LIDAR),
-            transform(BEGIN, "base_link", "front_optical", BASE_FROM_CAMERA),
+            transform(BEGIN, "base_link", child, made)
+            for child, matrix in (("velodyne", BASE_FROM_LIDAR), ("front_optical", BASE_FROM_CAMERA))
+            for made in place(child, BEGIN, matrix)
         ]
         messages.append((BEGIN, "/tf_static", tf, t[tf](transforms=stands)))
     if moving:
         for time in range(BEGIN - 10**8, BEGIN + 12 * 10**8, 20_000_000):
-            one = transform(time, "odom", "base_link", odom_from_base(time))
-            messages.append((time, "/tf", tf, t[tf](transforms=[one])))
+            moves = [transform(time, "odom", "base_link", m) for m in place("base_link", time, odom_from_base(time))]
+            messages.append((time, "/tf", tf, t[tf](transforms=moves)))
     for n in range(SWEEPS):
         time = BEGIN + n * LIDAR_STEP
         made = points(time)

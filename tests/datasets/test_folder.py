@@ -699,6 +699,20 @@ def test_real_lenses_are_taken_without_a_word(name):
     assert odd_lens(camera) is None
 
 
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(("fy", "says"), [(1.0, []), (1.5, ["front has the focal lengths"])])
+def test_focal_lengths_are_judged_as_they_are_written(name, fy, says, tmp_path):
+    """The pinhole camera that a lens with distortion is brought to may have two, and nobody has written them."""
+    width, height, focal, model, distortion = REAL[name]
+    rest = {"width": width, "height": height, "fx": focal, "fy": fy * focal, "cx": width / 2, "cy": height / 2}
+    lens = rest | {"model": model, "distortion": distortion}
+    root = write_recording(tmp_path / "drive", frames=1, changed={"cameras": {"front": lens}})
+    data, frames = frames_of(root)
+    told = [text for text in datasets.warnings_of(data, root, frames) if "focal lengths" in text]
+    assert len(told) == len(says)
+    assert all(text.startswith(f"{part} {focal:g}") for text, part in zip(told, says, strict=True)), told
+
+
 def test_a_lens_that_loses_much_is_told(tmp_path):
     lens = KITTI | {"model": "opencv", "distortion": [-0.5, 0, 0, 0]}
     root = write_recording(tmp_path / "drive", frames=1, changed={"cameras": {"front": lens, "unused": lens}})

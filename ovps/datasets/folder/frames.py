@@ -116,6 +116,7 @@ def frame_of(scene: Scene, sweep: Sweep, calibration: Calibration, subset: str, 
                 intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
                 camera_from_lidar=camera_from_lidar,
                 timestamp_us=reading.time_us,
+                undistorted=model.distorted,
             )
         )
     return Frame(

@@ -12,6 +12,7 @@ from ovps.datasets.folder.point_files import misread
 from ovps.datasets.folder.undistort import LENS_REMEDY, odd_lens
 from ovps.errors import listed
 from ovps.frame import Frame
+from ovps.geometry.calibration import odd_numbers
 
 _USUAL = ("train", "val", "test")
 
@@ -29,10 +30,16 @@ def unasked(split_of: Mapping[str, str], named: Container[str]) -> list[str]:
 
 
 def odd_lenses(scenes: Sequence[Scene]) -> list[str]:
-    """Warn of cameras that lose much of their images with the distortion."""
+    """Warn of lenses whose distortion takes much of their images, or whose intrinsics are odd as written."""
     used = {(scene.calibration, name) for scene in scenes for sweep in scene.sweeps for name in sweep.images}
-    odd = [(path, name, odd_lens(load_calibration(path).cameras[name])) for path, name in sorted(used)]
-    return [f"camera {name}: {text} (file {path}). {LENS_REMEDY}" for path, name, text in odd if text]
+    found = []
+    for path, name in sorted(used):
+        camera = load_calibration(path).cameras[name]
+        if text := odd_lens(camera):
+            found.append(f"camera {name}: {text} (file {path}). {LENS_REMEDY}")
+        if camera.distorted:
+            found += [text for _, text in odd_numbers(name, camera.matrix(), camera.width, camera.height)]
+    return found
 
 
 def other_occlusion(first: Scene, scenes: Sequence[Scene]) -> list[str]:
