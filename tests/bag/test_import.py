@@ -397,6 +397,22 @@ def test_a_recording_whose_import_has_not_ended_says_so(tmp_path):
     assert check(tmp_path / "out").problems == ()
 
 
+def test_an_import_that_is_stopped_says_that_it_begins_anew(tmp_path, monkeypatch):
+    bag = write_bag(tmp_path / "bag", "mcap")
+
+    def stopped(path, content):
+        if path.suffix == ".npy" and path.stem == "000002":
+            raise KeyboardInterrupt
+        write_whole(path, content)
+
+    monkeypatch.setattr("pipelines.bag.write.write_whole", stopped)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        import_bag(bag, tmp_path / "out")
+    assert stop.value.__notes__ == [f"nothing is kept: the import into {tmp_path / 'out'} begins anew"]
+    monkeypatch.undo()
+    assert import_bag(bag, tmp_path / "out").sweeps == SWEEPS
+
+
 def test_a_transform_that_is_no_rotation_names_its_frames(tmp_path):
     bag = write_bag(tmp_path / "bag", "mcap", length=0.5)
     with pytest.raises(DatasetError, match="the transform from base_link to odom on /tf has the quaternion") as error:
