@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from ovps import cli
+from ovps.commands.shown import show
 from ovps.errors import CacheError, StorageError
 from ovps.vocabulary import load_vocabulary
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
@@ -123,8 +124,8 @@ def test_the_default_encoder_without_weights_or_network_says_how_to_get_them(min
 
 
 def test_a_summary_on_a_terminal_lists_what_has_commas_one_a_line_and_says_how_much_more_there_is(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "out", Console(force_terminal=True, color_system=None, width=80))
-    cli.show({"missing": [f"pfc, b12n4, seed {n}" for n in range(11)], "splits": ["b12n4", "b11n5"], "none": []}, False)
+    monkeypatch.setattr("ovps.commands.shown.out", Console(force_terminal=True, color_system=None, width=80))
+    show({"missing": [f"pfc, b12n4, seed {n}" for n in range(11)], "splits": ["b12n4", "b11n5"], "none": []}, False)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["missing  pfc, b12n4, seed 0", "pfc, b12n4, seed 1"]
     assert lines[7:9] == ["pfc, b12n4, seed 7", "and 3 more, see --json"]
@@ -132,9 +133,9 @@ def test_a_summary_on_a_terminal_lists_what_has_commas_one_a_line_and_says_how_m
 
 
 def test_a_summary_on_a_terminal_folds_long_names_and_cuts_none(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "out", Console(force_terminal=True, color_system=None, width=80))
+    monkeypatch.setattr("ovps.commands.shown.out", Console(force_terminal=True, color_system=None, width=80))
     file = "/data/" + "/".join(f"a-long-folder-{n}" for n in range(12)) + "/n015.bin"
-    cli.show({"quarantined": [{"token": "f1", "reason": file}]}, False)
+    show({"quarantined": [{"token": "f1", "reason": file}]}, False)
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert file in "".join(line.strip() for line in shown.splitlines())
@@ -151,7 +152,7 @@ class Shown:
 def test_a_summary_in_a_log_has_whole_names_one_a_line(capsys):
     file = "/data/" + "/".join(f"a-long-folder-{n}" for n in range(12)) + "/n015.bin"
     quarantined = [{"token": f"f{n}", "kind": "frame", "reason": f"cut off (file {file})"} for n in range(20)]
-    cli.show(Shown(1200, quarantined, {"LIDAR_TOP": 7}, []), False)
+    show(Shown(1200, quarantined, {"LIDAR_TOP": 7}, []), False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "frames: 1,200"
     assert lines[20] == f"quarantined: token f19, kind frame, reason cut off (file {file})"
@@ -276,7 +277,7 @@ def test_vocab_build_says_what_clip_does_not_see(ovps, tmp_path):
 
 
 def test_of_many_warnings_the_first_are_printed(capsys):
-    cli.show({"warnings": [f"w{n}" for n in range(11)]}, False)
+    show({"warnings": [f"w{n}" for n in range(11)]}, False)
     stdout, stderr = capsys.readouterr()
     assert stdout.strip() == ""
     assert stderr.splitlines() == [*(f"warning: w{n}" for n in range(8)), "warning: and 3 more, see --json"]

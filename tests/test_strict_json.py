@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ovps import cli, strict_json
+from ovps import strict_json
 from ovps.cache.info import store_info
 from ovps.cache.layout import manifest_key
 from ovps.cache.manifest import partitions, read_manifest
 from ovps.cache.where import storage_of
+from ovps.commands.shown import show
 from ovps.errors import CorruptStoreError
 from ovps.training.metrics import METRICS, MetricsLog, read_metrics
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -48,7 +49,7 @@ def test_summaries(capsys):
         mean: float
         shares: dict[str, tuple[float, ...]]
 
-    cli.show(Summary(mean=math.nan, shares={"a": (0.5, math.inf)}), True)
+    show(Summary(mean=math.nan, shares={"a": (0.5, math.inf)}), True)
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {"mean": None, "shares": {"a": [0.5, None]}}
 
 
