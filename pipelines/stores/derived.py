@@ -101,6 +101,7 @@ def write_derived(
         CorruptStoreError: a source is damaged; partitions before are committed.
         StorageError: the disk refuses; each partition is not there, or whole.
     """
+    assert len({piece.name for piece in pieces}) == len(pieces), "one would be written over another"
     storage = storage_of(out)
     if any(storage.at() == source.at() for source in sources):
         raise ConfigError("a store cannot be written onto itself", path=storage.at(), remedy="Give another --out")

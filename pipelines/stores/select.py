@@ -7,8 +7,8 @@ ovps cache merge ./zarr-1 ./zarr-2 --out ./zarr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
-from pipelines.options import FramesOptions, MergeOptions, SubsetOptions
+from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.held import Place, other_drive
 from pipelines.precompute.plan import partition_name
 from pipelines.precompute.task import bytes_of
@@ -72,7 +72,8 @@ def merge(options: MergeOptions) -> DerivedSummary:
                 f"the stores hold different versions of frames ({len(differing)} here), the other ones are in {others}",
                 path=source.path,
                 frame=differing[0].frame.token,
-                remedy=_without(source, {held.partition.scene for held in differing}, before),
+                remedy=_with_labels(differing, before)
+                or _without(source, {held.partition.scene for held in differing}, before),
             )
         scene = other_drive(_places(before.values()), _places(held for row in own for held in _of(source, row)))
         if scene is not None:
@@ -87,7 +88,38 @@ def merge(options: MergeOptions) -> DerivedSummary:
             piece = _piece(source, row, new)
             if piece:
                 pieces.append(piece)
-    return _written(options.out, sources, pieces, "merge", rows)
+    return _written(options.out, sources, _joined(pieces, seen.keys()), "merge", rows)
+
+
+def _joined(pieces: Iterable[Piece], held: Collection[str]) -> list[Piece]:
+    """Pieces of one name as one: where a store lacks frames of a partition, another may bring them.
+
+    Args:
+        held: tokens of all frames of all stores, which are quarantined no more.
+    """
+    by_name: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        by_name.setdefault(piece.name, []).append(piece)
+    return [_union(parts, held) for parts in by_name.values()]
+
+
+def _union(parts: Sequence[Piece], held: Collection[str]) -> Piece:
+    def make() -> list[EncodedFrame]:
+        return sorted((frame for part in parts for frame in part.make()), key=lambda frame: frame.row.index)
+
+    frames = sorted((frame for part in parts for frame in part.frames), key=lambda frame: frame.index)
+    skipped = {record.token: record for part in parts for record in part.skipped if record.token not in held}
+    return replace(parts[0], frames=tuple(frames), skipped=tuple(skipped.values()), make=make)
+
+
+def _with_labels(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str | None:
+    """How to merge stores of which one has labels that the other lacks; None if frames differ otherwise."""
+    pairs = [(before[held.frame.token], held) for held in differing]
+    if any(one.frame.labelled == other.frame.labelled for one, other in pairs):
+        return None
+    bare = dict.fromkeys((other if one.frame.labelled else one).store.path for one, other in pairs)
+    add = [f"`{LabelsOptions(path=path).command_line()} --dataroot FOLDER-OF-THE-DATA-SET`" for path in bare]
+    return f"Frames of {listed(bare)} have no labels there, and have some elsewhere: add them with {' and '.join(add)}"
 
 
 def _without(source: Store, differing: Collection[str], elsewhere: Collection[str]) -> str:

@@ -18,7 +18,7 @@ import torch
 
 import ovps
 from cache_schemas import SkippedRow
-from ovps import cli
+from ovps import cli, datasets
 from ovps.cache.info import store_info
 from ovps.cache.layout import partition_key
 from ovps.cache.manifest import WAITING, manifest_key, partitions, read_manifest, read_manifests
@@ -48,7 +48,7 @@ from pipelines.stores.missing import missing_frames
 from pipelines.stores.plain import arrays_of, export_arrays
 from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
-from tests.helpers.mini_nuscenes import with_other_tokens, write_mini_nuscenes
+from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames, written
 from tests.pipelines.test_precompute import options_for
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
@@ -303,6 +303,60 @@ def test_frames_that_are_alike_bit_for_bit_merge_however_they_came_to_be(world, 
     assert of_made != of_converted
     merge(MergeOptions(caches=(str(made), str(converted)), out=tmp_path / "all"))
     assert same_frames(tmp_path / "all", made)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("bad", [0, 1])
+def test_what_one_store_has_quarantined_another_brings(whole, tmp_path, bad, first):
+    """A partition is named after the first frame that it was meant to have, which may not be in it."""
+    world, lacking = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=3, points=300), tmp_path / "lacking"
+    ref = Store.open(whole).frames[bad]
+    image = next(
+        Path(camera.image_path)
+        for frame in datasets.get("nuscenes").frames(world, VERSION, ("train", "val"))
+        if frame.token == ref.token
+        for camera in frame.cameras
+    )
+    image.write_bytes(image.read_bytes()[:100])
+    precompute(options_for(world, lacking, thumbnails=40, on_error="skip"))
+    assert len(Store.open(lacking).frames) == 5
+    caches = (str(lacking), str(whole)) if first else (str(whole), str(lacking))
+    summary = merge(MergeOptions(caches=caches, out=tmp_path / "all"))
+    assert summary.frames == 6
+    assert verify_store(tmp_path / "all") == []
+    assert same_frames(tmp_path / "all", whole)
+    assert store_info(tmp_path / "all").quarantined == ()
+    again = merge(MergeOptions(caches=caches, out=tmp_path / "all"))
+    assert (again.frames, again.frames_before) == (6, 6)
+
+
+def test_quarantined_frames_that_are_mended_join_the_merged_store(whole, tmp_path):
+    world, lacking = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=3, points=300), tmp_path / "lacking"
+    image = Path(next(iter(datasets.get("nuscenes").frames(world, VERSION, ("train",)))).cameras[0].image_path)
+    content = image.read_bytes()
+    image.write_bytes(content[:100])
+    precompute(options_for(world, lacking, thumbnails=40, on_error="skip"))
+    subset(SubsetOptions(cache=whole, out=tmp_path / "val", subsets=("val",)))
+    options = MergeOptions(caches=(str(lacking), str(tmp_path / "val")), out=tmp_path / "all")
+    assert merge(options).frames == 5
+    assert len(store_info(tmp_path / "all").quarantined) == 1
+    image.write_bytes(content)
+    precompute(options_for(world, lacking, thumbnails=40, on_error="skip"))
+    assert merge(options).frames == 6
+    assert same_frames(tmp_path / "all", whole)
+    assert store_info(tmp_path / "all").quarantined == ()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_stores_with_and_without_labels_say_which_lacks_them(whole, tmp_path, first):
+    bare_world, bare = write_mini_nuscenes(tmp_path / "w", scenes=2, frames=3, points=300, labelled=False), "bare"
+    precompute(options_for(bare_world, tmp_path / bare, thumbnails=40))
+    caches = (str(tmp_path / bare), str(whole)) if first else (str(whole), str(tmp_path / bare))
+    with pytest.raises(CacheError, match="different versions of frames") as error:
+        merge(MergeOptions(caches=caches, out=tmp_path / "out"))
+    add = f"ovps cache labels {tmp_path / bare} --dataroot FOLDER-OF-THE-DATA-SET"
+    assert error.value.remedy.startswith(f"Frames of {tmp_path / bare} have no labels there")
+    assert add in error.value.remedy
 
 
 def test_two_versions_of_a_frame_do_not_merge(world, whole, tmp_path):
