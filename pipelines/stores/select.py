@@ -88,18 +88,15 @@ def merge(options: MergeOptions) -> DerivedSummary:
             piece = _piece(source, row, new)
             if piece:
                 pieces.append(piece)
-    return _written(options.out, sources, _joined(pieces, seen.keys()), "merge", rows)
+    return _written(options.out, sources, pieces, "merge", rows)
 
 
-def _joined(pieces: Iterable[Piece], held: Collection[str]) -> list[Piece]:
-    """Pieces of one name as one: where a store lacks frames of a partition, another may bring them.
-
-    Args:
-        held: tokens of all frames of all stores, which are quarantined no more.
-    """
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """Pieces of one name as one: a partition may be named after a frame that it has quarantined, and another holds."""
     by_name: dict[str, list[Piece]] = {}
     for piece in pieces:
         by_name.setdefault(piece.name, []).append(piece)
+    held = {frame.token for parts in by_name.values() for part in parts for frame in part.frames}
     return [_union(parts, held) for parts in by_name.values()]
 
 
@@ -262,7 +259,7 @@ def _written(
         first.taxonomy,
         first.vocabulary,
         read_state(first.storage, first.provenance),
-        pieces,
+        _joined(pieces),
         name=name,
         bytes_before=sum(map(bytes_of, rows)),
     )

@@ -328,6 +328,11 @@ def test_what_one_store_has_quarantined_another_brings(whole, tmp_path, bad, fir
     assert store_info(tmp_path / "all").quarantined == ()
     again = merge(MergeOptions(caches=caches, out=tmp_path / "all"))
     assert (again.frames, again.frames_before) == (6, 6)
+    last = Store.open(whole).frames[2]  # the partition of `lacking` by itself, and what was quarantined in it
+    only = tuple(sorted({ref.token, *(r.token for r in Store.open(whole).frames[:2]), last.token}))
+    assert subset(SubsetOptions(cache=tmp_path / "all", only=only, out=tmp_path / "some")).frames == len(only)
+    assert verify_store(tmp_path / "some") == []
+    assert {r.token for r in Store.open(tmp_path / "some").frames} == set(only)
 
 
 def test_quarantined_frames_that_are_mended_join_the_merged_store(whole, tmp_path):
