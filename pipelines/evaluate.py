@@ -132,9 +132,8 @@ def evaluate(
         novel_taught=taught,
         base_hidden=hidden,
         warnings=[
-            *session.store.warnings(),
             *class_warnings(session.vocabulary, taxonomy),
-            *session.run.unfinished(),
+            *session.warnings(),
             *_seen_in_training(session.run.info, frames),
             *_split_warnings(session.split, session.run.split, taught, hidden),
         ],

@@ -78,7 +78,7 @@ def export(options: ExportOptions) -> ExportSummary:
             points += len(view.frame.xyz)
             poses.setdefault(ref.scene, []).append(view.frame.global_from_lidar)
             counter.advance()
-    warnings = (*catalogue.store.warnings(), *(_standing(poses) if options.to_global else ()))
+    warnings = (*catalogue.warnings(), *(_standing(poses) if options.to_global else ()))
     return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin, warnings)
 
 

@@ -250,7 +250,7 @@ def _submit(session: Session, out: Path, subset: str, token: str, labels: PointL
 
 
 def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
-    warnings = [*session.store.warnings(), *session.run.unfinished()]
+    warnings = session.warnings()
     if left_out:
         room = format_of(session.run.taxonomy).instances
         frames = [f"{token}: {count}" for token, count in left_out.items()]

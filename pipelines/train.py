@@ -268,6 +268,7 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
         taxonomy=taxonomy,
         split=split,
         grid=str(grid),
+        cache_grid=provenance.grid,
         clip=ClipSource.of(provenance),
         vocabulary_sha256=store.info.vocabulary_sha256,
         frames=len(frames),

@@ -17,7 +17,7 @@ from ovps.cache.where import storage_of
 from ovps.errors import ConfigError
 from ovps.files import check_writable
 from ovps.places import check_free, names_apart
-from ovps.progress import progress, say
+from ovps.progress import progress, say, show_warnings
 from ovps.report.page import write_page
 from ovps.viewer.offline import Shown, check_queries, render_offline
 from ovps.viewer.words import Words, checked, split_words
@@ -33,7 +33,7 @@ class ViewSummary:
 
     Attributes:
         bytes_per_frame: of the file.
-        warnings: what of the queries CLIP does not see.
+        warnings: what of the queries CLIP does not see, frames that are lost, a run that fits badly.
     """
 
     html: Path
@@ -61,6 +61,7 @@ def serve(options: ViewOptions, started: Callable[[str], None] | None = None) ->
     catalogue = open_catalogue(options, options.dataset_root)
     words = Words(lambda: text_of(options.cache, options.weights))
     title = f"ovps: {storage_of(options.cache).name}"
+    show_warnings(catalogue.warnings())
     viewer = start_viewer(catalogue, words, host=options.host, port=options.port, title=title)
     try:
         with suppress(KeyboardInterrupt):
@@ -95,7 +96,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     refs = catalogue.frames
     if not options.frames:
         refs = refs[:: max(1, len(refs) // SHOWN)][:SHOWN]
-    questions, warnings = [], []
+    questions, warnings = [], catalogue.warnings()
     if options.queries:
         words = Words(lambda: text_of(options.cache, options.weights))
         for text in options.queries:

@@ -60,6 +60,10 @@ class Session:
         """Ids of the classes that the scores call novel."""
         return self.split.novel_ids(self.run.taxonomy)
 
+    def warnings(self) -> list[str]:
+        """Warn of what makes the answers worse than they could be: lost frames, an unfinished run, another grid."""
+        return [*self.store.warnings(), *self.run.unfinished(), *self.run.other_grid(self.store.provenance)]
+
     @cached_property
     def classes(self) -> ClassText:
         """Entries of the vocabulary as tensors for the run's system, on its device."""

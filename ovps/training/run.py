@@ -87,6 +87,19 @@ class Run:
         """Warn of a run whose training has not come to its end."""
         return [] if self.finished else [f"the run is at step {self.step:,} of {self.info.total_steps:,}"]
 
+    def other_grid(self, provenance: Provenance) -> list[str]:
+        """Warn of a store whose voxels are neither those that the run learned from nor those of its network.
+
+        Of runs of an earlier version that bring features to a grid of their own nobody knows the former.
+        """
+        known = self.info.cache_grid or (self.info.grid if self.config.data.grid is None else "")
+        if not known or Grid.parse(provenance.grid) in (Grid.parse(known), self.grid):
+            return []
+        return [
+            f"the store has CLIP features of the voxels {provenance.grid}, and the run learned from those of {known}:"
+            " labels may be worse"
+        ]
+
     def check_cache(self, provenance: Provenance, path: str) -> None:
         """Raise CacheError unless the cache at `path` was made with the CLIP, and with the sweeps, of this run."""
         there, here = ClipSource.of(provenance).model_dump(), self.clip.model_dump()

@@ -79,6 +79,8 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
         scenes: of these frames; a run.json without them is of an earlier version.
         unlabelled_frames: of its subsets, left out; a run.json without the number is of none.
         processes: that train it together; a run.json without the number is of one.
+        grid: of the network; cache_grid: of the store whose features it learned from, "" in a run.json of an earlier
+            version.
         sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
     """
 
@@ -90,6 +92,7 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
     taxonomy: Taxonomy
     split: Split
     grid: str
+    cache_grid: str = ""
     clip: ClipSource
     vocabulary_sha256: str
     frames: int

@@ -57,6 +57,10 @@ class Catalogue:
     )
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
+    def warnings(self) -> list[str]:
+        """Warn of what is missing in the store, or makes the answers of the run worse than they could be."""
+        return self.session.warnings() if self.session else list(self.store.warnings())
+
     @property
     def scenes(self) -> dict[str, list[FrameRef]]:
         """Frames by scene, in order of time."""

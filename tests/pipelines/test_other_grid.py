@@ -1,0 +1,75 @@
+"""A run on a store whose features are of other voxels than those that it learned from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ovps.cache.reader import Store
+from pipelines.evaluate import evaluate
+from pipelines.export import export
+from pipelines.options import ExportOptions, QueryOptions, ViewOptions
+from pipelines.predict import predict
+from pipelines.query import query
+from pipelines.train import TrainOptions, train
+from pipelines.view import write_html
+from tests.helpers.synthetic_store import write_synthetic_store
+from tests.pipelines.untrained import LOOSE, TINY
+
+GRID, NETWORK, OTHER = "cylinder:60x45x8", "cylinder:30x20x4", "cylinder:12x9x2"
+
+
+@pytest.fixture(scope="module", params=[None, NETWORK], ids=["the store's grid", "a grid of its own"])
+def made(request, tmp_path_factory):
+    """A run, and stores of the grid that it learned from, of its network's, and of another."""
+    folder = tmp_path_factory.mktemp("grids")
+    stores = {
+        name: write_synthetic_store(folder / name, frames=1, grid=grid)
+        for name, grid in (("same", GRID), ("network", request.param or GRID), ("other", OTHER))
+    }
+    overrides = (*TINY, f"data.grid={request.param or 'null'}")
+    train(TrainOptions(cache=stores["same"], out=folder / "run", overrides=overrides))
+    return folder / "run", stores
+
+
+READERS = {
+    "eval": lambda run, cache, out: evaluate(run, cache, out=out, merge=LOOSE).warnings,
+    "predict": lambda run, cache, out: predict(run, cache, out).warnings,
+    "export": lambda run, cache, out: export(ExportOptions(cache=cache, run=run, out=out, npz=True)).warnings,
+    "view": lambda run, cache, out: write_html(ViewOptions(cache=cache, run=run), out / "v.html").warnings,
+    "query": lambda run, cache, out: (
+        query(
+            QueryOptions.asked(
+                cache=cache,
+                run=run,
+                like=f"{Store.open(cache).frames[0].token}:objects:1",
+                html=out / "q.html",
+                index=out / "index",
+            )
+        ).warnings
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_features_of_other_voxels_are_told(made, tmp_path, reader):
+    run, stores = made
+    (tmp_path / "out").mkdir()
+    for name, cache in stores.items():
+        told = [text for text in reader(run, cache, tmp_path / "out" / name) if "learned from those of" in text]
+        assert len(told) == (name == "other"), name
+        assert all(OTHER in text and GRID in text for text in told), told
+
+
+def test_of_a_run_of_before_nothing_is_said_that_is_not_known(made, tmp_path):
+    run, stores = made
+    path = run / "run.json"
+    content = json.loads(path.read_text())
+    before = path.read_text()
+    path.write_text(json.dumps({name: value for name, value in content.items() if name != "cache_grid"}))
+    try:
+        told = predict(run, stores["other"], tmp_path / "out").warnings
+    finally:
+        path.write_text(before)
+    assert any("learned from those of" in text for text in told) == (not content["grid"].startswith(NETWORK))
