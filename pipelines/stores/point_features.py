@@ -21,6 +21,7 @@ FEAT, MASK = "feat", "mask_full"  # as OpenScene calls them
 _BYTES = 16  # of a number of a feature at most, with some room
 # A store holds float16. A feature whose largest value is smaller than the smallest normal number loses its direction.
 _SMALLEST, _LARGEST = float(np.finfo(np.float16).smallest_normal), float(np.finfo(np.float16).max)
+_MANY = 100  # features of a sweep, which are never all one
 _POINTS = "Fuse them for the points of the key frame alone, in the order of its file"
 _LAYOUT = (
     f"A file holds `{FEAT}`, a row for each point; or for each point that is True in `{MASK}`, which it then holds too."
@@ -159,4 +160,9 @@ def _check_values(
             f" {_LARGEST:.0f}",
             "Scale all of them to about the length of CLIP's, which is 1; a point without a feature is a row of zeros,"
             " or False in `mask_full`",
+        )
+    if len(features) >= _MANY and (features == features[0]).all():
+        raise wrong(
+            f"all {len(features)} features are one and the same",
+            "Check what they were fused from; a point without a feature is a row of zeros, or False in `mask_full`",
         )
