@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar
 
 _WORDS = {  # for what pydantic says in Python's words
@@ -64,6 +65,22 @@ def listed(items: Iterable[object], most: int = 8) -> str:
     return ", ".join(names[:most] or ["none"]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def right_to_read(path: str | bytes | PathLike[str]) -> str:
+    """Say what to do about a file or folder that may not be read, as a remedy: it, or a folder above it, is closed."""
+    place = Path(os.fsdecode(path))
+    closed = next((folder for folder in reversed(place.parents) if not os.access(folder, os.X_OK)), place)
+    mode = "u+rx" if closed.is_dir() else "u+r"
+    return f"Give yourself, or have its owner give you, the right to read it: {command('chmod', mode, closed)}"
+
+
+def _denied(error: BaseException) -> PermissionError | None:
+    """The refusal to read a file that an error was raised from; what may not be read is not damaged."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, PermissionError):
+        cause = cause.__cause__
+    return cause
+
+
 class OvpsError(Exception):
     """Anything a user can cause or mend.
 
@@ -71,11 +88,12 @@ class OvpsError(Exception):
         message: what is wrong, one sentence without a full stop.
         path: the file or folder at fault.
         frame: the token of the frame at fault.
-        remedy: what the user can do.
+        remedy: what the user can do; where the right to read was lacking, that is said instead.
     """
 
     kind: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    reading = True  # what a PermissionError that it was raised from has refused; else its remedy says all
 
     def __init__(
         self,
@@ -89,7 +107,14 @@ class OvpsError(Exception):
         self.message = message
         self.path = None if path is None else os.fsdecode(path)
         self.frame = frame
-        self.remedy = remedy
+        self._remedy = remedy
+
+    @property
+    def remedy(self) -> str | None:
+        """What the user can do; None if nothing is known."""
+        denied = _denied(self) if self.reading else None
+        file = (denied.filename or self.path) if denied is not None else None
+        return self._remedy if file is None else right_to_read(file)
 
     def __str__(self) -> str:
         where = [f"file {self.path}"] if self.path else []
@@ -145,9 +170,10 @@ class CorruptStoreError(CacheError):
 
 
 class StorageError(CacheError):
-    """A disk that refuses to take what is written (full, read-only), or a bucket whose server refuses or is silent."""
+    """A disk that refuses (full, read-only, no right to read), or a bucket whose server refuses or is silent."""
 
     kind = "storage"
+    reading = False
 
 
 class WeightsError(OvpsError):

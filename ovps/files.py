@@ -46,9 +46,11 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
         yield
     except faults(OSError) as refusal:
         mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
-        raise error(
+        told = error(
             f"cannot write: {refusal.strerror or refusal}", path=_at_fault(refusal, path), remedy=f"{mend}, {then}"
-        ) from refusal
+        )
+        told.reading = False
+        raise told from refusal
 
 
 def check_writable(path: Path, *, file: bool = False) -> None:

@@ -92,5 +92,5 @@ def load_statistics(path: Path) -> ClipStatistics:
         raise CheckpointError(
             f"cannot read the statistics of the run: {error}",
             path=path,
-            remedy="Restore it, or train again: ovps train --restart",
+            remedy="Restore it, or train again: ovps train --restart, with the options that it was trained with",
         ) from error

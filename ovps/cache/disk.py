@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovps import files
 from ovps.cache.layout import LOCK
 from ovps.cache.storage import AT_ONCE, Entry, R, T
-from ovps.errors import CacheError
+from ovps.errors import CacheError, StorageError, right_to_read
 from ovps.files import AGAIN, sync_folder
 
 
@@ -37,9 +37,9 @@ class LocalStorage:
         return map(LocalStorage, self.root.resolve().parents)
 
     def get(self, key: str, span: tuple[int, int] | None = None) -> bytes:
-        if span is None:
-            return (self.root / key).read_bytes()
-        with open(self.root / key, "rb") as file:
+        with _readable(self.root / key), open(self.root / key, "rb") as file:
+            if span is None:
+                return file.read()
             file.seek(span[0])
             return file.read(span[1] - span[0])
 
@@ -47,19 +47,22 @@ class LocalStorage:
         return map(ask, things)
 
     def sha256(self, key: str) -> str:
-        return files.file_sha256(self.root / key)
+        with _readable(self.root / key):
+            return files.file_sha256(self.root / key)
 
     def children(self, key: str = "") -> list[str]:
         folder = self.root / key
-        return sorted(os.listdir(folder)) if folder.is_dir() else []
+        with _readable(folder):
+            return sorted(os.listdir(folder)) if folder.is_dir() else []
 
     def entries(self, key: str) -> dict[str, Entry]:
         folder = self.root / key
         found = {}
-        for inner, _, names in os.walk(folder):
-            for path in (Path(inner, name) for name in names):
-                state = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
-                found[path.relative_to(folder).as_posix()] = Entry(state.st_size, state.st_mtime)
+        with _readable(folder):
+            for inner, _, names in os.walk(folder, onerror=_raise_denied):
+                for path in (Path(inner, name) for name in names):
+                    state = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+                    found[path.relative_to(folder).as_posix()] = Entry(state.st_size, state.st_mtime)
         return found
 
     def write(self, key: str, content: bytes | memoryview) -> None:
@@ -96,3 +99,18 @@ class LocalStorage:
     def exclusive(self) -> AbstractContextManager[None]:
         busy = CacheError("another run is writing to this store", path=self.root, remedy="Wait until it ends")
         return files.locked(self.root / LOCK, busy, AGAIN)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell a refusal to read from damage: nothing is missing, and nothing is to be made again."""
+    try:
+        yield
+    except PermissionError as error:
+        file = error.filename or path
+        raise StorageError("may not be read", path=file, remedy=right_to_read(file)) from error
+
+
+def _raise_denied(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise error

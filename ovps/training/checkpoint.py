@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from ovps.errors import CheckpointError
 from ovps.shortage import faults
 from ovps.training.files import write_whole
+from ovps.training.run_files import ANEW
 from ovps.versions import WROTE_IT, other_format
 
 FORMAT = "ovps-checkpoint-1"
@@ -106,7 +107,7 @@ def load_checkpoint(path: Path, architecture: Architecture) -> Checkpoint:
         raise CheckpointError(
             f"damaged, or not a checkpoint of ovps: {_first_line(error)}",
             path=path,
-            remedy="Restore it, or train again: ovps train --restart",
+            remedy=ANEW,
         ) from error
     differing = differences(found.architecture, architecture)
     if differing:

@@ -5,15 +5,15 @@ Runs in this process, or in one of its own (`pipelines.experiment.queue`). Never
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
-from ovps.errors import ConfigError, command
+from ovps.errors import CheckpointError, ConfigError, command
 from ovps.evaluation.results import EvalResult
 from ovps.progress import say
 from ovps.taxonomy import load_split
@@ -64,7 +64,8 @@ def do(job: Job, stage: Stage) -> None:
     training = job.as_trained
     if (training.run / LAST).is_file():
         config = resolve(training.options)
-        check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
+        with _trained_anew(training.run):
+            check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
     if not trained(training.run):
         with stage(training.command):
             train(training.options)
@@ -80,10 +81,26 @@ def total_steps(training: Training) -> int:
 
 def trained(run: Path) -> bool:
     """Tell whether a run has reached its last step; raise CheckpointError if what is there is damaged."""
+    return (run / LAST).is_file() and steps_of(run) >= load_settings(run)[1].total_steps
+
+
+def steps_of(run: Path) -> int:
+    """Read how far a run has come; raise CheckpointError if what is there is damaged."""
     if not (run / LAST).is_file():
-        return False
-    config, info = load_settings(run)
-    return last_checkpoint(run, config, info).step >= info.total_steps
+        return 0
+    with _trained_anew(run):
+        config, info = load_settings(run)
+        return last_checkpoint(run, config, info).step
+
+
+@contextmanager
+def _trained_anew(run: Path) -> Iterator[None]:
+    """Say of a damaged run how the experiment trains it again: `ovps train` would be asked for all of its settings."""
+    try:
+        yield
+    except CheckpointError as error:
+        remedy = f"Restore it, or delete the run, which the experiment then trains again: {command('rm', '-r', run)}"
+        raise CheckpointError(error.message, path=error.path, remedy=remedy) from error
 
 
 def found(training: Training, evaluation: Evaluation) -> EvalResult | None:

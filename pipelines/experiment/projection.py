@@ -14,10 +14,9 @@ from ovps.errors import ConfigError
 from ovps.evaluation.results import mean_or_none
 from ovps.training.config import TrainConfig
 from ovps.training.metrics import read_metrics
-from ovps.training.run import last_checkpoint
-from ovps.training.run_files import INFO, LAST, load_settings
+from ovps.training.run_files import INFO, load_settings
 from pipelines.evaluate import METRICS, load_result
-from pipelines.experiment.cell import Job, found, total_steps
+from pipelines.experiment.cell import Job, found, steps_of, total_steps
 from pipelines.experiment.stages import duration
 from pipelines.experiment.trainings import Training, training_key
 from pipelines.train import resolve, train
@@ -113,11 +112,7 @@ def _kind(config: TrainConfig) -> str:
 
 
 def _steps_to_go(training: Training) -> int:
-    total = total_steps(training)
-    if not (training.run / LAST).is_file():
-        return total
-    config, info = load_settings(training.run)
-    return total - last_checkpoint(training.run, config, info).step
+    return total_steps(training) - steps_of(training.run)
 
 
 def _runs(runs: Path) -> list[Path]:

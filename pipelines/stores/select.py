@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from pipelines.precompute.held import Place, other_drive
 from pipelines.precompute.plan import partition_name
 from pipelines.precompute.task import bytes_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
+
+_DATA = Path("FOLDER-OF-THE-DATA-SET")  # which a store does not know
 
 
 def subset(options: SubsetOptions) -> DerivedSummary:
@@ -115,7 +118,7 @@ def _with_labels(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str
     if any(one.frame.labelled == other.frame.labelled for one, other in pairs):
         return None
     bare = dict.fromkeys((other if one.frame.labelled else one).store.path for one, other in pairs)
-    add = [f"`{LabelsOptions(path=path).command_line()} --dataroot FOLDER-OF-THE-DATA-SET`" for path in bare]
+    add = [f"`{LabelsOptions(path=path, dataroot=_DATA).command_line()}`" for path in bare]
     return f"Frames of {listed(bare)} have no labels there, and have some elsewhere: add them with {' and '.join(add)}"
 
 

@@ -46,7 +46,8 @@ def test_a_number_that_is_another_than_was_written_is_damage(tmp_path):
     content[-1] ^= 64
     path.write_bytes(content)
     with pytest.raises(
-        CheckpointError, match=r"not what was written.*statistics\.safetensors.*train again: ovps train --restart"
+        CheckpointError,
+        match=r"not what was written.*statistics\.safetensors.*train again: ovps train --restart, with",
     ):
         load_statistics(path)
 

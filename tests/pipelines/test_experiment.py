@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -456,6 +458,23 @@ def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):
     assert "Delete the run's folder" in str(caught.value)
     shutil.rmtree(training.run)
     assert run(str(path)).done == 1
+
+
+def test_a_damaged_checkpoint_is_trained_again_as_the_error_says(store, tmp_path):
+    path = write_experiment(tmp_path, store, seeds=[0], systems=["pfc"])
+    assert run(str(path)).done == 1
+    (training,) = plan(load_experiment(str(path)))
+    last = training.run / "checkpoints" / "last.pt"
+    weights = load_run(training.run).network.state_dict()
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged, or not a checkpoint") as caught:
+        run(str(path))
+    assert "--restart" not in str(caught.value)
+    command = caught.value.remedy[caught.value.remedy.index("rm -r ") :]
+    subprocess.run(shlex.split(command), check=True)
+    assert run(str(path)).done == 1
+    again = load_run(training.run).network.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("undone", ["checkpoints/last.pt", "evaluations"])

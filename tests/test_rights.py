@@ -1,0 +1,97 @@
+"""Files and folders that may not be read: nothing is damaged, and nothing is to be deleted or made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ovps.cache.reader import Store
+from ovps.errors import CheckpointError, ConfigError, CorruptStoreError, right_to_read
+from ovps.files import refusals
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.pipelines.untrained import untrained
+
+# root reads everything unless it gives that up
+WITHOUT_RIGHTS = (
+    [shutil.which("setpriv") or "setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rights")
+    run, cache = untrained(folder)
+    world = write_mini_nuscenes(folder / "world")
+    return {"run": run, "cache": cache, "world": world}
+
+
+def partition(places: dict[str, Path]) -> Path:
+    """The one that holds the frames of val."""
+    (ref,) = {ref.partition for ref in Store.open(places["cache"]).frames if ref.subset == "val"}
+    return next((places["cache"] / "partitions").glob(f"{ref}*"))
+
+
+CLOSED = {
+    "store.json": (lambda p: p["cache"] / "store.json", "cache info {cache}"),
+    "the store": (lambda p: p["cache"], "cache info {cache}"),
+    "a manifest": (lambda p: next((p["cache"] / "manifest").iterdir()), "cache verify {cache}"),
+    "a partition": (partition, "eval --run {run} --cache {cache}"),
+    "a partition, verified": (partition, "cache verify {cache}"),
+    "a file": (lambda p: next(f for f in partition(p).rglob("*") if f.name == "zarr.json"), "cache verify {cache}"),
+    "a checkpoint": (lambda p: p["run"] / "checkpoints" / "last.pt", "eval --run {run} --cache {cache}"),
+    "settings of a run": (lambda p: p["run"] / "run.json", "predict --run {run} --cache {cache} --out {run}-out"),
+    "tables": (lambda p: p["world"] / "v1.0-trainval" / "scene.json", "precompute --dataroot {world} --out {run}-z"),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_what_may_not_be_read_is_to_be_made_readable(made, name):
+    find, line = CLOSED[name]
+    place = find(made)
+    mode = place.stat().st_mode
+    place.chmod(0)
+    command = [*WITHOUT_RIGHTS, sys.executable, "-m", "ovps", *shlex.split(line.format(**made)), "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    finally:
+        place.chmod(mode)
+    assert done.returncode not in (0, 1, -6), done.stderr
+    told = json.loads(done.stdout)
+    wanted = "u+rx" if place.is_dir() else "u+r"
+    assert told["remedy"].endswith(f"the right to read it: chmod {wanted} {place}"), told
+    assert "elete" not in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_the_folder_that_is_closed_is_named_and_not_what_lies_in_it(tmp_path, monkeypatch):
+    inner = tmp_path / "a" / "b" / "file"
+    inner.parent.mkdir(parents=True)
+    inner.touch()
+    assert right_to_read(inner).endswith(f"chmod u+r {inner}")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "a")
+    assert right_to_read(inner).endswith(f"chmod u+rx {tmp_path / 'a'}")
+
+
+def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path):
+    def raised(cause: OSError) -> CorruptStoreError:
+        try:
+            raise CorruptStoreError("damaged", path=tmp_path, remedy="Delete it") from cause
+        except CorruptStoreError as error:
+            return error
+
+    assert raised(OSError(5, "Input/output error")).remedy == "Delete it"
+    assert raised(PermissionError(13, "Permission denied", str(tmp_path / "x"))).remedy == right_to_read(tmp_path / "x")
+    assert ConfigError("no", remedy="Do that").remedy == "Do that"
+    with (
+        pytest.raises(CheckpointError, match="Make the folder writable, then again") as told,
+        refusals(tmp_path, "then again", CheckpointError),
+    ):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
+    assert "chmod" not in str(told.value)
