@@ -202,14 +202,19 @@ def load_vocabulary(path: str | PathLike[str]) -> Vocabulary:
     """Read a vocabulary file that `save_vocabulary` wrote.
 
     Raises:
-        VocabularyError: no such file, not a vocabulary, or a damaged one, or one of another version.
+        VocabularyError: no such file, one that may not be read, not a vocabulary, or a damaged one, or one of another
+            version.
     """
     path = Path(path)
     if not path.is_file():
         raise VocabularyError(
             "no such vocabulary", path=path, remedy='Make one: ovps vocab build --names "car, bus" --out FILE'
         )
-    return parse_vocabulary(path.read_bytes(), path)
+    try:
+        content = path.read_bytes()
+    except PermissionError as error:
+        raise VocabularyError("may not be read", path=path) from error
+    return parse_vocabulary(content, path)
 
 
 def parse_vocabulary(content: bytes, path: str | PathLike[str]) -> Vocabulary:

@@ -41,7 +41,7 @@ class LabelsSummary(BaseModel, frozen=True):
         added: of them, frames that had no labels and have some now.
         renewed: frames whose labels differ from those in the store.
         unlabelled: frames that have none still.
-        warnings: what in the labels should be looked into.
+        warnings: what in the labels should be looked into, and frames that the store has lost.
     """
 
     path: str
@@ -113,7 +113,7 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
         added=added,
         renewed=renewed,
         unlabelled=unlabelled,
-        warnings=label_warnings(rows),
+        warnings=(*store.warnings(), *label_warnings(rows)),
     )
 
 

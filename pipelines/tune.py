@@ -39,6 +39,7 @@ class TuneSummary:
 
     Attributes:
         set: the best as `--set` takes it; None where no setting found a segment of a base class.
+        warnings: what makes the answers of the run worse than they could be.
     """
 
     run: Path
@@ -47,6 +48,7 @@ class TuneSummary:
     base_classes: list[str]
     trials: list[Trial]
     set: str | None
+    warnings: list[str]
 
 
 def tune(
@@ -99,7 +101,13 @@ def tune(
     trials.sort(key=lambda trial: -trial.base_pq)
     best = " ".join(f"--set merge.{name}={value}" for name, value in trials[0].setting.items())
     return TuneSummary(
-        run, subset, len(frames), [c.name for c in base], trials, best if trials[0].base_pq > 0 else None
+        run=run,
+        subset=subset,
+        frames=len(frames),
+        base_classes=[c.name for c in base],
+        trials=trials,
+        set=best if trials[0].base_pq > 0 else None,
+        warnings=session.warnings(),
     )
 
 

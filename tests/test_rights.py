@@ -46,6 +46,7 @@ CLOSED = {
     "a partition, verified": (partition, "cache verify {cache}"),
     "a file": (lambda p: next(f for f in partition(p).rglob("*") if f.name == "zarr.json"), "cache verify {cache}"),
     "a checkpoint": (lambda p: p["run"] / "checkpoints" / "last.pt", "eval --run {run} --cache {cache}"),
+    "the vocabulary of a run": (lambda p: p["run"] / "vocabulary.safetensors", "eval --run {run} --cache {cache}"),
     "settings of a run": (lambda p: p["run"] / "run.json", "predict --run {run} --cache {cache} --out {run}-out"),
     "tables": (lambda p: p["world"] / "v1.0-trainval" / "scene.json", "precompute --dataroot {world} --out {run}-z"),
 }

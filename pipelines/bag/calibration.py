@@ -11,7 +11,7 @@ from ovps.errors import ConfigError, DatasetError
 from pipelines.bag.index import Index
 from pipelines.bag.messages import Unreadable, camera_model
 from pipelines.bag.topics import CameraTopic
-from pipelines.bag.transforms import Link
+from pipelines.bag.transforms import Motion
 
 VEHICLE = "vehicle"
 INTENSITY = "intensity"  # the field of clouds where none is named
@@ -19,7 +19,7 @@ INTENSITY = "intensity"  # the field of clouds where none is named
 
 def calibration_of(
     index: Index, clouds: str, cameras: Sequence[CameraTopic], world: str | None, path: Path
-) -> tuple[dict[str, Any], tuple[str, Link] | None]:
+) -> tuple[dict[str, Any], Motion | None]:
     """Put together a recording's calibration from camera models and standing transforms.
 
     Args:
@@ -29,7 +29,7 @@ def calibration_of(
         path: of the bag, for errors.
 
     Returns:
-        The content of `calibration.yaml`, and the frame that moves with its link, None where nothing does.
+        The content of `calibration.yaml`, and how the vehicle moves, None where nothing does.
 
     Raises:
         ConfigError: no frame above the LiDAR's has the parent `world`, or it stands still there.
@@ -42,10 +42,10 @@ def calibration_of(
         raise ConfigError(
             f"no frame above {lidar} has the parent {world}", path=path, remedy=f"Transforms: {known or 'none'}"
         )
-    if world is not None and moving is not None and moving[1].still:
+    if world is not None and moving is not None and moving.still:
         parents = dict.fromkeys(link.parent for link in index.frames.links.values() if not link.still)
         raise ConfigError(
-            f"{moving[0]} does not move in {world}",
+            f"{moving.frame} does not move in {world}",
             path=path,
             remedy=f"Name the frame that the vehicle moves in: {', '.join(parents)}"
             if parents
@@ -74,7 +74,7 @@ def calibration_of(
         "transforms": transforms,
     }
     if moving is not None:
-        vehicle_from_lidar = index.frames.still_between(lidar, moving[0])
+        vehicle_from_lidar = index.frames.still_between(lidar, moving.frame)
         assert vehicle_from_lidar is not None  # every link below the first that moves stands still
         transforms.append({"from": LIDAR, "to": VEHICLE, "matrix": vehicle_from_lidar.tolist()})
         calibration["poses_of"] = VEHICLE

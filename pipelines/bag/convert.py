@@ -102,7 +102,7 @@ def import_bag(
             full = next((value for value in _FULL if written.highest <= value), written.highest)
             calibration["points"]["intensity_max"] = full
             write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
-            write_whole(out / READINGS, table(matched, written.images, moving[1] if moving else None).encode())
+            write_whole(out / READINGS, table(matched, written.images, moving).encode())
             with refusals(out):
                 (out / UNFINISHED).unlink()
     apart = {
@@ -117,10 +117,14 @@ def import_bag(
         unreadable={topic: left.count for topic, left in sorted(index.unreadable.items())},
         cameras={camera.name: camera.images for camera in chosen},
         apart_ms={name: {"median": float(np.median(t)), "most": float(t.max())} for name, t in apart.items() if len(t)},
-        moves=f"{moving[0]} in {moving[1].parent}" if moving else None,
+        moves=f"{moving.frame} in {moving.world}" if moving else None,
         invalid_share=written.invalid_share,
         intensity_max=full,
-        warnings=(*_of_the_bag(index, without, left_out), *_of_the_cameras(apart, moves=moving is not None)),
+        warnings=(
+            *_of_the_bag(index, without, left_out),
+            *(moving.warnings() if moving else ()),
+            *_of_the_cameras(apart, moves=moving is not None),
+        ),
     )
 
 

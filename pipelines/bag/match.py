@@ -11,7 +11,7 @@ import numpy as np
 from ovps.errors import DatasetError
 from pipelines.bag.index import Index
 from pipelines.bag.topics import CameraTopic
-from pipelines.bag.transforms import Link
+from pipelines.bag.transforms import Motion
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def match(
     index: Index,
     clouds: str,
     cameras: Sequence[CameraTopic],
-    moving: tuple[str, Link] | None,
+    moving: Motion | None,
     apart_ms: float,
     every: int,
     limit: int | None,
@@ -36,7 +36,7 @@ def match(
     Args:
         index: of the bag.
         clouds: topic of the sweeps.
-        moving: the frame that moves and its link: what has no pose is left out. None: nothing moves.
+        moving: how the vehicle moves: what has no pose is left out. None: nothing moves.
         apart_ms: an image that is farther from its sweep is not used.
         every: only each so manieth sweep.
         limit: of sweeps.
@@ -62,11 +62,11 @@ def match(
             if abs(nearest - time) <= apart_ms * 1e6:
                 images[name] = nearest
         if moving is not None:
-            images = {name: at for name, at in images.items() if moving[1].at(at) is not None}
+            images = {name: at for name, at in images.items() if moving.at(at) is not None}
         if not images:
             reason = f"no image within {apart_ms:g} ms" + (" with a known pose" if moving else "")
-        elif moving is not None and moving[1].at(time) is None:
-            reason = f"the pose of {moving[0]} is not known at their time"
+        elif moving is not None and moving.at(time) is None:
+            reason = f"the pose of {moving.frame} is not known at their time"
         else:
             matched.append(Matched(time, images))
             continue
@@ -91,7 +91,7 @@ def nothing_left(
 def nothing_matched(
     clouds: str,
     cameras: Sequence[CameraTopic],
-    moving: tuple[str, Link] | None,
+    moving: Motion | None,
     apart_ms: float,
     left_out: dict[str, int],
     index: Index,
@@ -104,9 +104,9 @@ def nothing_matched(
     if nearest <= apart_ms:
         if moving is None:
             return nothing_left(clouds, left_out, index, path)
-        known, sweeps = moving[1].times, index.times(clouds)
+        (first, last), sweeps = moving.known, index.times(clouds)
         remedy = (
-            f"Poses of {moving[0]} are known from {min(known) / 1e9:.3f} to {max(known) / 1e9:.3f} s, sweeps are from"
+            f"Poses of {moving.frame} are known from {first / 1e9:.3f} to {last / 1e9:.3f} s, sweeps are from"
             f" {sweeps.min() / 1e9:.3f} to {sweeps.max() / 1e9:.3f} s: the clocks of transforms and sensors differ, or"
             " one of them has no times, and their time stamps are to be set right"
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
+from ovps.errors import counted
 from ovps.geometry.transforms import transform_along
 
 _STILL = 1e-4  # metres, and in the axes: what is left of a standing transform that is published again and again
@@ -17,6 +18,8 @@ _DROPOUT_NS = 5 * 10**8  # between two poses, if it is
 _DROPOUT_TIMES = 3.0  # as long as usual, and the frame has moved meanwhile by
 _DROPOUT_M = 0.2  # or
 _DROPOUT_RAD = 0.02
+_FASTEST = 100.0  # metres a second, of a vehicle
+_JUMP_M = 1.0  # what is less is of time stamps that are next to each other
 
 
 @dataclass
@@ -75,11 +78,70 @@ class Link:
         return pose
 
 
+@dataclass(frozen=True)
+class Motion:
+    """Movement of a vehicle.
+
+    Attributes:
+        frame: of the vehicle.
+        links: from it to the frame that it moves in, each from the parent of the one before.
+    """
+
+    frame: str
+    links: tuple[Link, ...]
+
+    @property
+    def world(self) -> str:
+        """The frame that it moves in."""
+        return self.links[-1].parent
+
+    @property
+    def still(self) -> bool:
+        """Tell whether it never moves."""
+        return all(link.still for link in self.links)
+
+    @property
+    def known(self) -> tuple[int, int]:
+        """The first and the last time at which the place is known, in nanoseconds."""
+        times = [link.times for link in self.links if not link.still]
+        return max(map(min, times)), min(map(max, times))
+
+    def at(self, time: int) -> NDArray[np.float64] | None:
+        """Find `world_from_frame` (4, 4) at a time, in nanoseconds; None where a link has none, see `Link.at`."""
+        pose = np.eye(4)
+        for link in self.links:
+            step = link.matrix if link.still else link.at(time)
+            if step is None:
+                return None
+            pose = step @ pose
+        return pose
+
+    def warnings(self) -> list[str]:
+        """Warn of links that jump, as no vehicle drives."""
+        return [
+            f"poses in {link.parent} jump {counted(jumps, 'time')}, by up to {most:.3g} m from one to the next: two"
+            " nodes may publish them, or localisation was lost"
+            for link in self.links
+            for jumps, most in [_jumps(link)]
+            if jumps
+        ]
+
+
+def _jumps(link: Link) -> tuple[int, float]:
+    """How often the frame of a link is suddenly elsewhere, and the metres of the longest of these steps."""
+    times, order = np.unique(np.array(link.times, np.int64), return_index=True)
+    places = np.array([link.matrices[number][:3, 3] for number in order])
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    jumps = (steps > _JUMP_M) & (steps > _FASTEST * np.diff(times) / 1e9)
+    return int(jumps.sum()), float(steps[jumps].max(initial=0.0))
+
+
 class Frames:
     """All that /tf and /tf_static of a bag say. A frame has one parent."""
 
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
+        self._unused: dict[tuple[str, str], float] = {}  # by child and parent: how far from what is used, if that says
 
     def add(self, parent: str, child: str, time: int, matrix: NDArray[np.float64], *, static: bool = False) -> None:
         """Note one transform; a frame that gets another parent keeps the first.
@@ -88,7 +150,12 @@ class Frames:
             static: it was said on /tf_static. Of a frame of which this is said, nothing else is noted.
         """
         link = self.links.setdefault(child, Link(parent, static=static))
-        if link.parent != parent or (link.static and not static):
+        if link.parent != parent:
+            self._unused.setdefault((child, parent), np.inf)
+            return
+        if link.static and not static:
+            apart = float(np.abs(matrix - link.matrix).max())
+            self._unused[child, parent] = max(self._unused.get((child, parent), 0.0), apart)
             return
         if static and not link.static:
             link = self.links[child] = Link(parent, static=True)
@@ -96,8 +163,16 @@ class Frames:
         link.matrices.append(matrix)
 
     def warnings(self) -> list[str]:
-        """Warn of frames that /tf_static places now here, now there."""
-        return [
+        """Warn of frames that have several parents, or that stand now here, now there."""
+        unused = [
+            f"{child} stands in {parent} and in {self.links[child].parent}: the latter is taken"
+            if parent != self.links[child].parent
+            else f"/tf places {child} in {parent} elsewhere than /tf_static, up to {apart:.3g} apart (metres, or in an"
+            " axis): /tf_static is taken"
+            for (child, parent), apart in self._unused.items()
+            if apart > _STILL
+        ]
+        return unused + [
             f"/tf_static places {child} in {link.parent} now here, now there, up to {link.apart:.3g} apart (metres, or"
             " in an axis): the last is taken"
             for child, link in self.links.items()
@@ -113,17 +188,22 @@ class Frames:
     def _still(self) -> Mapping[str, Link]:
         return {child: link for child, link in self.links.items() if link.still}
 
-    def moving(self, frame: str, world: str | None) -> tuple[str, Link] | None:
-        """Find the link by which a frame moves: the first above it that changes, or the one to a certain parent.
+    def moving(self, frame: str, world: str | None) -> Motion | None:
+        """Find how a frame moves: the first above it that changes, in its parent, or in a certain frame above that.
 
         Returns:
-            The child of the link, and the link; None if nothing above the frame moves.
+            Its movement, which stands still where nothing moves below `world`; None if nothing above the frame moves,
+            or `world` is not above it.
         """
-        here, seen = frame, {frame}
+        here, seen, links, vehicle = frame, {frame}, list[Link](), frame
         while here in self.links:
             link = self.links[here]
-            if not link.still if world is None else link.parent == world:
-                return here, link
+            if not links and (not link.still or link.parent == world):
+                vehicle = here
+            if links or not link.still or link.parent == world:
+                links.append(link)
+                if world in (None, link.parent):
+                    return Motion(vehicle, tuple(links))
             here = link.parent
             if here in seen:
                 return None

@@ -22,7 +22,7 @@ from pipelines.bag.index import Index
 from pipelines.bag.match import Matched
 from pipelines.bag.messages import Unreadable, message_of, read_cloud, read_image, stamp, valid
 from pipelines.bag.topics import CameraTopic
-from pipelines.bag.transforms import Link
+from pipelines.bag.transforms import Motion
 
 
 @dataclass(frozen=True)
@@ -105,23 +105,23 @@ def write_readings(
     return Written(highest, invalid / max(total, 1), images)
 
 
-def table(matched: Sequence[Matched], images: dict[tuple[str, int], str], link: Link | None) -> str:
+def table(matched: Sequence[Matched], images: dict[tuple[str, int], str], moving: Motion | None) -> str:
     """Write out `readings.csv`: a line for each sweep and image, with the vehicle's pose at its time if it moves."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow((*COLUMNS, *POSE) if link else COLUMNS)
+    table.writerow((*COLUMNS, *POSE) if moving else COLUMNS)
     for number, m in enumerate(matched):
         name = f"{number:06d}"
-        table.writerow([name, LIDAR, f"{POINTS}/{name}.npy", m.time // 1000, *_pose(link, m.time)])
+        table.writerow([name, LIDAR, f"{POINTS}/{name}.npy", m.time // 1000, *_pose(moving, m.time)])
         for camera, at in m.images.items():
-            table.writerow([name, camera, images[camera, at], at // 1000, *_pose(link, at)])
+            table.writerow([name, camera, images[camera, at], at // 1000, *_pose(moving, at)])
     return text.getvalue()
 
 
-def _pose(link: Link | None, time: int) -> list[float]:
-    if link is None:
+def _pose(moving: Motion | None, time: int) -> list[float]:
+    if moving is None:
         return []
-    pose = link.at(time)
+    pose = moving.at(time)
     assert pose is not None
     x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
     return [*pose[:3, 3].tolist(), w, x, y, z]

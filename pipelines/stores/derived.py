@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
-from ovps.cache.leftovers import remove_leftovers
+from ovps.cache.leftovers import lost_warnings, remove_leftovers
 from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, check_place, storage_of
 from ovps.cache.writer import EncodedFrame, create_store, write_partition
 from ovps.errors import CacheError, ConfigError
@@ -31,6 +32,7 @@ class DerivedSummary(BaseModel, frozen=True):
         frames_before: of them, there already, from the same command before.
         bytes: of all files of all partitions.
         bytes_before: of the stores that it was made of.
+        warnings: of frames that these have lost.
     """
 
     out: str
@@ -40,6 +42,7 @@ class DerivedSummary(BaseModel, frozen=True):
     frames_before: int
     bytes: int
     bytes_before: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def write_derived(
         frames_before=done,
         bytes=sum(map(bytes_of, rows)),
         bytes_before=bytes_before,
+        warnings=tuple(text for source in sources for text in lost_warnings(source, read_info(source))),
     )
 
 

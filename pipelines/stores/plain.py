@@ -34,11 +34,13 @@ class ArraysSummary(BaseModel, frozen=True):
 
     Attributes:
         frames_before: of them, those whose files were there, from the same command before.
+        warnings: of frames that the store has lost.
     """
 
     out: str
     frames: int
     frames_before: int
+    warnings: tuple[str, ...] = ()
 
 
 def export_arrays(options: ArraysOptions) -> ArraysSummary:
@@ -80,7 +82,7 @@ def export_arrays(options: ArraysOptions) -> ArraysSummary:
             "frames": [entries[path] for path in sorted(entries)],
         }
         write_whole(options.out / INDEX, (strict_json.dumps(content, indent=2) + "\n").encode())
-    return ArraysSummary(out=str(options.out), frames=len(refs), frames_before=before)
+    return ArraysSummary(out=str(options.out), frames=len(refs), frames_before=before, warnings=store.warnings())
 
 
 def _folder_name(scene: str) -> str:

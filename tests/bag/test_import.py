@@ -149,6 +149,40 @@ def test_sweeps_within_a_dropout_of_the_poses_are_left_out(hole, tmp_path):
         )
 
 
+def map_from_odom(time: int) -> np.ndarray:
+    """Odometry drifts by two metres a second."""
+    pose = np.eye(4)
+    pose[1, 3] = 2.0 * (time - BEGIN) / 1e9
+    return pose
+
+
+@pytest.mark.parametrize("world", [None, "odom", "map"])
+def test_poses_are_in_the_world_that_is_asked_for_through_all_that_moves(world, tmp_path):
+    """From the car to the odometry, and from that to the map."""
+    bag = write_bag(tmp_path / "bag", "mcap", map_from_odom=map_from_odom)
+    summary = import_bag(bag, tmp_path / "out", world=world)
+    assert (summary.sweeps, summary.moves) == (SWEEPS, f"base_link in {world or 'odom'}")
+    _, frames = frames_of(tmp_path / "out")
+    for frame in frames:
+        time = 1000 * frame.timestamp_us
+        expected = odom_from_base(time) @ BASE_FROM_LIDAR
+        np.testing.assert_allclose(
+            frame.global_from_lidar, map_from_odom(time) @ expected if world == "map" else expected, atol=1e-3
+        )
+
+
+def test_poses_that_jump_are_told(tmp_path):
+    """Two nodes publish them, 50 m apart."""
+
+    def doubled(child, time, matrix):
+        return [shifted(matrix, 50.0 * (time // 20_000_000 % 2))] if child == "base_link" else [matrix]
+
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", place=doubled), tmp_path / "out")
+    (told,) = [text for text in summary.warnings if "jump" in text]
+    assert re.match(r"poses in odom jump \d+ times, by up to 50\.\d m", told)
+    assert not any("jump" in text for text in import_bag(write_bag(tmp_path / "r", "mcap"), tmp_path / "ro").warnings)
+
+
 @pytest.mark.parametrize(("apart", "told"), [(1e-5, 0), (0.5, 1)])
 def test_a_correction_of_a_standing_transform_holds_and_is_told(apart, told, tmp_path):
     def corrected(child, time, matrix):

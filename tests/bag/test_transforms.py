@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import interp1d
 from scipy.spatial.transform import Rotation, Slerp
 
-from pipelines.bag.transforms import Link
+from pipelines.bag.transforms import Frames, Link
 
 
 @given(st.lists(st.integers(0, 5 * 10**8), min_size=2, max_size=8, unique=True), st.integers(0, 10**6), st.floats(0, 1))
@@ -67,3 +67,40 @@ def test_a_turn_on_the_spot_is_a_movement():
     assert link.at(10**9) is not None
     link.matrices[3][:3, :3] = Rotation.from_euler("z", 2, degrees=True).as_matrix()
     assert link.at(10**9) is None
+
+
+def moved(x: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[0, 3] = x
+    return matrix
+
+
+def test_what_is_not_used_of_frames_is_told():
+    frames = Frames()
+    frames.add("lidar", "camera", 0, moved(1.0), static=True)
+    frames.add("lidar", "camera", 1, moved(1.0 + 1e-6))
+    assert frames.warnings() == []
+    frames.add("base", "camera", 0, moved(0.5), static=True)
+    frames.add("lidar", "camera", 2, moved(1.7))
+    second, elsewhere = sorted(frames.warnings(), key=len)
+    assert second == "camera stands in base and in lidar: the latter is taken"
+    assert elsewhere.startswith("/tf places camera in lidar elsewhere than /tf_static, up to 0.7 apart")
+    assert frames.still_between("camera", "lidar")[0, 3] == 1.0
+
+
+def test_a_movement_is_known_where_all_of_its_links_are():
+    frames = Frames()
+    for time in range(11):
+        frames.add("odom", "base", time * 10**8, moved(time))
+    for time in (2, 4, 6):
+        frames.add("map", "odom", time * 10**8, moved(100 + time))
+    frames.add("earth", "map", 0, moved(1000.0), static=True)
+    frames.add("base", "lidar", 0, moved(0.1), static=True)
+    odom, earth = frames.moving("lidar", None), frames.moving("lidar", "earth")
+    assert (odom.frame, odom.world, earth.frame, earth.world) == ("base", "odom", "base", "earth")
+    assert (odom.known, earth.known) == ((0, 10**9), (2 * 10**8, 6 * 10**8))
+    assert earth.at(3 * 10**8)[0, 3] == pytest.approx(1000 + 103 + 3)
+    assert earth.at(10**8) is None
+    assert odom.at(10**8)[0, 3] == 1.0
+    assert frames.moving("lidar", "moon") is None
+    assert frames.moving("lidar", "base").still

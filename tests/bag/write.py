@@ -66,6 +66,7 @@ def write_bag(
     length: float = 1.0,
     odd: Callable[[str, int, Any], dict[str, Any]] = lambda topic, number, message: {},
     place: Callable[[str, int, np.ndarray], list[np.ndarray]] = lambda child, time, matrix: [matrix],
+    map_from_odom: Callable[[int], np.ndarray] | None = None,
 ) -> Path:
     """Write a bag; `kind` is ros1, ros2 or mcap, `cloud` and `info` change fields of its messages.
 
@@ -75,6 +76,7 @@ def write_bag(
         reflected: what its fourth field is called.
         odd: fields of a cloud or an image that are others, by its topic, its number and what it was.
         place: the transforms that are published of a frame at a time, by what it was.
+        map_from_odom: where a localisation says that odom is, five times a second.
     """
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -171,6 +173,10 @@ def write_bag(
         for time in range(BEGIN - 10**8, BEGIN + 12 * 10**8, 20_000_000):
             moves = [transform(time, "odom", "base_link", m) for m in place("base_link", time, odom_from_base(time))]
             messages.append((time, "/tf", tf, t[tf](transforms=moves)))
+    if map_from_odom is not None:
+        for time in range(BEGIN - 10**8, BEGIN + 14 * 10**8, 2 * 10**8):
+            one = transform(time, "map", "odom", map_from_odom(time))
+            messages.append((time, "/tf", tf, t[tf](transforms=[one])))
     for n in range(SWEEPS):
         time = BEGIN + n * LIDAR_STEP
         made = points(time)

@@ -8,10 +8,21 @@ from ovps.cache.info import store_info
 from ovps.cache.reader import Store
 from pipelines.evaluate import evaluate
 from pipelines.export import export
-from pipelines.options import ExportOptions, QueryOptions
+from pipelines.options import (
+    ArraysOptions,
+    ConvertOptions,
+    ExportOptions,
+    MergeOptions,
+    QueryOptions,
+    SubsetOptions,
+)
 from pipelines.predict import predict
 from pipelines.query import query
+from pipelines.stores.convert import convert
+from pipelines.stores.plain import export_arrays
+from pipelines.stores.select import merge, subset
 from pipelines.train import TrainOptions, train
+from pipelines.tune import tune
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, TINY
 
@@ -28,10 +39,21 @@ def damaged(tmp_path_factory):
     return folder / "run", cache, [file.stem for file in lost]
 
 
+def merged(cache, out):
+    """The store and a part of it."""
+    subset(SubsetOptions(cache=cache, out=out / "part", limit=1))
+    return merge(MergeOptions(caches=(str(cache), str(out / "part")), out=out / "all"))
+
+
 READERS = {
     "info": lambda run, cache, out: store_info(cache).warnings,
     "eval": lambda run, cache, out: evaluate(run, cache, out=out, merge=LOOSE).warnings,
     "predict": lambda run, cache, out: predict(run, cache, out).warnings,
+    "tune": lambda run, cache, out: tune(run, cache).warnings,
+    "cache export": lambda run, cache, out: export_arrays(ArraysOptions(cache=cache, out=out)).warnings,
+    "cache subset": lambda run, cache, out: subset(SubsetOptions(cache=cache, out=out)).warnings,
+    "cache convert": lambda run, cache, out: convert(ConvertOptions(cache=cache, out=out, codec="dense")).warnings,
+    "cache merge": lambda run, cache, out: merged(cache, out).warnings,
     "export": lambda run, cache, out: export(ExportOptions(cache=cache, out=out, npz=True)).warnings,
     "query": lambda run, cache, out: (
         query(
