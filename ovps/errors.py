@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
+_DENIED = "may not be read"
 _WORDS = {  # for what pydantic says in Python's words
     "tuple_type": "expected a list, as in [a, b]",
     "list_type": "expected a list, as in [a, b]",
@@ -68,9 +69,13 @@ def listed(items: Iterable[object], most: int = 8) -> str:
 def right_to_read(path: str | bytes | PathLike[str]) -> str:
     """Say what to do about a file or folder that may not be read, as a remedy: it, or a folder above it, is closed."""
     place = Path(os.fsdecode(path))
-    closed = next((folder for folder in reversed(place.parents) if not os.access(folder, os.X_OK)), place)
+    closed = next((folder for folder in reversed(place.parents) if _closed(folder)), place)
     mode = "u+rx" if closed.is_dir() else "u+r"
     return f"Give yourself, or have its owner give you, the right to read it: {command('chmod', mode, closed)}"
+
+
+def _closed(folder: Path) -> bool:
+    return os.path.lexists(folder) and not os.access(folder, os.X_OK)
 
 
 def _denied(error: BaseException) -> PermissionError | None:
@@ -104,17 +109,27 @@ class OvpsError(Exception):
         remedy: str | None = None,
     ) -> None:
         super().__init__(message, path, frame, remedy)
-        self.message = message
+        self._message = message
         self.path = None if path is None else os.fsdecode(path)
         self.frame = frame
         self._remedy = remedy
 
     @property
+    def message(self) -> str:
+        """One sentence without a full stop; what may not be read is not called damaged."""
+        known = self._denied is None or _DENIED in self._message
+        return self._message if known else _DENIED
+
+    @property
     def remedy(self) -> str | None:
-        """What the user can do; None if nothing is known."""
-        denied = _denied(self) if self.reading else None
+        """A sentence about what the user can do; None if nothing is known."""
+        denied = self._denied
         file = (denied.filename or self.path) if denied is not None else None
         return self._remedy if file is None else right_to_read(file)
+
+    @property
+    def _denied(self) -> PermissionError | None:
+        return _denied(self) if self.reading else None
 
     def __str__(self) -> str:
         where = [f"file {self.path}"] if self.path else []

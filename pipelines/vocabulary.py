@@ -97,7 +97,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
         encoder=vocabulary.encoder,
         weights_sha256=vocabulary.weights_sha256,
         weights_random=is_random,
-        warnings=[*cut, *equal_entries(vocabulary), *random],
+        warnings=[*(store.warnings() if store else ()), *cut, *equal_entries(vocabulary), *random],
     )
 
 

@@ -67,6 +67,7 @@ def test_what_may_not_be_read_is_to_be_made_readable(made, name):
     told = json.loads(done.stdout)
     wanted = "u+rx" if place.is_dir() else "u+r"
     assert told["remedy"].endswith(f"the right to read it: chmod {wanted} {place}"), told
+    assert "may not be read" in told["message"]
     assert "elete" not in done.stdout
     assert "Traceback" not in done.stderr
 

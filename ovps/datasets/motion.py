@@ -14,10 +14,12 @@ from ovps.frame import Frame
 STEP = 1.0  # metres that a sensor moves before its direction is judged: positions of one that stands tremble
 UPWARDS = 0.5  # share of its way along its own z axis, of a sensor that moves up or down
 TIPPED = 60.0  # degrees between two of its z axes, of a sensor that falls over
+FASTEST = 100.0  # metres a second, of a vehicle between a sweep and its image
+_TICK = 1e-3  # seconds: time stamps that are alike may be that far apart
 
 
 def odd_motion(frames: Sequence[Frame]) -> list[str]:
-    """Warn of scenes in which the LiDAR moves along its own z axis, or its z axis tips over; one sentence, or none.
+    """Warn of scenes in which sensors move as on no vehicle: along their z axis, tipping over, or too fast.
 
     Whatever frame the world is in, a vehicle moves across the z axis of its LiDAR, and does not fall over. Handheld and
     flying sensors may.
@@ -30,12 +32,32 @@ def odd_motion(frames: Sequence[Frame]) -> list[str]:
         for scene, members in groupby(frames, key=lambda frame: frame.scene)
         if _is_odd(np.array([frame.global_from_lidar for frame in members]))
     ]
-    if not odd:
-        return []
-    return [
+    tipped = [
         f"in {listed(odd)} the LiDAR moves along its own z axis, or its z axis tips over, as on no vehicle: are"
         " rotations written w, x, y, z, and are poses from the sensor to the world?"
     ]
+    return (tipped if odd else []) + _jumps(frames)
+
+
+def _jumps(frames: Sequence[Frame]) -> list[str]:
+    """Warn of cameras that are elsewhere for some of the images than the time since the sweep allows."""
+    seen: dict[tuple[str, str], list[tuple[float, NDArray[np.float64]]]] = {}
+    for frame in frames:
+        for camera in frame.cameras:
+            pose, apart = camera.camera_from_lidar, abs(camera.timestamp_us - frame.timestamp_us) / 1e6
+            place = -pose[:3, :3].T @ pose[:3, 3]  # of the camera, as the LiDAR sees it
+            seen.setdefault((frame.scene, camera.channel), []).append((apart, place))
+    found = []
+    for (scene, channel), known in seen.items():
+        places = np.array([place for _, place in known])
+        way = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+        fast = (way > STEP) & (way > FASTEST * np.maximum([apart for apart, _ in known], _TICK))
+        if fast.any():
+            found.append(
+                f"in {scene} the vehicle jumps between sweep and image of {channel} in {fast.sum()} of {len(known)}"
+                f" frames, by up to {way[fast].max():.3g} m: some poses may be of another time or source"
+            )
+    return found
 
 
 def _is_odd(poses: NDArray[np.float64]) -> bool:

@@ -165,7 +165,7 @@ class Frames:
     def warnings(self) -> list[str]:
         """Warn of frames that have several parents, or that stand now here, now there."""
         unused = [
-            f"{child} stands in {parent} and in {self.links[child].parent}: the latter is taken"
+            f"{child} has a place in {parent} and one in {self.links[child].parent}: the latter is taken"
             if parent != self.links[child].parent
             else f"/tf places {child} in {parent} elsewhere than /tf_static, up to {apart:.3g} apart (metres, or in an"
             " axis): /tf_static is taken"

@@ -83,7 +83,7 @@ def test_what_is_not_used_of_frames_is_told():
     frames.add("base", "camera", 0, moved(0.5), static=True)
     frames.add("lidar", "camera", 2, moved(1.7))
     second, elsewhere = sorted(frames.warnings(), key=len)
-    assert second == "camera stands in base and in lidar: the latter is taken"
+    assert second == "camera has a place in base and one in lidar: the latter is taken"
     assert elsewhere.startswith("/tf places camera in lidar elsewhere than /tf_static, up to 0.7 apart")
     assert frames.still_between("camera", "lidar")[0, 3] == 1.0
 

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ovps import datasets
 from ovps.datasets.motion import odd_motion
-from ovps.frame import Frame
+from ovps.frame import Camera, Frame
 
 SENSOR = Rotation.from_euler("z", 90, degrees=True)  # x of the vehicle is y of the LiDAR, as on nuScenes
 
@@ -64,3 +64,28 @@ def test_whatever_the_data_set_it_is_told(tmp_path):
         name = "plain"
 
     assert datasets.warnings_of(Plain(), tmp_path, drive([90] * 4, order="xyzw"))
+
+
+def seen(frame: Frame, late_us: int, ahead: float) -> Frame:
+    """The frame with an image that was taken later, after the vehicle has driven some metres ahead."""
+    pose = np.eye(4)  # a camera in the place of the LiDAR
+    pose[1, 3] = -ahead
+    camera = Camera("front", "image", 100, 100, np.eye(3), pose, frame.timestamp_us + late_us)
+    return replace(frame, cameras=(camera,))
+
+
+@pytest.mark.parametrize(
+    ("late_us", "ahead", "told"),
+    [
+        (50_000, [1.5] * 4, 0),  # 30 m/s
+        (20_000, [0, 0, 8.0, 0], 1),  # 400 m/s
+        (0, [0, 0, 8.0, 8.0], 1),
+        (0, [0.0, 0.5, 0, 0], 0),
+        (100_000, [0, 0, 8.0, 0], 0),  # as fast as a racing car
+    ],
+)
+def test_a_vehicle_does_not_jump_between_sweep_and_image(late_us, ahead, told):
+    frames = [seen(frame, late_us, x) for frame, x in zip(drive([0] * 4), ahead, strict=True)]
+    found = odd_motion(frames)
+    assert len(found) == told
+    assert all("jumps between sweep and image of front in " in text for text in found)
