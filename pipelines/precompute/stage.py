@@ -173,7 +173,7 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         mended=sum(held.row is None for held, _ in known),
         moved=moved,
         unlabelled=sum(held.row is not None and not held.row.labelled for held in asked),
-        quarantined=tuple(held.skipped for held in asked if held.skipped is not None),
+        quarantined=tuple(_quarantined(frames, tried, after)),
         images=images,
         bytes_written=sum(done.bytes for done in results),
         seconds=seconds,
@@ -193,6 +193,15 @@ def _complete(options: Resolved) -> PrecomputeSummary:
             *_without_images(options, asked),
         ),
     )
+
+
+def _quarantined(frames: Sequence[Frame], tried: Sequence[Frame], after: Mapping[str, Held]) -> Iterator[SkippedRow]:
+    """Of those asked for, but for what the store has whole, and once had to be labelled or computed again in vain."""
+    now = {frame.token for frame in tried}
+    for frame in frames:
+        held = after[frame.token]
+        if held.skipped is not None and (held.lacks(frame) or frame.token in now):
+            yield held.skipped
 
 
 def _lost(storage: Storage, partition: str) -> str:

@@ -353,7 +353,7 @@ def test_images_that_do_not_exist_are_told_by_a_dry_run(tmp_path):
     lost = sorted((root / "samples" / "CAM_BACK").iterdir())[1:]
     for path in lost:
         path.unlink()
-    (warning,) = [w for w in estimate(options_for(root)).warnings if "do not exist" in w]
+    (warning,) = [w for w in estimate(options_for(root)).warnings if "of cameras missing" in w]
     assert warning.startswith("2 images of cameras missing, the first is ")
     assert any(str(path) in warning for path in lost)
 

@@ -172,6 +172,13 @@ def in_one_go(tmp_path_factory):
         World({token: "good" if token != "b1" else "absent" for token in TOKENS}, False, True, 1),
     ]
 )
+@example(  # labels came that could not be read, and went
+    sequence=[
+        World({token: "unlabelled" if token == "b0" else "good" for token in TOKENS}, False, True, 1),
+        World({token: "broken" if token == "b0" else "good" for token in TOKENS}, False, True, 1),
+        World({token: "unlabelled" if token == "b0" else "good" for token in TOKENS}, False, False, 1),
+    ]
+)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(worlds, min_size=1, max_size=3))
 def test_any_sequence_of_runs_ends_as_one_run(in_one_go, sequence):
