@@ -68,18 +68,20 @@ def listed(items: Iterable[object], most: int = 8) -> str:
 
 def right_to_read(path: str | bytes | PathLike[str]) -> str:
     """Say what to do about a file or folder that may not be read, as a remedy: it, or a folder above it, is closed."""
+    place = _closed(path) or Path(os.fsdecode(path))
+    mode = "u+rx" if place.is_dir() else "u+r"
+    return f"Give yourself, or have its owner give you, the right to read it: {command('chmod', mode, place)}"
+
+
+def _closed(path: str | bytes | PathLike[str]) -> Path | None:
+    """What has to be opened for a file or folder to be read: a folder above it, or itself; None if nothing has."""
     place = Path(os.fsdecode(path))
-    closed = next((folder for folder in reversed(place.parents) if _closed(folder)), place)
-    mode = "u+rx" if closed.is_dir() else "u+r"
-    return f"Give yourself, or have its owner give you, the right to read it: {command('chmod', mode, closed)}"
-
-
-def _closed(folder: Path) -> bool:
-    return os.path.lexists(folder) and not os.access(folder, os.X_OK)
+    asked = [*((folder, os.X_OK) for folder in reversed(place.parents)), (place, os.R_OK)]
+    return next((one for one, right in asked if os.path.lexists(one) and not os.access(one, right)), None)
 
 
 def _denied(error: BaseException) -> PermissionError | None:
-    """The refusal to read a file that an error was raised from; what may not be read is not damaged."""
+    """The refusal that an error was raised from, of whatever right."""
     cause = error.__cause__
     while cause is not None and not isinstance(cause, PermissionError):
         cause = cause.__cause__
@@ -117,19 +119,20 @@ class OvpsError(Exception):
     @property
     def message(self) -> str:
         """One sentence without a full stop; what may not be read is not called damaged."""
-        known = self._denied is None or _DENIED in self._message
+        known = self._unread is None or _DENIED in self._message
         return self._message if known else _DENIED
 
     @property
     def remedy(self) -> str | None:
         """A sentence about what the user can do; None if nothing is known."""
-        denied = self._denied
-        file = (denied.filename or self.path) if denied is not None else None
-        return self._remedy if file is None else right_to_read(file)
+        return self._remedy if self._unread is None else right_to_read(self._unread)
 
     @property
-    def _denied(self) -> PermissionError | None:
-        return _denied(self) if self.reading else None
+    def _unread(self) -> str | bytes | None:
+        """The file that could not be read for want of the right; None if the error is of something else."""
+        denied = _denied(self) if self.reading else None
+        file = (denied.filename or self.path) if denied is not None else None
+        return file if file is not None and _closed(file) else None  # else it was to be written, or is no file
 
     def __str__(self) -> str:
         where = [f"file {self.path}"] if self.path else []

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ovps.entries import Entry, said
-from ovps.errors import VocabularyError
+from ovps.errors import VocabularyError, right_to_read
 from ovps.files import safetensors_metadata, write_whole
 from ovps.taxonomy import Taxonomy, name_key
 from ovps.versions import WROTE_IT, other_format_among
@@ -213,7 +213,7 @@ def load_vocabulary(path: str | PathLike[str]) -> Vocabulary:
     try:
         content = path.read_bytes()
     except PermissionError as error:
-        raise VocabularyError("may not be read", path=path) from error
+        raise VocabularyError("may not be read", path=path, remedy=right_to_read(path)) from error
     return parse_vocabulary(content, path)
 
 

@@ -81,7 +81,11 @@ def test_the_folder_that_is_closed_is_named_and_not_what_lies_in_it(tmp_path, mo
     assert right_to_read(inner).endswith(f"chmod u+rx {tmp_path / 'a'}")
 
 
-def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path):
+def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path, monkeypatch):
+    closed = tmp_path / "x"
+    closed.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
+
     def raised(cause: OSError) -> CorruptStoreError:
         try:
             raise CorruptStoreError("damaged", path=tmp_path, remedy="Delete it") from cause
@@ -89,7 +93,13 @@ def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path):
             return error
 
     assert raised(OSError(5, "Input/output error")).remedy == "Delete it"
-    assert raised(PermissionError(13, "Permission denied", str(tmp_path / "x"))).remedy == right_to_read(tmp_path / "x")
+    denied = raised(PermissionError(13, "Permission denied", str(closed)))
+    assert (denied.message, denied.remedy) == ("may not be read", right_to_read(closed))
+    for other in (
+        PermissionError(13, "Permission denied"),  # of a port
+        PermissionError(13, "Permission denied", str(tmp_path / "to be written")),
+    ):
+        assert (raised(other).message, raised(other).remedy) == ("damaged", "Delete it")
     assert ConfigError("no", remedy="Do that").remedy == "Do that"
     with (
         pytest.raises(CheckpointError, match="Make the folder writable, then again") as told,

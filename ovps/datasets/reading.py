@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ovps.datasets.near_names import said_beside
-from ovps.errors import FrameError
+from ovps.errors import FrameError, right_to_read
 from ovps.frame import Camera
 from ovps.shortage import faults
 
@@ -238,7 +238,8 @@ def read_bytes(what: str, path: str, token: str | None, again: str) -> bytes:
         remedy = f"Move the folder away. {again}"
         raise FrameError(f"a folder lies where the {what} should be", path=path, frame=token, remedy=remedy) from error
     except PermissionError as error:
-        raise FrameError(f"the {what} may not be read", path=path, frame=token) from error
+        remedy = right_to_read(path)
+        raise FrameError(f"the {what} may not be read", path=path, frame=token, remedy=remedy) from error
     except faults(OSError) as error:
         reason = error.strerror or str(error)
         raise FrameError(f"the {what} cannot be read: {reason}", path=path, frame=token, remedy=again) from error
