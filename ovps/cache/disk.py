@@ -112,5 +112,6 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _raise_denied(error: OSError) -> None:
+    """Raise what `os.walk` would pass over: a folder that is closed; one that is not there is passed over."""
     if isinstance(error, PermissionError):
         raise error

@@ -14,7 +14,7 @@ from ovps.frame import Frame
 STEP = 1.0  # metres that a sensor moves before its direction is judged: positions of one that stands tremble
 UPWARDS = 0.5  # share of its way along its own z axis, of a sensor that moves up or down
 TIPPED = 60.0  # degrees between two of its z axes, of a sensor that falls over
-FASTEST = 100.0  # metres a second, of a vehicle between a sweep and its image
+FASTEST = 100.0  # metres a second, of a vehicle
 _TICK = 1e-3  # seconds: time stamps that are alike may be that far apart
 
 

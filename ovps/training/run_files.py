@@ -55,7 +55,8 @@ FREE = (
 )
 
 # of what no version of ovps wrote
-ANEW = "Restore it, or train again: ovps train --restart, with the options that it was trained with"
+_AGAIN = "train again: ovps train --restart, with the options that it was trained with"
+ANEW = f"Restore it, or {_AGAIN}"
 _OTHER = "Restore it, or use the ovps that wrote it"  # of what a version may have written
 
 
@@ -157,7 +158,7 @@ def _lacks(missing: Sequence[str], config: TrainConfig) -> tuple[str, str]:
         parts = [(*name.rpartition("."), values[name]) for name in missing]
         lines = ", ".join(f"{name}: {json.dumps(value)} under {section}" for section, _, name, value in parts)
         return message, f"Nothing was learned of it. Write into the file what is asked for today: {lines}"
-    return message, ANEW.replace("Restore it,", "Restore it, use the version that wrote it,")
+    return message, f"Restore it, use the version that wrote it, or {_AGAIN}"
 
 
 def _load_info(path: Path) -> RunInfo:

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
+from ovps.datasets.motion import FASTEST
 from ovps.errors import counted
 from ovps.geometry.transforms import transform_along
 
 _STILL = 1e-4  # metres, and in the axes: what is left of a standing transform that is published again and again
-_DROPOUT_NS = 5 * 10**8  # between two poses, if it is
-_DROPOUT_TIMES = 3.0  # as long as usual, and the frame has moved meanwhile by
-_DROPOUT_M = 0.2  # or
-_DROPOUT_RAD = 0.02
-_FASTEST = 100.0  # metres a second, of a vehicle
-_JUMP_M = 1.0  # what is less is of time stamps that are next to each other
+# Two poses that are further apart than this, and than so many times the usual, have a dropout between them ...
+_DROPOUT_NS, _DROPOUT_TIMES = 5 * 10**8, 3.0
+_DROPOUT_M, _DROPOUT_RAD = 0.2, 0.02  # ... if the frame has moved or turned by more meanwhile
+_JUMP_M = 1.0  # less may be noise between time stamps that are next to each other
 
 
 @dataclass
@@ -36,9 +35,9 @@ class Link:
         """Tell whether it never changes."""
         return self.static or self.apart <= _STILL
 
-    @property
+    @cached_property
     def apart(self) -> float:
-        """Largest difference between any of the matrices and the first."""
+        """Largest difference between any of the matrices and the first; asked for when all are noted."""
         return float(np.abs(np.array(self.matrices) - self.matrices[0]).max())
 
     @property
@@ -47,14 +46,14 @@ class Link:
         return self.matrices[-1]
 
     @cached_property
-    def _in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The times, each once, and where the matrix of each stands; asked for when all are noted."""
         return np.unique(np.array(self.times, np.int64), return_index=True)
 
     @cached_property
     def _usual(self) -> float:
         """Nanoseconds between two poses."""
-        return float(np.median(np.diff(self._in_order[0])))
+        return float(np.median(np.diff(self.in_order[0])))
 
     def at(self, time: int) -> NDArray[np.float64] | None:
         """Interpolate `parent_from_child` (4, 4) at a time, in nanoseconds, between the two that are known around it.
@@ -62,7 +61,7 @@ class Link:
         None before the first and after the last, and in a dropout: where these two are far apart in time, compared with
         others, and the frame has moved or turned meanwhile, nobody knows along which way.
         """
-        times, order = self._in_order
+        times, order = self.in_order
         if not len(times) or not times[0] <= time <= times[-1]:
             return None
         next_ = int(np.searchsorted(times, time))
@@ -129,10 +128,10 @@ class Motion:
 
 def _jumps(link: Link) -> tuple[int, float]:
     """How often the frame of a link is suddenly elsewhere, and the metres of the longest of these steps."""
-    times, order = np.unique(np.array(link.times, np.int64), return_index=True)
+    times, order = link.in_order
     places = np.array([link.matrices[number][:3, 3] for number in order])
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
-    jumps = (steps > _JUMP_M) & (steps > _FASTEST * np.diff(times) / 1e9)
+    jumps = (steps > _JUMP_M) & (steps > FASTEST * np.diff(times) / 1e9)
     return int(jumps.sum()), float(steps[jumps].max(initial=0.0))
 
 

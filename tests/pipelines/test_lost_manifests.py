@@ -5,26 +5,22 @@ from __future__ import annotations
 import pytest
 
 from ovps.cache.info import store_info
-from ovps.cache.reader import Store
-from pipelines.evaluate import evaluate
 from pipelines.export import export
 from pipelines.options import (
     ArraysOptions,
     ConvertOptions,
     ExportOptions,
     MergeOptions,
-    QueryOptions,
     SubsetOptions,
 )
-from pipelines.predict import predict
-from pipelines.query import query
 from pipelines.stores.convert import convert
 from pipelines.stores.plain import export_arrays
 from pipelines.stores.select import merge, subset
 from pipelines.train import TrainOptions, train
 from pipelines.tune import tune
 from tests.helpers.synthetic_store import write_synthetic_store
-from tests.pipelines.untrained import LOOSE, TINY
+from tests.pipelines.readers import READERS
+from tests.pipelines.untrained import TINY
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +41,18 @@ def merged(cache, out):
     return merge(MergeOptions(caches=(str(cache), str(out / "part")), out=out / "all"))
 
 
-READERS = {
+ALL = READERS | {
     "info": lambda run, cache, out: store_info(cache).warnings,
-    "eval": lambda run, cache, out: evaluate(run, cache, out=out, merge=LOOSE).warnings,
-    "predict": lambda run, cache, out: predict(run, cache, out).warnings,
     "tune": lambda run, cache, out: tune(run, cache).warnings,
+    "export without a run": lambda run, cache, out: export(ExportOptions(cache=cache, out=out, npz=True)).warnings,
     "cache export": lambda run, cache, out: export_arrays(ArraysOptions(cache=cache, out=out)).warnings,
     "cache subset": lambda run, cache, out: subset(SubsetOptions(cache=cache, out=out)).warnings,
     "cache convert": lambda run, cache, out: convert(ConvertOptions(cache=cache, out=out, codec="dense")).warnings,
     "cache merge": lambda run, cache, out: merged(cache, out).warnings,
-    "export": lambda run, cache, out: export(ExportOptions(cache=cache, out=out, npz=True)).warnings,
-    "query": lambda run, cache, out: (
-        query(
-            QueryOptions.asked(
-                cache=cache,
-                like=f"{Store.open(cache).frames[0].token}:objects:1",
-                html=out / "q.html",
-                index=out / "index",
-            )
-        ).warnings
-    ),
 }
 
 
-@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("reader", ALL.values(), ids=ALL)
 def test_frames_that_nobody_can_read_are_told(damaged, tmp_path, reader):
     run, cache, lost = damaged
     told = [warning for warning in reader(run, cache, tmp_path / "out") if "lost the manifest" in warning]

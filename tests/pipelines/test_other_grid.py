@@ -6,16 +6,11 @@ import json
 
 import pytest
 
-from ovps.cache.reader import Store
-from pipelines.evaluate import evaluate
-from pipelines.export import export
-from pipelines.options import ExportOptions, QueryOptions, ViewOptions
 from pipelines.predict import predict
-from pipelines.query import query
 from pipelines.train import TrainOptions, train
-from pipelines.view import write_html
 from tests.helpers.synthetic_store import write_synthetic_store
-from tests.pipelines.untrained import LOOSE, TINY
+from tests.pipelines.readers import READERS
+from tests.pipelines.untrained import TINY
 
 GRID, NETWORK, OTHER = "cylinder:60x45x8", "cylinder:30x20x4", "cylinder:12x9x2"
 
@@ -31,25 +26,6 @@ def made(request, tmp_path_factory):
     overrides = (*TINY, f"data.grid={request.param or 'null'}")
     train(TrainOptions(cache=stores["same"], out=folder / "run", overrides=overrides))
     return folder / "run", stores
-
-
-READERS = {
-    "eval": lambda run, cache, out: evaluate(run, cache, out=out, merge=LOOSE).warnings,
-    "predict": lambda run, cache, out: predict(run, cache, out).warnings,
-    "export": lambda run, cache, out: export(ExportOptions(cache=cache, run=run, out=out, npz=True)).warnings,
-    "view": lambda run, cache, out: write_html(ViewOptions(cache=cache, run=run), out / "v.html").warnings,
-    "query": lambda run, cache, out: (
-        query(
-            QueryOptions.asked(
-                cache=cache,
-                run=run,
-                like=f"{Store.open(cache).frames[0].token}:objects:1",
-                html=out / "q.html",
-                index=out / "index",
-            )
-        ).warnings
-    ),
-}
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
