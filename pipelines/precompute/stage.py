@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -124,7 +124,32 @@ def complete(options: PrecomputeOptions) -> PrecomputeSummary:
     return _complete(resolved(options))
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What a run did: the store before and after, by token, and what was tried in between."""
+
+    storage: Storage
+    job: Job
+    provenance: Provenance
+    frames: list[Frame]  # asked for
+    tried: list[Frame]
+    anew: Collection[str]
+    before: Mapping[str, Held]
+    after: Mapping[str, Held]
+    moved: int
+    results: list[Done]
+    seconds: float
+    lost: list[str]  # partitions without a manifest
+    warnings: tuple[str, ...]  # of the data set and of the codec, before the first task
+
+
 def _complete(options: Resolved) -> PrecomputeSummary:
+    outcome = _computed(options)
+    _check_outcome(outcome.frames, outcome.tried, outcome.before, outcome.after)
+    return _summary(options, outcome)
+
+
+def _computed(options: Resolved) -> _Outcome:
     storage = storage_of(options.out)
     check_place(storage)
     frames = frames_of(options)
@@ -144,36 +169,53 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         tasks = plan(frames, before, options.partition_frames, anew)
         start = perf_counter()
         results: list[Done] = []
-        todo = sum(len(task.frames) for task in tasks)
-        warnings = codec_warnings(job, todo) if begun and options.codec is None else ()
+        tried = [frame for task in tasks for frame in task.frames]
+        warnings = codec_warnings(job, len(tried)) if begun and options.codec is None else ()
         show_warnings(warnings)  # before what may take hours
-        with kept(lambda: _kept(storage, before, tasks)), display(todo) as shown:
+        with kept(lambda: _kept(storage, before, tried)), display(len(tried)) as shown:
             for done in _run(job, tasks, options, shown):
                 shown.partition_done(done)
                 results.append(done)
         seconds = perf_counter() - start
         lost = remove_leftovers(storage)  # those of partitions that were made anew, too
         after = held_in(storage)
+    return _Outcome(
+        storage=storage,
+        job=job,
+        provenance=provenance,
+        frames=frames,
+        tried=tried,
+        anew=anew,
+        before=before,
+        after=after,
+        moved=moved,
+        results=results,
+        seconds=seconds,
+        lost=lost,
+        warnings=(*odd, *warnings),
+    )
 
-    tried = [frame for task in tasks for frame in task.frames]
-    _check_outcome(frames, tried, before, after)
-    complete = [frame for frame in tried if not after[frame.token].lacks(frame)]
+
+def _summary(options: Resolved, outcome: _Outcome) -> PrecomputeSummary:
+    storage, frames, before, after = outcome.storage, outcome.frames, outcome.before, outcome.after
+    complete = [frame for frame in outcome.tried if not after[frame.token].lacks(frame)]
     known = [(before[frame.token], frame) for frame in complete if frame.token in before]
     asked = [after[frame.token] for frame in frames]
+    rows = [held.row for held in asked if held.row is not None]
+    results, seconds = outcome.results, outcome.seconds
     images = sum(done.images for done in results)
     computed = sum(done.frames for done in results)
-    rows = [held.row for held in asked if held.row is not None]
     return PrecomputeSummary(
         out=storage.at(),
         partitions=sum(done.frames > 0 for done in results),
         frames=computed,
-        frames_before=len(frames) - len(tried),
+        frames_before=len(frames) - len(outcome.tried),
         relabelled=sum(held.unlabelled(frame) for held, frame in known),
-        recalibrated=sum(frame.token in anew or held.recalibrated(frame) for held, frame in known),
+        recalibrated=sum(frame.token in outcome.anew or held.recalibrated(frame) for held, frame in known),
         mended=sum(held.row is None for held, _ in known),
-        moved=moved,
+        moved=outcome.moved,
         unlabelled=sum(held.row is not None and not held.row.labelled for held in asked),
-        quarantined=tuple(_quarantined(frames, tried, after)),
+        quarantined=tuple(_quarantined(frames, outcome.tried, after)),
         images=images,
         bytes_written=sum(done.bytes for done in results),
         seconds=seconds,
@@ -182,13 +224,13 @@ def _complete(options: Resolved) -> PrecomputeSummary:
         stage_seconds=dict(sum((Counter(done.seconds) for done in results), Counter())),
         peak_worker_bytes=max((done.peak_bytes for done in results), default=0),
         workers=options.workers or 1,
-        weights_random=provenance.weights_random,
-        codec=job.codec,
-        fidelity=job.fidelity,
+        weights_random=outcome.provenance.weights_random,
+        codec=outcome.job.codec,
+        fidelity=outcome.job.fidelity,
         sweeps=sweep_statistics(rows),
         warnings=(
-            *(*odd, *warnings, *sweep_warnings(rows), *error_warnings(rows, provenance)),
-            *(_lost(storage, name) for name in lost),
+            *(*outcome.warnings, *sweep_warnings(rows), *error_warnings(rows, outcome.provenance)),
+            *(_lost(storage, name) for name in outcome.lost),
             *map(_twin, twins(after)),
             *_without_images(options, asked),
         ),
@@ -363,10 +405,10 @@ def _open_store(job: Job, provenance: Provenance) -> None:
     create_store(job.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
 
 
-def _kept(storage: Storage, before: dict[str, Held], tasks: list[Task]) -> str:
-    now, todo = held_in(storage), [frame.token for task in tasks for frame in task.frames]
-    new = sum(token in now and now[token].row is not None and before.get(token) != now[token] for token in todo)
-    return f"{new} of {len(todo)} frames are committed in {storage.at()} and stay"
+def _kept(storage: Storage, before: Mapping[str, Held], tried: Sequence[Frame]) -> str:
+    now, tokens = held_in(storage), [frame.token for frame in tried]
+    new = sum(token in now and now[token].row is not None and before.get(token) != now[token] for token in tokens)
+    return f"{new} of {len(tokens)} frames are committed in {storage.at()} and stay"
 
 
 def _run(job: Job, tasks: list[Task], options: Resolved, shown: Display) -> Iterator[Done]:

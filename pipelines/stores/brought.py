@@ -5,7 +5,9 @@ ovps cache import --features fused --dataroot data/nuscenes --encoder ViT-L-14-3
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,11 @@ from cache_schemas import MAX_FRAMES, PartitionRow
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.cameras import row_of_camera
-from ovps.cache.codecs.protocol import VoxelFeatures
+from ovps.cache.codecs.protocol import Codec, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.layout import manifest_key
 from ovps.cache.object_embeddings import find_objects, no_objects
+from ovps.cache.storage import Storage
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
 from ovps.clip.text import build_vocabulary
@@ -31,7 +34,7 @@ from ovps.geometry.projection import project
 from ovps.vocabulary import entries_of
 from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.compute_frame import cloud_fault
-from pipelines.precompute.options import resolved
+from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, provenance_of
 from pipelines.precompute.task import encoder_of
@@ -50,7 +53,35 @@ def import_features(options: ImportOptions) -> DerivedSummary:
         FrameError: a frame whose file is missing, does not fit its points, or holds what is no feature.
         OvpsError: as `write_derived`.
     """
-    settings = resolved(
+    settings = _settings(options)
+    codec = codecs.get(options.codec)
+    if codec.keeps_cells or codec.fit_frames:
+        raise ConfigError(
+            f"codec {codec.name} is made of the cells of images, and there are features of points alone",
+            remedy="Leave out --codec: `dense` needs no cells",
+        )
+    dataset = datasets.at(settings.dataset, settings.dataroot)
+    frames = frames_of(settings)
+    names = _names(frames, options)
+    encoder = encoder_of(settings.encoder, settings.weights, settings.device, 1.0)
+    # no image was looked at: precompute cannot add frames of its own
+    provenance = provenance_of(settings, dataset, encoder, occlusion=None, cameras=(), codec=codec.name)
+    storage = storage_of(settings.out)
+    source = _Source(options, settings.dataroot, dataset, names, encoder.dim, codec)
+    pieces = []
+    for task in plan(frames, {}, MAX_FRAMES):
+        known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)
+        make, check = partial(source.encoded, task.frames), partial(source.check, storage, task.frames)
+        pieces.append(Piece(task.name, task.scene, known, (), make, check))
+    vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
+    return write_derived(
+        storage, [], provenance, dataset.taxonomy, vocabulary, {}, pieces, name="import", bytes_before=0
+    )
+
+
+def _settings(options: ImportOptions) -> Resolved:
+    """Those of a precompute of the same frames, which looks at no image."""
+    return resolved(
         PrecomputeOptions(
             dataset=options.dataset,
             dataroot=options.dataroot,
@@ -65,107 +96,89 @@ def import_features(options: ImportOptions) -> DerivedSummary:
             device="cpu",
         )
     )
-    codec = codecs.get(options.codec)
-    if codec.keeps_cells or codec.fit_frames:
-        raise ConfigError(
-            f"codec {codec.name} is made of the cells of images, and there are features of points alone",
-            remedy="Leave out --codec: `dense` needs no cells",
-        )
-    dataset = datasets.at(settings.dataset, settings.dataroot)
-    frames = frames_of(settings)
-    names = _names(frames, options)
-    encoder = encoder_of(settings.encoder, settings.weights, settings.device, 1.0)
-    # no image was looked at: precompute cannot add frames of its own
-    provenance = provenance_of(settings, dataset, encoder, occlusion=None, cameras=(), codec=codec.name)
-    storage = storage_of(settings.out)
-    pieces = []
-    for task in plan(frames, {}, MAX_FRAMES):
-
-        def make(frames: tuple[Frame, ...] = task.frames) -> list[EncodedFrame]:
-            return [
-                encode_frame(
-                    *_frame(frame, names[frame.token], options, dataset, encoder.dim, settings.dataroot), codec
-                )
-                for frame in frames
-            ]
-
-        def check(row: PartitionRow, frames: tuple[Frame, ...] = task.frames) -> None:
-            first = next(frame for frame in frames if frame.token == row.frames[0].token)
-            (made,), (there,) = make((first,)), stored_frames(storage, row, {first.token})
-            if any(not np.array_equal(made.arrays[array.name], there.arrays[array.name]) for array in codec.arrays):
-                raise CacheError(
-                    f"the store there has other features of frame {first.token} than {options.features}",
-                    path=storage.at(),
-                    remedy="Give a new folder as --out, or delete"
-                    f" {storage.at(manifest_key(row.partition))} to have this partition made anew",
-                )
-
-        known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)
-        pieces.append(Piece(task.name, task.scene, known, (), make, check))
-    vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
-    return write_derived(
-        storage,
-        [],
-        provenance,
-        dataset.taxonomy,
-        vocabulary,
-        {},
-        pieces,
-        name="import",
-        bytes_before=0,
-    )
 
 
-def _frame(
-    frame: Frame, name: str, options: ImportOptions, dataset: Dataset, clip_dim: int, dataroot: Path
-) -> tuple[CachedFrame, VoxelFeatures]:
-    cloud = dataset.points(frame)
-    fault = cloud_fault(cloud)
-    label = dataset.labels(frame)
-    if fault is None and label is not None and len(label) != len(cloud):
-        fault = f"{len(label)} labels for {len(cloud)} points"
-    if fault is not None:
-        raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Download the frame again")
-    features, seen = read_features(_file_of(frame, name, options.features), len(cloud), clip_dim, frame.token)
-    coords, point_voxel = voxelise(cloud.xyz, Grid.parse(options.grid))
-    weights = mean_matrix(point_voxel, len(coords), use=seen).astype(np.float32)[:, np.flatnonzero(seen)]
-    of_voxels = VoxelFeatures(features, csr_array(weights))
-    objects = no_objects(clip_dim)
-    if label is not None:
-        own = csr_array((np.ones(len(features), np.float32), np.arange(len(features)), np.cumsum([0, *seen])))
-        objects = find_objects(label, dataset.taxonomy, own, seen.astype(np.uint8), features)
-    cached = CachedFrame(
-        token=frame.token,
-        scene=frame.scene,
-        subset=frame.subset,
-        index=frame.index,
-        timestamp_us=frame.timestamp_us,
-        xyz=cloud.xyz,
-        intensity=cloud.intensity,
-        point_voxel=point_voxel,
-        views=seen.astype(np.uint8),
-        label=label,
-        coords=coords,
-        valid=of_voxels.valid,
-        clip=of_voxels.dense(),
-        object_class=objects.classes,
-        object_instance=objects.instance,
-        object_points=objects.points,
-        object_seen_points=objects.seen_points,
-        object_embedding=objects.embedding,
-        global_from_lidar=frame.global_from_lidar,
-        cameras=tuple(
-            row_of_camera(
-                camera,
-                int(project(cloud.xyz, camera).inside.sum()),
-                CellGrid(1, 1, float(max(camera.width, camera.height))),  # no feature map is known
-                dataroot,
+@dataclass(frozen=True)
+class _Source:
+    """Where the features of frames come from, and how they are stored."""
+
+    options: ImportOptions
+    dataroot: Path
+    dataset: Dataset
+    names: Mapping[str, str]  # of files, by token
+    clip_dim: int
+    codec: Codec
+
+    def encoded(self, frames: Sequence[Frame]) -> list[EncodedFrame]:
+        return [encode_frame(*self._frame(frame), self.codec) for frame in frames]
+
+    def check(self, storage: Storage, frames: Sequence[Frame], row: PartitionRow) -> None:
+        """Compare the first frame that a run before has committed.
+
+        Raises:
+            CacheError: it has other features.
+        """
+        first = next(frame for frame in frames if frame.token == row.frames[0].token)
+        (made,), (there,) = self.encoded((first,)), stored_frames(storage, row, {first.token})
+        if any(not np.array_equal(made.arrays[array.name], there.arrays[array.name]) for array in self.codec.arrays):
+            raise CacheError(
+                f"the store there has other features of frame {first.token} than {self.options.features}",
+                path=storage.at(),
+                remedy="Give a new folder as --out, or delete"
+                f" {storage.at(manifest_key(row.partition))} to have this partition made anew",
             )
-            for camera in frame.cameras
-        ),
-        beyond_range=int(Grid.parse(options.grid).beyond(cloud.xyz).sum()),
-    )
-    return cached, of_voxels
+
+    def _frame(self, frame: Frame) -> tuple[CachedFrame, VoxelFeatures]:
+        dataset, clip_dim, grid = self.dataset, self.clip_dim, Grid.parse(self.options.grid)
+        cloud = dataset.points(frame)
+        fault = cloud_fault(cloud)
+        label = dataset.labels(frame)
+        if fault is None and label is not None and len(label) != len(cloud):
+            fault = f"{len(label)} labels for {len(cloud)} points"
+        if fault is not None:
+            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Download the frame again")
+        features, seen = read_features(
+            _file_of(frame, self.names[frame.token], self.options.features), len(cloud), clip_dim, frame.token
+        )
+        coords, point_voxel = voxelise(cloud.xyz, grid)
+        weights = mean_matrix(point_voxel, len(coords), use=seen).astype(np.float32)[:, np.flatnonzero(seen)]
+        of_voxels = VoxelFeatures(features, csr_array(weights))
+        objects = no_objects(clip_dim)
+        if label is not None:
+            own = csr_array((np.ones(len(features), np.float32), np.arange(len(features)), np.cumsum([0, *seen])))
+            objects = find_objects(label, dataset.taxonomy, own, seen.astype(np.uint8), features)
+        cached = CachedFrame(
+            token=frame.token,
+            scene=frame.scene,
+            subset=frame.subset,
+            index=frame.index,
+            timestamp_us=frame.timestamp_us,
+            xyz=cloud.xyz,
+            intensity=cloud.intensity,
+            point_voxel=point_voxel,
+            views=seen.astype(np.uint8),
+            label=label,
+            coords=coords,
+            valid=of_voxels.valid,
+            clip=of_voxels.dense(),
+            object_class=objects.classes,
+            object_instance=objects.instance,
+            object_points=objects.points,
+            object_seen_points=objects.seen_points,
+            object_embedding=objects.embedding,
+            global_from_lidar=frame.global_from_lidar,
+            cameras=tuple(
+                row_of_camera(
+                    camera,
+                    int(project(cloud.xyz, camera).inside.sum()),
+                    CellGrid(1, 1, float(max(camera.width, camera.height))),  # no feature map is known
+                    self.dataroot,
+                )
+                for camera in frame.cameras
+            ),
+            beyond_range=int(grid.beyond(cloud.xyz).sum()),
+        )
+        return cached, of_voxels
 
 
 def _names(frames: Iterable[Frame], options: ImportOptions) -> dict[str, str]:
