@@ -108,7 +108,9 @@ def test_labels_of_another_taxonomy_than_the_stores_are_refused(tmp_path):
     for number in range(2):
         write_labels(rec, number, np.full(len(rows_of(number)), 20_000, np.int64))
     write_taxonomy(rec, {10: 1, 20: 2})
-    precompute(PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", codec="cells"))
+    precompute(
+        PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", codec="cells", workers=0)
+    )
     assert add_labels(store, rec).renewed == 0
     write_taxonomy(rec, {10: 1, 20: 1})
     with pytest.raises(ProvenanceError, match=r"reads labels otherwise.*zarr.*precompute into a new folder"):
@@ -127,7 +129,9 @@ def test_a_repair_says_that_labels_are_others_than_before(tmp_path, part):
     rec, store = write_recording(tmp_path / "rec"), tmp_path / "zarr"
     write_taxonomy(rec, {10: 1, 20: 2})
     write_labels(rec, 0, np.full(len(rows_of(0)), 20_000, np.int64))
-    precompute(PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", codec="cells"))
+    precompute(
+        PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", codec="cells", workers=0)
+    )
 
     def repaired():
         (row,) = [row for row in read_manifests(storage_of(store)) if row.labels]

@@ -274,11 +274,10 @@ def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other
     assert len(colours) == len(set(entry.tolist()))  # one colour a name
 
 
-@pytest.mark.slow
 def test_a_recording_that_was_renamed_is_told(tmp_path):
     root = write_recording(tmp_path / "before", frames=2)
     store = tmp_path / "zarr"
-    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(store), encoder="demo")
+    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(store), encoder="demo", workers=0)
     assert precompute(options).warnings == ()
     renamed = root.rename(tmp_path / "after")
     with pytest.raises(DatasetError, match=r"none of the store's 2 frames is in it: it has after.000, the"):
@@ -290,7 +289,6 @@ def test_a_recording_that_was_renamed_is_told(tmp_path):
     assert len(precompute(options.model_copy(update={"dataroot": other})).warnings) == 1
 
 
-@pytest.mark.slow
 def test_images_of_a_recording_are_seen_through_its_lens_by_what_a_store_keeps(tmp_path):
     """Each scene by its own calibration file."""
     lens = calibration()
@@ -298,7 +296,7 @@ def test_images_of_a_recording_are_seen_through_its_lens_by_what_a_store_keeps(t
     root = write_recording(tmp_path / "drives", frames=1, scene="monday")
     write_recording(root, frames=1, scene="tuesday")
     write_calibration(root / "tuesday", lens)
-    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(tmp_path / "zarr"), encoder="demo")
+    options = PrecomputeOptions(dataset="folder", dataroot=root, out=str(tmp_path / "zarr"), encoder="demo", workers=0)
     precompute(options)
     store = Store.open(tmp_path / "zarr")
     read = image_reader(store, root)
