@@ -5,8 +5,8 @@ ovps cache import --features fused --dataroot data/nuscenes --encoder ViT-L-14-3
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import CacheError, ConfigError, FrameError
+from ovps.errors import CacheError, ConfigError, DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, mean_matrix, voxelise
@@ -39,7 +39,9 @@ from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, provenance_of
 from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
-from pipelines.stores.point_features import ENDINGS, read_features
+from pipelines.stores.point_features import ENDINGS, read_features, same_share
+
+_MANY_SAME = 0.1  # of a frame's features: parts of a scene may share one, a tenth of its points hardly do
 
 
 def import_features(options: ImportOptions) -> DerivedSummary:
@@ -50,9 +52,13 @@ def import_features(options: ImportOptions) -> DerivedSummary:
 
     Raises:
         ConfigError: the codec needs cells of images, which there are none of; or names that do not tell frames apart.
+        DatasetError: no folder of features; or as `frames_of`.
         FrameError: a frame whose file is missing, does not fit its points, or holds what is no feature.
         OvpsError: as `write_derived`.
     """
+    if not options.features.is_dir():
+        what = "a file, not a folder of files for each frame" if options.features.exists() else "no such folder"
+        raise DatasetError(what, path=options.features, remedy="Check --features")
     settings = _settings(options)
     codec = codecs.get(options.codec)
     if codec.keeps_cells or codec.fit_frames:
@@ -74,9 +80,22 @@ def import_features(options: ImportOptions) -> DerivedSummary:
         make, check = partial(source.encoded, task.frames), partial(source.check, storage, task.frames)
         pieces.append(Piece(task.name, task.scene, known, (), make, check))
     vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
-    return write_derived(
+    summary = write_derived(
         storage, [], provenance, dataset.taxonomy, vocabulary, {}, pieces, name="import", bytes_before=0
     )
+    return summary.model_copy(update={"warnings": (*summary.warnings, *_same_warnings(source.same))})
+
+
+def _same_warnings(same: Mapping[str, float]) -> Iterator[str]:
+    """Warn of frames many of whose features are one: something that was filled in for points without one."""
+    many = {token: share for token, share in same.items() if share > _MANY_SAME}
+    if many:
+        worst = max(many, key=lambda token: many[token])
+        yield (
+            f"in {len(many)} of {len(same)} frames many features are one and the same ({worst}: {many[worst]:.0%}): if"
+            " it was filled in for points without one, write zeros there, or False in `mask_full`, and import into a"
+            " new --out"
+        )
 
 
 def _settings(options: ImportOptions) -> Resolved:
@@ -108,6 +127,7 @@ class _Source:
     names: Mapping[str, str]  # of files, by token
     clip_dim: int
     codec: Codec
+    same: dict[str, float] = field(default_factory=dict)  # by token, as far as they were read: see `same_share`
 
     def encoded(self, frames: Sequence[Frame]) -> list[EncodedFrame]:
         return [encode_frame(*self._frame(frame), self.codec) for frame in frames]
@@ -140,6 +160,7 @@ class _Source:
         features, seen = read_features(
             _file_of(frame, self.names[frame.token], self.options.features), len(cloud), clip_dim, frame.token
         )
+        self.same[frame.token] = same_share(features)
         coords, point_voxel = voxelise(cloud.xyz, grid)
         weights = mean_matrix(point_voxel, len(coords), use=seen).astype(np.float32)[:, np.flatnonzero(seen)]
         of_voxels = VoxelFeatures(features, csr_array(weights))

@@ -756,6 +756,25 @@ def test_features_of_another_program(world, tmp_path):
         precompute(options_for(world, tmp_path / "zarr", codec="dense", occlusion=False))
 
 
+def test_features_that_were_filled_in_are_told(world, tmp_path):
+    made = fused(world, tmp_path)
+    assert import_features(imported(world, tmp_path)).warnings == ()
+    token = list(made)[1]
+    np.save(tmp_path / "fused" / f"{token}.npy", np.where(made[token][1][:, None], made[token][0], 0.125))
+    (warning,) = import_features(imported(world, tmp_path, out=tmp_path / "other")).warnings
+    share = 1 - made[token][1].mean()
+    assert f"in 1 of 6 frames many features are one and the same ({token}: {share:.0%})" in warning
+
+
+def test_no_folder_of_features_is_told_as_that(world, tmp_path):
+    with pytest.raises(DatasetError, match=r"^no such folder.*Check --features"):
+        import_features(imported(world, tmp_path))
+    (tmp_path / "fused").write_bytes(b"")
+    with pytest.raises(DatasetError, match="a file, not a folder of files"):
+        import_features(imported(world, tmp_path))
+    assert not (tmp_path / "zarr").exists()
+
+
 def test_features_that_were_made_anew_are_noticed_in_every_partition(world, tmp_path):
     fused(world, tmp_path)
     options = imported(world, tmp_path)
