@@ -55,16 +55,16 @@ def names_apart(folders: Sequence[Path]) -> list[str]:
     return [Path(*p[-count:]).as_posix() for p in parts]
 
 
-def check_free(path: Path, but: What | None = None, *, file: bool = False) -> None:
+def check_free(path: Path, but: What | None = None, *, file: str | None = None) -> None:
     """Check that what is to be written lies neither among the files of a data set, recording, store or run, nor is one.
 
     Args:
         path: the folder that is to be written, or the file.
         but: what may be there: whoever makes it checks it.
-        file: it is a file.
+        file: it is a file, of this ending: none of another ending is written over.
 
     Raises:
-        ConfigError: it does, or it is a URL.
+        ConfigError: it does, it is a URL, or there is a file of another ending.
     """
     check_no_url(path)
     # where a link leads to, and the link itself, which a new file replaces
@@ -74,13 +74,19 @@ def check_free(path: Path, but: What | None = None, *, file: bool = False) -> No
             if what is None or (root == target and what == but):
                 continue
             inside = target.relative_to(root).parts
-            own_file = file and len(inside) == 1 and what in _OWN_FILES
+            own_file = file is not None and len(inside) == 1 and what in _OWN_FILES
             if not inside or own_file or any(fnmatch(inside[0], part) for part in _PARTS[what]):
                 raise ConfigError(
                     f"this would be written among the files of the {what} {root}",
                     path=path,
                     remedy="Give another folder, one of its own",
                 )
+    if file is not None and path.suffix not in ("", file) and path.is_file():
+        raise ConfigError(
+            f"there is a file already, and one that is written here ends with {file}",
+            path=path,
+            remedy=f"Name it {path.stem}{file}",
+        )
 
 
 def check_no_url(path: Path) -> None:

@@ -73,7 +73,7 @@ def report(
         StorageError: the disk refuses.
     """
     path = out or run / "report.html"
-    check_free(path, file=True)
+    check_free(path, file=".html")
     check_writable(path, file=True)
     result = load_result(evaluation or run / "eval")
     merge, classifier = settings_of(result, evaluation or run / "eval")

@@ -85,7 +85,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     """
     if options.beside and not options.run:
         raise ConfigError("--beside without --run", remedy="Name the first run by --run")
-    check_free(html, file=True)
+    check_free(html, file=".html")
     check_writable(html, file=True)
     check_queries(len(options.queries))
     for text in options.queries:

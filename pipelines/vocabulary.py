@@ -71,7 +71,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
             "neither names nor images nor examples",
             remedy='Give --names "car, bus", --images NAME=FOLDER or --examples NAME=FRAME:objects:NUMBER',
         )
-    check_free(options.out, file=True)
+    check_free(options.out, file=".safetensors")
     check_writable(options.out, file=True)
     _check_folders(pictures, options.out)
     _check_examples(examples)

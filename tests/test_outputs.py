@@ -64,8 +64,9 @@ INPUTS = {
     *((command, "--dataset-root") for command in ("query", "view")),
     ("view", "--beside"),
 }
-FILES = {("vocab build", "--out"), ("report", "--out"), ("view", "--html"), ("query", "--html"), ("query", "--list")}
-FILES |= {("demo_clip train", "--out")}
+FILES = {("vocab build", "--out"): ".safetensors", ("demo_clip train", "--out"): ".safetensors"}
+FILES |= dict.fromkeys((("report", "--out"), ("view", "--html"), ("query", "--html")), ".html")
+FILES |= {("query", "--list"): ".json"}
 STORES = {"precompute", *(f"cache {command}" for command in ("convert", "import", "merge", "subset"))}
 # what a command makes, it may write again
 OWN = {"world build": {"nuscenes", "kitti"}, "train": {"run"}, **{command: {"store"} for command in STORES}}
@@ -89,6 +90,7 @@ def here(tmp_path_factory, mini_nuscenes, kitti_world) -> Path:
     store.rename(folder / "store")
     shutil.copytree(folder / "store", folder / "twin")
     write_recording(folder / "recording")
+    (folder / "features").mkdir()
     write_recording(folder / "drives", scene="monday")
     for name, root in (("nuscenes", mini_nuscenes), ("kitti", kitti_world)):
         (folder / name).symlink_to(root)
@@ -165,7 +167,7 @@ def test_where_nothing_can_be_written_is_found_out_before_any_work(here, command
     monkeypatch.chdir(here)
     (here / "stray").write_text("a file")
     app, called = app_of(command)
-    words = shlex.split(OUTPUTS[command, option].replace("OUT", "stray/new.json"))
+    words = shlex.split(OUTPUTS[command, option].replace("OUT", f"stray/new{FILES.get((command, option), '')}"))
     result = CliRunner().invoke(app, [*called, *words])
     assert isinstance(result.exception, StorageError | CheckpointError), result.output
     assert "cannot write" in result.exception.message
@@ -190,6 +192,17 @@ def test_one_file_is_not_read_and_written(here, command, files, monkeypatch):
     assert isinstance(result.exception, ConfigError)
     assert result.exception.message == f"{files} name one and the same file"
     assert (here / "words.txt").read_text() == "car"
+
+
+@pytest.mark.parametrize(("command", "option"), sorted(FILES.keys()))
+def test_a_file_is_not_written_over_one_of_another_kind(here, command, option, monkeypatch):
+    monkeypatch.chdir(here)
+    (here / "classes.txt").write_text("mine")
+    app, called = app_of(command)
+    result = CliRunner().invoke(app, [*called, *shlex.split(OUTPUTS[command, option].replace("OUT", "classes.txt"))])
+    assert isinstance(result.exception, ConfigError)
+    assert re.search(r"Name it .*\.(html|json|safetensors)", result.exception.remedy)
+    assert (here / "classes.txt").read_text() == "mine"
 
 
 def test_the_same_again_into_its_own_output(here, monkeypatch):

@@ -44,7 +44,7 @@ def train_command(
     start: Annotated[Path | None, typer.Option(help="Weights to go on from; by default random ones.")] = None,
 ) -> None:
     """Train on the CPU. Threads: set OMP_NUM_THREADS."""
-    check_free(out, file=True)
+    check_free(out, file=demo.weights_path().suffix)
     check_writable(out, file=True)
     loss = train(pictures, out, steps=steps, seed=seed, start=start)
     typer.echo(f"final loss {loss:.3f}, {out.stat().st_size / 1e6:.1f} MB in {out}", err=True)

@@ -62,7 +62,7 @@ def run_experiment(
         OvpsError: whatever stops a stage. Running it again goes on there.
     """
     check_processes("--jobs", jobs)
-    check_free(experiment.report, file=True)
+    check_free(experiment.report, file=".html")
     check_writable(experiment.report, file=True)
     for place in (experiment.runs, experiment.out):
         check_free(place)

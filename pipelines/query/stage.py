@@ -128,9 +128,9 @@ def _check_asked(options: QueryOptions) -> None:
         )
     if options.table and options.table.suffix not in (".json", ".parquet"):
         raise ConfigError("a list of an unknown kind", path=options.table, remedy="Name it .json or .parquet")
-    for file in (options.html, options.table):
+    for file, ending in ((options.html, ".html"), (options.table, None)):
         if file is not None:
-            check_free(file, file=True)
+            check_free(file, file=ending or file.suffix)
             check_writable(file, file=True)
     if options.index is not None:
         check_free(options.index)
