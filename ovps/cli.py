@@ -276,7 +276,7 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
 @takes(SegmentOptions)
 def segment(
     options: SegmentOptions,
-    path: Annotated[Path, typer.Argument(help="A recording, or one of its point files.")],
+    path: Annotated[Path, typer.Argument(help="A recording, or one of its point files.", readable=False)],
     as_json: Json = False,
 ) -> None:
     """Label a recording of your own, and draw it: precompute, predict and a page, in one command.

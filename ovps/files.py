@@ -68,8 +68,11 @@ def check_writable(path: Path, *, file: bool = False) -> None:
     with refusals(path):
         if file and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        with TemporaryFile(dir=there):
-            pass
+        try:
+            TemporaryFile(dir=there).close()
+        except OSError as refusal:
+            refusal.filename = str(there)  # not the file that was tried
+            raise
 
 
 def _at_fault(refusal: OSError, path: Path) -> Path:

@@ -163,12 +163,12 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         else:
             hint, default = list[str] | None, list(default) or None
     if flag.positional:
-        argument = typer.Argument(help=field.description)
+        argument = typer.Argument(help=field.description, readable=False)
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, argument]
         )
     written = flag.name if hint is not bool else None  # Typer adds --no-NAME by itself
-    option = typer.Option(*([written] if written else []), help=field.description)
+    option = typer.Option(*([written] if written else []), help=field.description, readable=False)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option])
 
 

@@ -16,6 +16,7 @@ from ovps.cache.reader import Store
 from ovps.errors import CheckpointError, ConfigError, CorruptStoreError, right_to_read
 from ovps.files import refusals
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.recording import write_recording
 from tests.pipelines.untrained import untrained
 
 # root reads everything unless it gives that up
@@ -29,7 +30,14 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rights")
     run, cache = untrained(folder)
     world = write_mini_nuscenes(folder / "world")
-    return {"run": run, "cache": cache, "world": world}
+    (folder / "words.txt").write_text("car")
+    return {
+        "words": folder / "words.txt",
+        "run": run,
+        "cache": cache,
+        "world": world,
+        "recording": write_recording(folder / "recording"),
+    }
 
 
 def partition(places: dict[str, Path]) -> Path:
@@ -38,6 +46,7 @@ def partition(places: dict[str, Path]) -> Path:
     return next((places["cache"] / "partitions").glob(f"{ref}*"))
 
 
+FOLDER = "precompute --dataset folder --dataroot {recording} --encoder demo --workers 0 --out {run}-y"
 CLOSED = {
     "store.json": (lambda p: p["cache"] / "store.json", "cache info {cache}"),
     "the store": (lambda p: p["cache"], "cache info {cache}"),
@@ -48,7 +57,15 @@ CLOSED = {
     "a checkpoint": (lambda p: p["run"] / "checkpoints" / "last.pt", "eval --run {run} --cache {cache}"),
     "the vocabulary of a run": (lambda p: p["run"] / "vocabulary.safetensors", "eval --run {run} --cache {cache}"),
     "settings of a run": (lambda p: p["run"] / "run.json", "predict --run {run} --cache {cache} --out {run}-out"),
+    "a run": (lambda p: p["run"], "eval --run {run} --cache {cache}"),
+    "words": (lambda p: p["words"], "eval --run {run} --cache {cache} --vocab {words}"),
+    "words to be": (lambda p: p["words"], "vocab build --names {words} --encoder demo --out {run}-v"),
     "tables": (lambda p: p["world"] / "v1.0-trainval" / "scene.json", "precompute --dataroot {world} --out {run}-z"),
+    "its calibration": (lambda p: next(p["recording"].glob("calibration.*")), "data check {recording}"),
+    "a recording": (lambda p: p["recording"], "data check {recording}"),
+    "its points": (lambda p: p["recording"] / "points", "data check {recording}"),
+    "a sweep": (lambda p: p["recording"] / "points" / "000.bin", FOLDER),
+    "its images": (lambda p: p["recording"] / "images", "data check {recording}"),
 }
 
 

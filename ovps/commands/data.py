@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="A recording of your own: bring it 
     ),
 )
 def data_import(
-    bag: Annotated[Path, typer.Argument(help="A .bag or .mcap file, or the folder of a ROS 2 bag.")],
+    bag: Annotated[Path, typer.Argument(help="A .bag or .mcap file, or the folder of a ROS 2 bag.", readable=False)],
     folder: Annotated[Path, typer.Option("--out", help="Folder of the recording, new or empty.")] = Path("recording"),
     topics: Annotated[bool, typer.Option("--list", help="Only list the topics of the bag.")] = False,
     points: Annotated[str | None, typer.Option(help="Topic of PointCloud2. Default: the only one.")] = None,
@@ -61,7 +61,7 @@ def data_import(
 
 @app.command("check", epilog=example("ovps data check recordings/monday", "ovps data check . --frames 10 --json"))
 def data_check(
-    path: Annotated[Path, typer.Argument(help="A recording, laid out as docs/own_recording.md says.")],
+    path: Annotated[Path, typer.Argument(help="A recording, laid out as docs/own_recording.md says.", readable=False)],
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder of page and pictures. Default: PATH-check.")
     ] = None,

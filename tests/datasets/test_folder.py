@@ -30,8 +30,10 @@ from tests.helpers.recording import (
     image_of,
     rows_of,
     write_calibration,
+    write_labels,
     write_readings,
     write_recording,
+    write_taxonomy,
     xyz_of,
 )
 from tests.helpers.spinning import spinning_sweep
@@ -141,6 +143,19 @@ def test_a_text_pcd_that_is_damaged_is_told_in_our_words(tmp_path):
 
 
 _SENSORS = (("lidar", "points", "bin"), ("front", "images/front", "png"))
+
+
+def test_labels_where_a_table_names_the_sweeps_are_named_after_it(tmp_path):
+    root = write_recording(tmp_path / "rec", frames=2)
+    lines = [f"s{n},{s},{folder}/{n:03d}.{ending},{n * 100_000}" for n in range(2) for s, folder, ending in _SENSORS]
+    write_readings(root, ["sweep,sensor,file,time_us", *lines])
+    write_taxonomy(root, {10: 1})
+    write_labels(root, 1, np.full(len(rows_of(1)), 10_000, np.int64))
+    with pytest.raises(DatasetError, match=r"labels of no sweep .*001.npy.*column `sweep` of .*readings.csv: s1.npy"):
+        frames_of(root)
+    (root / "labels/001.npy").rename(root / "labels/s1.npy")
+    data, frames = frames_of(root)
+    assert [data.labels(frame) is not None for frame in frames] == [False, True]
 
 
 def test_points_and_images_arrive_as_they_are(tmp_path):

@@ -146,11 +146,12 @@ def _scene(root: Path, folder: Path) -> Scene:
     sweeps = _told(folder, table, labels) if table.is_file() else _matched(folder, labels)
     unknown = sorted(labels.keys() - {sweep.name for sweep in sweeps})
     if unknown:
-        raise DatasetError(
-            "labels of no sweep",
-            path=labels[unknown[0]],
-            remedy=f"Name them after the point file, in {folder / POINTS}",
-        )
+        file = labels[unknown[0]]
+        meant = next((sweep.name for sweep in sweeps if sweep.points.file.stem == unknown[0]), None)
+        after = f"the point file, in {folder / POINTS}"
+        if table.is_file():
+            after = f"the column `sweep` of {table}" + (f": {meant}{file.suffix}" if meant else "")
+        raise DatasetError("labels of no sweep", path=file, remedy=f"Name them after {after}")
     return Scene(name, folder, calibration, tuple(sorted(sweeps, key=lambda sweep: (sweep.points.time_us, sweep.name))))
 
 
