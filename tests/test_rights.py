@@ -100,6 +100,15 @@ def answers(made) -> dict[str, tuple[int, str]]:
     return json.loads(done.stdout)
 
 
+def test_a_folder_that_may_not_be_written_is_named_and_not_what_was_tried_in_it(tmp_path):
+    closed = tmp_path / "pages"
+    closed.mkdir(mode=0o500)
+    program = f"from pathlib import Path; from ovps.files import check_writable; check_writable(Path({str(closed)!r}))"
+    command = [*WITHOUT_RIGHTS, sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert f"cannot write: Permission denied (file {closed}). Make the folder writable" in done.stderr
+
+
 @pytest.mark.parametrize("name", CLOSED)
 def test_what_may_not_be_read_is_to_be_made_readable(made, answers, name):
     place = CLOSED[name][0](made)
