@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ovps.cache.frame_data import FrameRef
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
@@ -123,37 +124,53 @@ def predict(
     begin = time.perf_counter()
     about = about_of(session, subset, fill, form)
     claim(out, about)
-    points, unlabelled = {}, 0
-    left_out: dict[str, int] = {}
-    for frame, prediction in predictions(session, frames, ("filled",) if fill else (), unknown):
-        labels = prediction.variants["filled"] if fill else prediction.labels
-        if form == "submission":
-            missed, instances = _submit(session, out, subset, frame.token, labels)
-            left_out |= {frame.token: instances} if instances else {}
-        else:
-            missed = write_labels(out, subset, frame.token, labels, prediction.unknown)
-        points[frame.token] = len(labels.entry)
-        unlabelled += missed
-    if form == "submission":
-        run_config, system = session.run.config, session.run.system
-        camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
-        format_of(taxonomy).finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
-    problems = _faults(out, subset, points, taxonomy, about, unknown)
-    finish(out, about | {"left_out": left_out})
+    written = _write(session, frames, out, subset, form, fill, unknown)
+    problems = _faults(out, subset, written.points, taxonomy, about, unknown)
+    finish(out, about | {"left_out": written.left_out})
     return PredictSummary(
         out=out,
         format=form,
         frames=len(frames),
-        points=sum(points.values()),
-        unlabelled=unlabelled,
-        left_out=left_out,
+        points=sum(written.points.values()),
+        unlabelled=written.unlabelled,
+        left_out=written.left_out,
         unnamed_classes=unnamed_classes(session.vocabulary, taxonomy),
         problems=problems,
         encoder=session.vocabulary.encoder,
         weights_random=session.store.provenance.weights_random,
         seconds=time.perf_counter() - begin,
-        warnings=_warnings(session, left_out),
+        warnings=_warnings(session, written.left_out),
     )
+
+
+@dataclass
+class _Written:
+    """What the files of frames hold: see `PredictSummary`; points by frame."""
+
+    points: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    unlabelled: int = 0
+
+
+def _write(
+    session: Session, frames: Sequence[FrameRef], out: Path, subset: str, form: Format, fill: bool, unknown: bool
+) -> _Written:
+    written = _Written()
+    for frame, prediction in predictions(session, frames, ("filled",) if fill else (), unknown):
+        labels = prediction.variants["filled"] if fill else prediction.labels
+        if form == "submission":
+            missed, instances = _submit(session, out, subset, frame.token, labels)
+            written.left_out |= {frame.token: instances} if instances else {}
+        else:
+            missed = write_labels(out, subset, frame.token, labels, prediction.unknown)
+        written.points[frame.token] = len(labels.entry)
+        written.unlabelled += missed
+    if form == "submission":
+        run_config, system = session.run.config, session.run.system
+        camera = system.reads_camera(run_config.model, session.classifier, "filled" if fill else None)
+        layout = format_of(session.run.taxonomy)
+        layout.finish(out, subset, use_camera=camera, use_external=uses_clip(system, run_config))
+    return written
 
 
 def forget(predictions: Path) -> None:
