@@ -25,7 +25,6 @@ _MENDS = {
     errno.EDQUOT: "Free some space: the disk quota is used up",
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
     errno.EROFS: "Choose a folder on a disk that can be written",
-    errno.EACCES: "Make the folder writable",
     errno.EISDIR: "A folder of that name is there: give another name",
     errno.ENOTDIR: "A file stands where a folder is to be: move it away",
     errno.EEXIST: "A file stands where a folder is to be: move it away",
@@ -45,10 +44,11 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
     try:
         yield
     except faults(OSError) as refusal:
+        fault = _at_fault(refusal, path)
         mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
-        told = error(
-            f"cannot write: {refusal.strerror or refusal}", path=_at_fault(refusal, path), remedy=f"{mend}, {then}"
-        )
+        if refusal.errno == errno.EACCES:
+            mend = f"Make {_closed(fault.absolute())} writable"
+        told = error(f"cannot write: {refusal.strerror or refusal}", path=fault, remedy=f"{mend}, {then}")
         told.reading = False
         raise told from refusal
 
@@ -73,6 +73,13 @@ def check_writable(path: Path, *, file: bool = False) -> None:
         except OSError as refusal:
             refusal.filename = str(there)  # not the file that was tried
             raise
+
+
+def _closed(path: Path) -> Path:
+    """What may not be written: a file, or the folder that is there of those above it."""
+    if path.is_file() and not os.access(path, os.W_OK):
+        return path
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _at_fault(refusal: OSError, path: Path) -> Path:

@@ -106,7 +106,7 @@ def test_a_folder_that_may_not_be_written_is_named_and_not_what_was_tried_in_it(
     program = f"from pathlib import Path; from ovps.files import check_writable; check_writable(Path({str(closed)!r}))"
     command = [*WITHOUT_RIGHTS, sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert f"cannot write: Permission denied (file {closed}). Make the folder writable" in done.stderr
+    assert f"cannot write: Permission denied (file {closed}). Make {closed} writable" in done.stderr
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -151,7 +151,7 @@ def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path, monke
         assert (raised(other).message, raised(other).remedy) == ("damaged", "Delete it")
     assert ConfigError("no", remedy="Do that").remedy == "Do that"
     with (
-        pytest.raises(CheckpointError, match="Make the folder writable, then again") as told,
+        pytest.raises(CheckpointError, match=f"Make {tmp_path / 'x'} writable, then again") as told,
         refusals(tmp_path, "then again", CheckpointError),
     ):
         raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
