@@ -28,11 +28,11 @@ from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.taxonomy import Taxonomy
-from ovps.training.metrics import read_metrics
+from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
-from pipelines.evaluate import load_result, other_labels
+from pipelines.evaluate import load_frame_scores, load_result, other_labels
 from pipelines.images import Images, ReadImage
 
 
@@ -68,7 +68,8 @@ def report(
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
-        ConfigError: the run is not evaluated yet, or has other weights since, or was evaluated by an earlier version.
+        ConfigError: the run is not evaluated yet, or has other weights since, or was evaluated by an earlier version
+            or on another store.
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         StorageError: the disk refuses.
     """
@@ -93,9 +94,10 @@ def report(
             path=evaluation or run / "eval",
             remedy=f"Evaluate again: {command('ovps', 'eval', '--run', run, '--cache', session.store.path)}",
         )
+    scored = _scored(session, result, evaluation or run / "eval")
     taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
-    shown = evenly_spaced(session.store.frames_of([result.subset]), count)
+    shown = evenly_spaced(scored, count)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
     views = [
         frame_view(frame, session.taxonomy, labels_of(session, prediction), cameras.get(frame.token, []))
@@ -116,6 +118,24 @@ def report(
     )
     write_page(path, render_run(content))
     return path
+
+
+def _scored(session: Session, result: EvalResult, folder: Path) -> list[FrameRef]:
+    """The frames that the scores are of; of an earlier version, which did not name them, all of the subset.
+
+    Raises:
+        ConfigError: they are those of another store.
+    """
+    frames = session.store.frames_of([result.subset])
+    tokens = {score.token for score in load_frame_scores(folder)} or {ref.token for ref in frames}
+    if result.cache != session.store.provenance or not tokens <= {ref.token for ref in frames}:
+        again = command("ovps", "eval", "--run", session.run.path, "--cache", session.store.path)
+        raise ConfigError(
+            f"the scores are not of the frames of {session.store.path}",
+            path=folder,
+            remedy=f"Name by --cache the store that was scored, or score this one: {again}",
+        )
+    return [ref for ref in frames if ref.token in tokens]
 
 
 def run_caveat(known: Provenance) -> str:
@@ -204,15 +224,14 @@ def _provenance(
     """Everything a reader needs to know where a number comes from."""
     cache, run = result.cache, session.run
     config, info = run.config, run.info
-    per_step = [line["seconds/step"] for line in metrics if "seconds/step" in line]
-    seconds = float(np.mean(per_step)) if per_step else 0.0
+    seconds = training_seconds(metrics, run.step)
     features = clip_facts(cache)
     training = {
         "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
         "split": f"{run.split.name}: {', '.join(run.split.hidden) or 'nothing'} never labelled",
         "steps": f"{run.step:,} of {info.total_steps:,}, {config.data.batch_size * config.accumulate} frames each",
         "seed": str(config.seed),
-        "time": f"{seconds:.2f} s per step, {run.step * seconds / 60:.1f} min in all" if per_step else "not logged",
+        "time": f"{seconds / run.step:.2f} s per step, {seconds / 60:.1f} min in all" if seconds else "not logged",
         "grid": info.grid,
         "parameters": f"{sum(p.numel() for p in run.network.parameters()):,}",
         "versions": f"ovps {info.ovps_version}, torch {info.torch_version}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -62,3 +64,13 @@ def test_docstrings_stand_alone(file: Path) -> None:
 )
 def test_a_docstring_that_begins_in_mid_sentence_is_found(source: str, faults: int) -> None:
     assert len(_faults(source)) == faults
+
+
+EXAMPLES = [file for file in FILES if ">>> " in file.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_examples_in_docstrings_give_what_they_say(file):
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted > 0 == done.failed

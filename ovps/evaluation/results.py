@@ -107,7 +107,7 @@ class PanopticResult(_Model):
 def harmonic(base: float | None, novel: float | None) -> float | None:
     """Compute the harmonic mean of the scores of base and novel classes; None unless there are both.
 
-    >>> harmonic(0.6, 0.3)
+    >>> round(harmonic(0.6, 0.3), 3)
     0.4
     """
     return None if base is None or novel is None else float(harmonic_mean((base, novel)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
@@ -44,6 +45,26 @@ class MetricsLog:
     ) -> None:
         self._file.close()
         self._board.close()
+
+
+def training_seconds(metrics: Sequence[Mapping[str, float]], steps: int) -> float | None:
+    """Estimate the wall clock of a training of `steps` steps from those that it logged; None where none is logged.
+
+    The first step warms up, which later ones do not repeat: it counts once, and the mean of the others for the rest.
+
+    Args:
+        metrics: see `read_metrics`.
+
+    >>> training_seconds([{"step": s, "seconds/step": t} for s, t in ((1, 40.0), (10, 5.0), (20, 3.0))], 20)
+    116.0
+    """
+    logged = {line["step"]: line["seconds/step"] for line in metrics if "seconds/step" in line}
+    if not logged:
+        return None
+    first = logged.pop(1, None)
+    if first is None:
+        return fmean(logged.values()) * steps
+    return first + fmean(logged.values() or [first]) * (steps - 1)
 
 
 def last_step(run: Path) -> int:

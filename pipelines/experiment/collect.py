@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from ovps.evaluation.results import Row
 from ovps.shortage import faults
 from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
-from ovps.training.metrics import read_metrics
+from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run_files import load_settings
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from pipelines.evaluate import versions
@@ -163,15 +162,15 @@ def read_results(path: Path) -> Results:
 
 
 def left_out(before: Results, there: Sequence[Collected]) -> list[RunRecord]:
-    """Earlier results of cells that are not there now: with today's settings nothing is trained or scored for them."""
-    now = {(c.scored.system, c.scored.split, c.scored.seed) for c in there}
-    return [run for run in before.runs if (run.system, run.split, run.seed) not in now]
+    """Earlier results that are not there now: with today's settings and data their cells are not done, or others."""
+    now = {(c.scored.system, c.scored.split, c.scored.seed, c.training.key) for c in there}
+    return [run for run in before.runs if (run.system, run.split, run.seed, run.training_key) not in now]
 
 
 def training_minutes(run: Path, steps: int) -> float | None:
-    """Estimate the minutes of a training by the mean time of its logged steps; None where none is logged."""
-    seconds = [line["seconds/step"] for line in read_metrics(run) if "seconds/step" in line]
-    return fmean(seconds) * steps / 60 if seconds else None
+    """Estimate the minutes of a training by its logged steps; None where none is logged."""
+    seconds = training_seconds(read_metrics(run), steps)
+    return None if seconds is None else seconds / 60
 
 
 def lines(cells: Sequence[Scored]) -> Iterator[dict[str, Any]]:

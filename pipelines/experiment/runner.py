@@ -12,7 +12,7 @@ from ovps.errors import ConfigError, OvpsError
 from ovps.files import check_writable
 from ovps.machine import check_processes
 from ovps.places import check_free
-from ovps.progress import console, say
+from ovps.progress import console, say, show_warnings
 from ovps.taxonomy import load_split
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
@@ -112,27 +112,33 @@ def _results(
 ) -> ExperimentSummary:
     everything = _together(experiment, whole)
     cells, missing = collect(located(plan(everything)))
+    warnings: list[str] = []
     before = earlier(experiment.out)
     if before is not None:
         was = before.experiment
         still = {"systems": _known(was.systems, load_system), "splits": _known(was.splits, load_split)}
         everything = _together(everything, was.model_copy(update=still))
         cells, _ = collect(located(plan(everything)))
-        _tell_left_out(left_out(before, cells), was, everything)
+        warnings = _other_results(left_out(before, cells), was, everything)
     if cells:
         save(everything, cells, missing, command_line(), stages.seconds)
     if cells and report:
         announce(f"report: {experiment.report}")
         write_report(everything, cells, missing, stages)
+    show_warnings(warnings)
     return ExperimentSummary(experiment.report, experiment.out / JSON, experiment.out / PARQUET, len(cells), missing)
 
 
-def _tell_left_out(runs: Sequence[RunRecord], was: Experiment, now: Experiment) -> None:
-    """Rows of other settings would make a mean of unlike things: they go, and their runs stay."""
-    if runs:
-        names = "; ".join(f"{run.system}, {run.split}, seed {run.seed} in {run.run}" for run in runs)
-        which = "other settings" if was.name == now.name else f"the experiment {was.name}, with other settings"
-        say(f"left out of {now.out / JSON}, which had them: results of {which}, whose runs stay ({names})")
+def _other_results(runs: Sequence[RunRecord], was: Experiment, now: Experiment) -> list[str]:
+    """Rows of other settings or data would make a mean of unlike things: they go, and their runs stay."""
+    if not runs:
+        return []
+    names = "; ".join(f"{run.system}, {run.split}, seed {run.seed} in {run.run}" for run in runs)
+    which = "" if was.name == now.name else f"the experiment {was.name}, with "
+    return [
+        f"left out of {now.out / JSON}, which had them: results of {which}other settings or data, whose runs stay"
+        f" ({names})"
+    ]
 
 
 def _check_splits(experiment: Experiment) -> None:

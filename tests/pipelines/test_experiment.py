@@ -219,8 +219,12 @@ def test_results_that_are_left_out_are_named(store, tmp_path, capsys):
     other = path.rename(tmp_path / "other.yaml")
     other.write_text(yaml.safe_dump(yaml.safe_load(other.read_text()) | {"set": {"steps": 5}}))
     run(str(other), seeds=(0,))
-    assert "results of the experiment tiny, with other settings, whose runs stay" in capsys.readouterr().err
+    assert "results of the experiment tiny, with other settings or data, whose runs stay" in capsys.readouterr().err
     assert {record["seed"] for record in results(tmp_path)} == {0}
+    first = results(tmp_path)[0]["run"]
+    other.write_text(yaml.safe_dump(yaml.safe_load(other.read_text()) | {"set": {"steps": 4}}))
+    run(str(other), seeds=(0,))  # the same cell
+    assert f"ovps, b12n4, seed 0 in {first}" in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.slow

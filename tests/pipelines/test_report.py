@@ -26,8 +26,9 @@ from ovps.report.pictures import FrameView, Labels, birds_eye
 from ovps.report.run_page import ReportContent, render_run
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.taxonomy import load_taxonomy
-from pipelines.evaluate import evaluate, load_result, save_result
+from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
 from pipelines.report import report
+from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 
 DRAWN = {"polyline", "rect", "path", "line", "circle"}
@@ -193,6 +194,28 @@ def test_scores_of_other_weights_are_not_shown(made, tmp_path):
         ConfigError, match=rf"scores are of other weights.*Evaluate again: ovps eval --run {run} --cache"
     ):
         report(run, cache, evaluation=tmp_path / "eval", count=1)
+
+
+def test_scores_of_another_store_are_not_shown_beside_pictures_of_this(made, tmp_path):
+    run, cache = made
+    evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    other = write_synthetic_store(tmp_path / "other", frames=1)
+    assert Store.open(other).provenance == Store.open(cache).provenance
+    grid = write_synthetic_store(tmp_path / "grid", grid="cylinder:30x20x4")
+    for store in (other, grid):
+        with pytest.raises(ConfigError, match=rf"not of the frames of {store}.*--cache {store}") as told:
+            report(run, store, evaluation=tmp_path / "eval", out=tmp_path / "r.html")
+        assert "Name by --cache the store that was scored" in told.value.remedy
+
+
+def test_frames_that_came_after_the_scores_are_not_shown(made, tmp_path, monkeypatch):
+    run, cache = made
+    evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    scores = load_frame_scores(tmp_path / "eval")
+    monkeypatch.setattr("pipelines.report.load_frame_scores", lambda folder: scores[:1])
+    report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=9)
+    shown = set(re.findall(r"synthetic-\d+, frame (\d+)", (tmp_path / "r.html").read_text()))
+    assert shown == {str(scores[0].index)}
 
 
 def test_scores_of_a_version_that_had_not_all_settings_are_not_shown_beside_pictures_of_today(made, tmp_path):

@@ -9,7 +9,7 @@ import yaml
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
-from ovps.training.metrics import read_metrics
+from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run import load_run
 from ovps.training.run_files import CONFIG, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
@@ -177,3 +177,17 @@ def test_a_run_of_before_a_setting_came_names_it(run):
     (run / CONFIG).write_text(yaml.safe_dump(config))
     with pytest.raises(CheckpointError, match=r"without model\.cluster_queries, loss\.proposals\.at_ground.*--restart"):
         load_settings(run)
+
+
+@pytest.mark.parametrize(
+    ("logged", "expected"),
+    [
+        ({}, None),
+        ({1: 40.0}, 800.0),
+        ({1: 40.0, 10: 5.0, 20: 3.0}, 40 + 4 * 19),
+        ({10: 5.0, 20: 3.0}, 80.0),
+    ],
+)
+def test_a_training_takes_its_first_step_once(logged, expected):
+    lines = [{"step": float(step), "seconds/step": seconds} for step, seconds in logged.items()]
+    assert training_seconds([*lines, {"step": 15.0}], 20) == expected
