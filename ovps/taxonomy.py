@@ -9,7 +9,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -308,12 +308,18 @@ def load_split(name: str) -> Split:
     return split
 
 
+@lru_cache(maxsize=32)
+def _parsed(model, text: str):
+    """Read a model from YAML once: a command asks for its taxonomy again and again."""
+    return model.model_validate(plain_yaml.loads(text))
+
+
 def _load(model, folder: str, name: str):
     path_like = "/" in name or name.endswith((".yaml", ".yml"))
     missing = "no such file" if path_like else f"no {model.__name__.lower()} named {name!r}"
     source = shipped.find(folder, name, missing, name if path_like else None)
     try:
-        return model.model_validate(plain_yaml.loads(source.read_text(encoding="utf-8")))
+        return _parsed(model, source.read_text(encoding="utf-8"))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"not a valid {model.__name__.lower()}: {faults_of(error)}",
