@@ -21,6 +21,7 @@ from ovps.errors import ConfigError, SetupError
 from ovps.shortage import faults
 
 FLOAT16_BYTES = 2
+_FEW = 0.01  # of the voxels; one camera that looks ahead sees a tenth
 _ODD_ERROR = 0.5  # of a feature's length; the built-in codecs are off by less than a third
 _PART_OF = {
     "clip": "clip",
@@ -133,7 +134,7 @@ def store_info(path: Where) -> StoreSummary:
         warnings=(
             *lost_warnings(storage, info),
             *sweep_warnings(frames),
-            *error_warnings(frames, info.provenance),
+            *feature_warnings(frames, info.provenance),
         ),
     )
 
@@ -177,11 +178,15 @@ def _frames_by_scene(rows: list[PartitionRow]) -> dict[str, int]:
     return dict(sorted(scenes.items()))
 
 
-def error_warnings(frames: Sequence[FrameRow], provenance: Provenance) -> tuple[str, ...]:
-    """Warn of a codec that gives back other features than it got: off, on average, by half of their length and more.
+def feature_warnings(frames: Sequence[FrameRow], provenance: Provenance) -> tuple[str, ...]:
+    """Warn of features that hardly any voxel has, and of a codec that gives back others than it got.
 
-    Features are unit vectors, or means of such. The mean of |error| over C channels is at most its length over sqrt(C).
+    That is, off by half of their length and more on average. Features are unit vectors, or means of such. The mean of
+    |error| over C channels is at most its length over sqrt(C).
     """
+    voxels, valid = _sum(frames, "voxels"), _sum(frames, "valid_voxels")
+    if valid < _FEW * voxels:
+        return (f"{valid:,} of {voxels:,} voxels have a CLIP feature, and the others nothing: scores say little",)
     mean = _mean_error(frames)
     if mean <= _ODD_ERROR / math.sqrt(provenance.clip_dim):
         return ()

@@ -20,6 +20,8 @@ _LEAST_LOSS = 0.02  # of the median
 _TILT = 30.0  # degrees between the LiDAR's axis in two places; the steepest street has 20
 _SAME = 1e-3  # metres, and entries of a rotation, between two cameras in one place
 _FAR = 0.25  # of the points beyond the grid's range
+_COARSE, _FINE = 0.01, 0.995  # voxels for each point
+_SPARSE = 1000  # points, which any grid may tell apart
 
 
 class Sweep(Protocol):
@@ -29,6 +31,8 @@ class Sweep(Protocol):
     def token(self) -> str: ...
     @property
     def points(self) -> int: ...
+    @property
+    def voxels(self) -> int: ...
     @property
     def beyond_range(self) -> int: ...
     @property
@@ -119,7 +123,18 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
             f"{found.beyond_range_share:.0%} of the points lie beyond the grid's range and stand in its border cells:"
             " choose a wider grid, if the points are in metres"
         )
-    return (*warnings, *label_warnings(sweeps))
+    return (*warnings, *_grid_warnings(sweeps, found.points_median), *label_warnings(sweeps))
+
+
+def _grid_warnings(sweeps: Sequence[Sweep], median: int) -> list[str]:
+    """Warn of a grid whose cells are far too large or too small for the points: it may be in other units."""
+    points, voxels = sum(sweep.points for sweep in sweeps), sum(sweep.voxels for sweep in sweeps)
+    if voxels < _COARSE * points:
+        mean = points / max(voxels, 1)
+        return [f"{mean:,.0f} points share a voxel on average: give a finer --grid, its cells in metres"]
+    if voxels > _FINE * points and median >= _SPARSE:
+        return ["nearly every point has a voxel of its own: give a coarser --grid, its cells in metres"]
+    return []
 
 
 def cut_off(points: Mapping[str, int]) -> list[str]:

@@ -72,6 +72,7 @@ class _Sweep:
 
     token: str
     points: int
+    voxels: int
     beyond_range: int
     global_from_lidar: tuple[float, ...]
     cameras: tuple[CameraRow, ...]
@@ -183,6 +184,7 @@ def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     return _Sweep(
         token=frame.token,
         points=len(cloud),
+        voxels=len(lifted.coords),
         beyond_range=lifted.beyond_range,
         global_from_lidar=tuple(frame.global_from_lidar.reshape(-1).tolist()),
         cameras=camera_rows(frame, lifted, tools),

@@ -16,7 +16,7 @@ from cache_schemas import Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.state import state_sha256
-from ovps.cache.info import error_warnings
+from ovps.cache.info import feature_warnings
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -229,7 +229,7 @@ def _summary(options: Resolved, outcome: _Outcome) -> PrecomputeSummary:
         fidelity=outcome.job.fidelity,
         sweeps=sweep_statistics(rows),
         warnings=(
-            *(*outcome.warnings, *sweep_warnings(rows), *error_warnings(rows, outcome.provenance)),
+            *(*outcome.warnings, *sweep_warnings(rows), *feature_warnings(rows, outcome.provenance)),
             *(_lost(storage, name) for name in outcome.lost),
             *map(_twin, twins(after)),
             *_without_images(options, asked),

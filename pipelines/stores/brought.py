@@ -39,9 +39,9 @@ from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, provenance_of
 from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
-from pipelines.stores.point_features import ENDINGS, read_features, same_share
+from pipelines.stores.point_features import ENDINGS, MANY, read_features, same_share
 
-_MANY_SAME = 0.1  # of a frame's features: parts of a scene may share one, a tenth of its points hardly do
+_OFTEN = 0.1  # of a frame's features: parts of a scene may share one, a tenth of its points hardly do
 
 
 def import_features(options: ImportOptions) -> DerivedSummary:
@@ -88,7 +88,7 @@ def import_features(options: ImportOptions) -> DerivedSummary:
 
 def _same_warnings(same: Mapping[str, float]) -> Iterator[str]:
     """Warn of frames many of whose features are one: something that was filled in for points without one."""
-    many = {token: share for token, share in same.items() if share > _MANY_SAME}
+    many = {token: share for token, share in same.items() if share > _OFTEN}
     if many:
         worst = max(many, key=lambda token: many[token])
         yield (
@@ -160,7 +160,7 @@ class _Source:
         features, seen = read_features(
             _file_of(frame, self.names[frame.token], self.options.features), len(cloud), clip_dim, frame.token
         )
-        self.same[frame.token] = same_share(features)
+        self.same[frame.token] = same_share(features) if len(features) >= MANY else 0.0
         coords, point_voxel = voxelise(cloud.xyz, grid)
         weights = mean_matrix(point_voxel, len(coords), use=seen).astype(np.float32)[:, np.flatnonzero(seen)]
         of_voxels = VoxelFeatures(features, csr_array(weights))

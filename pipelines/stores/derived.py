@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
+from ovps.cache.info import feature_warnings
 from ovps.cache.leftovers import lost_warnings, remove_leftovers
 from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
@@ -30,9 +31,10 @@ class DerivedSummary(BaseModel, frozen=True):
         partitions: of the new store.
         frames: of it.
         frames_before: of them, there already, from the same command before.
+        voxels: of them; valid_voxels: those that have a CLIP feature.
         bytes: of all files of all partitions.
         bytes_before: of the stores that it was made of.
-        warnings: of frames that these have lost.
+        warnings: of frames that these have lost, and of the features of the new one.
     """
 
     out: str
@@ -40,6 +42,8 @@ class DerivedSummary(BaseModel, frozen=True):
     partitions: int
     frames: int
     frames_before: int
+    voxels: int
+    valid_voxels: int
     bytes: int
     bytes_before: int
     warnings: tuple[str, ...] = ()
@@ -132,15 +136,19 @@ def write_derived(
                     for _ in piece.frames:
                         counter.advance()
         remove_leftovers(storage)  # of partitions that were made anew
+    written = [frame for row in rows for frame in row.frames]
+    lost = (text for source in sources for text in lost_warnings(source, read_info(source)))
     return DerivedSummary(
         out=storage.at(),
         codec=provenance.codec,
         partitions=len(rows),
         frames=frames,
         frames_before=done,
+        voxels=sum(frame.voxels for frame in written),
+        valid_voxels=sum(frame.valid_voxels for frame in written),
         bytes=sum(map(bytes_of, rows)),
         bytes_before=bytes_before,
-        warnings=tuple(text for source in sources for text in lost_warnings(source, read_info(source))),
+        warnings=(*lost, *feature_warnings(written, provenance)),
     )
 
 

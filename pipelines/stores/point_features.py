@@ -21,7 +21,7 @@ FEAT, MASK = "feat", "mask_full"  # as OpenScene calls them
 _BYTES = 16  # of a number of a feature at most, with some room
 # A store holds float16. A feature whose largest value is smaller than the smallest normal number loses its direction.
 _SMALLEST, _LARGEST = float(np.finfo(np.float16).smallest_normal), float(np.finfo(np.float16).max)
-_MANY = 100  # features of a sweep, which are never all one
+MANY = 100  # features of a sweep, which are never nearly all one
 _NEARLY_ALL = 0.9
 _POINTS = "Fuse them for the points of the key frame alone, in the order of its file"
 _LAYOUT = (
@@ -170,7 +170,7 @@ def _check_values(
             " or False in `mask_full`",
         )
     share = same_share(features)
-    if len(features) >= _MANY and share > _NEARLY_ALL:
+    if len(features) >= MANY and share > _NEARLY_ALL:
         raise wrong(
             f"{share * 100:.3g} % of {len(features)} features are one and the same",
             "Check what they were fused from; a point without a feature is a row of zeros, or False in `mask_full`",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -23,6 +24,10 @@ class Sweep:
     global_from_lidar: tuple[float, ...] = tuple(np.eye(4).ravel().tolist())
     labelled: bool = False
     objects: int = 0
+    voxels: int = 0
+
+    def __post_init__(self) -> None:
+        self.voxels = self.voxels or self.points // 4
 
 
 def camera(channel, seen):
@@ -69,6 +74,23 @@ def test_five_percent_are_told_where_sweeps_are_alike():
     assert sweep_warnings(sweeps_of(counts)) == ()
     (warning,) = sweep_warnings(sweeps_of([*counts, 0.95 * 34_688]))
     assert "32,953 (frame frame-6)" in warning
+
+
+@pytest.mark.parametrize(
+    ("points", "voxels", "told"),
+    [
+        (30_000, 300, None),
+        (30_000, 299, "100 points share a voxel"),
+        (30_000, 1, "30,000 points share a voxel"),
+        (30_000, 29_800, None),
+        (30_000, 29_900, "nearly every point has a voxel of its own"),
+        (900, 900, None),
+    ],
+)
+def test_a_grid_in_other_units_is_told(points, voxels, told):
+    warnings = sweep_warnings([Sweep("a", points, voxels=voxels), Sweep("b", points, voxels=voxels)])
+    assert len(warnings) == (told is not None)
+    assert all(told in warning and "its cells in metres" in warning for warning in warnings)
 
 
 def test_too_few_frames_say_nothing_of_a_spread():

@@ -766,6 +766,21 @@ def test_features_that_were_filled_in_are_told(world, tmp_path):
     assert f"in 1 of 6 frames many features are one and the same ({token}: {share:.0%})" in warning
 
 
+def test_features_of_hardly_any_point_are_told(world, tmp_path):
+    made = fused(world, tmp_path)
+    summary = import_features(imported(world, tmp_path))
+    assert 0.3 < summary.valid_voxels / summary.voxels < 1
+    for token, (features, seen) in made.items():
+        features[np.flatnonzero(seen)[1:]] = 0
+        for file in (tmp_path / "fused").glob(f"{token}.*"):
+            file.unlink()
+        np.save(tmp_path / "fused" / f"{token}.npy", features)
+    summary = import_features(imported(world, tmp_path, out=tmp_path / "other"))
+    (warning,) = summary.warnings
+    assert warning.startswith(f"{summary.valid_voxels} of {summary.voxels:,} voxels have a CLIP feature")
+    assert store_info(tmp_path / "other").warnings[-1] == warning
+
+
 def test_no_folder_of_features_is_told_as_that(world, tmp_path):
     with pytest.raises(DatasetError, match=r"^no such folder.*Check --features"):
         import_features(imported(world, tmp_path))
