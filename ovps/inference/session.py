@@ -61,8 +61,14 @@ class Session:
         return self.split.novel_ids(self.run.taxonomy)
 
     def warnings(self) -> list[str]:
-        """Warn of what makes the answers worse than they could be: lost frames, an unfinished run, another grid."""
-        return [*self.store.warnings(), *self.run.unfinished(), *self.run.other_grid(self.store.provenance)]
+        """Warn of what makes the answers worse than they could be: lost frames, an unfinished run, other features."""
+        run, provenance = self.run, self.store.provenance
+        return [
+            *self.store.warnings(),
+            *run.unfinished(),
+            *run.other_grid(provenance),
+            *run.other_features(provenance),
+        ]
 
     @cached_property
     def classes(self) -> ClassText:

@@ -24,7 +24,7 @@ from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, Checkpoint, Origin, check_origin, load_checkpoint, restore
 from ovps.training.config import TrainConfig, flat
 from ovps.training.network import make_network
-from ovps.training.run_files import ANEW, FREE, LAST, VOCABULARY, ClipSource, RunInfo, load_settings
+from ovps.training.run_files import ANEW, FREE, LAST, VOCABULARY, ClipSource, FeatureSource, RunInfo, load_settings
 from ovps.versions import WROTE_IT
 from ovps.vocabulary import Vocabulary, load_vocabulary, same_texts, vocabulary_bytes
 
@@ -97,6 +97,16 @@ class Run:
             return []
         return [
             f"the store has CLIP features of the voxels {provenance.grid}, and the run learned from those of {known}:"
+            " labels may be worse"
+        ]
+
+    def other_features(self, provenance: Provenance) -> list[str]:
+        """Warn of a store whose features came about otherwise than those that the run learned from."""
+        there, known = FeatureSource.of(provenance), self.info.cache_features
+        if known is None or there == known:
+            return []
+        return [
+            f"the store has CLIP features of {there.in_words()}, and the run learned from those of {known.in_words()}:"
             " labels may be worse"
         ]
 

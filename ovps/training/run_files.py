@@ -73,6 +73,25 @@ class ClipSource(BaseModel, frozen=True, extra="forbid"):
         return cls(**{name: getattr(provenance, name) for name in cls.model_fields})
 
 
+class FeatureSource(BaseModel, frozen=True, extra="forbid"):
+    """Settings of `ovps precompute` by which the same CLIP gives other features; see `Provenance`."""
+
+    upscale: float
+    occlusion: bool  # by whatever settings, which go with the LiDAR
+    cameras: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, provenance: Provenance) -> FeatureSource:
+        return cls(upscale=provenance.upscale, occlusion=provenance.occlusion is not None, cameras=provenance.cameras)
+
+    def in_words(self) -> str:
+        if self.cameras == ():
+            return "another program (`ovps cache import`)"
+        cameras = "all cameras" if self.cameras is None else ", ".join(self.cameras)
+        occlusion = "with" if self.occlusion else "without"
+        return f"{cameras}, {occlusion} occlusion test, images enlarged by {self.upscale:g}"
+
+
 class RunInfo(BaseModel, frozen=True, extra="forbid"):
     """`run.json`. Taxonomy and split are whole, so that a run needs no file of its user's.
 
@@ -83,6 +102,7 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
         processes: that train it together; a run.json without the number is of one.
         grid: of the network; cache_grid: of the store whose features it learned from, "" in a run.json of an earlier
             version.
+        cache_features: how the features of that store came about: cameras, occlusion test and upscale; None: not known.
         sweeps: earlier ones that the cache joins to each frame's own; a run.json without the number is of none.
     """
 
@@ -95,6 +115,7 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
     split: Split
     grid: str
     cache_grid: str = ""
+    cache_features: FeatureSource | None = None
     clip: ClipSource
     vocabulary_sha256: str
     frames: int

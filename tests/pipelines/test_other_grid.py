@@ -1,4 +1,4 @@
-"""A run on a store whose features are of other voxels than those that it learned from."""
+"""A run on a store whose features are of other voxels than those that it learned from, or came about otherwise."""
 
 from __future__ import annotations
 
@@ -38,12 +38,34 @@ def test_features_of_other_voxels_are_told(made, tmp_path, reader):
         assert all(OTHER in text and GRID in text for text in told), told
 
 
+ONE, BROUGHT = {"cameras": ("CAM_FRONT",)}, {"cameras": (), "occlusion": None}
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A run, the store that it learned from, and others whose features came about otherwise."""
+    folder = tmp_path_factory.mktemp("features")
+    about = {"same": {}, "one camera": ONE, "brought": BROUGHT, "larger": {"upscale": 2.0}}
+    stores = {name: write_synthetic_store(folder / name, frames=1, grid=GRID, **more) for name, more in about.items()}
+    train(TrainOptions(cache=stores["same"], out=folder / "run", overrides=TINY))
+    return folder / "run", stores
+
+
+def test_features_that_came_about_otherwise_are_told(features, tmp_path):
+    run, stores = features
+    words = {"same": None, "one camera": "of CAM_FRONT, with", "brought": "of another program", "larger": "by 2, and"}
+    for name, cache in stores.items():
+        told = [text for text in predict(run, cache, tmp_path / name).warnings if "learned from those of" in text]
+        assert len(told) == (words[name] is not None), name
+        assert all(words[name] in text for text in told), told
+
+
 def test_of_a_run_of_before_nothing_is_said_that_is_not_known(made, tmp_path):
     run, stores = made
     path = run / "run.json"
     content = json.loads(path.read_text())
     before = path.read_text()
-    path.write_text(json.dumps({name: value for name, value in content.items() if name != "cache_grid"}))
+    path.write_text(json.dumps({name: value for name, value in content.items() if not name.startswith("cache_")}))
     try:
         told = predict(run, stores["other"], tmp_path / "out").warnings
     finally:
