@@ -26,6 +26,7 @@ LOOK = ("view", "query", "export")
 COMMANDS = {
     "driveworld/build.py": ("world build",),
     "ovps/batch/": ("train",),
+    "ovps/cache/sweeps.py": ("precompute", "segment", "cache import"),
     "ovps/clip/loading.py": CLIP,
     "ovps/interrupt.py": ("train",),  # takes --restart out
     "ovps/training/cache_content.py": ("train",),
@@ -53,6 +54,7 @@ COMMANDS = {
     "pipelines/predict.py": ("predict",),
     "pipelines/query/": ("query",),
     "pipelines/segment/": ("segment",),
+    "pipelines/report.py": ("report",),
     "pipelines/stores/brought.py": ("cache import",),
     "pipelines/stores/convert.py": ("cache convert",),
     "pipelines/stores/derived.py": ("cache convert", "cache subset", "cache merge"),

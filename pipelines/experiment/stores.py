@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
+from ovps.errors import OvpsError
+from ovps.options import flag_of
 from ovps.progress import show_warnings
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, announce, duration
-from pipelines.options import BuildWorldOptions, PrecomputeOptions
+from pipelines.options import BuildWorldOptions, ClipOptions, DataOptions, PrecomputeOptions
 from pipelines.precompute import estimate, precompute
+
+_FLAG = re.compile(r"--[a-z][a-z-]*")
 
 
 def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages) -> None:
@@ -31,9 +37,33 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
         clip, cache = experiment.clip_of(name), experiment.cache_of(name)
         assert clip is not None  # given with data
         options = PrecomputeOptions(**data.model_dump(), **clip.model_dump(), out=cache)
-        if world is None:  # real data: hours, perhaps
-            expected = estimate(options)
-            announce(f"{expected.images:,} images to encode, about {duration(3600 * expected.hours)}")
-        with stages.stage(options.command_line()):
-            summary = precompute(options)
+        with _told_of_the_file(experiment, options):
+            if world is None:  # real data: hours, perhaps
+                expected = estimate(options)
+                announce(f"{expected.images:,} images to encode, about {duration(3600 * expected.hours)}")
+            with stages.stage(options.command_line()):
+                summary = precompute(options)
         show_warnings(summary.warnings)
+
+
+@contextmanager
+def _told_of_the_file(experiment: Experiment, options: PrecomputeOptions) -> Iterator[None]:
+    """Say of options in a remedy what they are called in the file, or that the command itself takes them."""
+    keys = {
+        flag_of(name, field).name: f"`{section}.{name}` of experiment {experiment.name}"
+        for section, model in (("data", DataOptions), ("clip", ClipOptions))
+        for name, field in model.model_fields.items()
+    }
+    try:
+        yield
+    except OvpsError as error:
+        remedy = error.remedy or ""
+        flags = _FLAG.findall(remedy)
+        if not flags:
+            raise
+        remedy = _FLAG.sub(lambda flag: keys.get(flag[0], flag[0]), remedy)
+        if not keys.keys() >= set(flags):
+            remedy += f"; the other options are taken by the command itself: {options.command_line()}"
+        told = type(error)(error.message, path=error.path, frame=error.frame, remedy=remedy)
+        told.reading = error.reading
+        raise told from error

@@ -81,10 +81,11 @@ def data_root(dataset: str, asked: Path | None) -> Path:
     root = asked or datasets.default_root(dataset)
     check_no_url(root)
     if not root.is_dir():
+        by = "--dataroot" if asked else f"--dataroot or the variable {datasets.root_variable(dataset)}"
         raise DatasetError(
             "a file, not the folder of a data set" if root.exists() else "no such folder",
             path=root.absolute(),
-            remedy=f"Pass --dataroot, or set {datasets.root_variable(dataset)}, to that of data set {dataset}",
+            remedy=f"Give the folder of data set {dataset} by {by}",
         )
     return root.absolute()
 

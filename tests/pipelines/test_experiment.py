@@ -29,7 +29,7 @@ from rich.console import Console
 from ovps import progress, shipped
 from ovps.cache.manifest import read_manifests, write_manifest
 from ovps.cache.where import storage_of
-from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
+from ovps.errors import CacheError, CheckpointError, ConfigError, DatasetError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import FrameScore
@@ -181,6 +181,24 @@ def test_a_part_does_nothing_and_shows_the_whole(made, spies):
     assert run(str(folder / "tiny.yaml"), systems=("ovps",), seeds=(1,)).done == 6
     assert spies == {"train": [], "evaluate": []}
     assert table(folder) == lines
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        ({"dataroot": "nowhere"}, "Give the folder of data set nuscenes by `data.dataroot` of experiment tiny$"),
+        ({"cameras": ["CAM_NONE"]}, "`data.cameras` of experiment tiny"),
+        ({}, "with --on-error skip; the other options are taken by the command itself: ovps precompute --dataroot"),
+    ],
+)
+def test_remedies_of_precompute_name_what_the_file_calls_it(mini_nuscenes, tmp_path, data, remedy):
+    root = tmp_path / "world"
+    shutil.copytree(mini_nuscenes, root)
+    next(root.glob("samples/LIDAR_TOP/*")).write_bytes(b"cut off")
+    asked = {"dataset": "nuscenes", "dataroot": str(root)} | data
+    path = write_experiment(tmp_path, tmp_path / "zarr", seeds=[0], data=asked, clip={"encoder": "demo", "workers": 0})
+    with pytest.raises((ConfigError, DatasetError), match=remedy):
+        run(str(path))
 
 
 @pytest.mark.slow

@@ -374,4 +374,7 @@ def test_where_no_data_set_is_its_option_and_variable_are_told(dataset, given, k
     with pytest.raises(kind, match=says) as caught:
         estimate(PrecomputeOptions(dataset=dataset, dataroot=Path(given), encoder="demo"))
     if kind is DatasetError:
-        assert f"Pass --dataroot, or set OVPS_{dataset.upper()}" in caught.value.remedy
+        assert caught.value.remedy == f"Give the folder of data set {dataset} by --dataroot"
+        monkeypatch.delenv(f"OVPS_{dataset.upper()}", raising=False)
+        with pytest.raises(DatasetError, match=f"by --dataroot or the variable OVPS_{dataset.upper()}"):
+            estimate(PrecomputeOptions(dataset=dataset, encoder="demo"))
