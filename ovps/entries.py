@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,30 @@ def parse_entries(text: str) -> tuple[Entry, ...]:
             )
         first[key] = entry.name
     return tuple(entries)
+
+
+def odd_names(entries: Sequence[Entry]) -> list[str]:
+    """Warn of what CLIP would be asked for and nobody means: numbers of a list, and sentences about pictures.
+
+    >>> odd_names(parse_entries("1 car, 2 bus"))
+    ['every name begins with a number: those of a list do not belong to the names']
+    """
+    names = [entry.name for entry in entries]
+    if len(names) > 1 and all(re.match(r"\d+\W", name) for name in names):
+        return ["every name begins with a number: those of a list do not belong to the names"]
+    texts = [(entry, text) for entry in entries for text in entry.synonyms]
+    return [
+        *(f"{said(*one)} has no letter: CLIP knows things by their words" for one in texts if not _letters(one[1])),
+        *(
+            f"{said(*one)} is put into sentences such as `a photo of a ...` anyway: give the name alone"
+            for one in texts
+            if re.search(r"\b(photo|picture|image)s? of\b", one[1], re.IGNORECASE)
+        ),
+    ]
+
+
+def _letters(text: str) -> bool:
+    return any(character.isalpha() for character in text)
 
 
 def no_text(text: str) -> str | None:

@@ -20,7 +20,7 @@ from ovps.cache.writer import is_store
 from ovps.clip.pictures import Pictures, add_pictures, parse_pictures
 from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
-from ovps.entries import read_entries
+from ovps.entries import odd_names, read_entries
 from ovps.errors import ConfigError, VocabularyError, WeightsError
 from ovps.examples import Examples, parse_examples
 from ovps.files import check_writable
@@ -86,7 +86,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     if store is not None:
         vocabulary = show_examples(vocabulary, store, examples)
     save_vocabulary(vocabulary, options.out)
-    cut = prompt_warnings(encoder, entries) if encoder is not None else []
+    odd = [*odd_names(entries), *(prompt_warnings(encoder, entries) if encoder is not None else [])]
     random = ["random CLIP weights: the embeddings mean nothing"] if is_random else []
     embeddings, dim = vocabulary.embeddings.shape
     return VocabularySummary(
@@ -97,7 +97,7 @@ def build(options: VocabularyOptions) -> VocabularySummary:
         encoder=vocabulary.encoder,
         weights_sha256=vocabulary.weights_sha256,
         weights_random=is_random,
-        warnings=[*(store.warnings() if store else ()), *cut, *equal_entries(vocabulary), *random],
+        warnings=[*(store.warnings() if store else ()), *odd, *equal_entries(vocabulary), *random],
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovps.entries import Entry, parse_entries, read_entries
+from ovps.entries import Entry, odd_names, parse_entries, read_entries
 from ovps.errors import VocabularyError
 from ovps.taxonomy import name_key
 
@@ -196,3 +196,24 @@ def test_what_is_no_list_of_names_is_told_as_what_it_is(tmp_path, monkeypatch, n
         read_entries(name)
     assert name.rstrip("/") in caught.value.path
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("car, bus, traffic cone:stuff=cone|pylon", None),
+        ("18 wheeler, car", None),
+        ("18 wheeler", None),
+        ("photograph, imagery", None),
+        ("1 car, 2 bus", "every name begins with a number"),
+        ("1. car\n2. bus", "every name begins with a number"),
+        ("car, 7", "7 has no letter"),
+        ("car=car|--, bus", "car (as '--') has no letter"),
+        ("a photo of a car, bus", "a photo of a car is put into sentences"),
+        ("自転車, велосипед", None),
+    ],
+)
+def test_names_that_nobody_means_are_told(text, said):
+    warnings = odd_names(parse_entries(text))
+    assert len(warnings) == (said is not None), warnings
+    assert all(warning.startswith(said) for warning in warnings)
