@@ -10,7 +10,7 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
@@ -309,9 +309,9 @@ def load_split(name: str) -> Split:
 
 
 @lru_cache(maxsize=32)
-def _parsed(model, text: str):
-    """Read a model from YAML once: a command asks for its taxonomy again and again."""
-    return model.model_validate(plain_yaml.loads(text))
+def _content(text: str) -> Any:
+    """What a YAML text holds, to be looked at alone: a command asks for its taxonomy again and again."""
+    return plain_yaml.loads(text)
 
 
 def _load(model, folder: str, name: str):
@@ -319,7 +319,7 @@ def _load(model, folder: str, name: str):
     missing = "no such file" if path_like else f"no {model.__name__.lower()} named {name!r}"
     source = shipped.find(folder, name, missing, name if path_like else None)
     try:
-        return _parsed(model, source.read_text(encoding="utf-8"))
+        return model.model_validate(_content(source.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"not a valid {model.__name__.lower()}: {faults_of(error)}",
