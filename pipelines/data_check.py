@@ -151,14 +151,15 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     check_unique(frames)
     spread = sorted({round(place) for place in np.linspace(0, len(frames) - 1, min(count, len(frames)))})
     looked = _Look(data, folder, wrong_poses(frames))
-    for text in (*missing(frames), *odd_clocks(frames)):
+    wrong = [*missing(frames), *odd_clocks(frames)]
+    for text in wrong:
         looked.problems.add(text, text)
     for place in spread:
         looked.at(frames[place])
     looked.warnings.add("motion", unknown_motion(frames))
-    wrong = odd_point_files(frames)
-    for text in wrong:
+    for text in odd_point_files(frames):
         looked.problems.add_once(text)
+        wrong.append(text)
     for text in datasets.warnings_of(data, root, frames):
         if text not in wrong:
             looked.warnings.add(text, text)

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ovps.cache.sweeps import cut_off
+from ovps.datasets.clocks import APART_US, duration, farthest_apart, images_apart
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
 from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
@@ -27,7 +28,6 @@ from pipelines.precompute.oddities import odd_intensities
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
 _FAST_M_S = 70.0
-_APART_US = 250_000  # between an image and its sweep
 _LATE_US = 50_000  # between them, where nobody says how the vehicle moved: half a metre in town
 _STEPS_US = (1_000, 10_000_000)  # between sweeps
 _TURN_DEG = 30.0  # no vehicle turns so far between an image and its sweep
@@ -172,14 +172,9 @@ def odd_clocks(frames: Sequence[Frame]) -> list[str]:
     elif not _STEPS_US[0] <= usual <= _STEPS_US[1]:
         likely = "seconds or milliseconds" if usual < _STEPS_US[0] else "nanoseconds"
         found.append(
-            f"by `time_us` sweeps are {_duration(usual)} apart: it seems to hold {likely} instead of microseconds"
+            f"by `time_us` sweeps are {duration(usual)} apart: it seems to hold {likely} instead of microseconds"
         )
-    most, camera, token = _farthest_apart(frames)
-    if most > _APART_US:
-        found.append(
-            f"the image of {camera} and its sweep {token} are {_duration(most)} apart: is it of another sweep,"
-            " or its time in another unit?"
-        )
+    found += images_apart(frames)
     moved = [
         float(np.linalg.norm(b.global_from_lidar[:3, 3] - a.global_from_lidar[:3, 3])) / (step / 1e6)
         for (a, b), step in zip(pairs, steps, strict=True)
@@ -192,9 +187,9 @@ def odd_clocks(frames: Sequence[Frame]) -> list[str]:
 
 def unknown_motion(frames: Sequence[Frame]) -> str | None:
     """Say what it costs that nobody says how the vehicle moved between an image and its sweep."""
-    most, camera, _ = _farthest_apart(frames)
+    most, camera, _ = farthest_apart(frames)
     posed = any(not np.array_equal(frame.global_from_lidar, np.eye(4)) for frame in frames)
-    if posed or not _LATE_US < most <= _APART_US:
+    if posed or not _LATE_US < most <= APART_US:
         return None
     return (
         f"images of {camera} are up to {most / 1000:.0f} ms from their sweep, and there are no poses: at 10 m/s points"
@@ -294,24 +289,6 @@ def resized(camera: Camera) -> tuple[str, CameraModel | None]:
         f". The intrinsics are of another resolution. If the image was scaled by {times} as a whole, write"
         f" {{{values}}}: fx and fy times that, and cx, cy as (cx + 0.5) times that, less 0.5"
     ), right
-
-
-def _farthest_apart(frames: Sequence[Frame]) -> tuple[int, str, str]:
-    """Microseconds between an image and its sweep, the most, with the camera and the frame."""
-    apart = [(abs(c.timestamp_us - f.timestamp_us), c.channel, f.token) for f in frames for c in f.cameras]
-    return max(apart, default=(0, "", ""))
-
-
-def _duration(microseconds: float) -> str:
-    """Microseconds in a unit that people read."""
-    for size, unit in ((3600e6, "hours"), (60e6, "minutes"), (1e6, "s"), (1e3, "ms")):
-        if microseconds >= size:
-            return (
-                f"{microseconds / size:,.3g} {unit}"
-                if microseconds / size < 1000
-                else f"{microseconds / size:,.0f} {unit}"
-            )
-    return f"{microseconds:.3g} µs"
 
 
 def _turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

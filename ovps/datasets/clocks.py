@@ -1,4 +1,4 @@
-"""Times of frames that do not go on."""
+"""Times of frames that do not go on, and of images that are not those of their sweeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import pairwise
 from ovps.frame import Frame
 
 MOST_US = 2**62  # what a store holds, and more than any clock says
+APART_US = 250_000  # between an image and its sweep
 
 
 def standing_clocks(frames: Sequence[Frame]) -> list[str]:
@@ -26,3 +27,33 @@ def standing_clocks(frames: Sequence[Frame]) -> list[str]:
         f" {other.token} at {other.timestamp_us} us, after {one.token} at {one.timestamp_us} us: the order of frames"
         " may be wrong"
     ]
+
+
+def images_apart(frames: Sequence[Frame]) -> list[str]:
+    """Warn of an image that was taken far from its sweep, in one sentence, or none."""
+    most, camera, token = farthest_apart(frames)
+    if most <= APART_US:
+        return []
+    return [
+        f"the image of {camera} and its sweep {token} are {duration(most)} apart: is it of another sweep,"
+        " or its time in another unit?"
+    ]
+
+
+def farthest_apart(frames: Sequence[Frame]) -> tuple[int, str, str]:
+    """Find the most microseconds between an image and its sweep, with the camera and the token of the frame."""
+    apart = [(abs(c.timestamp_us - f.timestamp_us), c.channel, f.token) for f in frames for c in f.cameras]
+    return max(apart, default=(0, "", ""))
+
+
+def duration(microseconds: float) -> str:
+    """Write microseconds in a unit that people read.
+
+    >>> duration(3_000_000)
+    '3 s'
+    """
+    for size, unit in ((3600e6, "hours"), (60e6, "minutes"), (1e6, "s"), (1e3, "ms")):
+        if microseconds >= size:
+            number = microseconds / size
+            return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
+    return f"{microseconds:.3g} µs"

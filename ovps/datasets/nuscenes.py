@@ -8,6 +8,7 @@ on request sweeps before it, as further input. File formats as in the devkit's d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -87,8 +88,8 @@ class NuScenes:
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
         """Say what is odd in the tables that some frames come from and may be meant.
 
-        Times that do not go on, cameras in one place, and scenes of splits.json that are not there, or in an official
-        split too.
+        Times that do not go on, files of several frames, cameras in one place, and scenes of splits.json that are not
+        there, or in an official split too.
 
         Raises:
             DatasetError: as `frames`.
@@ -96,7 +97,7 @@ class NuScenes:
         subsets = list(dict.fromkeys(frame.subset for frame in frames))
         folder = Path(root) / frames[0].version if frames else None
         odd = [*split_warnings(folder, subsets), *shared_calibrations(folder)] if folder else []
-        return [*odd, *standing_clocks(frames)]
+        return [*odd, *_shared_files(frames), *standing_clocks(frames)]
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.
@@ -167,6 +168,18 @@ class NuScenes:
 
 
 DATASET = NuScenes()
+
+
+def _shared_files(frames: Sequence[Frame]) -> list[str]:
+    """Warn of images and point files that several frames or sensors have, in one sentence, or none."""
+    files = Counter(file for f in frames for file in (f.points_path, *(camera.image_path for camera in f.cameras)))
+    shared = [file for file, count in files.items() if count > 1]
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} files are those of several frames or sensors by sample_data.json, the first is {shared[0]}"
+        f" ({files[shared[0]]} times): each has files of its own"
+    ]
 
 
 def _fault_of_sweep(rows: NDArray[np.float32]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from ovps import datasets
 from ovps.datasets.motion import odd_motion
 from ovps.frame import Camera, Frame
+from tests.helpers.mini_nuscenes import write_mini_nuscenes
 
 SENSOR = Rotation.from_euler("z", 90, degrees=True)  # x of the vehicle is y of the LiDAR, as on nuScenes
 
@@ -89,3 +91,36 @@ def test_a_vehicle_does_not_jump_between_sweep_and_image(late_us, ahead, told):
     found = odd_motion(frames)
     assert len(found) == told
     assert all("jumps between sweep and image of front in " in text for text in found)
+
+
+def changed_tables(root, **changes):
+    """Change rows of key frames of CAM_FRONT in sample_data.json: a value, or what makes it of the one before."""
+    file = root / "v1.0-trainval" / "sample_data.json"
+    rows = json.loads(file.read_text())
+    for row in rows:
+        if row["is_key_frame"] and "CAM_FRONT/" in row["filename"]:
+            row |= {name: value(row[name]) if callable(value) else value for name, value in changes.items()}
+    file.write_text(json.dumps(rows))
+    nuscenes = datasets.get("nuscenes")
+    frames = nuscenes.frames(root, "v1.0-trainval", ("train", "val"))
+    return list(datasets.warnings_of(nuscenes, root, frames)), frames
+
+
+def test_files_of_several_frames_are_told(tmp_path):
+    root, first = write_mini_nuscenes(tmp_path / "world"), {}
+    assert changed_tables(root)[0] == []
+    (told,), frames = changed_tables(root, filename=lambda name: first.setdefault("", name))
+    assert f"1 files are those of several frames or sensors by sample_data.json, the first is {root}" in told
+    assert f"({len(frames)} times)" in told
+
+
+@pytest.mark.parametrize(("late_us", "said"), [(250_000, None), (250_001, "250 ms"), (3_000_000, "3 s")])
+def test_images_far_from_their_sweep_are_told(tmp_path, late_us, said):
+    root = write_mini_nuscenes(tmp_path / "world")
+    (frame, *_) = changed_tables(root)[1]
+    there = {camera.channel: camera.timestamp_us - frame.timestamp_us for camera in frame.cameras}["CAM_FRONT"]
+    told, _ = changed_tables(root, timestamp=lambda time: time + late_us - there)
+    assert len(told) == (said is not None)
+    assert all(
+        text.startswith("the image of CAM_FRONT and its sweep ") and f" are {said} apart" in text for text in told
+    )
