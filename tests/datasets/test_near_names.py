@@ -214,9 +214,10 @@ def test_nuscenes_frames_that_are_not_later_are_a_warning(nuscenes_root):
         next(row for row in rows if row["token"] == other.token)["timestamp"] = one.timestamp_us
 
     change_rows(nuscenes_root, "sample_data", stand)
-    (warning,) = datasets.warnings_of(nuscenes, nuscenes_root, nuscenes_frames(nuscenes_root))
+    warning, apart = datasets.warnings_of(nuscenes, nuscenes_root, nuscenes_frames(nuscenes_root))
     assert warning.startswith(f"1 of {len(frames)} frames are not later")
     assert f"the first is {other.token} at" in warning
+    assert f"its sweep {other.token} are" in apart
 
 
 @pytest.mark.parametrize("time", [2**63, -1])
