@@ -47,7 +47,7 @@ def choose_codec(job: Job, asked: str | None, like: str | None, frames: Sequence
         CorruptStoreError: a store's state cannot be read.
     """
     if like is not None:
-        return Chosen(*codec_like(like, asked, job.weights_sha256))
+        return Chosen(*codec_like(like, asked, weights_sha256=job.weights_sha256))
     if is_store(job.out):
         there = read_info(job.out).provenance
         if asked in (None, there.codec):
@@ -69,17 +69,21 @@ def exact_codec(job: Job, frames: Sequence[Frame]) -> Chosen:
     return Chosen("dense", {})
 
 
-def codec_like(place: str, asked: str | None, weights_sha256: str) -> tuple[str, State]:
+def codec_like(place: str, asked: str | None, **encoder: str) -> tuple[str, State]:
     """Read the codec of a store and its state, so that a new one can be merged with it.
+
+    Args:
+        place: of the store.
+        asked: the codec's name; None: whichever it is.
+        encoder: what its provenance has to say of the encoder.
 
     Raises:
         ConfigError: it is of another codec than was asked for, or of another encoder.
     """
     other = Store.open(place)
     known = other.provenance
-    about = (("codec", asked or known.codec, known.codec), ("weights_sha256", weights_sha256, known.weights_sha256))
-    for what, ours, theirs in about:
-        if ours != theirs:
+    for what, ours in {"codec": asked or known.codec, **encoder}.items():
+        if ours != (theirs := getattr(known, what)):
             raise ConfigError(
                 f"the store to be like has {what} {theirs!r}, not {ours!r}",
                 path=other.path,

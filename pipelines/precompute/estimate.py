@@ -21,7 +21,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError, counted
 from ovps.frame import Frame
 from pipelines.options import PrecomputeOptions
-from pipelines.precompute.codec_choice import exact_codec
+from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed
 from pipelines.precompute.held import check_scenes, held_in
@@ -131,10 +131,13 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
 
 def _job(options: Resolved, frames: list[Frame]) -> Job:
     """With an exact codec, where a new store's is not asked for: random features say nothing of the others."""
-    if options.codec or options.like or is_store(storage_of(options.out)):
+    if options.like is None and (options.codec or is_store(storage_of(options.out))):
         return prepare(options, frames)[0]
-    job, _ = prepare(options.model_copy(update={"codec": "dense"}), frames)
-    return replace(job, codec=exact_codec(job, frames).name)
+    job, _ = prepare(options.model_copy(update={"codec": "dense", "like": None}), frames)
+    if options.like is None:
+        return replace(job, codec=exact_codec(job, frames).name)
+    codec, state = codec_like(options.like, options.codec, encoder=options.encoder)  # its weights are not loaded here
+    return replace(job, codec=codec, state=state)
 
 
 def sample(frames: Sequence[Frame]) -> list[Frame]:

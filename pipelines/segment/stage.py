@@ -16,6 +16,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, ProvenanceError, WeightsError, counted
 from ovps.places import check_free, check_no_url
+from ovps.training.run import load_run
 from ovps.training.run_files import RunInfo, load_settings
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute.options import Resolved, resolved
@@ -195,6 +196,7 @@ def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
             path=options.run,
             remedy="Take a run of a store that joins none",
         )
+    load_run(options.run)  # says so where its weights are missing or damaged
     return info
 
 

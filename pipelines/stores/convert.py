@@ -131,7 +131,7 @@ def _state(options: ConvertOptions, source: Store, codec: Codec) -> State:
     if is_store(out) and read_info(out).provenance.codec == codec.name:
         return read_state(out, read_info(out).provenance)
     if options.like is not None:
-        return codec_like(options.like, codec.name, source.provenance.weights_sha256)[1]
+        return codec_like(options.like, codec.name, weights_sha256=source.provenance.weights_sha256)[1]
     if codec.name == source.provenance.codec:
         return read_state(source.storage, source.provenance)
     if not codec.fit_frames:

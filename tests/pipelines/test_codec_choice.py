@@ -131,6 +131,16 @@ def test_stores_of_one_fit_can_be_merged(dataroot, many, tmp_path):
         precompute(choosing(dataroot, tmp_path / "other", codec="cells", like=like))
 
 
+def test_a_dry_run_takes_the_codec_of_the_store_that_the_run_would_be_like(dataroot, tmp_path):
+    """Whose encoder has other weights than those that a dry run is timed with."""
+    like = str(tmp_path / "train")
+    precompute(choosing(dataroot, like, weights=None, codec="dense", subsets=("train",), limit=1))
+    asked = choosing(dataroot, tmp_path / "val", weights=None, subsets=("val",), like=like)
+    assert estimate(asked).codec == precompute(asked).codec == "dense"
+    with pytest.raises(ConfigError, match=r"codec 'dense', not 'cells'"):
+        estimate(asked.model_copy(update={"codec": "cells", "out": str(tmp_path / "other")}))
+
+
 def test_a_dry_run_speaks_of_the_exact_codec_and_fits_none(dataroot, many, monkeypatch, tmp_path):
     monkeypatch.setattr(codec_choice, "voxel_features", lambda *_: pytest.fail("CLIP was run to fit a codec"))
     assert codecs.get(estimate(choosing(dataroot, tmp_path / "s")).codec).lossless

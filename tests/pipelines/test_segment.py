@@ -91,11 +91,15 @@ def test_a_run_that_a_recording_has_no_features_for_is_told_before_clip_runs(
     monkeypatch.setattr("pipelines.segment.stage.complete", lambda options: pytest.fail("CLIP was run"))
     settings = tmp_path / "run" / "run.json"
     known = json.loads(settings.read_text())
-    settings.write_text(json.dumps(known | {"clip": known["clip"] | {"weights_sha256": "0" * 64}}))
-    with pytest.raises(WeightsError, match=r"trained on features of 0{12}… \(file .*run\)\. .*--weights"):
-        segment(recording, SegmentOptions(run=tmp_path / "run"))
+    theirs = known["clip"]["weights_sha256"][:12]
+    with pytest.raises(WeightsError, match=rf"trained on features of {theirs}… .*--weights"):
+        segment(recording, SegmentOptions(run=tmp_path / "run", weights="random"))
     settings.write_text(json.dumps(known | {"sweeps": 2}))
     with pytest.raises(ConfigError, match=r"trained with 2 earlier sweeps .* a store that joins none"):
+        segment(recording, SegmentOptions(run=tmp_path / "run"))
+    settings.write_text(json.dumps(known))
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"no such checkpoint .*last.pt"):
         segment(recording, SegmentOptions(run=tmp_path / "run"))
 
 
