@@ -9,25 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps import datasets
-from ovps.errors import FrameError, listed
+from ovps.errors import FrameError, counted, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
 from pipelines.precompute.options import Resolved
 
 _FAINT = 0.02
+_BEGINNING = 0.25  # of the frames, which may be the first of their scenes
 _SWEEPS = 3  # that are read to see where the ground is
 
 
 def oddities(options: Resolved, frames: Sequence[Frame]) -> tuple[str, ...]:
-    """Warn of what is odd in a data set: its folder, its poses, splits without a frame, points of some sweeps.
+    """Warn of what is odd in a data set: its folder, poses, splits without a frame, earlier sweeps, points of some.
 
     Args:
         frames: asked for, at least one.
     """
     dataset = datasets.get(options.dataset)
     found = datasets.warnings_of(dataset, options.dataroot, frames)
-    return (*_empty_splits(options, frames), *found, *_points(options, frames))
+    return (*_empty_splits(options, frames), *found, *_few_sweeps(options.sweeps, frames), *_points(options, frames))
 
 
 def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
@@ -37,6 +38,18 @@ def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     absent = [split for split in options.subsets if split not in there]
     few = options.only or options.limit  # of which a split may have none
     return [] if few or not absent else [f"split {listed(absent)} has no frames here: it goes without"]
+
+
+def _few_sweeps(asked: int, frames: Sequence[Frame]) -> list[str]:
+    """Frames at the beginning of a scene have fewer earlier sweeps than were asked for; many have lost them."""
+    few = sum(len(frame.earlier) < asked for frame in frames)
+    none = sum(not frame.earlier for frame in frames)
+    if few <= _BEGINNING * len(frames):
+        return []
+    return [
+        f"{few} of {len(frames)} frames have fewer than the {counted(asked, 'earlier sweep')} that were asked for,"
+        f" {none} of them none: do the tables hold what lies between key frames?"
+    ]
 
 
 def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:

@@ -60,6 +60,15 @@ def test_the_store_has_them_beside_the_frame_and_nothing_else_changes(made):
                 np.testing.assert_array_equal(getattr(frame, field.name), getattr(without, field.name))
 
 
+def test_earlier_sweeps_that_are_not_there_are_told(tmp_path):
+    bare = write_mini_nuscenes(tmp_path / "bare", scenes=2, frames=3)
+    for asked, few, none in ((1, 2, 2), (2, 4, 2)):  # key frames are each other's earlier sweeps
+        (warning,) = precompute(options(bare, tmp_path / f"zarr{asked}", sweeps=asked)).warnings
+        assert warning.startswith(f"{few} of 6 frames have fewer than the {asked} earlier sweep")
+        assert f", {none} of them none" in warning
+    assert precompute(options(bare, tmp_path / "zarr", sweeps=0)).warnings == ()
+
+
 def test_predictions_and_scores_are_of_the_frames_own_points(made, tmp_path):
     _, plain, joined, run = made
     summary = predict(run, joined, tmp_path, merge=LOOSE)
