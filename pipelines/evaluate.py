@@ -134,7 +134,7 @@ def evaluate(
         warnings=[
             *class_warnings(session.vocabulary, taxonomy),
             *session.warnings(),
-            *_seen_in_training(session.run.info, frames),
+            *seen_in_training(session.run.info, frames),
             *_split_warnings(session.split, session.run.split, taught, hidden),
         ],
         **tally.summary(),
@@ -159,7 +159,7 @@ def other_labels(novel: Mapping[str, bool], run: Run) -> tuple[list[str], list[s
     return taught, [name for name, is_novel in novel.items() if not is_novel and name in trained.hidden]
 
 
-def _seen_in_training(info: RunInfo, frames: Sequence[FrameRef]) -> list[str]:
+def seen_in_training(info: RunInfo, frames: Sequence[FrameRef]) -> list[str]:
     """Warn of frames that a run has learned from, as where scenes went from one subset to another since."""
     known = set(info.scenes)
     found = [frame for frame in frames if frame.scene in known]

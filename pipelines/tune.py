@@ -23,6 +23,8 @@ from ovps.inference.session import check_classes, labelled_frames_of, open_sessi
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.systems import asked
+from ovps.taxonomy import Split
+from pipelines.evaluate import seen_in_training
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,23 @@ def tune(
         base_classes=[c.name for c in base],
         trials=trials,
         set=best if trials[0].base_pq > 0 else None,
-        warnings=session.warnings(),
+        warnings=[
+            *session.warnings(),
+            *seen_in_training(session.run.info, frames),
+            *_of_hidden(session.run.split, [c.name for c in base]),
+        ],
     )
+
+
+def _of_hidden(trained: Split, base: Sequence[str]) -> list[str]:
+    """Warn of classes whose labels choose here and had to be hidden, as novel ones are."""
+    hidden = [name for name in base if name in trained.hidden]
+    if not hidden:
+        return []
+    return [
+        f"labels of {', '.join(hidden)} take part in the choice, and split {trained.name}, by which the run was"
+        " trained, hides them: scores of that split with these thresholds are not those of novel classes"
+    ]
 
 
 def _settings(values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:

@@ -79,6 +79,17 @@ def test_labels_of_novel_classes_have_no_say(store, hidden, tmp_path):
     assert trials[0][0].base_pq > 0
 
 
+@pytest.mark.parametrize("system", ["openscene", "ovps"])
+def test_a_choice_by_labels_that_the_run_was_not_to_know_is_told(store, tmp_path, system):
+    small_run(store, tmp_path / "run", *TINY, "steps=1", "split=b12n4", system=system)
+    assert tune(tmp_path / "run", store).warnings == []
+    (told,) = tune(tmp_path / "run", store, split="all").warnings
+    novel = [c.name for c in load_taxonomy("nuscenes").classes if c.name in load_split("b12n4").novel]
+    assert told.startswith(f"labels of {', '.join(novel)} take part in the choice, and split b12n4, by which")
+    (seen, _) = tune(tmp_path / "run", store, split="all", subset="train").warnings
+    assert "of scenes that the run was trained on" in seen
+
+
 def test_the_best_is_said_as_set_takes_it(store, tmp_path):
     small_run(store, tmp_path / "run", *TINY, "steps=2", system="openscene")
     summary = tune(tmp_path / "run", store, split="b12n4")
