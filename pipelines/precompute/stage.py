@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from ovps import datasets
 from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.codecs.state import state_sha256
 from ovps.cache.info import feature_warnings
-from ovps.cache.leftovers import remove_leftovers
+from ovps.cache.leftovers import lost_partitions, remove_leftovers
 from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import check_place, storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
@@ -156,17 +157,15 @@ def _computed(options: Resolved) -> _Outcome:
     odd = oddities(options, frames)
     begun = is_store(storage)
     job, provenance = prepare(options, frames)
-    with storage.exclusive():
-        _open_store(job, provenance)
+    idle = begun and _is_complete(options, frames, provenance)
+    with nullcontext() if idle else storage.exclusive():  # whoever may only read a store may ask for what it holds
+        if not idle:
+            _open_store(job, provenance)
+            remove_leftovers(storage)
         if options.scheduler or options.workers:
             forget_encoder()  # the workers have their own
-        remove_leftovers(storage)
-        before = held_in(storage)
-        check_scenes(frames, before, storage)
+        before, anew, tasks = _missing(options, frames)
         moved = move(frames, storage)
-        dataset = datasets.at(options.dataset, options.dataroot)
-        anew = read_otherwise(frames, before, storage, dataset)
-        tasks = plan(frames, before, options.partition_frames, anew)
         start = perf_counter()
         results: list[Done] = []
         tried = [frame for task in tasks for frame in task.frames]
@@ -177,7 +176,8 @@ def _computed(options: Resolved) -> _Outcome:
                 shown.partition_done(done)
                 results.append(done)
         seconds = perf_counter() - start
-        lost = remove_leftovers(storage)  # those of partitions that were made anew, too
+        # those of partitions that were made anew, too
+        lost = list(lost_partitions(storage, read_info(storage))) if idle else remove_leftovers(storage)
         after = held_in(storage)
     return _Outcome(
         storage=storage,
@@ -194,6 +194,23 @@ def _computed(options: Resolved) -> _Outcome:
         lost=lost,
         warnings=(*odd, *warnings),
     )
+
+
+def _missing(options: Resolved, frames: Sequence[Frame]) -> tuple[dict[str, Held], Collection[str], list[Task]]:
+    """What the store holds, which of it is read otherwise now, and what is to be computed."""
+    storage, dataset = storage_of(options.out), datasets.at(options.dataset, options.dataroot)
+    before = held_in(storage)
+    check_scenes(frames, before, storage)
+    anew = read_otherwise(frames, before, storage, dataset)
+    return before, anew, plan(frames, before, options.partition_frames, anew)
+
+
+def _is_complete(options: Resolved, frames: Sequence[Frame], provenance: Provenance) -> bool:
+    """Whether a store that is there holds all that is asked for, each frame in its place: nothing is to be written."""
+    check_provenance(storage_of(options.out), provenance)
+    before, _, tasks = _missing(options, frames)
+    rows = ((frame, before[frame.token].row) for frame in frames if frame.token in before)
+    return not tasks and all(row and (row.subset, row.index) == (frame.subset, frame.index) for frame, row in rows)
 
 
 def _summary(options: Resolved, outcome: _Outcome) -> PrecomputeSummary:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ovps.cache.info import store_info
 from ovps.cache.verify import verify_store
-from ovps.errors import DatasetError, FrameError
+from ovps.cache.where import storage_of
+from ovps.errors import CacheError, DatasetError, FrameError
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.options import resolved
@@ -76,6 +77,22 @@ def test_labels_that_come_late(root, whole, tmp_path):
     take_labels(root, tmp_path)
     assert precompute(one_scene(root, tmp_path / "zarr")).frames == 0
     assert contents(tmp_path / "zarr") == before
+
+
+def test_who_may_only_read_a_store_may_ask_for_what_it_holds(root, whole, tmp_path):
+    """As of another user, on a disk that is mounted read-only, or while another run writes."""
+    store = shutil.copytree(whole / "zarr", tmp_path / "zarr")
+    before, options = contents(store), one_scene(root, tmp_path / "zarr")
+    with storage_of(store).exclusive():
+        done = precompute(options)
+        assert (done.frames, done.frames_before, done.sweeps.frames) == (0, 3, 3)
+        (store / "partitions" / "begun.000000-00.zarr").mkdir()  # by the other
+        precompute(options)
+        assert (store / "partitions" / "begun.000000-00.zarr").is_dir()
+        assert contents(store) == before
+        next((store / "manifest").iterdir()).unlink()
+        with pytest.raises(CacheError, match="another run is writing to this store"):
+            precompute(options)
 
 
 def test_thumbnails_that_come_late_are_told(root, tmp_path):
