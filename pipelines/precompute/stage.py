@@ -42,6 +42,8 @@ from pipelines.precompute.plan import Task, check_unique, limited, plan, with_ca
 from pipelines.precompute.reread import read_otherwise
 from pipelines.precompute.task import Done, Job, encoder_of, forget_encoder
 
+_Missing = tuple[dict[str, Held], Collection[str], list[Task]]
+
 
 class PrecomputeSummary(BaseModel, frozen=True):
     """Summary of `ovps precompute`.
@@ -157,14 +159,15 @@ def _computed(options: Resolved) -> _Outcome:
     odd = oddities(options, frames)
     begun = is_store(storage)
     job, provenance = prepare(options, frames)
-    idle = begun and _is_complete(options, frames, provenance)
-    with nullcontext() if idle else storage.exclusive():  # whoever may only read a store may ask for what it holds
-        if not idle:
+    there = _complete_store(options, frames, provenance) if begun else None
+    # who may only read a store may ask for what it holds
+    with storage.exclusive() if there is None else nullcontext():
+        if there is None:
             _open_store(job, provenance)
             remove_leftovers(storage)
         if options.scheduler or options.workers:
             forget_encoder()  # the workers have their own
-        before, anew, tasks = _missing(options, frames)
+        before, anew, tasks = there or _missing(options, frames)
         moved = move(frames, storage)
         start = perf_counter()
         results: list[Done] = []
@@ -177,7 +180,7 @@ def _computed(options: Resolved) -> _Outcome:
                 results.append(done)
         seconds = perf_counter() - start
         # those of partitions that were made anew, too
-        lost = list(lost_partitions(storage, read_info(storage))) if idle else remove_leftovers(storage)
+        lost = list(lost_partitions(storage, read_info(storage))) if there else remove_leftovers(storage)
         after = held_in(storage)
     return _Outcome(
         storage=storage,
@@ -196,7 +199,7 @@ def _computed(options: Resolved) -> _Outcome:
     )
 
 
-def _missing(options: Resolved, frames: Sequence[Frame]) -> tuple[dict[str, Held], Collection[str], list[Task]]:
+def _missing(options: Resolved, frames: Sequence[Frame]) -> _Missing:
     """What the store holds, which of it is read otherwise now, and what is to be computed."""
     storage, dataset = storage_of(options.out), datasets.at(options.dataset, options.dataroot)
     before = held_in(storage)
@@ -205,12 +208,14 @@ def _missing(options: Resolved, frames: Sequence[Frame]) -> tuple[dict[str, Held
     return before, anew, plan(frames, before, options.partition_frames, anew)
 
 
-def _is_complete(options: Resolved, frames: Sequence[Frame], provenance: Provenance) -> bool:
-    """Whether a store that is there holds all that is asked for, each frame in its place: nothing is to be written."""
+def _complete_store(options: Resolved, frames: Sequence[Frame], provenance: Provenance) -> _Missing | None:
+    """What `_missing` gives where a store holds all that is asked for, each frame in its place; else None."""
     check_provenance(storage_of(options.out), provenance)
-    before, _, tasks = _missing(options, frames)
+    found = _missing(options, frames)
+    before, _, tasks = found
     rows = ((frame, before[frame.token].row) for frame in frames if frame.token in before)
-    return not tasks and all(row and (row.subset, row.index) == (frame.subset, frame.index) for frame, row in rows)
+    placed = all(row and (row.subset, row.index) == (frame.subset, frame.index) for frame, row in rows)
+    return found if placed and not tasks else None
 
 
 def _summary(options: Resolved, outcome: _Outcome) -> PrecomputeSummary:
