@@ -30,6 +30,9 @@ _PARTS: dict[What, tuple[str, ...]] = {
 }
 # of which nobody can list the files beside these folders (tables, licences, splits, times): none is added or replaced
 _OWN_FILES: tuple[What, ...] = ("data set", "recording")
+# of files by their endings: after so many bytes come these, in lower case
+_BEGINNINGS = {".html": (0, b"<!doctype html"), ".safetensors": (8, b"{")}
+_START = 32  # bytes
 _CALIBRATION = "calibration.[yj]*"
 
 
@@ -61,7 +64,7 @@ def check_free(path: Path, but: What | None = None, *, file: str | None = None) 
     Args:
         path: the folder that is to be written, or the file.
         but: what may be there: whoever makes it checks it.
-        file: it is a file, of this ending: none of another ending is written over.
+        file: it is a file, of this ending: none of another ending and of other content is written over.
 
     Raises:
         ConfigError: it does, it is a URL, or there is a file of another ending.
@@ -81,12 +84,23 @@ def check_free(path: Path, but: What | None = None, *, file: str | None = None) 
                     path=path,
                     remedy="Give another folder, one of its own",
                 )
-    if file is not None and path.suffix not in ("", file) and path.is_file():
+    if file is not None and path.suffix not in ("", file) and path.is_file() and not _begins_as(path, file):
         raise ConfigError(
             f"there is a file already, and one that is written here ends with {file}",
             path=path,
             remedy=f"Name it {path.stem}{file}",
         )
+
+
+def _begins_as(path: Path, ending: str) -> bool:
+    """Whether a file is empty, or one as are written here, under a name of its user's."""
+    offset, words = _BEGINNINGS.get(ending, (0, b""))
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_START)
+    except OSError:
+        return False
+    return not start or bool(words and start[offset:].lower().startswith(words))
 
 
 def check_no_url(path: Path) -> None:

@@ -205,6 +205,17 @@ def test_a_file_is_not_written_over_one_of_another_kind(here, command, option, m
     assert (here / "classes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize(("option", "name"), [(("view", "--html"), "page.htm"), (("vocab build", "--out"), "v.st")])
+def test_a_file_that_was_written_before_is_written_again_whatever_its_ending(here, option, name, monkeypatch):
+    monkeypatch.chdir(here)
+    (here / name).touch()
+    app, called = app_of(option[0])
+    for _ in range(3):
+        result = CliRunner().invoke(app, [*called, *shlex.split(OUTPUTS[option].replace("OUT", name))])
+        assert result.exit_code == 0, result.output
+    assert (here / name).stat().st_size > 100
+
+
 def test_the_same_again_into_its_own_output(here, monkeypatch):
     """And into a folder that holds a user's other things, and beside a run's own files."""
     monkeypatch.chdir(here)

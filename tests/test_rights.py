@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ovps.cache.reader import Store
-from ovps.errors import CheckpointError, ConfigError, CorruptStoreError, right_to_read
+from ovps.cache.where import storage_of
+from ovps.errors import CheckpointError, ConfigError, CorruptStoreError, StorageError, right_to_read
 from ovps.files import refusals
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.recording import write_recording
@@ -107,6 +108,16 @@ def test_a_folder_that_may_not_be_written_is_named_and_not_what_was_tried_in_it(
     command = [*WITHOUT_RIGHTS, sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert f"cannot write: Permission denied (file {closed}). Make {closed} writable" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [["partitions"], ["manifest", ".lock"]])
+def test_all_rights_that_a_store_needs_are_asked_for_before_anything_is_computed(made, monkeypatch, closed):
+    cache, access = made["cache"], os.access
+    with storage_of(cache).exclusive():
+        pass  # there is a lock now
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in closed and access(path, mode))
+    with pytest.raises(StorageError, match=rf"no right to write {' and '.join(closed)} .*chmod -R u\+w {cache}"):
+        storage_of(cache).exclusive()
 
 
 @pytest.mark.parametrize("name", CLOSED)

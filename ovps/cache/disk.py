@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps import files
-from ovps.cache.layout import LOCK
+from ovps.cache.layout import LOCK, MANIFESTS, PARTITIONS
 from ovps.cache.storage import AT_ONCE, Entry, R, T
-from ovps.errors import CacheError, StorageError, right_to_read
+from ovps.errors import CacheError, StorageError, command, right_to_read
 from ovps.files import AGAIN, sync_folder
 
 
@@ -97,8 +97,25 @@ class LocalStorage:
             path.unlink(missing_ok=True)
 
     def exclusive(self) -> AbstractContextManager[None]:
+        self._check_rights()
         busy = CacheError("another run is writing to this store", path=self.root, remedy="Wait until it ends")
         return files.locked(self.root / LOCK, busy, AGAIN)
+
+    def _check_rights(self) -> None:
+        """Ask for all the rights that a run needs before it computes anything; what a disk refuses, it says itself.
+
+        Raises:
+            StorageError: something in the store may not be written.
+        """
+        parts = [self.root / name for name in ("", PARTITIONS, MANIFESTS, LOCK)]
+        closed = [part for part in parts if part.exists() and not os.access(part, os.W_OK)]
+        if closed and not os.statvfs(self.root).f_flag & os.ST_RDONLY:
+            right = command("chmod", "-R", "u+w", self.root)
+            raise StorageError(
+                f"cannot write: there is no right to write {' and '.join(part.name for part in closed)}",
+                path=self.root,
+                remedy=f"Give yourself, or have its owner give you, the right: {right}; or take a copy of your own",
+            )
 
 
 @contextmanager
