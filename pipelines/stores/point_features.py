@@ -23,6 +23,9 @@ _BYTES = 16  # of a number of a feature at most, with some room
 _SMALLEST, _LARGEST = float(np.finfo(np.float16).smallest_normal), float(np.finfo(np.float16).max)
 MANY = 100  # features of a sweep, which are never nearly all one
 _NEARLY_ALL = 0.9
+_ALIKE = 0.9999  # cosine of two features that differ by rounding to float16 alone
+_SAMPLED = 4096  # features, by which a share is known to a percent or two
+_TRIED = 8  # features of those that lie together, among which the commonest is
 _POINTS = "Fuse them for the points of the key frame alone, in the order of its file"
 _LAYOUT = (
     f"A file holds `{FEAT}`, a row for each point; or for each point that is True in `{MASK}`, which it then holds too."
@@ -141,10 +144,20 @@ def _array(value: object) -> object:
 
 
 def same_share(features: NDArray[np.floating]) -> float:
-    """Share, in 0..1, of features (M, C) that equal the commonest one; M is at least 1."""
-    mix = np.random.default_rng(0).normal(size=features.shape[1])  # equal rows have equal products
-    _, first, counts = np.unique(features.astype(np.float64) @ mix, return_index=True, return_counts=True)
-    return float((features == features[first[counts.argmax()]]).all(axis=1).mean())
+    """Share, in 0..1, of features (M, C) that have the commonest direction; M is at least 1, and none is zero.
+
+    Its length has no say: what was filled in may have been weighted. Of many features some thousand are looked at.
+    """
+    features = features[:: -(-len(features) // _SAMPLED)]
+    largest = np.abs(features).max(axis=1, keepdims=True)
+    unit = features.astype(np.float64) / largest
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    mix = np.random.default_rng(0).normal(size=unit.shape[1])
+    place = np.round(unit @ (mix / np.linalg.norm(mix)), 3)  # of equal directions equal, but at the edge of two
+    places, counts = np.unique(place, return_counts=True)
+    there = np.flatnonzero(place == places[counts.argmax()])
+    tried = there[:: -(-len(there) // _TRIED)]
+    return float((unit @ unit[tried].T > _ALIKE).mean(axis=0).max())
 
 
 def _check_values(

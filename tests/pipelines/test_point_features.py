@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ovps.errors import FrameError
-from pipelines.stores.point_features import read_features
+from pipelines.stores.point_features import read_features, same_share
 
 POINTS, DIM, SEEN = 20, 8, 9
 MASK = np.isin(np.arange(POINTS), np.random.default_rng(1).permutation(POINTS)[:SEEN])
@@ -185,6 +185,19 @@ def test_damaged_bytes_are_an_error_of_the_frame_or_change_numbers_alone(tmp_pat
         assert features.shape == (seen.sum(), DIM)
         assert np.isfinite(features).all()
         assert np.abs(features).max(axis=1).min() > 0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 64), st.floats(0.15, 1), st.sampled_from([np.float16, np.float32]))
+@settings(deadline=None, max_examples=30)
+def test_the_share_of_one_direction_is_that_whatever_its_lengths(seed, channels, share, dtype):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(400, channels)) + 0.5
+    same = rng.random(400) < share
+    features[same] = rng.normal(size=channels) * rng.uniform(0.5, 2, (same.sum(), 1))
+    features = features.astype(dtype)
+    unit = features.astype(float) / np.linalg.norm(features.astype(float), axis=1, keepdims=True)
+    expected = (unit @ unit.T > 0.9999).mean(axis=0).max()  # each with each
+    assert same_share(features) == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize(
