@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import DatasetError, FrameError, command
+from ovps.errors import CacheError, DatasetError, FrameError, StorageError, command
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import show_warnings
@@ -160,10 +160,10 @@ def _computed(options: Resolved) -> _Outcome:
     begun = is_store(storage)
     job, provenance = prepare(options, frames)
     there = _complete_store(options, frames, provenance) if begun else None
-    # who may only read a store may ask for what it holds
-    with storage.exclusive() if there is None else nullcontext():
+    with _locked(storage, needed=there is None) as locked:
         if there is None:
             _open_store(job, provenance)
+        if locked:
             remove_leftovers(storage)
         if options.scheduler or options.workers:
             forget_encoder()  # the workers have their own
@@ -180,7 +180,7 @@ def _computed(options: Resolved) -> _Outcome:
                 results.append(done)
         seconds = perf_counter() - start
         # those of partitions that were made anew, too
-        lost = list(lost_partitions(storage, read_info(storage))) if there else remove_leftovers(storage)
+        lost = remove_leftovers(storage) if locked else list(lost_partitions(storage, read_info(storage)))
         after = held_in(storage)
     return _Outcome(
         storage=storage,
@@ -197,6 +197,20 @@ def _computed(options: Resolved) -> _Outcome:
         lost=lost,
         warnings=(*odd, *warnings),
     )
+
+
+@contextmanager
+def _locked(storage: Storage, *, needed: bool) -> Iterator[bool]:
+    """Keep other runs from writing; who may only read a complete store, or reads while another writes, does without."""
+    with ExitStack() as stack:
+        locked = True
+        try:
+            stack.enter_context(storage.exclusive())
+        except (CacheError, StorageError):
+            if needed:
+                raise
+            locked = False
+        yield locked
 
 
 def _missing(options: Resolved, frames: Sequence[Frame]) -> _Missing:
