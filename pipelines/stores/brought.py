@@ -39,7 +39,7 @@ from pipelines.precompute.plan import plan
 from pipelines.precompute.stage import frames_of, provenance_of
 from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
-from pipelines.stores.point_features import ENDINGS, MANY, read_features, same_share
+from pipelines.stores.point_features import ENDINGS, read_features
 
 _OFTEN = 0.1  # of a frame's features: parts of a scene may share one, a tenth of its points hardly do
 
@@ -157,10 +157,9 @@ class _Source:
             fault = f"{len(label)} labels for {len(cloud)} points"
         if fault is not None:
             raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Download the frame again")
-        features, seen = read_features(
+        features, seen, self.same[frame.token] = read_features(
             _file_of(frame, self.names[frame.token], self.options.features), len(cloud), clip_dim, frame.token
         )
-        self.same[frame.token] = same_share(features) if len(features) >= MANY else 0.0
         coords, point_voxel = voxelise(cloud.xyz, grid)
         weights = mean_matrix(point_voxel, len(coords), use=seen).astype(np.float32)[:, np.flatnonzero(seen)]
         of_voxels = VoxelFeatures(features, csr_array(weights))

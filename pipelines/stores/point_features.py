@@ -21,7 +21,7 @@ FEAT, MASK = "feat", "mask_full"  # as OpenScene calls them
 _BYTES = 16  # of a number of a feature at most, with some room
 # A store holds float16. A feature whose largest value is smaller than the smallest normal number loses its direction.
 _SMALLEST, _LARGEST = float(np.finfo(np.float16).smallest_normal), float(np.finfo(np.float16).max)
-MANY = 100  # features of a sweep, which are never nearly all one
+_MANY = 100  # features of a sweep, which are never nearly all one
 _NEARLY_ALL = 0.9
 _ALIKE = 0.9999  # cosine of two features that differ by rounding to float16 alone
 _SAMPLED = 4096  # features, by which a share is known to a percent or two
@@ -34,10 +34,11 @@ _LAYOUT = (
 
 
 class PointFeatures(NamedTuple):
-    """Features (M, C) float32 of a sweep of N points, and which of these have one, (N,) bool."""
+    """Features (M, C) float32 of a sweep of N points, which of these have one, (N,) bool, and see `same_share`."""
 
     features: NDArray[np.float32]
     seen: NDArray[np.bool_]
+    same: float  # 0 of few features
 
 
 def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFeatures:
@@ -113,7 +114,13 @@ def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFe
         )
     features = feat if mask is not None else feat[seen]
     _check_values(features, np.flatnonzero(seen), wrong)
-    return PointFeatures(np.ascontiguousarray(features, np.float32), seen)
+    same = same_share(features) if len(features) >= _MANY else 0.0
+    if same > _NEARLY_ALL:
+        raise wrong(
+            f"{same * 100:.3g} % of {len(features)} features are one and the same",
+            "Check what they were fused from; a point without a feature is a row of zeros, or False in `mask_full`",
+        )
+    return PointFeatures(np.ascontiguousarray(features, np.float32), seen, same)
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -181,10 +188,4 @@ def _check_values(
             f" {_LARGEST:.0f}",
             "Scale all of them to about the length of CLIP's, which is 1; a point without a feature is a row of zeros,"
             " or False in `mask_full`",
-        )
-    share = same_share(features)
-    if len(features) >= MANY and share > _NEARLY_ALL:
-        raise wrong(
-            f"{share * 100:.3g} % of {len(features)} features are one and the same",
-            "Check what they were fused from; a point without a feature is a row of zeros, or False in `mask_full`",
         )

@@ -47,7 +47,7 @@ def read(path: Path):
 def test_each_layout_in_each_form_gives_the_same(tmp_path, form, layout, dtype):
     absent = np.where(MASK[:, None], WHOLE, np.nan if layout == "nan" else 0)
     content = {"feat": FEAT.astype(dtype), "mask_full": MASK} if layout == "masked" else {"feat": absent.astype(dtype)}
-    features, seen = read(written(tmp_path, form, content))
+    features, seen, _ = read(written(tmp_path, form, content))
     assert np.array_equal(seen, MASK)
     assert features.dtype == np.float32
     assert np.array_equal(features, FEAT.astype(dtype).astype(np.float32))
@@ -64,7 +64,7 @@ def test_whole_numbers_are_features_and_a_mask_of_0_and_1_is_one(tmp_path):
     """Features that were quantised: -128 has no absolute value in int8."""
     whole = np.clip(FEAT * 100, -128, 127).astype(np.int8)
     whole[:, 0] = -128
-    features, seen = read(written(tmp_path, "pt", {"feat": whole, "mask_full": MASK.astype(np.uint8)}))
+    features, seen, _ = read(written(tmp_path, "pt", {"feat": whole, "mask_full": MASK.astype(np.uint8)}))
     assert np.array_equal(features, whole.astype(np.float32))
     assert seen.dtype == np.bool_
     assert np.array_equal(seen, MASK)
@@ -181,7 +181,7 @@ def test_damaged_bytes_are_an_error_of_the_frame_or_change_numbers_alone(tmp_pat
     path.write_bytes(whole)
     with suppress(FrameError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a header
-        features, seen = read_features(path, POINTS, DIM, "token-1")
+        features, seen, _ = read_features(path, POINTS, DIM, "token-1")
         assert features.shape == (seen.sum(), DIM)
         assert np.isfinite(features).all()
         assert np.abs(features).max(axis=1).min() > 0
