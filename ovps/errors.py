@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 _DENIED = "may not be read"
 _WORDS = {  # for what pydantic says in Python's words
@@ -133,6 +133,12 @@ class OvpsError(Exception):
         denied = _denied(self) if self.reading else None
         file = (denied.filename or self.path) if denied is not None else None
         return file if file is not None and _closed(file) else None  # else it was to be written, or is no file
+
+    def with_remedy(self, remedy: str) -> Self:
+        """Give the same error with another remedy."""
+        told = type(self)(self.message, path=self.path, frame=self.frame, remedy=remedy)
+        told.reading = self.reading
+        return told
 
     def __str__(self) -> str:
         where = [f"file {self.path}"] if self.path else []

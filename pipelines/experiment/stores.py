@@ -64,6 +64,4 @@ def _told_of_the_file(experiment: Experiment, options: PrecomputeOptions) -> Ite
         remedy = _FLAG.sub(lambda flag: keys.get(flag[0], flag[0]), remedy)
         if not keys.keys() >= set(flags):
             remedy += f"; the other options are taken by the command itself: {options.command_line()}"
-        told = type(error)(error.message, path=error.path, frame=error.frame, remedy=remedy)
-        told.reading = error.reading
-        raise told from error
+        raise error.with_remedy(remedy) from error

@@ -119,7 +119,7 @@ def may_skip(on_error: Literal["stop", "skip"]) -> Iterator[None]:
             raise
         also = "leave such frames out with --on-error skip"
         remedy = f"{error.remedy}; or {also}" if error.remedy else also.capitalize()
-        raise type(error)(error.message, path=error.path, frame=error.frame, remedy=remedy) from error
+        raise error.with_remedy(remedy) from error
 
 
 def complete(options: PrecomputeOptions) -> PrecomputeSummary:
