@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ovps.cache.sweeps import cut_off
-from ovps.datasets.clocks import APART_US, duration, farthest_apart, images_apart
+from ovps.datasets.clocks import APART_US, farthest_apart, images_apart, odd_unit
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
 from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
@@ -29,7 +29,6 @@ _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
 _FAST_M_S = 70.0
 _LATE_US = 50_000  # between them, where nobody says how the vehicle moved: half a metre in town
-_STEPS_US = (1_000, 10_000_000)  # between sweeps
 _TURN_DEG = 30.0  # no vehicle turns so far between an image and its sweep
 
 
@@ -166,15 +165,9 @@ def odd_clocks(frames: Sequence[Frame]) -> list[str]:
     found = []
     pairs = [(a, b) for a, b in pairwise(frames) if a.scene == b.scene]
     steps = np.array([b.timestamp_us - a.timestamp_us for a, b in pairs])
-    usual = float(np.median(steps)) if len(steps) else float(_STEPS_US[0])
-    if usual == 0:
+    if len(steps) and np.median(steps) == 0:
         found.append("sweeps have the same time: `time_us` seems to hold whole seconds instead of microseconds")
-    elif not _STEPS_US[0] <= usual <= _STEPS_US[1]:
-        likely = "seconds or milliseconds" if usual < _STEPS_US[0] else "nanoseconds"
-        found.append(
-            f"by `time_us` sweeps are {duration(usual)} apart: it seems to hold {likely} instead of microseconds"
-        )
-    found += images_apart(frames)
+    found += [*odd_unit(frames), *images_apart(frames)]
     moved = [
         float(np.linalg.norm(b.global_from_lidar[:3, 3] - a.global_from_lidar[:3, 3])) / (step / 1e6)
         for (a, b), step in zip(pairs, steps, strict=True)

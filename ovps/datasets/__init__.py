@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovps.datasets.clocks import images_apart
+from ovps.datasets.clocks import images_apart, odd_unit
 from ovps.datasets.frame_fields import frame_fault, names_fault
 from ovps.datasets.motion import odd_motion
 from ovps.datasets.protocol import Dataset
@@ -82,7 +82,7 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
     found: Any = find(root, frames) if find else ()
     if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
         raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
-    return (*found, *odd_intrinsics(frames), *images_apart(frames), *odd_motion(frames))
+    return (*found, *odd_intrinsics(frames), *odd_unit(frames), *images_apart(frames), *odd_motion(frames))
 
 
 def root_variable(name: str) -> str:

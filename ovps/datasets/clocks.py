@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
 
 from ovps.frame import Frame
 
 MOST_US = 2**62  # what a store holds, and more than any clock says
 APART_US = 250_000  # between an image and its sweep
+_STEPS_US = (1_000, 30_000_000)  # between sweeps of a drive, of which some are left out
 
 
 def standing_clocks(frames: Sequence[Frame]) -> list[str]:
@@ -26,6 +28,23 @@ def standing_clocks(frames: Sequence[Frame]) -> list[str]:
         f"{len(late)} of {len(frames)} frames are not later than the one before in their scene, the first is"
         f" {other.token} at {other.timestamp_us} us, after {one.token} at {one.timestamp_us} us: the order of frames"
         " may be wrong"
+    ]
+
+
+def odd_unit(frames: Sequence[Frame]) -> list[str]:
+    """Warn of sweeps that follow one another as on no drive, by times in another unit, in one sentence, or none.
+
+    Args:
+        frames: scene after scene, each in its order.
+    """
+    steps = [b.timestamp_us - a.timestamp_us for a, b in pairwise(frames) if a.scene == b.scene]
+    usual = median(steps) if steps else _STEPS_US[0]
+    if usual <= 0 or _STEPS_US[0] <= usual <= _STEPS_US[1]:
+        return []
+    size = "larger" if usual < _STEPS_US[0] else "smaller"
+    return [
+        f"by their times sweeps are {duration(usual)} apart: these seem to be written in a {size} unit than they are"
+        " read in (microseconds in readings.csv and in nuScenes, seconds in times.txt)"
     ]
 
 

@@ -92,8 +92,8 @@ def readings(root, step, late=0):
     ("step", "late", "says"),
     [
         (0.1, 0, "whole seconds"),
-        (100, 0, "100 µs apart: it seems to hold seconds or milliseconds"),
-        (10**8, 0, "1.67 minutes apart: it seems to hold nanoseconds"),
+        (100, 0, "100 µs apart: these seem to be written in a larger unit"),
+        (10**8, 0, "1.67 minutes apart: these seem to be written in a smaller unit"),
         (10**5, 10**6, "another sweep"),
     ],
 )
