@@ -17,8 +17,8 @@ from ovps import datasets
 from ovps.clip.dense import dense_encoder
 from ovps.clip.loading import load_clip
 from pipelines.precompute import precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of
 
 ROUNDS = 3
 

@@ -39,8 +39,9 @@ from ovps.taxonomy import load_split
 from ovps.vocabulary import entries_of
 from pipelines.precompute import PrecomputeOptions
 from pipelines.precompute import compute_frame as steps
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.task import tools_of
 
 T = TypeVar("T")

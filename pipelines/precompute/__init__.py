@@ -12,6 +12,7 @@ the same command again does only what is missing, or what has been mended or lab
 
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.estimate import PrecomputeEstimate, estimate
-from pipelines.precompute.stage import PrecomputeSummary, precompute
+from pipelines.precompute.stage import precompute
+from pipelines.precompute.summary import PrecomputeSummary
 
 __all__ = ["PrecomputeEstimate", "PrecomputeOptions", "PrecomputeSummary", "estimate", "precompute"]

@@ -21,6 +21,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError, counted
 from ovps.frame import Frame
 from pipelines.options import PrecomputeOptions
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed
@@ -28,8 +29,9 @@ from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.oddities import oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.reread import read_otherwise
-from pipelines.precompute.stage import frames_of, may_skip, prepare
+from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
 
 SAMPLED = 16  # a tenth of a second each

@@ -20,7 +20,8 @@ from ovps.training.run import load_run
 from ovps.training.run_files import RunInfo, load_settings
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute.options import Resolved, resolved
-from pipelines.precompute.stage import PrecomputeSummary, complete, may_skip
+from pipelines.precompute.stage import complete, may_skip
+from pipelines.precompute.summary import PrecomputeSummary
 from pipelines.precompute.task import encoder_of
 from pipelines.predict import PredictSummary, forget, predict
 from pipelines.segment.page import look_through, write_segments

@@ -33,10 +33,11 @@ from ovps.geometry.grid import Grid, mean_matrix, voxelise
 from ovps.geometry.projection import project
 from ovps.vocabulary import entries_of
 from pipelines.options import ImportOptions, PrecomputeOptions
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import cloud_fault
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
-from pipelines.precompute.stage import frames_of, provenance_of
+from pipelines.precompute.prepare import provenance_of
 from pipelines.precompute.task import encoder_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 from pipelines.stores.point_features import ENDINGS, read_features

@@ -36,12 +36,13 @@ from ovps.progress import progress
 from ovps.taxonomy import Taxonomy
 from ovps.vocabulary import entries_of, vocabulary_bytes
 from pipelines.options import USUAL, PrecomputeOptions, RepairOptions
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import StageTimes, Tools, read_labels
 from pipelines.precompute.flow import computed, or_raised
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import partition_name, plan
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
 
 

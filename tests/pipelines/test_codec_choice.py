@@ -15,9 +15,10 @@ from ovps.cache.verify import verify_store
 from ovps.errors import ConfigError, ProvenanceError
 from pipelines.options import MergeOptions
 from pipelines.precompute import codec_choice, estimate, precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import voxel_features
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.task import tools_of
 from pipelines.stores.select import merge
 from tests.helpers.mini_nuscenes import write_mini_nuscenes

@@ -25,10 +25,11 @@ from ovps.clip.open_clip_encoder import OpenClipEncoder
 from ovps.clip.protocol import AT_ONCE
 from ovps.errors import ConfigError, FrameError, ProvenanceError, SetupError
 from pipelines.precompute import PrecomputeOptions, executor, precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import StageTimes, Tools
 from pipelines.precompute.flow import ahead, computed
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.task import tools_of
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import written

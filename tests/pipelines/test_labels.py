@@ -23,8 +23,8 @@ from ovps.errors import CacheError, ConfigError, ProvenanceError
 from pipelines.labels import add_labels
 from pipelines.options import PrecomputeOptions, RepairOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of
 from pipelines.stores.repair import repair
 from pipelines.train import train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes

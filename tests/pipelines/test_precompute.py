@@ -28,11 +28,12 @@ from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError, 
 from ovps.frame import Frame
 from ovps.taxonomy import load_split, load_taxonomy
 from pipelines.precompute import PrecomputeOptions, estimate, precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import StageTimes, compute_frame, lift_frame
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import resolved
 from pipelines.precompute.plan import limited, plan
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.task import tools_of
 from pipelines.report import cameras_of
 from tests.helpers import toy_codec

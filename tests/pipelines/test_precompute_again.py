@@ -17,8 +17,8 @@ from ovps.cache.where import storage_of
 from ovps.errors import CacheError, DatasetError, FrameError
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute import estimate, precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
 from tests.helpers.recording import calibration, write_calibration, write_recording
 from tests.helpers.stores import contents, read_all, same_frames

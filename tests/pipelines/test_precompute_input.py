@@ -23,8 +23,8 @@ from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.projection import project
 from pipelines.precompute import PrecomputeOptions, compute_frame, estimate, precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
 from tests.helpers.recording import write_recording
 

@@ -123,7 +123,7 @@ def no_clip():
         )
         patch.setattr(
             run_module,
-            "_open_store",
+            "open_store",
             lambda job, provenance: create_store(
                 job.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)
             ),

@@ -38,8 +38,8 @@ from pipelines.options import (
     SubsetOptions,
 )
 from pipelines.precompute import precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of
 from pipelines.stores import derived, plain
 from pipelines.stores import repair as repair_module
 from pipelines.stores.brought import import_features

@@ -29,9 +29,10 @@ from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
 from pipelines.precompute import precompute
+from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import StageTimes, compute_frame
 from pipelines.precompute.options import resolved
-from pipelines.precompute.stage import frames_of, prepare
+from pipelines.precompute.prepare import prepare
 from pipelines.precompute.task import tools_of
 from pipelines.train import deterministic_algorithms, plan
 from tools.gpu_check import minkowski

@@ -1,0 +1,48 @@
+"""Frames that a run is asked for."""
+
+from __future__ import annotations
+
+from ovps import datasets
+from ovps.errors import DatasetError
+from ovps.frame import Frame
+from pipelines.precompute.options import Resolved
+from pipelines.precompute.plan import check_unique, limited, with_cameras
+
+
+def frames_of(options: Resolved) -> list[Frame]:
+    """The frames asked for.
+
+    Raises:
+        DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
+    """
+    asked = {"sweeps": options.sweeps} if options.sweeps else {}
+    dataset = datasets.get(options.dataset)
+    frames = datasets.frames_of(dataset, options.dataroot, options.version, options.subsets, **asked)
+    check_unique(frames)
+    if options.only:
+        unknown = sorted(set(options.only) - {frame.token for frame in frames})
+        if unknown:
+            raise DatasetError(
+                "no such frame in these splits",
+                path=options.dataroot,
+                frame=unknown[0],
+                remedy="Check --only and --split",
+            )
+        wanted = set(options.only)
+        frames = [frame for frame in frames if frame.token in wanted]
+    frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
+    if not frames:
+        raise DatasetError(
+            f"no frames of {options.version} in {', '.join(options.subsets)}",
+            path=options.dataroot,
+            remedy="Check --version and --split",
+        )
+    without = next((frame for frame in frames if not frame.cameras), None)
+    if without is not None:
+        raise DatasetError(
+            "a frame without cameras, of which CLIP cannot say anything",
+            path=options.dataroot,
+            frame=without.token,
+            remedy="Give it its cameras, or take it out of the data set",
+        )
+    return frames

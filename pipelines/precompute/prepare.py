@@ -1,0 +1,93 @@
+"""What workers need, what a store says about itself, and the store to write to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ovps
+from cache_schemas import Provenance
+from ovps import datasets
+from ovps.cache.codecs.state import state_sha256
+from ovps.cache.where import storage_of
+from ovps.cache.writer import check_provenance, create_store, is_store
+from ovps.clip.protocol import Encoder
+from ovps.clip.text import build_vocabulary
+from ovps.datasets import Dataset
+from ovps.frame import Frame
+from ovps.vocabulary import entries_of
+from pipelines.precompute.codec_choice import choose_codec
+from pipelines.precompute.options import Resolved
+from pipelines.precompute.task import Job, encoder_of
+
+
+def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
+    """Prepare what the workers need, and what the store says about itself. Loads CLIP, to hash its weights.
+
+    A new store's codec may be fitted to training frames: CLIP is run on them.
+    """
+    device, dataset = options.device, datasets.at(options.dataset, options.dataroot)
+    encoder = encoder_of(options.encoder, options.weights, device, options.upscale)
+    occlusion = dataset.occlusion if options.occlusion else None
+    job = Job(
+        out=storage_of(options.out),
+        dataset=options.dataset,
+        encoder=options.encoder,
+        weights=options.weights,
+        weights_sha256=encoder.weights.sha256,
+        device=device,
+        upscale=options.upscale,
+        grid=options.grid,
+        occlusion=occlusion,
+        codec=options.codec or "dense",
+        state={},
+        skip_bad_frames=options.on_error == "skip",
+        dataroot=options.dataroot,
+        thumbnails=options.thumbnails,
+        sweeps=options.sweeps,
+        gpus=options.gpus if device == "cuda" else 0,
+    )
+    # val has no say in how the features that are trained on are rounded; it may be all there is
+    first = [frame for frame in frames if frame.subset == options.subsets[0]] or frames
+    chosen = choose_codec(job, options.codec, options.like, first)
+    job = replace(job, codec=chosen.name, state=chosen.state, fidelity=chosen.fidelity)
+    provenance = provenance_of(
+        options,
+        dataset,
+        encoder,
+        precision=getattr(encoder, "precision", "float32"),
+        occlusion=occlusion.model_dump() if occlusion else None,
+        cameras=options.cameras or None,
+        codec=job.codec,
+        codec_state_sha256=state_sha256(job.state),
+    )
+    return job, provenance
+
+
+def provenance_of(options: Resolved, dataset: Dataset, encoder: Encoder, **features: Any) -> Provenance:
+    """State what a store is made of; `features` are the fields that say how its features come about."""
+    return Provenance(
+        dataset=options.dataset,
+        dataset_version=options.version,
+        taxonomy=dataset.taxonomy.name,
+        taxonomy_sha256=dataset.taxonomy.sha256,
+        encoder=encoder.name,
+        weights_sha256=encoder.weights.sha256,
+        weights_random=encoder.weights.random,
+        clip_dim=encoder.dim,
+        upscale=options.upscale,
+        grid=options.grid,
+        code_version=ovps.__version__,
+        sweeps=options.sweeps,
+        **features,
+    )
+
+
+def open_store(job: Job, provenance: Provenance) -> None:
+    """Make the store with the vocabulary of the data set's own classes, or check that it may be added to."""
+    if is_store(job.out):
+        check_provenance(job.out, provenance)
+        return
+    encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
+    taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
+    create_store(job.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
