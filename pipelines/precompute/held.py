@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pathlib import Path, PurePosixPath
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cache_schemas import CameraRow, FrameRow, SkippedRow
 from ovps.cache.manifest import read_manifests, write_manifest
@@ -32,8 +35,8 @@ class Held:
     skipped: SkippedRow | None = None
 
     def lacks(self, frame: Frame) -> bool:
-        """Tell whether the store lacks something of this frame of the data set: the frame itself, its labels, or the
-        calibration that its cameras have now."""
+        """Tell whether the store lacks something of this frame of the data set: the frame itself, its labels, or what
+        its cameras, their images and calibration are now."""
         return self.row is None or self.unlabelled(frame) or self.recalibrated(frame)
 
     def unlabelled(self, frame: Frame) -> bool:
@@ -41,20 +44,50 @@ class Held:
         return self.row is not None and not self.row.labelled and frame.labels_path is not None
 
     def recalibrated(self, frame: Frame) -> bool:
-        """Tell whether the frame was computed with other cameras, or where they were held to stand elsewhere."""
+        """Tell whether the frame was computed with other cameras or images of them, or where they were held to stand
+        elsewhere; with earlier sweeps, also where the vehicle was."""
         if self.row is None:
             return False
+        if frame.earlier and not _alike(self.row.global_from_lidar, frame.global_from_lidar):
+            return True
         there = {camera.channel: camera for camera in self.row.cameras}
         if there.keys() != {camera.channel for camera in frame.cameras}:
             return True
-        return any(not _same_place(there[camera.channel], camera) for camera in frame.cameras)
+        return any(not _same_image(there[camera.channel], camera) for camera in frame.cameras)
+
+    def placed(self, frame: Frame) -> FrameRow | None:
+        """The record with what the data set says now of its subset, its place in the scene, its times and its pose."""
+        if self.row is None:
+            return None
+        times = {camera.channel: camera.timestamp_us for camera in frame.cameras}
+        pose = self.row.global_from_lidar
+        return self.row.model_copy(
+            update={
+                "subset": frame.subset,
+                "index": frame.index,
+                "timestamp_us": frame.timestamp_us,
+                "global_from_lidar": pose
+                if _alike(pose, frame.global_from_lidar)
+                else tuple(frame.global_from_lidar.ravel().tolist()),
+                "cameras": tuple(
+                    camera.model_copy(update={"timestamp_us": times.get(camera.channel, camera.timestamp_us)})
+                    for camera in self.row.cameras
+                ),
+            }
+        )
 
 
-def _same_place(row: CameraRow, camera: Camera) -> bool:
-    size = (row.width, row.height) == (camera.width, camera.height)
-    before = (*row.intrinsics, *row.camera_from_lidar)
-    now = [*camera.intrinsics.ravel(), *camera.camera_from_lidar.ravel()]
-    return size and np.allclose(before, now, rtol=0, atol=CALIBRATION_ERROR)
+def _same_image(row: CameraRow, camera: Camera) -> bool:
+    return (
+        (row.width, row.height) == (camera.width, camera.height)
+        and PurePosixPath(row.image_path).name == Path(camera.image_path).name
+        and _alike(row.intrinsics, camera.intrinsics)
+        and _alike(row.camera_from_lidar, camera.camera_from_lidar)
+    )
+
+
+def _alike(before: Sequence[float], now: NDArray[np.float64]) -> bool:
+    return np.allclose(before, now.ravel(), rtol=0, atol=CALIBRATION_ERROR)
 
 
 def held_in(storage: Storage) -> dict[str, Held]:
@@ -136,7 +169,7 @@ def twins(held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
 
 
 def move(frames: Sequence[Frame], storage: Storage) -> int:
-    """Bring subset and place in the scene of the store's frames up to what the data set says now.
+    """Bring subset, place in the scene, times and pose of the store's frames up to what the data set says now.
 
     Nothing is computed, only manifests are written. Returns the number of frames that were moved.
 
@@ -144,10 +177,11 @@ def move(frames: Sequence[Frame], storage: Storage) -> int:
         StorageError: the disk refuses; each partition is as it was, or done.
         CacheError: another run is writing.
     """
-    now = {frame.token: {"subset": frame.subset, "index": frame.index} for frame in frames}
+    now = {frame.token: frame for frame in frames}
     moved = 0
     for row in read_manifests(storage):
-        placed = [frame.model_copy(update=now.get(frame.token, {})) for frame in row.frames]
+        held = [Held(row.partition, row.scene, frame) for frame in row.frames]
+        placed = [one.placed(now[f.token]) if f.token in now else f for one, f in zip(held, row.frames, strict=True)]
         count = sum(a != b for a, b in zip(row.frames, placed, strict=True))
         if count:
             write_manifest(storage, row.model_copy(update={"frames": tuple(placed)}), row)

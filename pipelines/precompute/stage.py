@@ -148,9 +148,10 @@ def _complete_store(options: Resolved, frames: Sequence[Frame], provenance: Prov
     check_provenance(storage_of(options.out), provenance)
     found = _missing(options, frames)
     before, _, tasks = found
-    rows = ((frame, before[frame.token].row) for frame in frames if frame.token in before)
-    placed = all(row and (row.subset, row.index) == (frame.subset, frame.index) for frame, row in rows)
-    return found if placed and not tasks else None
+    if tasks:
+        return None
+    held = [(before[frame.token], frame) for frame in frames if frame.token in before]
+    return found if all(one.row is not None and one.placed(frame) == one.row for one, frame in held) else None
 
 
 def _kept(storage: Storage, before: Mapping[str, Held], tried: Sequence[Frame]) -> str:

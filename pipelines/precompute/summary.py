@@ -47,10 +47,11 @@ class PrecomputeSummary(BaseModel, frozen=True):
         frames: computed and committed in this run.
         frames_before: of those asked for, already in the store, where nothing was missing.
         relabelled: of `frames`, in the store before, but without the labels that the data set has now.
-        recalibrated: of `frames`, in the store before, but computed with other cameras, another calibration of them, or
-            other rules for reading the points.
+        recalibrated: of `frames`, in the store before, but computed with other cameras or images, another calibration
+            of them, or other rules for reading the points; with earlier sweeps, also with other poses.
         mended: of `frames`, quarantined before.
-        moved: of those asked for, in another subset or at another place in the scene than before; not computed again.
+        moved: of those asked for, in another subset, at another place in the scene, or with another time or pose than before;
+            not computed again.
         unlabelled: of those asked for, in the store without labels.
         quarantined: of those asked for, not computed, or not with their labels, and why.
         bytes_written: of this run's partitions.

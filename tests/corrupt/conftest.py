@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ovps.clip.text import build_vocabulary
-from pipelines.precompute import stage
+from pipelines.precompute import prepare
 
 CAME_OF_IT = {
     "refused": "a typed error",
@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, texts: dict) -> None:
             texts[key] = build_vocabulary(encoder, entries)
         return texts[key]
 
-    monkeypatch.setattr(stage, "build_vocabulary", embedded)
+    monkeypatch.setattr(prepare, "build_vocabulary", embedded)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ovps.cache.info import store_info
+from ovps.cache.manifest import read_manifests
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, DatasetError, FrameError
@@ -20,7 +21,7 @@ from pipelines.precompute import estimate, precompute
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
 from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
-from tests.helpers.recording import calibration, write_calibration, write_recording
+from tests.helpers.recording import calibration, write_calibration, write_readings, write_recording
 from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture
 
@@ -422,6 +423,41 @@ def test_points_that_are_read_by_other_rules_are_computed_anew(tmp_path, change)
     precompute(options.model_copy(update={"out": str(fresh)}))
     assert same_frames(store, fresh)
     assert precompute(options).frames == 0
+
+
+def read_at(rec: Path, images: tuple[int, ...], metres: tuple[float, ...], late_us: int = 0) -> None:
+    lines = ["sweep,sensor,file,time_us,x,y,z,qw,qx,qy,qz"]
+    for number, (image, x) in enumerate(zip(images, metres, strict=True)):
+        for sensor, file in (("lidar", f"points/{number:03d}.bin"), ("front", f"images/front/{image:03d}.png")):
+            lines.append(f"{number:03d},{sensor},{file},{100_000 * number + late_us},{x},0,0,1,0,0,0")
+    write_readings(rec, lines)
+
+
+@pytest.mark.parametrize(
+    ("images", "metres", "late_us", "made", "moved"),
+    [
+        ((0, 1, 2), (0.0, 1.0, 2.0), 0, 0, 0),
+        ((0, 2, 1), (0.0, 1.0, 2.0), 0, 2, 0),
+        ((0, 1, 2), (0.0, 2.0, 4.0), 0, 0, 2),
+        ((0, 1, 2), (0.0, 1.0, 2.0), 7, 0, 3),
+    ],
+)
+def test_readings_that_are_mended(tmp_path, images, metres, late_us, made, moved):
+    """Other images are computed; other poses and times are written to the manifests."""
+    rec, store = write_recording(tmp_path / "rec", frames=3, changed={"poses_of": "lidar"}), tmp_path / "zarr"
+    options = PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", workers=0)
+    read_at(rec, (0, 1, 2), (0.0, 1.0, 2.0))
+    precompute(options)
+    read_at(rec, images, metres, late_us)
+    summary = precompute(options)
+    assert (summary.frames, summary.recalibrated, summary.moved) == (made, made, moved)
+    fresh = tmp_path / "fresh"
+    precompute(options.model_copy(update={"out": str(fresh)}))
+    assert same_frames(store, fresh)
+    assert [row.frames for row in read_manifests(storage_of(str(store)))] == [
+        row.frames for row in read_manifests(storage_of(str(fresh)))
+    ]
+    assert precompute(options).moved == 0
 
 
 def test_a_point_file_that_is_gone_or_damaged_does_not_stop_a_second_run(tmp_path):
