@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
@@ -83,7 +84,12 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
 
 
 def score(
-    run: Run, store: Store, *, subset: str = "val", vocabulary: Vocabulary | str | Path | None = None
+    run: Run,
+    store: Store,
+    *,
+    subset: str = "val",
+    vocabulary: Vocabulary | str | Path | None = None,
+    unlabelled_frames: UnlabelledFrames | None = None,
 ) -> PanopticResult:
     """Compare a run with the labels of a store, by the rules of its data set's own evaluation.
 
@@ -91,9 +97,11 @@ def score(
 
     Args:
         run: from `load_run`.
-        store: of the CLIP that the run was trained with; every frame of the subset has labels.
+        store: of the CLIP that the run was trained with.
         subset: the data set's own split, e.g. `val`.
         vocabulary: as in `segment`; its entries are named after classes of the data set, others count as unlabelled.
+        unlabelled_frames: `error` refuses a subset in which frames have no labels, `skip` leaves these out; None: as
+            the run was trained.
 
     Returns:
         Fractions in 0..1: `groups["novel"].pq`, `groups["all"].miou`, and `classes`, one after the other.
@@ -109,7 +117,7 @@ def score(
     class_of = class_ids(chosen, taxonomy)
     counts = PanopticCounts.empty()
     check_classes(store, run.taxonomy)
-    frames = labelled_frames_of(store, subset)
+    frames = labelled_frames_of(store, subset, unlabelled_frames or run.config.data.unlabelled_frames)
     with progress("scoring", "frames", len(frames)) as counter:
         for ref in frames:
             frame = store.read(ref)

@@ -226,6 +226,7 @@ def tune(options: TuneOptions, as_json: Json = False) -> None:
     if as_json:
         show(summary, as_json)
         return
+    show_warnings(summary.warnings)
     table = Table("setting", "PQ of base classes, %", box=None)
     for trial in summary.trials:
         table.add_row(", ".join(f"{k} {v:g}" for k, v in trial.setting.items()), f"{100 * trial.base_pq:.1f}")

@@ -20,6 +20,7 @@ import torch
 import ovps
 from cache_schemas import content_sha256
 from ovps import strict_json
+from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
 from ovps.errors import ConfigError, faults_of, listed
@@ -29,7 +30,7 @@ from ovps.evaluation.unknown import UnknownScore, UnknownTally
 from ovps.files import check_writable, refusals, write_whole
 from ovps.files import file_sha256 as sha256_of
 from ovps.inference.prediction import class_warnings
-from ovps.inference.session import Session, check_classes, labelled_frames_of, open_session, predictions
+from ovps.inference.session import Session, check_classes, labelled_frames_of, left_out, open_session, predictions
 from ovps.machine import cores
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
@@ -62,6 +63,7 @@ def evaluate(
     classifier: ClassifierConfig | None = None,
     split: str | None = None,
     unknown: bool = False,
+    unlabelled_frames: UnlabelledFrames | None = None,
     device: str | None = None,
     backend: str | None = None,
 ) -> EvalResult:
@@ -77,12 +79,13 @@ def evaluate(
         merge, classifier: instead of the run's.
         split: which classes to call novel, instead of the run's split; for a run trained on all classes.
         unknown: score novel classes as unknown too, in a second pass with a vocabulary of the base classes.
+        unlabelled_frames: `skip` scores the others; None: as the run was trained (`data.unlabelled_frames`).
         device: None: a GPU if there is one.
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, or frames without labels.
+        ConfigError: no such subset, frames without labels, or no novel class to be unknown.
     """
     folder = out or run / "eval"
     check_free(folder)
@@ -100,7 +103,8 @@ def evaluate(
         backend=backend,
     )
     check_classes(session.store, session.run.taxonomy)
-    frames = labelled_frames_of(session.store, subset)
+    frames = labelled_frames_of(session.store, subset, unlabelled_frames or session.run.config.data.unlabelled_frames)
+    asked = without_novel(session) if unknown else None
     taxonomy = session.taxonomy
     novel = set(session.split.novel)
     taught, hidden = other_labels({c.name: c.name in novel for c in taxonomy.classes}, session.run)
@@ -128,12 +132,13 @@ def evaluate(
         checkpoint_sha256=weights,
         vocabulary_sha256=digest(session.vocabulary),
         parameters=sum(p.numel() for p in session.run.network.parameters()),
-        unknown=score_unknown(session, frames) if unknown else {},
+        unknown=score_unknown(asked, frames) if asked else {},
         novel_taught=taught,
         base_hidden=hidden,
         warnings=[
             *class_warnings(session.vocabulary, taxonomy),
             *session.warnings(),
+            *left_out(session.store, subset, frames),
             *seen_in_training(session.run.info, frames),
             *_split_warnings(session.split, session.run.split, taught, hidden),
         ],
@@ -177,23 +182,36 @@ def _split_warnings(scored: Split, trained: Split, taught: Sequence[str], hidden
     return warnings + ([f"without labels of {', '.join(hidden)}, base in {by}"] if hidden else [])
 
 
-def score_unknown(session: Session, frames: Sequence[FrameRef]) -> dict[str, dict[str, UnknownScore]]:
-    """Score how well novel classes are told from base ones when the vocabulary has no novel entry.
+def without_novel(session: Session) -> Session:
+    """A session in which novel classes are unknown: its vocabulary has no entry of theirs.
 
     Raises:
-        ConfigError: the split has no novel class.
+        ConfigError: the split has no novel class, or the vocabulary no other.
     """
     if not session.novel:
         raise ConfigError(
             f"split {session.split.name} has no novel class to be unknown", remedy="Name another with --split"
         )
     names = tuple(session.split.novel)
-    asked = replace(session, vocabulary=without_entries(session.vocabulary, names))
-    tallies = {name: UnknownTally(session.novel, session.taxonomy.min_points) for name in UNKNOWN}
+    if not set(session.vocabulary.names) - set(names):
+        raise ConfigError(
+            f"split {session.split.name} leaves no base class that an unknown one could be taken for",
+            remedy="Name another with --split",
+        )
+    return replace(session, vocabulary=without_entries(session.vocabulary, names))
+
+
+def score_unknown(asked: Session, frames: Sequence[FrameRef]) -> dict[str, dict[str, UnknownScore]]:
+    """Score how well novel classes are told from base ones.
+
+    Args:
+        asked: see `without_novel`.
+    """
+    tallies = {name: UnknownTally(asked.novel, asked.taxonomy.min_points) for name in UNKNOWN}
     for frame, prediction in predictions(asked, frames, unknown=True):
         assert frame.label is not None
         assert prediction.unknown is not None
-        semantic, instance = session.taxonomy.true_segments(frame.label)
+        semantic, instance = asked.taxonomy.true_segments(frame.label)
         by_clip = far_from_texts(torch.from_numpy(frame.clip), ClassText.of(asked.vocabulary, ()))
         scores = prediction.unknown, prediction.unknown, by_clip.numpy()[frame.point_voxel]
         for (name, tally), score in zip(tallies.items(), scores, strict=True):

@@ -18,15 +18,23 @@ from numpy.typing import NDArray
 from ovps.errors import ConfigError, listed
 from ovps.file_names import file_of
 from ovps.files import refusals, write_whole
+from ovps.inference.session import Session
 from ovps.places import check_free
 from ovps.progress import progress
 from ovps.shortage import faults
 from ovps.viewer.export import WRITERS, columns
+from ovps.vocabulary import digest
+from pipelines.about import name_of
 from pipelines.look import open_catalogue
 from pipelines.options import ExportOptions
 
 NAMES = "names.json"
-_WORDS = {"classes": "classes", "entries": "entries of a vocabulary", "frame": "coordinates, global or the LiDAR's"}
+_WORDS = {
+    "classes": "classes",
+    "entries": "entries of a vocabulary",
+    "frame": "coordinates, global or the LiDAR's",
+    "made_of": "labels, of another run, other thresholds or another vocabulary",
+}
 _ELSEWHERE = "Give another --out, or delete the folder"
 
 
@@ -63,6 +71,7 @@ def export(options: ExportOptions) -> ExportSummary:
         "classes": {str(c.id): c.name for c in catalogue.store.taxonomy.classes},
         "entries": list(catalogue.vocabulary.names) if catalogue.session else [],
         "frame": "global" if options.to_global else "LiDAR",
+        "made_of": _made_of(catalogue.session) if catalogue.session else None,
     }
     _claim(options.out / NAMES, names)
     points = size = 0
@@ -80,6 +89,16 @@ def export(options: ExportOptions) -> ExportSummary:
             counter.advance()
     warnings = (*catalogue.warnings(), *(_standing(poses) if options.to_global else ()))
     return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin, warnings)
+
+
+def _made_of(session: Session) -> dict[str, Any]:
+    """Everything that decides the labels of a run but how far it has come, which may go on."""
+    return {
+        "run": name_of(session.run.path),
+        "vocabulary_sha256": digest(session.vocabulary),
+        "merge": session.merge.model_dump(mode="json"),
+        "classifier": session.classifier.model_dump(mode="json"),
+    }
 
 
 def _standing(poses: Mapping[str, Sequence[NDArray[np.float64]]]) -> tuple[str, ...]:

@@ -212,6 +212,10 @@ class RunOptions(CachedOptions):
 
 
 Settings = Annotated[tuple[str, ...], Flag("--set")]
+UnlabelledFrames = Annotated[
+    Literal["error", "skip"] | None,
+    Field(description="`skip`: score frames that have labels, leave out the others. Default: as the run was trained."),
+]
 
 
 class EvaluateOptions(RunOptions):
@@ -225,6 +229,7 @@ class EvaluateOptions(RunOptions):
     split: str | None = Field(None, description="Which classes to call novel. Default: the run's split.")
     settings: Settings = Field((), description="merge.KEY=VALUE or classifier.KEY=VALUE, again and again.")
     out: Path | None = Field(None, description="Folder of the scores. Default: RUN/eval.")
+    unlabelled_frames: UnlabelledFrames = None
     unknown: bool = Field(
         False,
         description="Score novel classes as unknown too: AUROC and FPR95 where the vocabulary has base classes only.",
@@ -237,6 +242,7 @@ class TuneOptions(RunOptions):
     command: ClassVar[str] = "tune"
 
     split: str | None = Field(None, description="Which classes are base. Default: the run's split.")
+    unlabelled_frames: UnlabelledFrames = None
 
 
 class PredictOptions(CachedOptions):

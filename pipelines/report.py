@@ -16,13 +16,14 @@ from cache_schemas import Provenance
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
-from ovps.errors import ConfigError, command
+from ovps.errors import ConfigError, command, listed
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of, split_of
 from ovps.files import check_writable, file_sha256
 from ovps.frame import Camera, Frame
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, open_session, predictions
 from ovps.places import check_free
+from ovps.progress import show_warnings
 from ovps.report.opening import best_view
 from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
@@ -32,6 +33,7 @@ from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
+from ovps.vocabulary import digest
 from pipelines.evaluate import load_frame_scores, load_result, other_labels
 from pipelines.images import Images, ReadImage
 
@@ -68,8 +70,8 @@ def report(
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
-        ConfigError: the run is not evaluated yet, or has other weights since, or was evaluated by an earlier version
-            or on another store.
+        ConfigError: the run is not evaluated yet, or has other weights since, or was evaluated by an earlier version,
+            on another store or with another vocabulary.
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         StorageError: the disk refuses.
     """
@@ -94,7 +96,15 @@ def report(
             path=evaluation or run / "eval",
             remedy=f"Evaluate again: {command('ovps', 'eval', '--run', run, '--cache', session.store.path)}",
         )
+    if result.vocabulary_sha256 not in (None, digest(session.vocabulary)):
+        raise ConfigError(
+            f"its scores are of another vocabulary, {listed(result.vocabulary)}",
+            path=evaluation or run / "eval",
+            remedy="Name by --vocab the file that was scored, or leave it out if none was named then",
+        )
     scored = _scored(session, result, evaluation or run / "eval")
+    warnings = list(dict.fromkeys([*result.warnings, *session.warnings()]))
+    show_warnings(warnings)
     taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
     shown = evenly_spaced(scored, count)
@@ -113,6 +123,7 @@ def report(
         metrics=read_metrics(run),
         views=views,
         provenance=_provenance(session, result, read_metrics(run), commands or {}),
+        warnings=warnings,
         no_images=no_images,
         not_measured=not_measured,
     )

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import torch
 
+from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.where import Where
+from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import panoptic_result
 from ovps.inference.prediction import class_ids
-from ovps.inference.session import check_classes, labelled_frames_of, open_session
+from ovps.inference.session import check_classes, labelled_frames_of, left_out, open_session
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.systems import asked
@@ -59,6 +61,7 @@ def tune(
     *,
     split: str | None = None,
     subset: str = "val",
+    unlabelled_frames: UnlabelledFrames | None = None,
     device: str | None = None,
     backend: str | None = None,
 ) -> TuneSummary:
@@ -69,21 +72,27 @@ def tune(
         cache: a store of the same CLIP, labelled. Frames to tune on are no frames to report on.
         split: which classes are base, instead of the run's split; for a run trained on all classes.
         subset: the data set's own split.
+        unlabelled_frames: `skip` scores the others; None: as the run was trained (`data.unlabelled_frames`).
         device: None: a GPU if there is one.
         backend: engine of the sparse convolutions; None: that of the training, where it is installed.
 
     Raises:
         CheckpointError, CacheError, ConfigError: see `pipelines.evaluate.evaluate`.
+        ConfigError: the split leaves no base class.
     """
     session = open_session(run, cache, split=split, device=device, backend=backend)
     taxonomy, network, system = session.taxonomy, session.run.network, session.run.system
     base = [c for c in taxonomy.classes if c.id not in session.novel]
+    if not base:
+        raise ConfigError(
+            f"split {session.split.name} has no base class to choose thresholds by", remedy="Name another with --split"
+        )
     known = taxonomy.without(c.name for c in taxonomy.classes if c.id in session.novel)
     settings = list(_settings(system.tuning))
     counts = [PanopticCounts.empty() for _ in settings]
     class_of = class_ids(session.vocabulary, taxonomy)
     check_classes(session.store, session.run.taxonomy)
-    frames = labelled_frames_of(session.store, subset)
+    frames = labelled_frames_of(session.store, subset, unlabelled_frames or session.run.config.data.unlabelled_frames)
     with progress("tune", "frames", len(frames), note=f"{len(settings)} settings") as counter:
         for ref in frames:
             frame = session.store.read(ref)
@@ -111,6 +120,7 @@ def tune(
         set=best if trials[0].base_pq > 0 else None,
         warnings=[
             *session.warnings(),
+            *left_out(session.store, subset, frames),
             *seen_in_training(session.run.info, frames),
             *_of_hidden(session.run.split, [c.name for c in base]),
         ],

@@ -28,6 +28,9 @@ class AugmentationConfig(_Settings):
     translate: float = Field(default=0.1, ge=0)
 
 
+UnlabelledFrames = Literal["error", "skip"]
+
+
 class DataConfig(_Settings):
     """Settings of which frames are trained on, and how they reach the network.
 
@@ -42,7 +45,7 @@ class DataConfig(_Settings):
     """
 
     subsets: tuple[str, ...] = Field(default=("train",), min_length=1)
-    unlabelled_frames: Literal["error", "skip"] = "error"
+    unlabelled_frames: UnlabelledFrames = "error"
     grid: str | None = None
     batch_size: PositiveInt = 2
     workers: int = Field(default=0, ge=0)

@@ -33,6 +33,7 @@ def clip_alone(store: Store) -> Run:
         frames=0,
         frames_sha256=hash_tokens(()),
         total_steps=0,
+        sweeps=known.sweeps,
         threads=torch.get_num_threads(),
     )
     return Run(Path(NAME), TrainConfig(system="clip", steps=1), info, nn.Identity().eval(), 0, store.vocabulary)

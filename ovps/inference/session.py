@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.remedies import relabelling
@@ -28,6 +29,9 @@ from ovps.training.config import default_config, load_config
 from ovps.training.run import Run, load_run
 from ovps.training.run_files import ANSWERS, CONFIG, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
+
+
+_IN_EXPERIMENTS = "in an experiment, with data.unlabelled_frames: skip under `set`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,23 +165,37 @@ def check_classes(store: Store, taxonomy: Taxonomy) -> None:
         )
 
 
-def labelled_frames_of(store: Store, subset: str) -> list[FrameRef]:
-    """List the frames of a subset, all of which have labels.
+def labelled_frames_of(store: Store, subset: str, unlabelled: UnlabelledFrames = "error") -> list[FrameRef]:
+    """List the frames of a subset that have labels.
+
+    Args:
+        unlabelled: what is done where some have none: `skip` leaves them out.
 
     Raises:
-        ConfigError: there are none, or some have no labels.
+        ConfigError: there are none with labels, or some have none and are not to be left out.
     """
     frames = store.frames_of([subset])
     without = [ref for ref in frames if not ref.labelled]
-    if without:
+    if not without:
+        return frames
+    labelled = [ref for ref in frames if ref.labelled]
+    if unlabelled == "error" or not labelled:
+        others = f"score the others with --unlabelled-frames skip ({_IN_EXPERIMENTS}), " if labelled else ""
         raise ConfigError(
             f"{len(without)} of {len(frames)} frames of {subset} have no labels to score against",
             path=str(store.path),
             frame=without[0].token,
-            remedy=f"Add their labels to the data set and run {relabelling(store.provenance)}, choose another subset, "
-            "or write predictions with `ovps predict`",
+            remedy=f"Add their labels to the data set and run {relabelling(store.provenance)}, {others}choose another"
+            " subset, or write predictions with `ovps predict`",
         )
-    return frames
+    return labelled
+
+
+def left_out(store: Store, subset: str, scored: Sequence[FrameRef]) -> list[str]:
+    """Warn of the frames of a subset that are not scored, in one sentence, or none."""
+    frames = store.frames_of([subset])
+    count = len(frames) - len(scored)
+    return [f"{count} of {len(frames)} frames of {subset} have no labels and are not scored"] if count else []
 
 
 def predictions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +37,7 @@ class ReportContent:
         not_measured: what the numbers say nothing about.
         caveat: the gravest of that, as the end of a sentence that begins with `but`.
         scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
+        warnings: of the evaluation, and of the run and the store now.
     """
 
     evaluation: EvalResult
@@ -48,6 +49,7 @@ class ReportContent:
     not_measured: tuple[str, ...] = NOT_MEASURED
     caveat: str = ""
     scene: str | None = None
+    warnings: Sequence[str] = ()
 
     @property
     def title(self) -> str:

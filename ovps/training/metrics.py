@@ -72,8 +72,8 @@ def last_step(run: Path) -> int:
     path = run / METRICS
     lines = path.read_bytes().splitlines() if path.is_file() else []
     for line in reversed(lines[-2:]):  # the last may be half written
-        with suppress(json.JSONDecodeError):
-            return int(json.loads(line)["step"])
+        with suppress(ValueError, TypeError):
+            return int(_scalars(line)["step"])
     return 0
 
 
@@ -86,14 +86,22 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
         CheckpointError: another line is damaged.
     """
     path = run / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     result = []
     for number, line in enumerate(lines):
         try:
-            result.append({name: math.nan if x is None else x for name, x in json.loads(line).items()})
-        except json.JSONDecodeError as error:
+            result.append(_scalars(line))
+        except (ValueError, TypeError) as error:
             if number + 1 < len(lines):
                 raise CheckpointError(
                     f"line {number + 1} is damaged", path=path, remedy="Remove the line: only the curves need it"
                 ) from error
     return result
+
+
+def _scalars(line: bytes) -> dict[str, float]:
+    """What a line holds, by name; raise ValueError or TypeError if it is damaged."""
+    values = {name: math.nan if x is None else x for name, x in dict(json.loads(line.decode())).items()}
+    if not all(isinstance(x, int | float) for x in values.values()) or not isinstance(values.get("step"), int):
+        raise ValueError("no numbers of a step")
+    return values

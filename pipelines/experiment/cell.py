@@ -117,7 +117,8 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
         return None
     store = Store.open(training.cache)
     split = load_split(evaluation.split)
-    frames = [ref.token for ref in store.frames_of([evaluation.subset])]
+    every = resolve(training.options).data.unlabelled_frames == "error"
+    frames = [ref.token for ref in store.frames_of([evaluation.subset]) if every or ref.labelled]
     scored = [frame.token for frame in load_frame_scores(training.folder(evaluation))]
     if scored and scored != frames:
         return None

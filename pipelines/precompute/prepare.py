@@ -1,4 +1,4 @@
-"""What workers need, what a store says about itself, and the store to write to."""
+"""Preparing a run: the workers' job, what the store says about itself, and the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run did: the store before and after, and its summary."""
+"""Outcome of a run, and its summary."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.precompute.task import Done, Job
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the store before and after, by token, and what was tried in between."""
+    """Outcome of a run: the store before and after, by token, and what was tried in between."""
 
     storage: Storage
     job: Job
@@ -50,8 +50,8 @@ class PrecomputeSummary(BaseModel, frozen=True):
         recalibrated: of `frames`, in the store before, but computed with other cameras or images, another calibration
             of them, or other rules for reading the points; with earlier sweeps, also with other poses.
         mended: of `frames`, quarantined before.
-        moved: of those asked for, in another subset, at another place in the scene, or with another time or pose than before;
-            not computed again.
+        moved: of those asked for, in another subset, at another place in the scene, or with another time or pose than
+            before; not computed again.
         unlabelled: of those asked for, in the store without labels.
         quarantined: of those asked for, not computed, or not with their labels, and why.
         bytes_written: of this run's partitions.
@@ -113,6 +113,7 @@ def check_outcome(outcome: Outcome) -> None:
 
 
 def summary_of(options: Resolved, outcome: Outcome) -> PrecomputeSummary:
+    """Sum up an outcome."""
     storage, frames, before, after = outcome.storage, outcome.frames, outcome.before, outcome.after
     complete = [frame for frame in outcome.tried if not after[frame.token].lacks(frame)]
     known = [(before[frame.token], frame) for frame in complete if frame.token in before]

@@ -11,8 +11,10 @@ from ovps.cache.layout import manifest_key
 from ovps.cache.manifest import partitions
 from ovps.cache.storage import Storage
 from ovps.errors import ConfigError, StorageError
+from ovps.files import file_sha256
 from ovps.progress import progress
 from ovps.segment_reference import Of
+from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.index import (
     FrameObjects,
@@ -102,7 +104,7 @@ def _made_of(catalogue: Catalogue, of: Of) -> dict[str, Any]:
     if of == "segments" and session is not None:
         made_of |= {
             "run": session.run.info.model_dump(mode="json"),
-            "step": session.run.step,
+            "weights_sha256": file_sha256(session.run.path / LAST),
             "vocabulary": digest(session.vocabulary),
             "merge": session.merge.model_dump(mode="json"),
             "classifier": session.classifier.model_dump(mode="json"),

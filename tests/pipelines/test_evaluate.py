@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -29,6 +30,7 @@ from ovps.vocabulary import Vocabulary, digest, save_vocabulary, without_entries
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
 from pipelines.report import report
 from pipelines.train import TrainOptions, train
+from pipelines.tune import tune
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, TINY, untrained
 from tests.training.relabel import relabelled_store
@@ -312,6 +314,39 @@ def test_frames_without_labels_are_told_before_the_first_one(made, tmp_path, mon
     monkeypatch.setattr(inference, "predict_frame", no_frame)
     with pytest.raises(ConfigError, match=r"1 of 2 frames of val have no labels .*frame synthetic-0000-001"):
         evaluate(run, store)
+    with pytest.raises(AssertionError, match="a frame was predicted"):  # the one that has labels
+        evaluate(run, store, unlabelled_frames="skip")
+    monkeypatch.undo()
+    result = evaluate(run, store, unlabelled_frames="skip", out=tmp_path / "eval", merge=LOOSE)
+    assert result.frames == 1
+    assert "1 of 2 frames of val have no labels and are not scored" in result.warnings
+    assert (
+        "1 of 2 frames of val have no labels and are not scored" in tune(run, store, unlabelled_frames="skip").warnings
+    )
+    bare = write_synthetic_store(tmp_path / "bare", frames=1, subsets=("val",), labelled=False)
+    with pytest.raises(ConfigError, match="1 of 1 frames of val have no labels"):
+        evaluate(run, bare, unlabelled_frames="skip")
+
+
+def split_of_novel(path, novel) -> str:
+    path.write_text(yaml.safe_dump({"name": path.stem, "taxonomy": "nuscenes", "novel": list(novel)}))
+    return str(path)
+
+
+def test_what_a_split_leaves_nothing_for_is_told_before_the_first_frame(made, tmp_path, monkeypatch):
+    names = [c.name for c in load_taxonomy("nuscenes").classes]
+    none, each = split_of_novel(tmp_path / "none.yaml", ()), split_of_novel(tmp_path / "each.yaml", names)
+
+    def no_frame(*arguments):
+        raise AssertionError("a frame was read")
+
+    monkeypatch.setattr(Store, "read", no_frame)
+    with pytest.raises(ConfigError, match="split none has no novel class to be unknown"):
+        evaluate(*made, split=none, unknown=True)
+    with pytest.raises(ConfigError, match="split each leaves no base class"):
+        evaluate(*made, split=each, unknown=True)
+    with pytest.raises(ConfigError, match="split each has no base class"):
+        tune(*made, split=each)
 
 
 def test_the_terminal_says_when_weights_are_random(result, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import laspy
 import numpy as np
@@ -132,6 +133,14 @@ def test_what_numbers_mean_is_not_changed_under_files_that_are_there(made, tmp_p
     exported(frames=("1",))  # further frames of the same meaning
     assert len(list(tmp_path.glob("*.npz"))) == 2
     assert (tmp_path / "names.json").read_bytes() == before
+    asked = {"cache": made[1], "npz": True, "out": tmp_path / "run", "run": made[0]}
+    export(ExportOptions(frames=("0",), settings=SETTINGS, **asked))
+    with pytest.raises(ConfigError, match="of another run, other thresholds"):
+        export(ExportOptions(frames=("1",), **asked))
+    other = shutil.copytree(made[0], tmp_path / "other")
+    with pytest.raises(ConfigError, match="of another run"):
+        export(ExportOptions(frames=("1",), settings=SETTINGS, **asked | {"run": other}))
+    export(ExportOptions(frames=("1",), settings=SETTINGS, **asked))
     (tmp_path / "names.json").write_text("[1]")
     with pytest.raises(ConfigError, match="not what `ovps export` writes"):
         exported()

@@ -24,11 +24,12 @@ from ovps.viewer.panel import segment_html
 from pipelines.look import open_catalogue
 from pipelines.options import QueryOptions, ViewOptions
 from pipelines.query import query
+from pipelines.train import TrainOptions, train
 from pipelines.view import write_html
 from tests.helpers.fake_text import FakeText
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
-from tests.pipelines.untrained import LOOSE, untrained
+from tests.pipelines.untrained import LOOSE, TINY, untrained
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +143,17 @@ def test_a_picture_is_an_example(ask, tmp_path, monkeypatch):
         ask(image=tmp_path / "nowhere.png")
 
 
-def test_a_run_is_asked_about_its_own_segments_and_others_about_clusters(ask, made, tmp_path):
+def test_a_run_is_asked_about_its_own_segments_and_others_about_clusters(ask, made, tmp_path, monkeypatch):
     loose = tuple(f"merge.{k}={getattr(LOOSE, k)}" for k in ("score", "overlap", "mask"))
     assert ask("bus", run=made[0], settings=loose, subset="val").of == "segments"
+    calls = []
+    collect = pipelines.query.index.collect
+    monkeypatch.setattr("pipelines.query.index.collect", lambda *a: calls.append(1) or collect(*a))
+    ask("bus", run=made[0], settings=loose, subset="val")
+    assert not calls
+    train(TrainOptions(cache=made[1], out=tmp_path / "run", overrides=(*TINY, "seed=1")))
+    ask("bus", run=tmp_path / "run", settings=loose, subset="val")
+    assert calls  # other weights after as many steps
     plain = write_synthetic_store(tmp_path / "plain", frames=2, labelled=False)
     found = ask("bus", cache=plain, top=3)
     assert found.of == "clusters"

@@ -26,6 +26,7 @@ from ovps.report.pictures import FrameView, Labels, birds_eye
 from ovps.report.run_page import ReportContent, render_run
 from ovps.report.systems_page import ComparisonContent, Pictures, render_comparison
 from ovps.taxonomy import load_taxonomy
+from ovps.vocabulary import save_vocabulary, without_entries
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
 from pipelines.report import report
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -206,6 +207,29 @@ def test_scores_of_another_store_are_not_shown_beside_pictures_of_this(made, tmp
         with pytest.raises(ConfigError, match=rf"not of the frames of {store}.*--cache {store}") as told:
             report(run, store, evaluation=tmp_path / "eval", out=tmp_path / "r.html")
         assert "Name by --cache the store that was scored" in told.value.remedy
+
+
+def test_scores_of_another_vocabulary_are_not_shown_beside_pictures_of_this(made, tmp_path):
+    run, cache = made
+    few = without_entries(Store.open(cache).vocabulary, ("bus", "car"))
+    save_vocabulary(few, tmp_path / "few.safetensors")
+    evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval", vocabulary=tmp_path / "few.safetensors")
+    given = {"evaluation": tmp_path / "eval", "out": tmp_path / "r.html", "count": 1}
+    with pytest.raises(ConfigError, match="scores are of another vocabulary, barrier"):
+        report(run, cache, **given)
+    report(run, cache, vocabulary=tmp_path / "few.safetensors", **given)
+    evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        report(run, cache, vocabulary=tmp_path / "few.safetensors", **given)
+
+
+def test_warnings_of_the_scores_are_shown(made, tmp_path, capsys):
+    run, cache = made
+    result = evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    save_result(result.model_copy(update={"warnings": ["2 of <3> frames"]}), tmp_path / "eval")
+    page = report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
+    assert '<p class="warning">2 of &lt;3&gt; frames</p>' in page
+    assert "warning: 2 of <3> frames" in capsys.readouterr().err
 
 
 def test_frames_that_came_after_the_scores_are_not_shown(made, tmp_path, monkeypatch):

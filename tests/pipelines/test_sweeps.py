@@ -73,6 +73,7 @@ def test_predictions_and_scores_are_of_the_frames_own_points(made, tmp_path):
     _, plain, joined, run = made
     summary = predict(run, joined, tmp_path, merge=LOOSE)
     assert (summary.points, summary.problems) == (400, [])
+    assert predict(None, joined, tmp_path / "clip alone").problems == []
     assert evaluate(run, joined, merge=LOOSE).frames == 1
     with pytest.raises(CacheError, match=r"the cache has 0 earlier sweeps, run .* was trained with 2") as caught:
         predict(run, plain, tmp_path / "other")

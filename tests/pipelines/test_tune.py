@@ -7,11 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from ovps import systems
 from ovps.cache.manifest import read_manifests
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, stored_frames, write_partition
+from ovps.cli import app
 from ovps.errors import ConfigError
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split, load_taxonomy
@@ -102,6 +104,14 @@ def test_where_nothing_is_found_no_setting_is_best(store, tmp_path):
     summary = tune(tmp_path / "run", store, split="b12n4")
     assert {trial.base_pq for trial in summary.trials} == {0.0}
     assert summary.set is None
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_the_terminal_is_told_of_frames_that_the_run_has_learned_from(store, tmp_path, more):
+    small_run(store, tmp_path / "run", *TINY)
+    words = ["tune", "--run", str(tmp_path / "run"), "--cache", str(store), "--subset", "train", *more]
+    told = " ".join(CliRunner().invoke(app, words).stderr.split())
+    assert "warning: 2 of 2 frames are of scenes that the run was trained on" in told
 
 
 def test_frames_without_labels(tmp_path):

@@ -9,7 +9,7 @@ import yaml
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
-from ovps.training.metrics import read_metrics, training_seconds
+from ovps.training.metrics import last_step, read_metrics, training_seconds
 from ovps.training.run import load_run
 from ovps.training.run_files import CONFIG, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
@@ -115,6 +115,14 @@ def test_a_checkpoint_of_another_architecture_names_what_differs(run):
     assert caught.value.path == str(run / "checkpoints/last.pt")
 
 
+@pytest.mark.parametrize("line", [b"\xff\xfe\x00bad", b"[1]", b"7", b'{"step": "1"}', b'{"loss": 1.0}', b'{"step'])
+def test_a_damaged_line_of_the_curves_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2, "loss": null}\n')
+    with pytest.raises(CheckpointError, match=r"line 2 is damaged.*metrics.jsonl.*Remove the line"):
+        read_metrics(tmp_path)
+    assert last_step(tmp_path) == 2
+
+
 def test_a_run_of_before_a_setting_of_answers_may_be_told_it(run):
     path = run / "config.yaml"
     values = yaml.safe_load(path.read_text())
@@ -167,6 +175,10 @@ def test_metrics_have_every_part_of_the_loss(run):
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "loss/to')  # a killed run
     assert read_metrics(run) == lines
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(bytes(301))  # of a machine whose power failed
+    assert read_metrics(run) == lines
+    assert last_step(run) == 4
     assert json.loads((run / "run.json").read_text())["total_steps"] == 4
     assert list((run / "tensorboard").iterdir())
 
