@@ -30,7 +30,6 @@ from ovps.training.run import Run, load_run
 from ovps.training.run_files import ANSWERS, CONFIG, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
 
-
 _IN_EXPERIMENTS = "in an experiment, with data.unlabelled_frames: skip under `set`"
 
 
