@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,21 @@ def calibration_of(
         transforms.append({"from": LIDAR, "to": VEHICLE, "matrix": vehicle_from_lidar.tolist()})
         calibration["poses_of"] = VEHICLE
     return calibration, moving
+
+
+def doubts(calibration: dict[str, Any]) -> list[str]:
+    """Warn of cameras whose models may be meant otherwise."""
+    warnings = []
+    for name, model in calibration["cameras"].items():
+        if model.get("model") == "fisheye" and not any(model["distortion"]):
+            edge = max(model["cx"], model["width"] - model["cx"])
+            apart = edge - model["fx"] * math.atan(edge / model["fx"])
+            warnings.append(
+                f"{name}: its CameraInfo is that of a fisheye with all of D 0, and an ideal one is taken; a pinhole"
+                f" differs by {apart:.0f} pixels at the edge of the image. If its images are undistorted, delete its"
+                " `model` and `distortion` in calibration.yaml"
+            )
+    return warnings
 
 
 def intensity_field(index: Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:

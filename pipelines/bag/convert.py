@@ -15,7 +15,7 @@ from ovps.errors import ConfigError, counted
 from ovps.files import locked, refusals, write_whole
 from ovps.interrupt import kept
 from ovps.places import check_free
-from pipelines.bag.calibration import INTENSITY, calibration_of, intensity_field
+from pipelines.bag.calibration import INTENSITY, calibration_of, doubts, intensity_field
 from pipelines.bag.index import Index, indexed
 from pipelines.bag.match import match, nothing_left, nothing_matched
 from pipelines.bag.topics import choose, list_topics, opened
@@ -122,6 +122,7 @@ def import_bag(
         intensity_max=full,
         warnings=(
             *_of_the_bag(index, without, left_out),
+            *doubts(calibration),
             *(moving.warnings() if moving else ()),
             *_of_the_cameras(apart, moves=moving is not None),
         ),

@@ -190,9 +190,11 @@ def camera_model(message: Any, rectified: bool) -> tuple[dict[str, Any], NDArray
         "cx": float(matrix[0, 2]),
         "cy": float(matrix[1, 2]),
     }
-    if rectified or not d.any():
-        return about, turned
     model, counts = _MODELS.get(message.distortion_model, ("", ()))
+    if rectified or (model != "fisheye" and not d.any()):
+        return about, turned
+    if not d.any():  # an ideal fisheye, which no pinhole is
+        d = np.zeros(4)
     if len(d) not in counts:
         raise Unreadable(f"distortion {message.distortion_model!r} with {len(d)} coefficients")
     return about | {"model": model, "distortion": d.tolist()}, turned

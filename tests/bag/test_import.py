@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from ovps import cli, datasets
 from ovps.datasets.folder.layout import POSE, UNFINISHED
@@ -325,6 +326,20 @@ def test_distortion_comes_into_the_calibration(tmp_path):
     data, frames = frames_of(tmp_path / "out")
     assert frames[0].cameras[0].intrinsics[0, 0] != pytest.approx(FOCAL)
     assert data.image(frames[0].cameras[0]).shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("zeros", [4, 0])
+def test_a_fisheye_without_distortion_is_no_pinhole(zeros, tmp_path):
+    """r = f theta: at the edge of the image 35 degrees off the axis, which is nearer to its middle than a pinhole's."""
+    ideal = {"distortion_model": "equidistant", "D": np.zeros(zeros)}
+    summary = import_bag(write_bag(tmp_path / "bag", "ros2", info=ideal), tmp_path / "out")
+    model = yaml.safe_load((tmp_path / "out" / "calibration.yaml").read_text())["cameras"]["front"]
+    assert (model["model"], model["distortion"]) == ("fisheye", [0, 0, 0, 0])
+    _, frames = frames_of(tmp_path / "out")
+    edge = WIDTH / 2
+    (told,) = [text for text in summary.warnings if text.startswith("front: its CameraInfo is that of a fisheye")]
+    assert f"differs by {edge - FOCAL * np.arctan(edge / FOCAL):.0f} pixels" in told
+    assert frames[0].cameras[0].undistorted
 
 
 def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
