@@ -18,7 +18,7 @@ from ovps.places import check_free
 from pipelines.bag.calibration import INTENSITY, calibration_of, doubts, intensity_field
 from pipelines.bag.index import Index, indexed
 from pipelines.bag.match import match, nothing_left, nothing_matched
-from pipelines.bag.topics import choose, list_topics, opened
+from pipelines.bag.topics import choose, list_topics, opened, passed_over
 from pipelines.bag.write import check_new, clear, table, write_readings
 
 _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
@@ -83,7 +83,8 @@ def import_bag(
     """
     check_free(out)
     check_new(out)
-    cloud_topic, chosen = choose(list_topics(path), points, cameras, path)
+    topics = list_topics(path)
+    cloud_topic, chosen = choose(topics, points, cameras, path)
     with opened(path) as reader:
         index = indexed(reader, cloud_topic, chosen, intensity or INTENSITY, path)
         if not index.stamps.get(cloud_topic):
@@ -121,6 +122,7 @@ def import_bag(
         invalid_share=written.invalid_share,
         intensity_max=full,
         warnings=(
+            *(() if cameras else passed_over(topics, chosen)),
             *_of_the_bag(index, without, left_out),
             *doubts(calibration),
             *(moving.warnings() if moving else ()),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovps.errors import ConfigError, DatasetError, OvpsError
+from ovps.errors import ConfigError, DatasetError, OvpsError, counted
 from ovps.extras import extra
 from ovps.options import each_once
 from ovps.places import check_no_url
@@ -23,7 +23,9 @@ TRANSFORMS = "tf2_msgs/msg/TFMessage"
 ROS1_TRANSFORMS = "tf/msg/tfMessage"
 STATIC = "/tf_static"
 _ENDINGS = (".bag", ".mcap", ".db3")
-_PLAIN = ("compressed", "image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
+_TRANSPORTS = ("compressed", "compressedDepth")  # of image_transport, behind the topic whose images they carry
+_IMAGES = ("image_color", "image_raw", "image_rect_color", "image", "image_rect", "image_mono")  # the first is the best
+_PLAIN = ("compressed", *_IMAGES)
 _OWN = ("lidar", "vehicle", "world", "sensor")  # names that the recording gives to other things
 
 
@@ -107,7 +109,8 @@ def choose(
 
     Args:
         points: None: the only one of PointCloud2.
-        cameras: topics of images; none: every one that has a CameraInfo beside it.
+        cameras: topics of images; none: every CameraInfo's own, which is the nearest to its namespace, and of those
+            that are equally near the one with the plainest name.
 
     Raises:
         ConfigError: no such topic, several to choose from, or images without a CameraInfo.
@@ -134,7 +137,7 @@ def choose(
             path=path,
             remedy=f"Points: {', '.join(clouds) or 'none'}. Images: {', '.join(images) or 'none'}",
         )
-    pairs = {name: _info_of(name, infos) for name in cameras or images}
+    pairs = {name: _info_of(name, infos) for name in cameras or sorted(images, key=_preference)}
     lacking = [name for name, info in pairs.items() if info is None]
     if cameras and lacking:
         raise ConfigError(
@@ -152,7 +155,40 @@ def choose(
                 remedy="Name a bag that holds camera images, too; --list shows all topics",
             )
         raise ConfigError("no images with a CameraInfo beside them", path=path, remedy="Record camera_info, too")
-    return points or clouds[0], [CameraTopic(_name(name, chosen), name, info) for name, info in chosen.items()]
+    ordered = chosen if cameras else sorted(chosen)
+    return points or clouds[0], [CameraTopic(_name(name, chosen), name, chosen[name]) for name in ordered]
+
+
+def passed_over(topics: Sequence[Topic], cameras: Sequence[CameraTopic]) -> list[str]:
+    """Warn of topics of images that none of the chosen cameras shows, where nobody has named cameras."""
+    infos = [topic.name for topic in topics if topic.type == INFO]
+    shown = {_camera_of(camera.images) for camera in cameras}
+    others = [t.name for t in topics if t.type in (IMAGE, COMPRESSED) and _camera_of(t.name) not in shown]
+    lacking = [name for name in others if _info_of(name, infos) is None]
+    sharing = [name for name in others if name not in lacking]
+    return [
+        f"{counted(len(names), 'topic')} of images not used: {', '.join(names)}. {why}"
+        for names, why in (
+            (sharing, "The camera_info above it is that of another; --camera names all that are to be used"),
+            (lacking, "There is no camera_info beside it; record that, too, if it is a camera"),
+        )
+        if names
+    ]
+
+
+def _camera_of(images: str) -> str:
+    """What topics that show one camera's images have in common: /front of /front/image_mono/compressed."""
+    parts = images.split("/")
+    for endings in (_TRANSPORTS, _IMAGES):
+        parts = parts[:-1] if parts[-1] in endings else parts
+    return "/".join(parts)
+
+
+def _preference(images: str) -> tuple[int, int, str]:
+    """Order of topics of images that may have a CameraInfo in common."""
+    parts = images.split("/")
+    parts = parts[:-1] if parts[-1] in _TRANSPORTS else parts
+    return len(parts), _IMAGES.index(parts[-1]) if parts[-1] in _IMAGES else len(_IMAGES), images
 
 
 def _info_of(images: str, infos: Sequence[str]) -> str | None:

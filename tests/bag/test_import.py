@@ -20,7 +20,7 @@ from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
 from ovps.geometry.projection import project
 from pipelines.bag import import_bag, list_topics
-from pipelines.bag.topics import POINTS, CameraTopic, Topic, choose
+from pipelines.bag.topics import COMPRESSED, IMAGE, INFO, POINTS, CameraTopic, Topic, choose, passed_over
 from pipelines.data_check import check
 from tests.bag.write import (
     BASE_FROM_CAMERA,
@@ -524,6 +524,37 @@ def test_a_bag_without_images_says_so():
         choose(topics, None, (), Path("bag"))
     with pytest.raises(ConfigError, match="Images: none"):
         choose(topics, None, ("/nope",), Path("bag"))
+
+
+@pytest.mark.parametrize(
+    ("images", "infos", "taken", "told"),
+    [
+        (["/camera/debug_image", "/camera/image_raw"], ["/camera"], ["/camera/image_raw"], ["/camera/debug_image"]),
+        (["/camera/det/image", "/camera/image_raw"], ["/camera"], ["/camera/image_raw"], ["/camera/det/image"]),
+        (["/camera/image_mono", "/camera/image_raw"], ["/camera"], ["/camera/image_raw"], []),
+        (["/front/image_raw", "/image_raw"], [""], ["/image_raw"], ["/front/image_raw"]),
+        (["/a/image_raw", "/a/image_raw/compressed", "/b/image_raw"], ["/a"], ["/a/image_raw"], ["/b/image_raw"]),
+        (["/a/color/image_raw", "/b/image/compressed"], ["/a", "/b"], ["/a/color/image_raw", "/b/image/compressed"], []),
+        (["/a/depth/image/compressedDepth", "/a/depth/image"], ["/a/depth"], ["/a/depth/image"], []),
+    ],
+)
+def test_a_camera_info_goes_to_its_own_images_and_others_are_told(images, infos, taken, told):
+    topics = [Topic("/points", POINTS, 6, 10.0), *(Topic(f"{i}/camera_info", INFO, 6, 10.0) for i in infos)]
+    topics += [Topic(name, COMPRESSED if "compressed" in name else IMAGE, 6, 10.0) for name in images]
+    _, cameras = choose(topics, None, (), Path("bag"))
+    assert [camera.images for camera in cameras] == taken
+    warnings = passed_over(topics, cameras)
+    assert [re.search(r"not used: (\S+)\. ", text)[1] for text in warnings] == told
+    assert all(("--camera" in text) == ("/b/" not in text) for text in warnings)
+
+
+@pytest.mark.parametrize("named", [(), ("/front/image_raw",)])
+def test_topics_that_are_not_used_are_told_unless_cameras_are_named(named, tmp_path, monkeypatch):
+    rear = Topic("/rear/image_raw", IMAGE, 6, 10.0)
+    monkeypatch.setattr("pipelines.bag.convert.list_topics", lambda path: [*list_topics(path), rear])
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap"), tmp_path / "out", cameras=named, limit=1)
+    told = [text for text in summary.warnings if text.startswith("1 topic of images not used: /rear/image_raw. ")]
+    assert len(told) == (0 if named else 1)
 
 
 def test_an_import_that_was_stopped_begins_anew(tmp_path, monkeypatch):
