@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ovps.datasets.folder.layout import LIDAR
 from ovps.errors import ConfigError, DatasetError
-from pipelines.bag.index import Index
+from ovps.geometry.transforms import inverse
+from pipelines.bag.index import Index, values_of
 from pipelines.bag.messages import Unreadable, camera_model
 from pipelines.bag.topics import CameraTopic
 from pipelines.bag.transforms import Motion
 
 VEHICLE = "vehicle"
 INTENSITY = "intensity"  # the field of clouds where none is named
+
+_BESIDE_M = 0.02  # less is no pair of cameras, or within what a calibration leaves
 
 
 def calibration_of(
@@ -82,8 +88,8 @@ def calibration_of(
     return calibration, moving
 
 
-def doubts(calibration: dict[str, Any]) -> list[str]:
-    """Warn of cameras whose models may be meant otherwise."""
+def doubts(calibration: dict[str, Any], index: Index, cameras: Sequence[CameraTopic]) -> list[str]:
+    """Warn of cameras whose models or places may be meant otherwise."""
     warnings = []
     for name, model in calibration["cameras"].items():
         if model.get("model") == "fisheye" and not any(model["distortion"]):
@@ -94,7 +100,30 @@ def doubts(calibration: dict[str, Any]) -> list[str]:
                 f" differs by {apart:.0f} pixels at the edge of the image. If its images are undistorted, delete its"
                 " `model` and `distortion` in calibration.yaml"
             )
+    places = {t["to"]: np.array(t["matrix"]) for t in calibration["transforms"]}
+    shifts = {camera.name: _shift(index.infos[camera.info]) for camera in cameras}
+    for camera in cameras:
+        shift = shifts[camera.name]
+        if np.linalg.norm(shift) < _BESIDE_M or any(
+            np.linalg.norm((places[camera.name] @ inverse(places[other]))[:3, 3] - (shift - shifts[other])) < _BESIDE_M
+            for other in shifts
+            if np.linalg.norm(shift - shifts[other]) >= _BESIDE_M
+        ):
+            continue
+        frame = index.frame_of.get(camera.images) or index.infos[camera.info].header.frame_id
+        warnings.append(
+            f"{camera.name}: by P of {camera.info} it stands {np.linalg.norm(shift):.2f} m beside the first camera of a"
+            f" pair; it is placed where the bag has {frame}. If that is the frame of the first camera, add"
+            f" {shift[0]:+.4f} and {shift[1]:+.4f} to the last numbers of the first and the second row of its `matrix`"
+            " in calibration.yaml"
+        )
     return warnings
+
+
+def _shift(info: Any) -> NDArray[np.float64]:
+    """Place of the first camera of a stereo pair (3), metres, in the frame of this one, as P of its CameraInfo says."""
+    p = values_of(info, "p").reshape(3, 4)
+    return np.array([p[0, 3] / p[0, 0], p[1, 3] / p[1, 1], 0.0]) if p[0, 0] and p[1, 1] else np.zeros(3)
 
 
 def intensity_field(index: Index, clouds: str, asked: str | None, path: Path) -> tuple[str, list[str]]:

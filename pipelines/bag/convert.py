@@ -124,7 +124,7 @@ def import_bag(
         warnings=(
             *(() if cameras else passed_over(topics, chosen)),
             *_of_the_bag(index, without, left_out),
-            *doubts(calibration),
+            *doubts(calibration, index, chosen),
             *(moving.warnings() if moving else ()),
             *_of_the_cameras(apart, moves=moving is not None),
         ),

@@ -9,6 +9,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from ovps.errors import ConfigError, DatasetError
 from ovps.files import write_whole
 from ovps.geometry.projection import project
 from pipelines.bag import import_bag, list_topics
+from pipelines.bag.calibration import doubts
+from pipelines.bag.index import Index
 from pipelines.bag.topics import COMPRESSED, IMAGE, INFO, POINTS, CameraTopic, Topic, choose, passed_over
 from pipelines.data_check import check
 from tests.bag.write import (
@@ -35,6 +38,7 @@ from tests.bag.write import (
     POSTS,
     SWEEPS,
     WIDTH,
+    K,
     odom_from_base,
     write_bag,
 )
@@ -342,6 +346,40 @@ def test_a_fisheye_without_distortion_is_no_pinhole(zeros, tmp_path):
     assert frames[0].cameras[0].undistorted
 
 
+BASELINE = 0.5  # metres to the right of the first camera
+
+
+@pytest.mark.parametrize("camera", ["/front/image_rect_color", "/front/image_raw"])
+def test_a_camera_that_p_places_beside_the_first_of_a_pair_is_told(camera, tmp_path):
+    """And what to add to its transform: the first camera's frame is where the bag has its images."""
+    right = {"P": np.hstack([K, [[-FOCAL * BASELINE], [0], [0]]]).reshape(-1)}
+    summary = import_bag(write_bag(tmp_path / "bag", "ros2", camera=camera, info=right), tmp_path / "out", limit=1)
+    (told,) = [text for text in summary.warnings if text.startswith("front: by P of /front/camera_info it stands")]
+    assert "stands 0.50 m beside the first camera of a pair; it is placed where the bag has front_optical" in told
+    file = tmp_path / "out" / "calibration.yaml"
+    calibration = yaml.safe_load(file.read_text())
+    for row, more in zip((0, 1), re.search(r"add (\S+) and (\S+) to", told).groups(), strict=True):
+        calibration["transforms"][0]["matrix"][row][3] += float(more)
+    camera_from_lidar = np.array(calibration["transforms"][0]["matrix"])
+    base_from_right = BASE_FROM_LIDAR @ np.linalg.inv(camera_from_lidar)
+    np.testing.assert_allclose(base_from_right[:3, 3], BASE_FROM_CAMERA[:3, 3] + [0, -BASELINE, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize(("apart", "told"), [(BASELINE, []), (0.0, ["right"])])
+def test_a_pair_whose_frames_stand_as_p_says_is_not_told(apart, told):
+    """As most drivers have it: each camera with a frame of its own."""
+    index, topics = Index(), [CameraTopic(n, f"/{n}/image_raw", f"/{n}/camera_info") for n in ("left", "right")]
+    transforms = []
+    for topic, beside in zip(topics, (0.0, BASELINE), strict=True):
+        p = np.hstack([K, [[-FOCAL * beside], [0], [0]]])
+        index.infos[topic.info] = SimpleNamespace(p=p, header=SimpleNamespace(frame_id=topic.name))
+        matrix = STANDING.copy()
+        matrix[0, 3] -= apart if beside else 0
+        transforms.append({"from": "lidar", "to": topic.name, "matrix": matrix.tolist()})
+    warnings = doubts({"cameras": {}, "transforms": transforms}, index, topics)
+    assert [text.split(":")[0] for text in warnings] == told
+
+
 def test_the_command_lists_topics_and_imports(tmp_path, monkeypatch, capsys):
     bag = write_bag(tmp_path / "bag", "mcap")
 
@@ -534,7 +572,12 @@ def test_a_bag_without_images_says_so():
         (["/camera/image_mono", "/camera/image_raw"], ["/camera"], ["/camera/image_raw"], []),
         (["/front/image_raw", "/image_raw"], [""], ["/image_raw"], ["/front/image_raw"]),
         (["/a/image_raw", "/a/image_raw/compressed", "/b/image_raw"], ["/a"], ["/a/image_raw"], ["/b/image_raw"]),
-        (["/a/color/image_raw", "/b/image/compressed"], ["/a", "/b"], ["/a/color/image_raw", "/b/image/compressed"], []),
+        (
+            ["/a/color/image_raw", "/b/image/compressed"],
+            ["/a", "/b"],
+            ["/a/color/image_raw", "/b/image/compressed"],
+            [],
+        ),
         (["/a/depth/image/compressedDepth", "/a/depth/image"], ["/a/depth"], ["/a/depth/image"], []),
     ],
 )
