@@ -19,7 +19,7 @@ from pipelines.bag.calibration import INTENSITY, calibration_of, doubts, intensi
 from pipelines.bag.index import Index, indexed
 from pipelines.bag.match import match, nothing_left, nothing_matched
 from pipelines.bag.topics import choose, list_topics, opened, passed_over
-from pipelines.bag.write import check_new, clear, table, write_readings
+from pipelines.bag.write import Written, check_new, clear, table, write_readings
 
 _FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
 
@@ -124,6 +124,7 @@ def import_bag(
         warnings=(
             *(() if cameras else passed_over(topics, chosen)),
             *_of_the_bag(index, without, left_out),
+            *_of_the_intensity(field, written, index),
             *doubts(calibration, index, chosen),
             *(moving.warnings() if moving else ()),
             *_of_the_cameras(apart, moves=moving is not None),
@@ -139,6 +140,16 @@ def _of_the_bag(index: Index, without: Sequence[str], left_out: dict[str, int]) 
     ]
     dropped = [f"{counted(count, 'sweep')} left out: {reason}" for reason, count in left_out.items()]
     return [*unstamped, *without, *index.warnings(), *dropped]
+
+
+def _of_the_intensity(field: str, written: Written, index: Index) -> list[str]:
+    """Warn of points that have NaN there."""
+    if not written.dark:
+        return []
+    return [
+        f"{written.dark:,} of {written.written:,} points have NaN or infinity as {field!r}, and got 0; --intensity names another field:"
+        f" {', '.join(index.fields)}"
+    ]
 
 
 def _of_the_cameras(apart: dict[str, NDArray], moves: bool) -> list[str]:

@@ -50,7 +50,7 @@ def stamp(message: Any) -> int:
 
 
 def read_cloud(message: Any, intensity: str) -> NDArray[np.float32]:
-    """Read a PointCloud2 as x, y, z (metres) and intensity, (N, 4) float32, NaN and all.
+    """Read a PointCloud2 as x, y, z (metres) and intensity, (N, 4) float32, NaN and all; so may intensity alone be NaN.
 
     Args:
         intensity: the name of the field; where it is not there, 0.
@@ -91,8 +91,8 @@ def read_cloud(message: Any, intensity: str) -> NDArray[np.float32]:
 
 
 def valid(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which points of a cloud (N, 4) are returns: neither NaN nor at (0, 0, 0)."""
-    return np.isfinite(rows).all(axis=1) & rows[:, :3].any(axis=1)
+    """Tell which points of a cloud (N, 4) are returns: neither NaN nor at (0, 0, 0). A return may lack intensity."""
+    return np.isfinite(rows[:, :3]).all(axis=1) & rows[:, :3].any(axis=1)
 
 
 def check_image(message: Any) -> None:

@@ -27,10 +27,16 @@ from pipelines.bag.transforms import Motion
 
 @dataclass(frozen=True)
 class Written:
-    """Names of the images that were written, by camera and time stamp, and facts of the points."""
+    """Names of the images that were written, by camera and time stamp, and facts of the points.
+
+    Attributes:
+        dark: points without a number as intensity, which got 0, of so many `written`.
+    """
 
     highest: float
     invalid_share: float
+    dark: int
+    written: int
     images: dict[tuple[str, int], str]
 
 
@@ -72,7 +78,7 @@ def write_readings(
     by_topic = {camera.images: camera.name for camera in cameras}
     wanted = {camera.images: {m.images[camera.name] for m in matched if camera.name in m.images} for camera in cameras}
     unstamped = index.unstamped()
-    highest, invalid, total = 0.0, 0, 0
+    highest, invalid, dark, total = 0.0, 0, 0, 0
     clouds_done: set[int] = set()
     images: dict[tuple[str, int], str] = {}
     with progress("import", "sweeps", len(matched)) as counter:
@@ -88,11 +94,14 @@ def write_readings(
                     continue
                 if not camera:
                     rows = read_cloud(message, intensity)
-                    good = valid(rows)
-                    invalid, total = invalid + int((~good).sum()), total + len(rows)
-                    highest = max(highest, float(rows[good, 3].max()))
+                    good = rows[valid(rows)]
+                    lit = np.isfinite(good[:, 3])
+                    good[~lit, 3] = 0
+                    invalid, total = invalid + len(rows) - len(good), total + len(rows)
+                    dark += int((~lit).sum())
+                    highest = max(highest, float(good[:, 3].max()))
                     buffer = io.BytesIO()
-                    np.save(buffer, rows[good])
+                    np.save(buffer, good)
                     write_whole(out / POINTS / f"{names[at]}.npy", buffer.getvalue())
                     clouds_done.add(at)
                     counter.advance()
@@ -102,7 +111,7 @@ def write_readings(
                     write_whole(out / images[camera, at], content)
             except Unreadable:
                 continue  # counted in the first pass; whatever else has this time can be read
-    return Written(highest, invalid / max(total, 1), images)
+    return Written(highest, invalid / max(total, 1), dark, total - invalid, images)
 
 
 def table(matched: Sequence[Matched], images: dict[tuple[str, int], str], moving: Motion | None) -> str:

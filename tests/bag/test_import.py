@@ -324,6 +324,31 @@ def test_a_field_of_intensity_that_is_not_there(tmp_path):
     assert [w for w in renamed.warnings if "no field 'intensity', so that all points have 0" in w]
 
 
+@pytest.mark.parametrize("every", [1, 10])
+def test_points_without_a_number_as_intensity_are_kept_and_told(every, tmp_path):
+    """As drivers have it that do not fill the field."""
+
+    def dark(topic, number, message):
+        if topic != "/points":
+            return {}
+        rows = message.data.view(np.float32).reshape(-1, 5).copy()
+        rows[::every, 4] = np.nan
+        return {"data": rows.reshape(-1).view(np.uint8)}
+
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", odd=dark), tmp_path / "out")
+    assert (summary.sweeps, summary.unreadable) == (SWEEPS, {})
+    assert summary.intensity_max == (1 if every == 1 else 255)
+    assert summary.invalid_share == pytest.approx(2 / (len(POSTS) + 2))
+    (told,) = [text for text in summary.warnings if "have NaN or infinity as 'intensity'" in text]
+    lacking = len(range(0, len(POSTS), every))
+    assert told.startswith(f"{SWEEPS * lacking} of {SWEEPS * len(POSTS)} points have")
+    assert told.endswith("--intensity names another field: x, y, z, intensity")
+    data, frames = frames_of(tmp_path / "out")
+    for frame in frames:
+        intensity = data.points(frame).intensity
+        assert ((intensity == 0).sum(), (intensity > 0).sum()) == (lacking, len(POSTS) - lacking)
+
+
 def test_distortion_comes_into_the_calibration(tmp_path):
     bent = {"D": np.array([-0.2, 0.05, 0.001, 0.0, 0.0])}
     import_bag(write_bag(tmp_path / "bag", "ros2", info=bent), tmp_path / "out")
