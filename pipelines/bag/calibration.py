@@ -61,7 +61,11 @@ def calibration_of(
     models, transforms = {}, []
     for camera in cameras:
         if camera.info not in index.infos:
-            raise DatasetError(f"no message of {camera.info}", path=path, remedy="Choose other cameras with --camera")
+            raise DatasetError(
+                "; ".join([f"no message of {camera.info}", *index.warnings(camera.info)]),
+                path=path,
+                remedy="Choose other cameras with --camera",
+            )
         try:
             models[camera.name], turned = camera_model(index.infos[camera.info], camera.rectified)
         except Unreadable as error:
@@ -69,8 +73,9 @@ def calibration_of(
         frame = index.frame_of.get(camera.images) or index.infos[camera.info].header.frame_id.lstrip("/")
         camera_from_lidar = index.frames.still_between(lidar, frame)
         if camera_from_lidar is None:
+            none = f"no standing transforms lead from {lidar!r} ({clouds}) to {frame!r} ({camera.images})"
             raise DatasetError(
-                f"no standing transforms lead from {lidar!r} ({clouds}) to {frame!r} ({camera.images})",
+                "; ".join([none, *index.warnings("/tf")]),
                 path=path,
                 remedy="Record /tf_static, too; or choose other cameras with --camera",
             )

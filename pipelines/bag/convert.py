@@ -30,8 +30,8 @@ class ImportSummary:
 
     Attributes:
         sweeps: of the topic `points`; left_out: how many were not written, by the reason.
-        unreadable: messages of points and images that were left out, by topic; a sweep whose nearest image is one of
-            them has the nearest other.
+        unreadable: messages that were left out, by topic; a sweep whose nearest image is one of them has the nearest
+            other.
         cameras: topic by name; apart_ms: `median` and `most` time between a sweep and its image, by name of the camera.
         moves: the two frames between which the vehicle moves; None: nothing does, as far as the bag says.
         invalid_share: of the points, NaN or at (0, 0, 0), which were left out.
@@ -147,8 +147,8 @@ def _of_the_intensity(field: str, written: Written, index: Index) -> list[str]:
     if not written.dark:
         return []
     return [
-        f"{written.dark:,} of {written.written:,} points have NaN or infinity as {field!r}, and got 0; --intensity names another field:"
-        f" {', '.join(index.fields)}"
+        f"{written.dark:,} of {written.written:,} points have NaN or infinity as {field!r}, and got 0;"
+        f" --intensity names another field: {', '.join(index.fields)}"
     ]
 
 

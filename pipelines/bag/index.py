@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +28,14 @@ class _LeftOut:
 
 @dataclass
 class Index:
-    """Findings of the first pass over a bag; of points and images, in the messages that are understood."""
+    """Findings of the first pass over a bag, in the messages that are understood."""
 
     frames: Frames = field(default_factory=Frames)
     infos: dict[str, Any] = field(default_factory=dict)
     stamps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # of the message, of the recording
     frame_of: dict[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()  # of the first cloud
+    messages: Counter[str] = field(default_factory=Counter)  # understood or not, by topic
     unreadable: dict[str, _LeftOut] = field(default_factory=dict)
     sweeps_left_out: dict[str, int] = field(default_factory=dict)  # whose cloud is not understood, by the reason
     transforms_left_out: dict[tuple[str, str, str], _LeftOut] = field(default_factory=dict)  # by topic, child, parent
@@ -45,11 +47,11 @@ class Index:
             reason = "their cloud has no valid point" if isinstance(error, NoPoint) else "their cloud cannot be read"
             self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
 
-    def warnings(self) -> list[str]:
-        """Sentences about them, one for each topic, and about transforms."""
+    def warnings(self, about: str = "") -> list[str]:
+        """Sentences about them, one for each topic, and about transforms; only those that begin with `about`."""
         messages = [
-            f"{topic}: {left.count} of {left.count + len(self.stamps.get(topic, []))} messages left out, the first"
-            f" recorded at {left.time / 1e9:.3f} s: {left.reason}"
+            f"{topic}: {left.count} of {self.messages[topic]} messages left out, the first recorded"
+            f" at {left.time / 1e9:.3f} s: {left.reason}"
             for topic, left in sorted(self.unreadable.items())
         ]
         transforms = [
@@ -57,7 +59,7 @@ class Index:
             f" {left.time / 1e9:.3f} s: {left.reason}"
             for (topic, child, parent), left in sorted(self.transforms_left_out.items())
         ]
-        return [*messages, *transforms, *self.frames.warnings()]
+        return [text for text in (*messages, *transforms, *self.frames.warnings()) if text.startswith(about)]
 
     def unstamped(self) -> set[str]:
         """Topics whose messages do not say when they were made: some have no time stamp, or all have one."""
@@ -88,23 +90,22 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
     wanted = [c for c in reader.connections if c.msgtype in kinds or c.topic in sensors | infos]
     for connection, time, raw in reader.messages(connections=wanted):
         topic = connection.topic
+        index.messages[topic] += 1
+        try:
+            message = message_of(reader, connection, raw)
+            if topic == clouds:
+                read_cloud(message, intensity)
+            elif topic in sensors:
+                check_image(message)
+        except Unreadable as error:
+            index.leave_out(topic, time, error, sweep=topic == clouds)
+            continue
         if topic in sensors:
-            try:
-                message = message_of(reader, connection, raw)
-                if topic == clouds:
-                    read_cloud(message, intensity)
-                else:
-                    check_image(message)
-            except Unreadable as error:
-                index.leave_out(topic, time, error, sweep=topic == clouds)
-                continue
             index.stamps.setdefault(topic, []).append((stamp(message), time))
             if topic == clouds and not index.fields:
                 index.fields = tuple(f.name for f in message.fields)
             index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
-            continue
-        message = reader.deserialize(raw, connection.msgtype)
-        if connection.msgtype in kinds:
+        elif connection.msgtype in kinds:
             for t in message.transforms:
                 parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
                 try:

@@ -282,20 +282,51 @@ def test_an_odd_message_is_left_out_and_told(name, tmp_path):
         assert data.image(frame.cameras[0]).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_a_message_whose_bytes_are_no_message_is_left_out(tmp_path, monkeypatch):
-    """Those of a cloud end in the middle of its header."""
+def cut_messages(monkeypatch, topic, numbers) -> None:
+    """End some messages of a topic in the middle of their header."""
     from rosbags.highlevel import AnyReader
 
-    bag, whole = write_bag(tmp_path / "bag", "mcap"), AnyReader.messages
+    whole = AnyReader.messages
 
     def cut(self, *arguments, **options):
+        seen = 0
         for connection, time, raw in whole(self, *arguments, **options):
-            yield connection, time, raw[:10] if connection.topic == "/points" and time == BEGIN + LIDAR_STEP else raw
+            seen += connection.topic == topic
+            yield connection, time, raw[:10] if connection.topic == topic and seen - 1 in numbers else raw
 
     monkeypatch.setattr(AnyReader, "messages", cut)
+
+
+@pytest.mark.parametrize(
+    ("topic", "number", "says", "lost"),
+    [
+        ("/points", 1, "1 of 6 messages left out, the first recorded at 1700000000.100 s: 10 bytes", 1),
+        ("/tf", 3, "1 of 65 messages left out, the first recorded at 1699999999.960 s: 10 bytes", 0),
+        ("/front/camera_info", 0, "1 of 10 messages left out, the first recorded at 1700000000.021 s: 10 bytes", 0),
+    ],
+)
+def test_a_message_whose_bytes_are_no_message_is_left_out(topic, number, says, lost, tmp_path, monkeypatch):
+    bag = write_bag(tmp_path / "bag", "mcap")
+    cut_messages(monkeypatch, topic, [number])
     summary = import_bag(bag, tmp_path / "out")
-    assert (summary.sweeps, summary.left_out) == (SWEEPS - 1, {"their cloud cannot be read": 1})
-    assert any("10 bytes that are no sensor_msgs/msg/PointCloud2" in warning for warning in summary.warnings)
+    left_out = {"their cloud cannot be read": 1} if lost else {}
+    assert (summary.sweeps, summary.left_out, summary.unreadable) == (SWEEPS - lost, left_out, {topic: 1})
+    (told,) = [text for text in summary.warnings if text.startswith(f"{topic}: ")]
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    ("topic", "says"),
+    [
+        ("/tf_static", r"no standing transforms lead .*; /tf_static: 1 of 1 messages left out"),
+        ("/front/camera_info", r"no message of /front/camera_info; /front/camera_info: 10 of 10 messages left out"),
+    ],
+)
+def test_an_import_that_lacks_what_was_left_out_says_so(topic, says, tmp_path, monkeypatch):
+    bag = write_bag(tmp_path / "bag", "mcap")
+    cut_messages(monkeypatch, topic, range(10))
+    with pytest.raises(DatasetError, match=says):
+        import_bag(bag, tmp_path / "out")
 
 
 def test_a_sweep_whose_only_near_image_is_odd_is_left_out(tmp_path):
