@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovps.errors import DatasetError, counted
+from ovps.progress import progress
 from pipelines.bag.messages import NoPoint, Unreadable, check_image, matrix_of, message_of, read_cloud, stamp
 from pipelines.bag.topics import ROS1_TRANSFORMS, STATIC, TRANSFORMS, CameraTopic
 from pipelines.bag.transforms import Frames
@@ -46,6 +47,18 @@ class Index:
         if sweep:
             reason = "their cloud has no valid point" if isinstance(error, NoPoint) else "their cloud cannot be read"
             self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
+
+    def add_transforms(self, topic: str, time: int, message: Any) -> None:
+        """Note the transforms of a message, and those that are none."""
+        for t in message.transforms:
+            parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
+            try:
+                matrix = matrix_of(t.transform)
+            except Unreadable as error:
+                which = topic, child, parent
+                self.transforms_left_out.setdefault(which, _LeftOut(time, str(error))).count += 1
+                continue
+            self.frames.add(parent, child, stamp(t), matrix, static=topic.endswith(STATIC))
 
     def warnings(self, about: str = "") -> list[str]:
         """Sentences about them, one for each topic, and about transforms; only those that begin with `about`."""
@@ -88,37 +101,33 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
     sensors, infos = {clouds, *(c.images for c in cameras)}, {c.info for c in cameras}
     kinds = (TRANSFORMS, ROS1_TRANSFORMS)
     wanted = [c for c in reader.connections if c.msgtype in kinds or c.topic in sensors | infos]
-    for connection, time, raw in reader.messages(connections=wanted):
-        topic = connection.topic
-        index.messages[topic] += 1
-        try:
-            message = message_of(reader, connection, raw)
-            if topic == clouds:
-                read_cloud(message, intensity)
-            elif topic in sensors:
-                check_image(message)
-        except Unreadable as error:
-            index.leave_out(topic, time, error, sweep=topic == clouds)
-            continue
-        if topic in sensors:
-            index.stamps.setdefault(topic, []).append((stamp(message), time))
-            if topic == clouds and not index.fields:
-                index.fields = tuple(f.name for f in message.fields)
-            index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
-        elif connection.msgtype in kinds:
-            for t in message.transforms:
-                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
-                try:
-                    matrix = matrix_of(t.transform)
-                except Unreadable as error:
-                    which = topic, child, parent
-                    index.transforms_left_out.setdefault(which, _LeftOut(time, str(error))).count += 1
-                    continue
-                index.frames.add(parent, child, stamp(t), matrix, static=topic.endswith(STATIC))
-        else:
-            before = index.infos.setdefault(topic, message)
-            if any(not np.array_equal(values_of(before, n), values_of(message, n), equal_nan=True) for n in "kdp"):
-                raise DatasetError(f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes")
+    with progress("read the bag", "messages", sum(c.msgcount for c in wanted)) as counter:
+        for connection, time, raw in reader.messages(connections=wanted):
+            counter.advance()
+            topic = connection.topic
+            index.messages[topic] += 1
+            try:
+                message = message_of(reader, connection, raw)
+                if topic == clouds:
+                    read_cloud(message, intensity)
+                elif topic in sensors:
+                    check_image(message)
+            except Unreadable as error:
+                index.leave_out(topic, time, error, sweep=topic == clouds)
+                continue
+            if topic in sensors:
+                index.stamps.setdefault(topic, []).append((stamp(message), time))
+                if topic == clouds and not index.fields:
+                    index.fields = tuple(f.name for f in message.fields)
+                index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
+            elif connection.msgtype in kinds:
+                index.add_transforms(topic, time, message)
+            else:
+                before = index.infos.setdefault(topic, message)
+                if any(not np.array_equal(values_of(before, n), values_of(message, n), equal_nan=True) for n in "kdp"):
+                    raise DatasetError(
+                        f"{topic} changes within the bag", path=path, remedy="Cut the bag where it changes"
+                    )
     for (topic, child, parent), left in index.transforms_left_out.items():
         if child not in index.frames.links:
             raise DatasetError(

@@ -65,7 +65,7 @@ def write_readings(
     """Write points as (N, 4) float32 .npy files in the LiDAR's frame, metres, and images as the bag has them.
 
     Args:
-        reader: the opened bag, of which all messages of these topics are read once more.
+        reader: the opened bag, of which the messages of these topics are read once more, until all is written.
         out: folder of the recording.
         clouds: topic of the sweeps.
         matched: what is written; all else is passed over.
@@ -77,7 +77,7 @@ def write_readings(
     names = {m.time: f"{number:06d}" for number, m in enumerate(matched)}
     by_topic = {camera.images: camera.name for camera in cameras}
     wanted = {camera.images: {m.images[camera.name] for m in matched if camera.name in m.images} for camera in cameras}
-    unstamped = index.unstamped()
+    unstamped, left = index.unstamped(), len(matched) + sum(map(len, wanted.values()))
     highest, invalid, dark, total = 0.0, 0, 0, 0
     clouds_done: set[int] = set()
     images: dict[tuple[str, int], str] = {}
@@ -109,6 +109,9 @@ def write_readings(
                     suffix, content = read_image(message)
                     images[camera, at] = f"{IMAGES}/{camera}/{at // 1000}{suffix}"
                     write_whole(out / images[camera, at], content)
+                left -= 1
+                if not left:
+                    break
             except Unreadable:
                 continue  # counted in the first pass; whatever else has this time can be read
     return Written(highest, invalid / max(total, 1), dark, total - invalid, images)

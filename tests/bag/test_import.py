@@ -53,10 +53,13 @@ def frames_of(root):
 
 
 @pytest.mark.parametrize(("kind", "compressed"), [("ros1", False), ("ros2", True), ("mcap", False)])
-def test_every_post_lies_on_its_dot_although_the_car_drives(kind, compressed, tmp_path):
+def test_every_post_lies_on_its_dot_although_the_car_drives(kind, compressed, tmp_path, capsys):
     """A picture shows the posts from where the car was then: only poses at both times bring points onto dots."""
     bag = write_bag(tmp_path / NAMES[kind], kind, compressed=compressed)
     summary = import_bag(bag, tmp_path / "out")
+    told = capsys.readouterr().err
+    assert "read the bag: 0 of 92 messages" in told  # hours of driving take minutes
+    assert "read the bag: 92 of 92 messages" in told
     assert (summary.sweeps, summary.moves, summary.intensity_max) == (SWEEPS, "base_link in odom", 255)
     assert summary.invalid_share == pytest.approx(2 / (len(POSTS) + 2))
     data, frames = frames_of(tmp_path / "out")
@@ -213,6 +216,25 @@ def test_sweeps_that_are_left_out_are_counted(tmp_path):
     assert import_bag(bag, tmp_path / "some", every=2, limit=2).sweeps == 2
     with pytest.raises(DatasetError, match=r"no image within 0\.1 ms"):
         import_bag(bag, tmp_path / "none", apart_ms=0.1)
+
+
+def test_a_bag_is_read_again_only_to_the_last_sweep_that_is_asked_for(tmp_path, monkeypatch):
+    from rosbags.highlevel import AnyReader
+
+    whole, read = AnyReader.messages, []
+
+    def seen(self, *arguments, **options):
+        read.append(0)
+        for message in whole(self, *arguments, **options):
+            read[-1] += 1
+            yield message
+
+    bag = write_bag(tmp_path / "bag", "mcap")
+    monkeypatch.setattr(AnyReader, "messages", seen)
+    assert import_bag(bag, tmp_path / "out", limit=1).sweeps == 1
+    assert read == [92, 2]  # one sweep and its image
+    _, frames = frames_of(tmp_path / "out")
+    assert len(frames[0].cameras) == 1
 
 
 def test_clouds_with_one_time_stamp_or_none_get_that_of_the_recording(tmp_path):
