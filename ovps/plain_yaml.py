@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 MOST = 1_000_000  # lists, dicts and values that a file may unpack to
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+
+class _Loader(yaml.SafeLoader):
+    """Numbers as in YAML 1.2: 010 is ten, not eight, and 1:30 is text, not ninety."""
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node).replace("_", "")
+    return int(text, 16 if "x" in text else 10)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag not in (_INT, _FLOAT)]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_constructor(_INT, _int)
+_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0x[0-9a-fA-F_]+|[0-9][0-9_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"[-+]?([0-9][0-9_]*)?\.[0-9_]*([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
 
 
 def loads(text: str) -> Any:
@@ -16,10 +40,10 @@ def loads(text: str) -> Any:
         yaml.YAMLError: no YAML, a key that a mapping names twice, or aliases that unpack to more than `MOST` values, or
             into themselves.
 
-    >>> loads("classes: [car, bus]")
-    {'classes': ['car', 'bus']}
+    >>> loads("{classes: [car, bus], seed: 010}")
+    {'classes': ['car', 'bus'], 'seed': 10}
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:

@@ -23,14 +23,12 @@ from ovps.files import refusals
 from ovps.inference.formats import format_of
 from ovps.inference.plain_labels import check_labels, write_labels
 from ovps.inference.prediction import PointLabels, class_ids, unnamed_classes
-from ovps.inference.session import Session, open_session, predictions
+from ovps.inference.session import Session, open_session, predictions, uses_clip
 from ovps.inference.submission import leave_out
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.places import check_free
-from ovps.systems.protocol import System
 from ovps.taxonomy import Taxonomy
-from ovps.training.config import TrainConfig
 from ovps.vocabulary import digest, load_vocabulary
 from pipelines.about import ABOUT, BEGUN, Format, Labels, about_of, claim, differences, finish, name_of, read_about
 
@@ -242,12 +240,6 @@ def check(
     return _faults(out, subset, points, store.taxonomy, about, unknown)
 
 
-def uses_clip(system: System, config: TrainConfig) -> bool:
-    """Tell whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
-    loss = config.loss
-    return system.uses_text or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
-
-
 def _faults(
     out: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy, about: dict[str, Any] | None, unknown: bool
 ) -> list[str]:
@@ -277,6 +269,4 @@ def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
             f" {room} that the format holds in a frame ({', '.join(frames[:FRAMES_NAMED])}{more});"
             " a vocabulary of your own writes plain arrays, which hold all"
         )
-    if session.store.provenance.weights_random and uses_clip(session.run.system, session.run.config):
-        warnings.append("random CLIP weights: the labels mean nothing")
     return warnings

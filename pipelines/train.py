@@ -32,6 +32,7 @@ from ovps.cache.reader import Store
 from ovps.devices import device_of
 from ovps.errors import CheckpointError, ConfigError
 from ovps.geometry.grid import Grid
+from ovps.inference.session import random_clip
 from ovps.interrupt import finishing, kept
 from ovps.machine import use_own_cores
 from ovps.model import sparse
@@ -129,6 +130,7 @@ def train(options: TrainOptions) -> TrainSummary:
         batches, info = plan(Store.open(options.cache), config, processes.count)
         if processes.first:
             show_warnings(batches.store.warnings())
+            show_warnings(random_clip(batches.store.provenance, systems.get(config.system), config))
         with exclusive(options.run) if processes.first else nullcontext():
             return _train(options, config, batches, info, processes, begin)
 
@@ -157,18 +159,21 @@ def _train(
     torch.manual_seed(config.seed)
     network = synchronise_norms(make_network(config, info), processes).to(device)
     optimiser = make_optimiser(network, config.optimiser)
-    if options.restart and processes.first:
-        _clear(run)
     content = content_of(batches.store, batches.frames)
-    if processes.as_first((run / LAST).is_file()):
+    if processes.as_first((run / LAST).is_file() and not options.restart):
         start = _resume(run, config, info, network, optimiser)
         if processes.first:
             show_warnings(changes(run, content))
     else:
         start = 0
         if processes.first:
-            _check_no_checkpoint_is_lost(run)
-            _begin(run, batches, content, config.statistics_frames)
+            if not options.restart:
+                _check_no_checkpoint_is_lost(run)
+            _check_labels(batches)
+            measured = measure(batches.store, batches.frames, config.statistics_frames)
+            if options.restart:  # what was there goes when there is something to take its place
+                _clear(run)
+            _begin(run, batches.store, content, measured)
     processes.meet()  # nobody reads the old settings any more, and the statistics are there
     statistics = load_statistics(run / STATISTICS)
     if processes.first:
@@ -311,16 +316,10 @@ def _check_no_checkpoint_is_lost(run: Path) -> None:
     show_warnings([f"run {run} has been at step {step} and has no checkpoint: it begins anew"])
 
 
-def _begin(run: Path, batches: Batches, content: CacheContent, statistics_frames: int) -> None:
-    """Write what a new run takes from the cache.
-
-    Raises:
-        ConfigError: no frame has anything to learn of its labels.
-    """
-    _check_labels(batches)
+def _begin(run: Path, store: Store, content: CacheContent, statistics: ClipStatistics) -> None:
+    """Write what a new run takes from the cache."""
     save_content(run, content)
-    save_vocabulary(batches.store.vocabulary, run / VOCABULARY)
-    statistics = measure(batches.store, batches.frames, statistics_frames)
+    save_vocabulary(store.vocabulary, run / VOCABULARY)
     save_statistics(statistics, run / STATISTICS)
 
 

@@ -97,6 +97,8 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     if not options.frames:
         refs = refs[:: max(1, len(refs) // SHOWN)][:SHOWN]
     questions, warnings = [], catalogue.warnings()
+    if other:
+        warnings += [f"{options.beside}: {text}" for text in other.warnings() if text not in warnings]
     if options.queries:
         words = Words(lambda: text_of(options.cache, options.weights))
         for text in options.queries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ovps import plain_yaml
 from ovps.errors import ConfigError
 from ovps.taxonomy import load_split, load_taxonomy
+from ovps.training.config import load_config
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -62,3 +64,16 @@ def test_a_key_that_is_named_twice_is_told(text, message):
 def test_a_key_of_a_mapping_that_is_merged_may_be_named_again():
     text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a"
     assert plain_yaml.loads(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("010", 10), ("-007", -7), ("0x1F", 31), ("1_000", 1000), ("1:30", "1:30"), ("12:30:45", "12:30:45")],
+        *[("0100.5", 100.5), ("1:30.5", "1:30.5"), ("4.5e-4", 4.5e-4), (".5", 0.5), ("-.inf", -math.inf), ("+3", 3)],
+    ],
+)
+def test_numbers_are_decimal(text, value):
+    """As in YAML 1.2: in PyYAML 010 is eight, and 1:30 is ninety."""
+    assert plain_yaml.loads(f"[{text}]") == [value]
+    assert load_config("driveworld", ["seed=010"]).seed == 10

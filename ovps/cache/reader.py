@@ -83,16 +83,17 @@ class Store:
             remedy: for a store that has other splits.
 
         Raises:
-            ConfigError: there are none.
+            ConfigError: there are none of one of them.
             CorruptStoreError: there is no frame at all, because manifests are lost.
         """
         found = [ref for ref in self.frames if subsets is None or ref.subset in subsets]
-        if found:
-            return found
         there = sorted({ref.subset for ref in self.frames})
+        lacking = [name for name in dict.fromkeys(subsets or ()) if name not in there]
+        if found and not lacking:
+            return found
         if there and subsets:
             raise ConfigError(
-                f"the store has no frames of {', '.join(subsets)}; it has {', '.join(there)}",
+                f"the store has no frames of {', '.join(lacking)}; it has {', '.join(there)}",
                 path=self.path,
                 remedy=remedy,
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cache_schemas import Provenance
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame, FrameRef
 from ovps.cache.reader import Store
@@ -24,8 +25,9 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
+from ovps.systems.protocol import System
 from ovps.taxonomy import Split, Taxonomy, load_split
-from ovps.training.config import default_config, load_config
+from ovps.training.config import TrainConfig, default_config, load_config
 from ovps.training.run import Run, load_run
 from ovps.training.run_files import ANSWERS, CONFIG, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
@@ -64,13 +66,14 @@ class Session:
         return self.split.novel_ids(self.run.taxonomy)
 
     def warnings(self) -> list[str]:
-        """Warn of what makes the answers worse than they could be: lost frames, an unfinished run, other features."""
+        """Warn of what makes answers worse than they could be: lost frames, an unfinished run, other or random CLIP."""
         run, provenance = self.run, self.store.provenance
         return [
             *self.store.warnings(),
             *run.unfinished(),
             *run.other_grid(provenance),
             *run.other_features(provenance),
+            *random_clip(provenance, run.system, run.config),
         ]
 
     @cached_property
@@ -125,6 +128,19 @@ def open_session(
         split=by,
         device=place,
     )
+
+
+def uses_clip(system: System, config: TrainConfig) -> bool:
+    """Tell whether anything of a run comes from CLIP: its text, its features as input, or what is learned from them."""
+    loss = config.loss
+    return system.uses_text or config.model.fusion or any(loss.weight(t) > 0 for t in ("object", "voxel"))
+
+
+def random_clip(provenance: Provenance, system: System, config: TrainConfig) -> list[str]:
+    """Warn of CLIP features of random weights that a system learns or answers from, in one sentence, or none."""
+    if not provenance.weights_random or not uses_clip(system, config):
+        return []
+    return ["random CLIP weights: labels that come from them mean nothing"]
 
 
 def inference_settings(run: Path | None, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:

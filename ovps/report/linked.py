@@ -13,6 +13,8 @@ from ovps.file_names import name_fault
 from ovps.files import write_whole
 from ovps.report.overlay import png
 
+PICTURES = "pictures"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -38,6 +40,6 @@ def write_picture(folder: Path, name: str, pixels: NDArray[np.uint8], title: str
         StorageError: the disk refuses.
     """
     plain = name if name_fault(name) is None else quote(name, safe="")  # no name leads out of the folder
-    file = folder / "pictures" / f"{plain}.png"
+    file = folder / PICTURES / f"{plain}.png"
     write_whole(file, png(pixels))
     return Picture(quote(file.relative_to(folder).as_posix()), title)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
@@ -27,8 +27,9 @@ class MetricsLog:
         kept = [line for line in read_metrics(run) if line["step"] <= start]
         write_whole(run / METRICS, "".join(strict_json.dumps(line) + "\n" for line in kept).encode())
         self._path = run / METRICS
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=start + 1)
+        with full_disk(self._path):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         with full_disk(self._path):
@@ -43,8 +44,10 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        # closing writes what is left: what was refused before is under way already, and says more
+        with full_disk(self._path) if kind is None else suppress(OSError), ExitStack() as stack:
+            stack.callback(self._board.close)
+            stack.callback(self._file.close)
 
 
 def training_seconds(metrics: Sequence[Mapping[str, float]], steps: int) -> float | None:

@@ -59,7 +59,10 @@ class Catalogue:
 
     def warnings(self) -> list[str]:
         """Warn of what is missing in the store, or makes the answers of the run worse than they could be."""
-        return self.session.warnings() if self.session else list(self.store.warnings())
+        if self.session:
+            return self.session.warnings()
+        random = ["random CLIP weights: the features mean nothing"] if self.store.provenance.weights_random else []
+        return [*self.store.warnings(), *random]
 
     @property
     def scenes(self) -> dict[str, list[FrameRef]]:

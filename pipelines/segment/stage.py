@@ -15,7 +15,9 @@ from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM
 from ovps.entries import read_entries
 from ovps.errors import ConfigError, ProvenanceError, WeightsError, counted
+from ovps.files import refusals
 from ovps.places import check_free, check_no_url
+from ovps.report.linked import PICTURES
 from ovps.training.run import load_run
 from ovps.training.run_files import RunInfo, load_settings
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
@@ -24,7 +26,7 @@ from pipelines.precompute.stage import complete, may_skip
 from pipelines.precompute.summary import PrecomputeSummary
 from pipelines.precompute.task import encoder_of
 from pipelines.predict import PredictSummary, forget, predict
-from pipelines.segment.page import look_through, write_segments
+from pipelines.segment.page import PLY, look_through, write_segments
 from pipelines.segment.recording import Sweeps, sampled_grid, sweeps_of
 from pipelines.segment.summary import SegmentSummary
 from pipelines.vocabulary import build
@@ -68,9 +70,9 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     store, tokens = Store.open(cache), sweeps.tokens
     refs = [ref for ref in store.frames if ref.token in tokens]
     found: dict[str, PredictSummary] = {}
+    _forget_labels(out)
     for subset in dict.fromkeys(ref.subset for ref in refs):
         folder = out / ("predictions" if len(sweeps.present) == 1 else f"predictions-{subset}")
-        forget(folder)
         found[subset] = predict(
             options.run, cache, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
         )
@@ -105,6 +107,17 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     )
     write_segments(root.name, summary, look, next(iter(found.values())).format)
     return summary
+
+
+def _forget_labels(out: Path) -> None:
+    """Remove labels, clouds and pictures that a command before made, perhaps of other words or more frames."""
+    for folder in out.glob("predictions*"):
+        forget(folder)
+    if not (out / PAGE).is_file():
+        return
+    with refusals(out):
+        for file in (*(out / PLY).glob("*.ply"), *(out / PICTURES).glob("*.png"), out / PAGE):
+            file.unlink()
 
 
 def _features(

@@ -19,6 +19,8 @@ def test_frames_of_splits_are_those_that_say_so(tmp_path):
     assert store.frames_of(("val", "train")) == list(store.frames)
     with pytest.raises(ConfigError, match=r"no frames of test; it has train, val.*Look again") as told:
         store.frames_of(["test"], "Look again")
+    with pytest.raises(ConfigError, match="no frames of vall; it has"):
+        store.frames_of(["train", "vall"])
     assert told.value.exit_code == 2
 
 

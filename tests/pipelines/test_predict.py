@@ -231,7 +231,7 @@ def test_about_says_which_clip_and_names_no_place_on_this_machine(tmp_path):
     random, chance = untrained(tmp_path, weights_random=True)
     summary = predict(random, chance, tmp_path / "out")
     assert (summary.encoder, summary.weights_random) == ("synthetic", True)
-    assert summary.warnings == ["random CLIP weights: the labels mean nothing"]
+    assert summary.warnings == ["random CLIP weights: labels that come from them mean nothing"]
     text = (tmp_path / "out" / "about.json").read_text()
     about = json.loads(text)
     assert (about["encoder"], about["weights_sha256"], about["weights_random"]) == ("synthetic", "0" * 64, True)

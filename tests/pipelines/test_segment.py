@@ -276,6 +276,10 @@ def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other
         (int(e), *map(int, c)) for e, *c in zip(entry, points["red"], points["green"], points["blue"], strict=True)
     }
     assert len(colours) == len(set(entry.tolist()))  # one colour a name
+    again = options.model_copy(update={"names": "bus, wall:stuff", "limit": 1, "ply": False})
+    assert segment(recording, again).frames == 1
+    assert not list((out / "ply").iterdir())  # of the names before
+    assert {file.name.split("-")[0] for file in (out / "pictures").iterdir()} == {f"{recording.name}.000"}
 
 
 def test_a_recording_that_was_renamed_is_told(tmp_path):

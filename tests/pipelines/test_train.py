@@ -11,7 +11,7 @@ import torch
 from ovps import shipped
 from ovps.batch.loader import training_frames
 from ovps.cache.reader import Store
-from ovps.errors import CacheError, CheckpointError, ConfigError, TrainingError
+from ovps.errors import CacheError, CheckpointError, ConfigError, CorruptStoreError, TrainingError
 from ovps.geometry.grid import Grid, voxelise
 from ovps.training.cache_content import content_of
 from ovps.training.config import flat
@@ -104,6 +104,10 @@ def test_workers_do_not_change_the_weights(store, tmp_path):
     assert same_bits(weights(tmp_path / "none"), weights(tmp_path / "one"))
 
 
+def damaged(*arguments):
+    raise CorruptStoreError("not the bytes that were written")
+
+
 def test_a_finished_run_is_left_alone_and_restart_begins_anew(store, tmp_path):
     small_run(store, tmp_path, "steps=2", "keep_interval=1")
     content = (tmp_path / "checkpoints/last.pt").read_bytes()
@@ -112,6 +116,12 @@ def test_a_finished_run_is_left_alone_and_restart_begins_anew(store, tmp_path):
     assert (again.resumed_from, again.step, again.losses) == (2, 2, {})
     assert (tmp_path / "checkpoints/last.pt").read_bytes() == content
     assert weights(tmp_path, "step_1")["step"] == 1
+    for name in ("content_of", "measure"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(f"pipelines.train.{name}", damaged)
+            with pytest.raises(CorruptStoreError):
+                small_run(store, tmp_path, "steps=1", restart=True)
+    assert (tmp_path / "checkpoints/last.pt").read_bytes() == content
     anew = small_run(store, tmp_path, "steps=1", restart=True)
     assert anew.resumed_from == 0
     assert not (tmp_path / "checkpoints/step_2.pt").exists()

@@ -1,6 +1,7 @@
 import json
 import resource
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import yaml
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
-from ovps.training.metrics import last_step, read_metrics, training_seconds
+from ovps.training.metrics import MetricsLog, last_step, read_metrics, training_seconds
 from ovps.training.run import load_run
 from ovps.training.run_files import CONFIG, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
@@ -153,6 +154,23 @@ def test_a_full_disk_leaves_the_checkpoint_before(run):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_disk_that_is_full_in_a_training_is_told_as_that(tmp_path, monkeypatch):
+    """What could not be written is written again when the file is closed, and refused again."""
+    monkeypatch.setattr("ovps.training.metrics.SummaryWriter", Mock())  # TensorBoard's thread prints its own refusal
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def train():
+        with MetricsLog(tmp_path, 0) as metrics:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+            metrics.write(1, {"loss": 1.0})
+
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write: File too large.*metrics\.jsonl"):
+            train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_checkpoint_reads_back(tmp_path):

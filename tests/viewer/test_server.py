@@ -247,6 +247,10 @@ def test_two_runs_whose_folders_have_one_name_are_told_apart(made, tmp_path):
     write_html(options, tmp_path / "v.html")
     page = (tmp_path / "v.html").read_text(encoding="utf-8")
     assert "first/seed0 beside second/seed0" in page
+    info = tmp_path / "second/seed0/run.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"total_steps": 9}))
+    (warning,) = write_html(options, tmp_path / "v.html").warnings
+    assert warning.startswith(f"{tmp_path / 'second/seed0'}: the run is at step 1 of 9")
     assert '"first/seed0","second/seed0"' in page.replace(", ", ",")
 
 
