@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ovps.errors import FrameError
 from ovps.geometry.cells import CellGrid
 from ovps.losses.total import LossTerms
 from ovps.frame import PointCloud
@@ -48,6 +49,10 @@ def one_by_one(self, *asked):
     yield from Shapes.frames(self, *asked)
 
 
+def unreadable(self, *given):
+    raise FrameError("no such frame", frame="a-000")
+
+
 class Lacks:
     name, taxonomy, occlusion, default_version = "lacks", Shapes.taxonomy, Shapes.occlusion, "v1"
 
@@ -65,6 +70,8 @@ blind = of(Shapes, "blind", image=lambda self, camera: None)
 nothing = of(Shapes, "nothing", frames=lambda self, *asked: None)
 numbers = of(Shapes, "numbers", frames=lambda self, *asked: [1, 2])
 broken_tables = of(Shapes, "broken_tables", frames=lambda self, *asked: {}["tables"])
+rewound = of(Shapes, "rewound", _frame=lambda self, *a: replace(Shapes._frame(self, *a), timestamp_us=100_000 - a[-1]))
+damaged = of(Shapes, "damaged", _frame=unreadable)
 lazy = of(Shapes, "lazy", frames=one_by_one)
 
 
@@ -176,17 +183,24 @@ detached = of(
 )
 unlearnt = of(QuerySystem, "unlearnt", build=lambda self, config, shape: torch.nn.ReLU())
 signed = of(QuerySystem, "signed", build=lambda self, config, shape: Signed(2, 2))
+def nan_answer(self, *given):
+    answer = QuerySystem.answer(self, *given)
+    return replace(answer, probability=answer.probability * torch.nan)
+
+
+vague = of(QuerySystem, "vague", answer=nan_answer)
 mute = of(QuerySystem, "mute", answer=lambda self, *given: None)
 no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
 '''
 NAMES = {
     "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels blind nothing numbers broken_tables lazy "
+    "rewound damaged "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
     "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded",
     "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
-    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute",
+    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague",
 }
 
 
@@ -408,6 +422,19 @@ def test_words_against_that_are_not_read(ovps, command):
     assert ovps(words("--against", "blue"))[0] == 0  # as the remedy says
 
 
+def test_clocks_that_go_back_are_told(ovps):
+    ended, _, err = ovps(COMMAND.format("rewound", "colours", "bytes"))
+    assert ended == 0, err
+    assert "2 of 4 frames are not later than the one before in their scene" in " ".join(err.split())
+
+
+def test_nothing_is_left_out_of_a_list_that_cannot_be_read(ovps):
+    for more in ("", " --on-error skip"):
+        ended, _, err = ovps(COMMAND.format("damaged", "colours", "bytes") + more)
+        assert (ended, "skip" in err) == (3, False)
+        assert "dataset error: no such frame" in err
+
+
 def test_frames_may_be_a_generator(ovps):
     ended, out, err = ovps(COMMAND.format("lazy", "colours", "bytes") + " --json")
     assert (ended, json.loads(out)["frames"]) == (0, 4), err
@@ -454,15 +481,22 @@ def test_an_old_store_with_such_tokens_is_written_nowhere_else(ovps, tmp_path, m
     assert all(folder in path.parents for path in new), new
 
 
-def test_an_answer_that_is_none_is_told(ovps, tmp_path):
+@pytest.mark.parametrize(
+    ("system", "code", "message"),
+    [
+        ("mute", 8, r"`answer` of system mute gives None, which lacks .*mistakes\.py:\d+"),
+        ("vague", 6, "the network answers with NaN"),
+    ],
+)
+def test_an_answer_that_is_none_is_told(ovps, tmp_path, system, code, message):
     assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
     (tmp_path / "split.yaml").write_text("{name: shapes, taxonomy: shapes, novel: [ball]}")
-    (tmp_path / "s.yaml").write_text("settings: {system: mute}")
+    (tmp_path / "s.yaml").write_text(f"settings: {{system: {system}}}")
     ended, _, err = ovps("train --cache z --split split.yaml --system s.yaml --set steps=1 --set threads=1 --out run")
     assert ended == 0, err
     ended, _, err = ovps("predict --run run --cache z --out p")
-    assert ended == 8, err
-    assert re.search(r"`answer` of system mute gives None, which lacks .*mistakes\.py:\d+", " ".join(err.split())), err
+    assert ended == code, err
+    assert re.search(message, " ".join(err.split())), err
 
 
 def test_a_mistake_in_ovps_itself_is_a_traceback(ovps, monkeypatch):

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovps.datasets.clocks import images_apart, odd_unit
+from ovps.datasets.clocks import images_apart, odd_unit, standing_clocks
 from ovps.datasets.frame_fields import frame_fault, names_fault
 from ovps.datasets.motion import odd_motion
 from ovps.datasets.protocol import Dataset
-from ovps.errors import DatasetError, SetupError
+from ovps.errors import DatasetError, FrameError, SetupError
 from ovps.frame import Frame
 from ovps.geometry.calibration import odd_intrinsics
 from ovps.plugins import Registry, is_outside, misgiven
@@ -51,8 +51,11 @@ def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
         DatasetError: no such folder, version or split, tables that cannot be used, or names that no file can have.
         SetupError: the data set gives something else, or frames that no store can hold.
     """
-    found: Any = dataset.frames(root, version, subsets, **asked)
-    frames = list(found) if isinstance(found, Iterable) else [found]
+    try:
+        found: Any = dataset.frames(root, version, subsets, **asked)
+        frames = list(found) if isinstance(found, Iterable) else [found]
+    except FrameError as error:  # of the list: no frame can be left out of it
+        raise DatasetError(error.message, path=error.path, frame=error.frame, remedy=error.remedy) from error
     for frame in frames:
         fault = frame_fault(frame, subsets)
         if fault:
@@ -82,7 +85,8 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
     found: Any = find(root, frames) if find else ()
     if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
         raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
-    return (*found, *odd_intrinsics(frames), *odd_unit(frames), *images_apart(frames), *odd_motion(frames))
+    clocks = standing_clocks(frames) if is_outside(dataset) else ()
+    return (*found, *clocks, *odd_intrinsics(frames), *odd_unit(frames), *images_apart(frames), *odd_motion(frames))
 
 
 def root_variable(name: str) -> str:

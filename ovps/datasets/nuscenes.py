@@ -88,8 +88,8 @@ class NuScenes:
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
         """Say what is odd in the tables that some frames come from and may be meant.
 
-        Times that do not go on, files of several frames, cameras in one place, and scenes of splits.json that are not
-        there, or in an official split too.
+        Frames without a row in the table of labels, times that do not go on, files of several frames, cameras in one
+        place, and scenes of splits.json that are not there, or in an official split too.
 
         Raises:
             DatasetError: as `frames`.
@@ -97,7 +97,7 @@ class NuScenes:
         subsets = list(dict.fromkeys(frame.subset for frame in frames))
         folder = Path(root) / frames[0].version if frames else None
         odd = [*split_warnings(folder, subsets), *shared_calibrations(folder)] if folder else []
-        return [*odd, *_shared_files(frames), *standing_clocks(frames)]
+        return [*odd, *_without_labels(folder, frames), *_shared_files(frames), *standing_clocks(frames)]
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.
@@ -168,6 +168,18 @@ class NuScenes:
 
 
 DATASET = NuScenes()
+
+
+def _without_labels(folder: Path | None, frames: Sequence[Frame]) -> list[str]:
+    """Warn of frames that the table of labels of their version does not name, in one sentence, or none."""
+    without = [frame.token for frame in frames if frame.labels_path is None]
+    table = folder / "panoptic.json" if folder else None
+    if not without or table is None or not table.is_file():
+        return []
+    return [
+        f"{len(without)} of {len(frames)} frames have no labels: {table} has no row of their sweeps, the first is"
+        f" {without[0]}"
+    ]
 
 
 def _shared_files(frames: Sequence[Frame]) -> list[str]:

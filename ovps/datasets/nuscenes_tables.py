@@ -7,6 +7,7 @@ poses are kept. Annotations (boxes), maps, lidarseg and radar are not read and n
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -411,6 +412,10 @@ def _labels(folder: Path, taxonomy: Taxonomy) -> dict[str, str]:
     _check_categories(folder, taxonomy)
     rows = _rows(folder, "panoptic")
     _check_label_files(folder, rows)
+    token, count = Counter(row["sample_data_token"] for row in rows).most_common(1)[0] if rows else ("", 0)
+    if count > 1:
+        path = folder / "panoptic.json"
+        raise DatasetError(f"{count} rows are of the sweep {token}", path=path, remedy=take_again(path))
     return {row["sample_data_token"]: row["filename"] for row in rows}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ovps.batch.base_labels import ClassSplit
-from ovps.errors import SetupError
+from ovps.errors import CheckpointError, SetupError
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.inputs import VoxelBatch
@@ -17,6 +17,8 @@ from ovps.plugins import misgiven
 from ovps.protocols import described, unlike
 from ovps.systems.protocol import Answer, System
 from ovps.vocabulary import Vocabulary
+
+_NAN = "Go on from a checkpoint before: copy a step_N.pt of the run in the place of last.pt; or train it again"
 
 
 def training_classes(system: System, vocabulary: Vocabulary, base: ClassSplit) -> ClassText:
@@ -52,11 +54,14 @@ def answer(
     Raises:
         ConfigError: a way to name masks that this system does not have.
         SetupError: the system gives something else.
+        CheckpointError: NaN.
     """
     found: Any = system.answer(network, batch, classes, merge, classifier)
     fault = unlike(found, Answer)
     if fault:
         raise misgiven("system", system, "answer", f"{described(found)}, which {fault[0]}", SetupError)
+    if any(isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any() for x in vars(found).values()):
+        raise CheckpointError("the network answers with NaN", remedy=_NAN)
     return found
 
 

@@ -150,7 +150,7 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
     """
     with times.stage("read"):
         cloud = read_cloud(frame, tools)
-        earlier = _earlier_cloud(frame, tools) if tools.sweeps else None
+        earlier = earlier_cloud(frame, tools) if tools.sweeps else None
         label = read_labels(frame, tools.dataset)
         images = [read_image(camera, tools) for camera in frame.cameras]
         _check_labels(frame, cloud, label)
@@ -265,25 +265,34 @@ def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
     Raises:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
-    return _checked_cloud(frame, tools, "points", tools.dataset.points(frame))
+    cloud: Any = tools.dataset.points(frame)
+    _check_kind(tools, "points", cloud)
+    check_cloud(frame, cloud)
+    return cloud
 
 
-def _checked_cloud(frame: Frame, tools: Tools, method: str, cloud: Any) -> PointCloud:
-    """What a method of the data set gives, if that is a sweep; one of earlier sweeps may have no points."""
+def _check_kind(tools: Tools, method: str, cloud: Any) -> None:
+    """Raise FrameError if what a method of the data set gives is no sweep."""
     if not isinstance(cloud, PointCloud):
         raise _no("data set", tools.dataset, method, cloud, "a PointCloud of float32")
     wrong = next((array for array in (cloud.xyz, cloud.intensity) if array.dtype != np.float32), None)
     if wrong is not None:
         raise _no("data set", tools.dataset, method, wrong, "a PointCloud of float32")
-    if len(cloud) or method == "points":
-        check_cloud(frame, cloud)
-    return cloud
 
 
-def _earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
+def earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
     """The points of earlier sweeps; of none where a scene begins."""
     cloud: Any = tools.dataset.earlier_points(frame)  # type: ignore[attr-defined]  # see `Dataset.has_earlier_sweeps`
-    return _checked_cloud(frame, tools, "earlier_points", cloud)
+    _check_kind(tools, "earlier_points", cloud)
+    fault = cloud_fault(cloud) if len(cloud) else None
+    if fault:
+        raise FrameError(
+            f"of its earlier sweeps, {', '.join(Path(sweep.points_path).name for sweep in frame.earlier)}, {fault}",
+            path=frame.earlier[0].points_path,
+            frame=frame.token,
+            remedy="Look at their points, and at the poses of the vehicle by which they are brought to its time",
+        )
+    return cloud
 
 
 def check_cloud(frame: Frame, cloud: PointCloud) -> None:

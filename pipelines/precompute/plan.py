@@ -63,7 +63,7 @@ def check_unique(frames: Sequence[Frame]) -> None:
     """A store knows frames by token and tells drives apart by name.
 
     Raises:
-        DatasetError: a token that occurs twice, or two scenes of one name.
+        DatasetError: a token that occurs twice, two scenes of one name, or frames not counted in order.
     """
     token, count = Counter(frame.token for frame in frames).most_common(1)[0] if frames else ("", 0)
     if count > 1:
@@ -75,12 +75,21 @@ def check_unique(frames: Sequence[Frame]) -> None:
     drives = [(scene, list(drive)) for scene, drive in groupby(frames, key=lambda frame: frame.scene)]
     names = Counter(scene for scene, _ in drives)
     for scene, drive in drives:
-        if names[scene] > 1 or any(b.index <= a.index for a, b in pairwise(drive)):
+        if names[scene] > 1:
             raise DatasetError(
                 f"two scenes are called {scene!r}",
                 frame=drive[0].token,
                 remedy="Give every scene of the data set a name of its own, or download its tables again",
             )
+        for one, other in pairwise(drive):
+            if other.index <= one.index:
+                raise DatasetError(
+                    f"two scenes are called {scene!r}, or its frames are not counted in order of time: index"
+                    f" {other.index} comes after index {one.index}, of {one.token}",
+                    frame=other.token,
+                    remedy="Give every scene of the data set a name of its own, and its frames in order, or download"
+                    " its tables again",
+                )
 
 
 def plan(

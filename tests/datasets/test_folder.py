@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from ovps import datasets
 from ovps.datasets.folder.calibration import Calibration, load_calibration
+from ovps.datasets.folder.layout import find_scenes
 from ovps.datasets.folder.undistort import odd_lens, pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.geometry.projection import project
@@ -820,3 +821,14 @@ def test_another_version_of_the_layout_is_refused(tmp_path):
 def test_no_camera_is_called_as_sweeps_are():
     with pytest.raises(ValidationError, match=r"a camera called lidar: readings\.csv calls sweeps so"):
         Calibration.model_validate(calibration() | {"cameras": {"lidar": KITTI}})
+
+
+def test_linked_scenes_are_called_as_their_links(tmp_path):
+    for day in ("monday", "tuesday"):
+        write_recording(tmp_path / day / "run", frames=1)
+        (tmp_path / "rec").mkdir(exist_ok=True)
+        (tmp_path / "rec" / day).symlink_to(tmp_path / day / "run")
+    write_calibration(tmp_path / "rec", calibration())
+    assert {scene.name for scene in find_scenes(tmp_path / "rec")} == {"monday", "tuesday"}
+    (tmp_path / "link").symlink_to(tmp_path / "monday/run")
+    assert [scene.name for scene in find_scenes(tmp_path / "link")] == ["run"]  # as stores know it

@@ -227,6 +227,23 @@ def test_nuscenes_frames_that_are_not_later_are_a_warning(nuscenes_root):
     assert f"its sweep {other.token} are" in apart
 
 
+def test_nuscenes_labels_of_no_sweep_are_told(nuscenes_root):
+    frames = nuscenes_frames(nuscenes_root)
+    table = nuscenes_root / VERSION / "panoptic.json"
+
+    def other_tokens(rows):
+        for row in rows[1:]:
+            row["sample_data_token"] += "x"
+
+    change_rows(nuscenes_root, "panoptic", other_tokens)
+    found = nuscenes_frames(nuscenes_root)
+    (warning,) = datasets.warnings_of(nuscenes, nuscenes_root, found)
+    assert warning.startswith(f"{len(frames) - 1} of {len(frames)} frames have no labels: {table} has no row of their")
+    change_rows(nuscenes_root, "panoptic", lambda rows: rows.append(rows[0]))
+    with pytest.raises(DatasetError, match="2 rows are of the sweep"):
+        nuscenes_frames(nuscenes_root)
+
+
 @pytest.mark.parametrize("time", [2**63, -1])
 def test_a_nuscenes_time_that_no_clock_says(nuscenes_root, time):
     def change(rows):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from nuscenes.utils.data_classes import LidarPointCloud
 
 from ovps.datasets.nuscenes import DATASET as nuscenes
 from ovps.errors import DatasetError, FrameError
+from pipelines.precompute.compute_frame import earlier_cloud
 from tests.helpers.earlier_sweeps import VERSION, add_earlier_sweeps
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 
@@ -55,6 +59,17 @@ def test_a_sweep_that_is_missing_matters_only_to_who_asks_for_it(root):
         nuscenes.frames(root, VERSION, ("train", "val"), sweeps=3)
     assert caught.value.path == str(path)
     assert "use no earlier sweeps" in caught.value.remedy
+
+
+def test_an_earlier_sweep_that_lies_far_away_is_told_as_that(root):
+    frame = nuscenes.frames(root, VERSION, ("train",), sweeps=1)[0]
+    (sweep,) = frame.earlier
+    away = sweep.lidar_from_earlier.copy()
+    away[0, 3] += 3000
+    frame = replace(frame, earlier=(replace(sweep, lidar_from_earlier=away),))
+    job = SimpleNamespace(dataset=nuscenes)
+    with pytest.raises(FrameError, match=rf"of its earlier sweeps, {Path(sweep.points_path).name}, .* farther than"):
+        earlier_cloud(frame, job)
 
 
 def test_a_damaged_sweep_names_its_file_and_the_frame(root):

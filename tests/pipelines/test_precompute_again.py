@@ -253,6 +253,14 @@ def test_a_token_twice(tmp_path, monkeypatch):
     assert not (tmp_path / "zarr").exists()
 
 
+def test_frames_that_are_not_counted_in_order(tmp_path, monkeypatch):
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=2, points=100)
+    one, other, *_ = frames_of(resolved(options_for(root, tmp_path)))
+    monkeypatch.setattr("ovps.datasets.nuscenes.NuScenes.frames", lambda *args: [one, replace(other, index=one.index)])
+    with pytest.raises(DatasetError, match=rf"index 0 comes after index 0, of {one.token} \(frame {other.token}\)"):
+        precompute(options_for(root, tmp_path / "zarr"))
+
+
 def test_a_token_that_the_store_knows_from_another_scene(tmp_path, monkeypatch):
     """As of a data set that counts its frames anew in each drive, computed drive by drive."""
     root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=100)

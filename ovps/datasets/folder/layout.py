@@ -139,7 +139,8 @@ def calibration_above(file: Path) -> Path:
 
 
 def _scene(root: Path, folder: Path) -> Scene:
-    name = folder.resolve().name
+    # a link is called as its user calls it; a root may be "." or end in ".."
+    name = folder.resolve().name if folder == root else folder.name
     calibration = calibration_of(root, folder)
     table = folder / READINGS
     labels = files_of(folder / LABELS, LABEL_FILES) if (folder / LABELS).is_dir() else {}
