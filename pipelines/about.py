@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from cache_schemas import content_sha256
 from ovps.entries import NO_ENTRY, Entry
 from ovps.errors import ConfigError
 from ovps.files import refusals, write_whole
@@ -16,6 +17,8 @@ from ovps.inference.prediction import named_classes, unnamed_classes
 from ovps.inference.session import Session
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED
+from ovps.training.config import TrainConfig, flat
+from ovps.training.run_files import FREE, RunInfo
 from ovps.vocabulary import digest
 
 ABOUT = "about.json"
@@ -55,6 +58,7 @@ def about_of(session: Session, subset: str, fill: bool, form: Format) -> dict[st
         "filled": fill,
         "run": name_of(session.run.path),
         "step": session.run.step,
+        "training_sha256": training_sha256(session.run.config, session.run.info),
         "encoder": session.vocabulary.encoder,
         "weights_sha256": session.vocabulary.weights_sha256,
         "weights_random": session.store.provenance.weights_random,
@@ -67,6 +71,14 @@ def about_of(session: Session, subset: str, fill: bool, form: Format) -> dict[st
 def name_of(run: Path) -> str:
     """Name a run without its place on this machine."""
     return run.resolve().name
+
+
+def training_sha256(config: TrainConfig, info: RunInfo) -> str:
+    """Hash what a run learns from and how: it stays while the run is trained on, and tells runs of one name apart."""
+    free = ("split", *FREE)  # a split is what it hides
+    settings = {name: value for name, value in flat(config).items() if not name.startswith(free)}
+    learned = {"frames": info.frames_sha256, "vocabulary": info.vocabulary_sha256, "clip": flat(info.clip)}
+    return content_sha256({"settings": settings, "hidden": sorted(info.split.hidden), **learned})
 
 
 def claim(out: Path, about: Mapping[str, Any]) -> None:
@@ -113,10 +125,13 @@ def read_about(out: Path) -> dict[str, Any] | None:
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List what of `now` stands otherwise in `there`, a few words each."""
-    return [_difference(k, there, now) for k in now if k not in _MAY_DIFFER and there.get(k) != now[k]]
+    before = {"training_sha256": now.get("training_sha256"), **there}  # earlier versions did not say
+    return [_difference(k, before, now) for k in now if k not in _MAY_DIFFER and before.get(k) != now[k]]
 
 
 def _difference(key: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if key.endswith("_sha256"):
+        return f"other {key.removesuffix('_sha256')}"
     old, new = there.get(key), now[key]
     plain = all(isinstance(value, str | bool | int) for value in (old, new))
     return f"{key} {old} there, {new} now" if plain else f"other {key}"

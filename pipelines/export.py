@@ -24,7 +24,7 @@ from ovps.progress import progress
 from ovps.shortage import faults
 from ovps.viewer.export import WRITERS, columns
 from ovps.vocabulary import digest
-from pipelines.about import name_of
+from pipelines.about import name_of, training_sha256
 from pipelines.look import open_catalogue
 from pipelines.options import ExportOptions
 
@@ -95,6 +95,7 @@ def _made_of(session: Session) -> dict[str, Any]:
     """Everything that decides the labels of a run but how far it has come, which may go on."""
     return {
         "run": name_of(session.run.path),
+        "training_sha256": training_sha256(session.run.config, session.run.info),
         "vocabulary_sha256": digest(session.vocabulary),
         "merge": session.merge.model_dump(mode="json"),
         "classifier": session.classifier.model_dump(mode="json"),

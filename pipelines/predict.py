@@ -29,8 +29,21 @@ from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.places import check_free
 from ovps.taxonomy import Taxonomy
+from ovps.training.run_files import load_settings
 from ovps.vocabulary import digest, load_vocabulary
-from pipelines.about import ABOUT, BEGUN, Format, Labels, about_of, claim, differences, finish, name_of, read_about
+from pipelines.about import (
+    ABOUT,
+    BEGUN,
+    Format,
+    Labels,
+    about_of,
+    claim,
+    differences,
+    finish,
+    name_of,
+    read_about,
+    training_sha256,
+)
 
 FRAMES_NAMED = 8  # in a warning
 
@@ -215,7 +228,7 @@ def check(
     points = {row.token: row.points for row in rows if row.subset == subset}
     asked: dict[str, Any] = {"subset": subset}
     if run is not None:
-        asked["run"] = name_of(run)
+        asked |= {"run": name_of(run), "training_sha256": training_sha256(*load_settings(run))}
     if vocabulary is not None:
         asked |= {"format": "arrays", "vocabulary_sha256": digest(load_vocabulary(vocabulary))}
     if fill:

@@ -239,7 +239,7 @@ def test_nuscenes_labels_of_no_sweep_are_told(nuscenes_root):
     found = nuscenes_frames(nuscenes_root)
     (warning,) = datasets.warnings_of(nuscenes, nuscenes_root, found)
     assert warning.startswith(f"{len(frames) - 1} of {len(frames)} frames have no labels: {table} has no row of their")
-    change_rows(nuscenes_root, "panoptic", lambda rows: rows.append(rows[0]))
+    change_rows(nuscenes_root, "panoptic", lambda rows: rows.append(rows[0] | {"token": 32 * "f"}))
     with pytest.raises(DatasetError, match="2 rows are of the sweep"):
         nuscenes_frames(nuscenes_root)
 

@@ -20,7 +20,7 @@ from ovps.inference.prediction import PointLabels
 from ovps.inference.submission import check_submission
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary, without_entries
-from pipelines.predict import predict
+from pipelines.predict import check, predict
 from pipelines.train import TrainOptions, train
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, TINY, untrained
@@ -118,6 +118,22 @@ def test_plain_arrays_hold_the_unknown_where_it_is_asked_for(made, tmp_path):
     with pytest.raises(ConfigError, match="no scores of the unknown") as caught:
         predict(run, cache, tmp_path / "submission", unknown=True)
     assert "--vocab" in caught.value.remedy
+
+
+def test_predictions_of_another_run_of_the_same_name_are_others(made, tmp_path):
+    run, cache = made
+    predict(run, cache, tmp_path / "out", merge=LOOSE)
+    other = tmp_path / run.name
+    train(TrainOptions(cache=cache, out=other, overrides=(*TINY, "seed=1")))
+    with pytest.raises(ConfigError, match="holds other predictions: other training"):
+        predict(other, cache, tmp_path / "out", merge=LOOSE)
+    assert check(cache, tmp_path / "out", run=run) == []
+    (problem,) = check(cache, tmp_path / "out", run=other)
+    assert "other training" in problem
+    about = json.loads((tmp_path / "out/about.json").read_text())
+    del about["training_sha256"]  # of an earlier version
+    (tmp_path / "out/about.json").write_text(json.dumps(about))
+    assert check(cache, tmp_path / "out", run=other) == []
 
 
 def test_a_vocabulary_of_another_clip_is_refused(made, tmp_path):
