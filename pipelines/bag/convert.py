@@ -18,6 +18,7 @@ from ovps.places import check_free
 from pipelines.bag.calibration import INTENSITY, calibration_of, doubts, intensity_field
 from pipelines.bag.index import Index, indexed
 from pipelines.bag.match import match, nothing_left, nothing_matched
+from pipelines.bag.read_back import refusals_of
 from pipelines.bag.topics import choose, list_topics, opened, passed_over
 from pipelines.bag.write import Written, check_new, clear, table, write_readings
 
@@ -128,6 +129,7 @@ def import_bag(
             *doubts(calibration, index, chosen),
             *(moving.warnings() if moving else ()),
             *_of_the_cameras(apart, moves=moving is not None),
+            *refusals_of(out),
         ),
     )
 

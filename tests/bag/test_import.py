@@ -402,6 +402,38 @@ def test_points_without_a_number_as_intensity_are_kept_and_told(every, tmp_path)
         assert ((intensity == 0).sum(), (intensity > 0).sum()) == (lacking, len(POSTS) - lacking)
 
 
+def half_as_large(topic, number, message):
+    if not topic.startswith("/front/image"):
+        return {}
+    pixels = np.frombuffer(bytes(message.data), np.uint8).reshape(HEIGHT, WIDTH, 3)[::2, ::2]
+    return {"height": HEIGHT // 2, "width": WIDTH // 2, "step": 3 * WIDTH // 2, "data": pixels.reshape(-1).copy()}
+
+
+def below_zero(topic, number, message):
+    if topic != "/points":
+        return {}
+    rows = message.data.view(np.float32).reshape(-1, 5).copy()
+    rows[0, 4] = -1
+    return {"data": rows.reshape(-1).view(np.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"odd": half_as_large}, "the image of front is 240x160 pixels, its calibration is for 480x320"),
+        ({"odd": below_zero}, "intensities of -1 to 100, expected 0 to 255"),
+        ({"info": {"K": np.eye(3).reshape(-1)}}, "the intrinsics are the identity matrix"),
+        ({"info": {"D": np.array([-31.0, 1, 0, 0, 0])}}, "by distortion"),
+        ({}, None),
+    ],
+)
+def test_what_cannot_be_used_of_an_imported_recording_is_told_at_once(wrong, says, tmp_path):
+    found = import_bag(write_bag(tmp_path / "bag", "mcap", **wrong), tmp_path / "out").warnings
+    told = [text for text in found if text.startswith("the recording cannot be used as it is: ")]
+    assert len(told) == (says is not None)
+    assert all(says in text and f"`ovps data check {tmp_path / 'out'}`" in text for text in told)
+
+
 def test_distortion_comes_into_the_calibration(tmp_path):
     bent = {"D": np.array([-0.2, 0.05, 0.001, 0.0, 0.0])}
     import_bag(write_bag(tmp_path / "bag", "ros2", info=bent), tmp_path / "out")

@@ -832,3 +832,12 @@ def test_linked_scenes_are_called_as_their_links(tmp_path):
     assert {scene.name for scene in find_scenes(tmp_path / "rec")} == {"monday", "tuesday"}
     (tmp_path / "link").symlink_to(tmp_path / "monday/run")
     assert [scene.name for scene in find_scenes(tmp_path / "link")] == ["run"]  # as stores know it
+
+
+@pytest.mark.parametrize("name", ["x", "time_us"])
+def test_a_column_that_is_there_twice_is_told(tmp_path, name):
+    root = write_recording(tmp_path / "rec", frames=1)
+    head = f"sweep,sensor,file,time_us,x,y,z,qw,qx,qy,qz,{name}"
+    write_readings(root, [head, "000,lidar,points/000.bin,0,0,0,0,1,0,0,0,0"])
+    with pytest.raises(DatasetError, match=f"line 1: column {name} is there twice"):
+        find_scenes(root)

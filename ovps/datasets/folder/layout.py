@@ -9,6 +9,7 @@ Files of one NAME belong together, unless `readings.csv` says what does. Names t
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -222,6 +223,9 @@ def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
         raise DatasetError(f"cannot be read as UTF-8: {error}", path=table, remedy="Save it as UTF-8") from error
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
+        twice = [name for name, count in Counter(reader.fieldnames or ()).items() if count > 1]
+        if twice:
+            raise _wrong(table, 1, f"column {twice[0]} is there twice", "Keep the one that is meant")
         lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         unknown = [name for name in reader.fieldnames or () if name not in (*COLUMNS, *POSE)]
         if lacking or unknown:

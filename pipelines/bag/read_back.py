@@ -1,0 +1,44 @@
+"""Check of an imported recording: it is read as `ovps precompute` will read it, and what keeps it out is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovps import datasets
+from ovps.datasets.folder import Folder
+from ovps.errors import DatasetError, FrameError, OvpsError, command
+from ovps.geometry.calibration import check_calibration
+from pipelines.precompute.compute_frame import check_cloud
+
+
+def refusals_of(recording: Path) -> list[str]:
+    """Warn of what keeps a recording from being used: its calibration, its first sweep, the first image of each camera.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    try:
+        data = datasets.at("folder", recording.absolute())
+        assert isinstance(data, Folder)
+        frames = data.frames(recording.absolute(), data.default_version, data.subsets(recording.absolute()))
+    except DatasetError as error:
+        return [_cannot_be_used(error, recording)]
+    found: list[OvpsError] = []
+    seen: set[str] = set()
+    for frame in frames:
+        new = [camera for camera in frame.cameras if camera.channel not in seen]
+        try:
+            if not seen:
+                check_cloud(frame, data.points(frame))
+            for camera in new:
+                check_calibration(frame)
+                data.image(camera)
+        except FrameError as error:
+            found.append(error)
+        seen |= {camera.channel for camera in new}
+    return [_cannot_be_used(error, recording) for error in found]
+
+
+def _cannot_be_used(error: OvpsError, recording: Path) -> str:
+    look = command("ovps", "data", "check", recording)
+    return f"the recording cannot be used as it is: {error.message} (file {error.path}). See what `{look}` says"
