@@ -29,7 +29,7 @@ from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.oddities import oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
-from pipelines.precompute.prepare import prepare
+from pipelines.precompute.prepare import check_settings, prepare
 from pipelines.precompute.reread import read_otherwise
 from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import Job, forget_encoder, one_thread, tools_of
@@ -86,7 +86,7 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
     """Count what is missing and compute one frame of it.
 
     Raises:
-        DatasetError, FrameError, ConfigError: as the run itself would.
+        DatasetError, FrameError, ConfigError, ProvenanceError: as the run itself would.
     """
     with may_skip(options.on_error):
         return _estimate(resolved(options))
@@ -97,7 +97,10 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     check_place(storage)
     frames = frames_of(options)
     odd = oddities(options, frames)
-    held = held_in(storage) if is_store(storage) else {}
+    held = {}
+    if is_store(storage):
+        check_settings(options, storage)
+        held = held_in(storage)
     check_scenes(frames, held, storage)
     anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))
     tasks = plan(frames, held, options.partition_frames, anew)

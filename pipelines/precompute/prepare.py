@@ -9,6 +9,8 @@ import ovps
 from cache_schemas import Provenance
 from ovps import datasets
 from ovps.cache.codecs.state import state_sha256
+from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
@@ -16,7 +18,7 @@ from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
 from ovps.frame import Frame
 from ovps.vocabulary import entries_of
-from pipelines.precompute.codec_choice import choose_codec
+from pipelines.precompute.codec_choice import choose_codec, codec_like
 from pipelines.precompute.options import Resolved
 from pipelines.precompute.task import Job, encoder_of
 
@@ -67,20 +69,47 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
 def provenance_of(options: Resolved, dataset: Dataset, encoder: Encoder, **features: Any) -> Provenance:
     """State what a store is made of; `features` are the fields that say how its features come about."""
     return Provenance(
-        dataset=options.dataset,
-        dataset_version=options.version,
-        taxonomy=dataset.taxonomy.name,
-        taxonomy_sha256=dataset.taxonomy.sha256,
+        **_without_clip(options, dataset),
         encoder=encoder.name,
         weights_sha256=encoder.weights.sha256,
         weights_random=encoder.weights.random,
         clip_dim=encoder.dim,
-        upscale=options.upscale,
-        grid=options.grid,
-        code_version=ovps.__version__,
-        sweeps=options.sweeps,
         **features,
     )
+
+
+def _without_clip(options: Resolved, dataset: Dataset) -> dict[str, Any]:
+    """The fields of a provenance that need neither CLIP nor a codec."""
+    return {
+        "dataset": options.dataset,
+        "dataset_version": options.version,
+        "taxonomy": dataset.taxonomy.name,
+        "taxonomy_sha256": dataset.taxonomy.sha256,
+        "upscale": options.upscale,
+        "grid": options.grid,
+        "code_version": ovps.__version__,
+        "sweeps": options.sweeps,
+    }
+
+
+def check_settings(options: Resolved, storage: Storage) -> None:
+    """Check that a store may be added to, as far as is known without CLIP: its weights are taken to be the same.
+
+    Raises:
+        ProvenanceError: it was made with other settings; names both values of each.
+    """
+    dataset = datasets.at(options.dataset, options.dataroot)
+    now = _without_clip(options, dataset) | {
+        "encoder": options.encoder,
+        "occlusion": dataset.occlusion.model_dump() if options.occlusion else None,
+        "cameras": options.cameras or None,
+    }
+    if options.like:
+        codec, state = codec_like(options.like, options.codec, encoder=options.encoder)
+        now |= {"codec": codec, "codec_state_sha256": state_sha256(state)}
+    elif options.codec:
+        now["codec"] = options.codec
+    check_provenance(storage, read_info(storage).provenance.model_copy(update=now))
 
 
 def open_store(job: Job, provenance: Provenance) -> None:

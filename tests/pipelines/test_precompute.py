@@ -263,14 +263,23 @@ except OvpsError as error:
 
 
 @pytest.mark.parametrize(
-    "change", [{"grid": "cartesian:2"}, {"codec": "dense"}, {"occlusion": False}, {"encoder": "RN50"}, {"upscale": 2.0}]
+    "change",
+    [
+        *({"grid": "cartesian:2"}, {"codec": "dense"}, {"occlusion": False}, {"encoder": "RN50"}, {"upscale": 2.0}),
+        {"cameras": ("CAM_FRONT",)},
+    ],
 )
 def test_other_settings_do_not_mix_into_a_store(dataroot, whole, tmp_path, change):
     store = tmp_path / "zarr"
     shutil.copytree(whole, store)
+    with pytest.raises(ProvenanceError) as foretold:
+        estimate(options_for(dataroot, store, **change))
     with pytest.raises(ProvenanceError) as caught:
         precompute(options_for(dataroot, store, **change))
     (name,) = change
+    assert name in str(foretold.value)
+    if name != "encoder":  # of which also the weights differ
+        assert str(foretold.value) == str(caught.value)
     assert name in str(caught.value)
     if name == "encoder":
         assert "'demo' there, 'RN50' now" in str(caught.value)
