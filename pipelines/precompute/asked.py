@@ -6,19 +6,26 @@ from ovps import datasets
 from ovps.errors import DatasetError
 from ovps.frame import Frame
 from pipelines.precompute.options import Resolved
-from pipelines.precompute.plan import check_unique, limited, with_cameras
+from pipelines.precompute.plan import check_cameras, check_unique, limited, with_cameras
 
 
 def frames_of(options: Resolved) -> list[Frame]:
-    """The frames asked for.
+    """The frames asked for, see `asked_for`."""
+    return asked_for(options)[0]
+
+
+def asked_for(options: Resolved) -> tuple[list[Frame], list[str]]:
+    """The frames asked for, and warnings of those that are left out.
 
     Raises:
-        DatasetError: none, two of one token, two scenes of one name, or whatever the data set finds wrong.
+        DatasetError: none, two of one token, two scenes of one name, a scene without a camera that was asked for, or
+            whatever the data set finds wrong.
     """
     asked = {"sweeps": options.sweeps} if options.sweeps else {}
     dataset = datasets.get(options.dataset)
     frames = datasets.frames_of(dataset, options.dataroot, options.version, options.subsets, **asked)
     check_unique(frames)
+    check_cameras(frames, options.cameras)
     if options.only:
         unknown = sorted(set(options.only) - {frame.token for frame in frames})
         if unknown:
@@ -37,12 +44,24 @@ def frames_of(options: Resolved) -> list[Frame]:
             path=options.dataroot,
             remedy="Check --version and --split",
         )
-    without = next((frame for frame in frames if not frame.cameras), None)
-    if without is not None:
+    without = [frame.token for frame in frames if not frame.cameras]
+    if without and not options.cameras:
         raise DatasetError(
             "a frame without cameras, of which CLIP cannot say anything",
             path=options.dataroot,
-            frame=without.token,
+            frame=without[0],
             remedy="Give it its cameras, or take it out of the data set",
         )
-    return frames
+    if not without:
+        return frames, []
+    named = ", ".join(options.cameras)
+    if len(without) == len(frames):
+        raise DatasetError(
+            f"no frame asked for has an image of {named}",
+            path=options.dataroot,
+            frame=without[0],
+            remedy="Name with --cameras those that saw it, or ask for other frames",
+        )
+    return [frame for frame in frames if frame.cameras], [
+        f"{len(without)} of {len(frames)} frames have no image of {named} and are left out, the first is {without[0]}"
+    ]

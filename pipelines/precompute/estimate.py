@@ -21,7 +21,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError, counted
 from ovps.frame import Frame
 from pipelines.options import PrecomputeOptions
-from pipelines.precompute.asked import frames_of
+from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed
@@ -95,8 +95,8 @@ def estimate(options: PrecomputeOptions) -> PrecomputeEstimate:
 def _estimate(options: Resolved) -> PrecomputeEstimate:
     storage = storage_of(options.out)
     check_place(storage)
-    frames = frames_of(options)
-    odd = oddities(options, frames)
+    frames, blind = asked_for(options)
+    odd = (*blind, *oddities(options, frames))
     held = {}
     if is_store(storage):
         check_settings(options, storage)

@@ -39,24 +39,32 @@ def limited(frames: Iterable[Frame], limit: int | None) -> list[Frame]:
     return kept
 
 
-def with_cameras(frame: Frame, channels: Sequence[str]) -> Frame:
-    """The frame with these of its cameras, in this order; all of them where none is named.
+def check_cameras(frames: Iterable[Frame], channels: Sequence[str]) -> None:
+    """Check that each scene has images of all cameras that are named; some of its frames may lack one that it dropped.
 
     Raises:
-        DatasetError: it has no such camera.
+        DatasetError: a scene without any image of one of them.
     """
+    for scene, members in groupby(frames, key=lambda frame: frame.scene):
+        drive = list(members)
+        there = list(dict.fromkeys(camera.channel for frame in drive for camera in frame.cameras))
+        missing = [channel for channel in channels if channel not in there]
+        if missing:
+            raise DatasetError(
+                f"no images of camera {missing[0]} in scene {scene}",
+                path=drive[0].points_path,
+                frame=drive[0].token,
+                remedy=f"Put them there, or name with --cameras those that are: {', '.join(there)}"
+                if there
+                else "Put them there: the scene has images of no camera, and CLIP sees nothing without",
+            )
+
+
+def with_cameras(frame: Frame, channels: Sequence[str]) -> Frame:
+    """The frame with those of these cameras that it has, in this order; all of its own where none is named."""
     there = {camera.channel: camera for camera in frame.cameras}
-    missing = [channel for channel in channels if channel not in there]
-    if missing:
-        raise DatasetError(
-            f"no images of camera {missing[0]} in scene {frame.scene}",
-            path=frame.points_path,
-            frame=frame.token,
-            remedy=f"Put them there, or name with --cameras those that are: {', '.join(there)}"
-            if there
-            else "Put them there: the scene has images of no camera, and CLIP sees nothing without",
-        )
-    return replace(frame, cameras=tuple(there[channel] for channel in channels)) if channels else frame
+    chosen = tuple(there[channel] for channel in channels if channel in there)
+    return replace(frame, cameras=chosen) if channels else frame
 
 
 def check_unique(frames: Sequence[Frame]) -> None:

@@ -19,7 +19,7 @@ from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import show_warnings
 from pipelines.options import PrecomputeOptions
-from pipelines.precompute.asked import frames_of
+from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
@@ -76,8 +76,8 @@ def _complete(options: Resolved) -> PrecomputeSummary:
 def _computed(options: Resolved) -> Outcome:
     storage = storage_of(options.out)
     check_place(storage)
-    frames = frames_of(options)
-    odd = oddities(options, frames)
+    frames, blind = asked_for(options)
+    odd = (*blind, *oddities(options, frames))
     begun = is_store(storage)
     job, provenance = prepare(options, frames)
     there = _complete_store(options, frames, provenance) if begun else None

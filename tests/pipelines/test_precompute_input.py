@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from pipelines.precompute import PrecomputeOptions, compute_frame, estimate, pre
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
-from tests.helpers.recording import write_recording
+from tests.helpers.recording import CAMERA_FROM_LIDAR, calibration, write_recording
 
 FRAMES = 6
 
@@ -335,6 +336,28 @@ def test_a_split_asked_for_by_name_that_has_no_frame_is_told(tmp_path):
     assert told in precompute(options).warnings
     usual = estimate(options.model_copy(update={"subsets": ("train", "val")}))  # as where nobody names any
     assert not [warning for warning in usual.warnings if "goes without" in warning]
+
+
+def test_an_image_that_a_camera_dropped_is_no_reason_to_refuse_the_camera(tmp_path):
+    """As where no camera is named; a sweep that none of the named ones saw is left out."""
+    known = calibration()
+    also = {"from": "lidar", "to": "left", "matrix": (CAMERA_FROM_LIDAR + np.eye(4, k=3) * 0.3).tolist()}
+    cameras = {"cameras": {name: known["cameras"]["front"] for name in ("front", "left")}}
+    root = write_recording(tmp_path / "drive", frames=3, changed=cameras | {"transforms": [*known["transforms"], also]})
+    shutil.copytree(root / "images" / "front", root / "images" / "left")
+    (root / "images" / "left" / "001.png").unlink()
+    options = options_for(root, dataset="folder", subsets=("val",), cameras=("left", "front"))
+    channels = [[camera.channel for camera in frame.cameras] for frame in frames_of(resolved(options))]
+    assert channels == [["left", "front"], ["front"], ["left", "front"]]
+    assert precompute(options).images == 5
+
+    left = options.model_copy(update={"cameras": ("left",)})
+    told = "1 of 3 frames have no image of left and are left out, the first is drive.001"
+    assert [frame.index for frame in frames_of(resolved(left))] == [0, 2]
+    assert told in estimate(left.model_copy(update={"out": str(tmp_path / "other")})).warnings
+    assert told in precompute(left.model_copy(update={"out": str(tmp_path / "other")})).warnings
+    with pytest.raises(DatasetError, match="no frame asked for has an image of left"):
+        frames_of(resolved(left.model_copy(update={"only": ("drive.001",)})))
 
 
 def test_a_real_frame_in_numbers(real_nuscenes, tmp_path):
