@@ -342,7 +342,7 @@ def test_an_image_that_a_camera_dropped_is_no_reason_to_refuse_the_camera(tmp_pa
     """As where no camera is named; a sweep that none of the named ones saw is left out."""
     known = calibration()
     also = {"from": "lidar", "to": "left", "matrix": (CAMERA_FROM_LIDAR + np.eye(4, k=3) * 0.3).tolist()}
-    cameras = {"cameras": {name: known["cameras"]["front"] for name in ("front", "left")}}
+    cameras = {"cameras": dict.fromkeys(("front", "left"), known["cameras"]["front"])}
     root = write_recording(tmp_path / "drive", frames=3, changed=cameras | {"transforms": [*known["transforms"], also]})
     shutil.copytree(root / "images" / "front", root / "images" / "left")
     (root / "images" / "left" / "001.png").unlink()
