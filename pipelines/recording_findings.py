@@ -18,6 +18,7 @@ from ovps.datasets.clocks import APART_US, farthest_apart, images_apart, odd_uni
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
 from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
+from ovps.datasets.motion import leaps
 from ovps.errors import FrameError, counted, listed
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
@@ -173,7 +174,9 @@ def odd_clocks(frames: Sequence[Frame]) -> list[str]:
         for (a, b), step in zip(pairs, steps, strict=True)
         if step > 0
     ]
-    if moved and max(moved) > _FAST_M_S:
+    if far := leaps(frames):
+        found += far
+    elif moved and max(moved) > _FAST_M_S:
         found.append(f"the vehicle would drive at {max(moved):,.0f} m/s: poses are in metres, times in microseconds")
     return found
 

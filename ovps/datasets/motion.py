@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovps.datasets.clocks import odd_unit
 from ovps.errors import listed
 from ovps.frame import Frame
 
@@ -36,7 +37,39 @@ def odd_motion(frames: Sequence[Frame]) -> list[str]:
         f"in {listed(odd)} the LiDAR moves along its own z axis, or its z axis tips over, as on no vehicle: are"
         " rotations written w, x, y, z, and are poses from the sensor to the world?"
     ]
-    return (tipped if odd else []) + _jumps(frames)
+    return (tipped if odd else []) + leaps(frames) + _jumps(frames)
+
+
+def leaps(frames: Sequence[Frame]) -> list[str]:
+    """Warn of sweeps between which no vehicle gets so far in their time, in one sentence, or none.
+
+    Times tremble: a step counts as long as the usual one of its scene at least. Where all of them are of another unit
+    nothing is said.
+
+    Args:
+        frames: scene after scene, each in its order.
+    """
+    found: list[tuple[float, float, Frame, Frame]] = []  # metres, metres a second
+    steps = 0
+    for _, members in groupby(frames, key=lambda frame: frame.scene):
+        drive = list(members)
+        times = np.diff([frame.timestamp_us for frame in drive]) / 1e6
+        steps += len(times)
+        if not len(times) or np.median(times) <= 0 or odd_unit(drive):
+            continue
+        way = np.linalg.norm(np.diff([frame.global_from_lidar[:3, 3] for frame in drive], axis=0), axis=1)
+        speed = way / np.maximum(times, np.median(times))
+        pairs = zip(way, speed, pairwise(drive), strict=True)
+        found += [(float(far), float(fast), *pair) for far, fast, pair in pairs if far > STEP and fast > FASTEST]
+    if not found:
+        return []
+    far, _, one, other = found[0]
+    return [
+        f"in {listed(dict.fromkeys(frame.scene for *_, frame in found))} the vehicle would drive at up to"
+        f" {max(fast for _, fast, *_ in found):,.0f} m/s, in {len(found)} of {steps} steps between sweeps, the first of"
+        f" {far:,.3g} m from {one.token} to {other.token}: are poses in metres, times in the right unit, and all of one"
+        " source?"
+    ]
 
 
 def _jumps(frames: Sequence[Frame]) -> list[str]:

@@ -93,6 +93,29 @@ def test_a_vehicle_does_not_jump_between_sweep_and_image(late_us, ahead, told):
     assert all("jumps between sweep and image of front in " in text for text in found)
 
 
+@pytest.mark.parametrize(
+    ("ahead", "times", "told"),
+    [
+        ([0, 5, 10, 15], [0, 100, 200, 300], None),  # 50 m/s
+        ([0, 500, 2, 3], [0, 100, 200, 300], "up to 5,000 m/s, in 2 of 3 steps between sweeps, the first of 500 m"),
+        ([0, 500, 501, 502], [0, 20_000, 20_100, 20_200], None),  # sweeps in between were left out
+        ([0, 3, 6, 9], [0, 199, 200, 399], None),  # times of their arrival tremble
+        ([0, 3, 300, 303], [0, 0, 0, 0], None),  # no times: told of elsewhere
+    ],
+)
+def test_a_vehicle_does_not_jump_between_sweeps(ahead, times, told):
+    frames = []
+    for frame, x, time in zip(drive([0] * 4), ahead, times, strict=True):
+        pose = np.eye(4)
+        pose[0, 3] = x
+        frames.append(replace(frame, global_from_lidar=pose, timestamp_us=1000 * time))
+    found = odd_motion(frames)
+    assert len(found) == (told is not None)
+    assert all(text.startswith(f"in drive the vehicle would drive at {told}") for text in found)
+    both = odd_motion([*frames, *(replace(frame, scene="next") for frame in frames)])
+    assert all(text.startswith("in drive, next the vehicle") for text in both), "a step is none from scene to scene"
+
+
 def changed_tables(root, **changes):
     """Change rows of key frames of CAM_FRONT in sample_data.json: a value, or what makes it of the one before."""
     file = root / "v1.0-trainval" / "sample_data.json"
