@@ -48,6 +48,12 @@ def list_scans(folder: Path) -> list[Path]:
     return scans
 
 
+def poses_file(sequence: Path) -> Path:
+    """Find the poses of a sequence: its poses.txt, or ROOT/poses/NN.txt where KITTI's own archive has put them."""
+    own, apart = sequence / POSES, sequence.parent.parent / "poses" / f"{sequence.name}.txt"
+    return apart if apart.exists() and not own.exists() else own
+
+
 def is_number(stem: str) -> bool:
     """Tell whether the name of a file, without its ending, is the number of a scan."""
     return stem.isascii() and stem.isdigit() and len(stem) <= _DIGITS

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ovps.datasets.kitti_calibration import read_poses, read_times
-from ovps.datasets.kitti_sequence import CAMERAS, IMAGES, LABELS, POINTS, POSES, TIMES, is_number, list_scans
+from ovps.datasets.kitti_sequence import CAMERAS, IMAGES, LABELS, POINTS, TIMES, is_number, list_scans, poses_file
 
 
 def sequence_warnings(sequences: Sequence[Path]) -> list[str]:
@@ -70,17 +70,17 @@ def _odd_times(sequence: Path) -> str | None:
 
 def _unused_times(sequence: Path) -> str | None:
     path = sequence / TIMES
-    return _short(path, len(read_times(path)), "scans count as 0.1 s apart") if path.exists() else None
+    return _short(sequence, path, len(read_times(path)), "scans count as 0.1 s apart") if path.exists() else None
 
 
 def _unused_poses(sequence: Path) -> str | None:
-    path = sequence / POSES
-    return _short(path, len(read_poses(path)), "no motion is known") if path.exists() else None
+    path = poses_file(sequence)
+    return _short(sequence, path, len(read_poses(path)), "no motion is known") if path.exists() else None
 
 
-def _short(path: Path, lines: int, instead: str) -> str | None:
+def _short(sequence: Path, path: Path, lines: int, instead: str) -> str | None:
     """A list that ends before the last scan."""
-    last = list_scans(path.parent / POINTS)[-1]
+    last = list_scans(sequence / POINTS)[-1]
     if lines > int(last.stem):
         return None
     return (

@@ -5,6 +5,7 @@
                       labels/NNNNNN.label    uint32 a point: class in the lower 16 bits, instance in the upper
                       calib.txt              P0..P3 and Tr
                       poses.txt, times.txt   one line a scan; both may be missing
+    ROOT/poses/NN.txt                        in place of a poses.txt, as KITTI's own archive has them
     ROOT/splits.json                         {"train": ["00", ...], ...}; without it the official sequences
 
 Sweeps are compensated for the car's motion, to the time at which the cameras fire: one rigid transform a sequence.
@@ -32,9 +33,9 @@ from ovps.datasets.kitti_sequence import (
     LABELS,
     NAMES,
     POINTS,
-    POSES,
     TIMES,
     list_scans,
+    poses_file,
 )
 from ovps.datasets.kitti_warnings import sequence_warnings
 from ovps.datasets.near_names import refuse_other_case, renamed
@@ -278,7 +279,7 @@ def _frames(sequence: Path, subset: str) -> Iterator[Frame]:
     numbers = [int(scan.stem) for scan in scans]
     calibration = read_calibration(sequence / CALIBRATION)
     rigs = [rig for name, number in CAMERAS.items() if (rig := _rig(sequence, name, number, calibration))]
-    times, poses = _times(sequence / TIMES, numbers), _poses(sequence / POSES, numbers, calibration)
+    times, poses = _times(sequence / TIMES, numbers), _poses(poses_file(sequence), numbers, calibration)
     labels = sequence / LABELS
     for number, scan in zip(numbers, scans, strict=True):
         yield Frame(
@@ -341,7 +342,7 @@ def _times(path: Path, numbers: Sequence[int]) -> dict[int, int]:
 
 
 def _poses(path: Path, numbers: Sequence[int], calibration: Calibration) -> dict[int, NDArray[np.float64]]:
-    """Poses of the LiDAR by scan, in the frame of the first; all alike where poses.txt is missing or ends early."""
+    """Poses of the LiDAR by scan, in the frame of the first; all alike where they are missing or end early."""
     poses = read_poses(path) if path.exists() else []
     if len(poses) <= numbers[-1]:
         return dict.fromkeys(numbers, np.eye(4))

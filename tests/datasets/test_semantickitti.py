@@ -135,6 +135,21 @@ def test_poses_bring_what_stands_still_to_one_place(root):
     assert apart(*clouds) < 0.6 * apart(clouds[0], clouds[1] + 2 * shift)
 
 
+def test_poses_may_lie_where_kittis_own_archive_puts_them(root):
+    expected = [frame.global_from_lidar for frame in frames(root, "val")]
+    (root / "poses").mkdir()
+    own, apart = root / "sequences" / "01" / "poses.txt", root / "poses" / "01.txt"
+    content = own.read_text()
+    apart.write_text("no poses")
+    assert np.array_equal([frame.global_from_lidar for frame in frames(root, "val")], expected), "its own come first"
+    own.replace(apart)
+    found = frames(root, "val")
+    assert np.array_equal([frame.global_from_lidar for frame in found], expected)
+    assert not [text for text in semantickitti.warnings(root, found) if "lines" in text]
+    apart.write_text(content.splitlines()[0] + "\n")
+    assert any(f"{apart} has 1 lines" in text for text in semantickitti.warnings(root, frames(root, "val")))
+
+
 # what may be missing, and what may be otherwise
 
 
