@@ -89,7 +89,7 @@ class NuScenes:
         """Say what is odd in the tables that some frames come from and may be meant.
 
         Frames without a row in the table of labels, times that do not go on, files of several frames, cameras in one
-        place, and scenes of splits.json that are not there, or in an official split too.
+        place, scenes of splits.json that are not there, or in an official split too, and scenes of no split.
 
         Raises:
             DatasetError: as `frames`.

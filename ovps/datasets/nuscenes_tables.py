@@ -19,7 +19,7 @@ import yaml
 
 from ovps.datasets.near_names import refuse_other_case, said_beside
 from ovps.datasets.nuscenes_rows import Row, read_json, read_rows
-from ovps.datasets.splits import check_apart, missing_scenes
+from ovps.datasets.splits import check_apart, missing_scenes, unnamed_scenes
 from ovps.errors import DatasetError, listed
 from ovps.taxonomy import Taxonomy
 
@@ -215,15 +215,18 @@ def custom_splits(folder: Path) -> dict[str, list[str]]:
 
 
 def split_warnings(folder: Path, subsets: Collection[str]) -> list[str]:
-    """Warnings of what `splits.json` of a version says of some splits and may not be meant.
+    """Warnings of what `splits.json` of a version says of some splits and may not be meant, and of scenes of no split.
 
     Raises:
         DatasetError: as `custom_splits`, or no table of scenes.
     """
     custom, official = custom_splits(folder), official_splits()
     named = {subset: custom[subset] for subset in subsets if subset in custom}
-    there = {row["name"] for row in _rows(folder, "scene")} if named else set()
-    found = missing_scenes(named, there, folder / SPLITS, "scene")
+    there = {row["name"] for row in _rows(folder, "scene")}
+    found = [
+        *missing_scenes(named, there, folder / SPLITS, "scene"),
+        *unnamed_scenes([*official.values(), *custom.values()], there, folder / SPLITS, "scene"),
+    ]
     for mine, theirs in product(named, [subset for subset in subsets if subset in official.keys() - custom.keys()]):
         both = [scene for scene in named[mine] if scene in there.intersection(official[theirs])]
         if both:

@@ -40,7 +40,7 @@ from ovps.datasets.kitti_sequence import (
 from ovps.datasets.kitti_warnings import sequence_warnings
 from ovps.datasets.near_names import refuse_other_case, renamed
 from ovps.datasets.reading import MOST_PIXELS, is_nuscenes_sweep, read_float32_rows, read_rgb, read_uint32
-from ovps.datasets.splits import check_apart, missing_scenes
+from ovps.datasets.splits import check_apart, missing_scenes, unnamed_scenes
 from ovps.errors import DatasetError, FrameError, listed
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.visibility import Occlusion
@@ -121,15 +121,18 @@ class SemanticKitti:
     def warnings(self, root: Path, frames: Sequence[Frame]) -> list[str]:
         """Say what is odd in the sequences of some frames and may be meant: scans, times and poses that are missing.
 
-        And sequences of their splits that splits.json names and that are not there.
+        And sequences of their splits that splits.json names and that are not there, and those that no split names.
 
         Raises:
             DatasetError: times or poses that cannot be read, or splits.json.
         """
         root, splits = Path(root), _splits(Path(root))
+        folder = _sequences_folder(root)
+        drives = [name for name in _there(folder) if (folder / name / POINTS).is_dir()]
         named = {} if splits is OFFICIAL else {subset: splits.get(subset, ()) for subset in {f.subset for f in frames}}
         return [
-            *missing_scenes(named, _there(_sequences_folder(root)), root / SPLITS, "sequence"),
+            *missing_scenes(named, _there(folder), root / SPLITS, "sequence"),
+            *unnamed_scenes([*OFFICIAL.values(), *splits.values()], drives, root / SPLITS, "sequence"),
             *sequence_warnings(list(dict.fromkeys(Path(frame.points_path).parent.parent for frame in frames))),
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from pathlib import Path
 
 from ovps.errors import DatasetError, listed
@@ -44,3 +44,16 @@ def missing_scenes(splits: Mapping[str, Iterable[str]], there: Container[str], p
         for split, names in sorted(found.items())
         if names
     ]
+
+
+def unnamed_scenes(splits: Iterable[Iterable[str]], there: Collection[str], path: Path, scene: str) -> list[str]:
+    """Warn of scenes that the data set holds and that no split names, in one sentence, or none.
+
+    Args:
+        splits: members of all that there are, the official ones too: who lists some of these knows the others.
+    """
+    named = {name for members in splits for name in members}
+    lost = sorted(set(there) - named)
+    if not lost:
+        return []
+    return [f"{scene} {listed(lost)} is there, and no split names it: name it in {path}, or it is never used"]

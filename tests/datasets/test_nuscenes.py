@@ -185,6 +185,16 @@ def test_what_splits_of_ones_own_name_twice_or_in_vain_is_told(tmp_path):
     assert nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("train",))) == []
 
 
+def test_scenes_that_no_split_names_are_told(tmp_path):
+    root = write_mini_nuscenes(tmp_path, scenes=3, frames=1)
+    splits = root / VERSION / "splits.json"
+    splits.write_text('{"train": ["mini-0001"], "val": ["mini-0003"]}')
+    (odd,) = nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("train",)))
+    assert odd == f"scene mini-0002 is there, and no split names it: name it in {splits}, or it is never used"
+    _rename(root, {"mini-0002": "scene-0061"})
+    assert nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("train",))) == [], "an official one is known"
+
+
 def test_frames_are_those_of_the_devkit(tmp_path):
     """Files, times, sizes and poses, bit by bit."""
     root = write_mini_nuscenes(tmp_path, scenes=2, frames=3)

@@ -237,6 +237,18 @@ def test_sequences_that_splits_name_and_that_are_not_there_are_told(root):
     assert not [text for text in semantickitti.warnings(root, frames(root, "train")) if "not there" in text]
 
 
+@pytest.mark.parametrize("splits", [{"train": ["00"], "val": ["01"]}, {"train": ["00"]}, None])
+def test_sequences_that_no_split_names_are_told(root, splits):
+    """The official ones are those of a split, whoever lists but some of them."""
+    (root / "splits.json").write_text(json.dumps(splits)) if splits else (root / "splits.json").unlink()
+    found = frames(root, "train")
+    assert not [text for text in semantickitti.warnings(root, found) if "no split names it" in text]
+    shutil.copytree(root / "sequences" / "00", root / "sequences" / "1")
+    (root / "sequences" / "notes").mkdir()
+    (odd,) = [text for text in semantickitti.warnings(root, found) if "no split names it" in text]
+    assert odd.startswith(f"sequence 1 is there, and no split names it: name it in {root / 'splits.json'}")
+
+
 def test_splits_of_ones_own_and_the_official_ones(root):
     (root / "splits.json").write_text(json.dumps({"mine": ["01"]}))
     assert {f.scene for f in frames(root, "mine")} == {"01"}
