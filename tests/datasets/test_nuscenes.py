@@ -191,7 +191,7 @@ def test_scenes_that_no_split_names_are_told(tmp_path):
     splits.write_text('{"train": ["mini-0001"], "val": ["mini-0003"]}')
     (odd,) = nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("train",)))
     assert odd == f"scene mini-0002 is there, and no split names it: name it in {splits}, or it is never used"
-    _rename(root, {"mini-0002": "scene-0061"})
+    _rename(root, {"mini-0001": "mini-0001", "mini-0002": "scene-0061", "mini-0003": "mini-0003"})
     assert nuscenes.warnings(root, nuscenes.frames(root, VERSION, ("train",))) == [], "an official one is known"
 
 
