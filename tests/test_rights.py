@@ -27,7 +27,7 @@ WITHOUT_RIGHTS = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, kitti_world):
     folder = tmp_path_factory.mktemp("rights")
     run, cache = untrained(folder)
     world = write_mini_nuscenes(folder / "world")
@@ -38,6 +38,7 @@ def made(tmp_path_factory):
         "cache": cache,
         "world": world,
         "recording": write_recording(folder / "recording"),
+        "kitti": Path(shutil.copytree(kitti_world, folder / "kitti")),
     }
 
 
@@ -48,6 +49,7 @@ def partition(places: dict[str, Path]) -> Path:
 
 
 FOLDER = "precompute --dataset folder --dataroot {recording} --encoder demo --workers 0 --out {run}-y"
+KITTI = "precompute --dataset semantickitti --dataroot {kitti} --encoder demo --workers 0 --out {run}-k"
 CLOSED = {
     "store.json": (lambda p: p["cache"] / "store.json", "cache info {cache}"),
     "the store": (lambda p: p["cache"], "cache info {cache}"),
@@ -67,6 +69,7 @@ CLOSED = {
     "its points": (lambda p: p["recording"] / "points", "data check {recording}"),
     "a sweep": (lambda p: p["recording"] / "points" / "000.bin", FOLDER),
     "its images": (lambda p: p["recording"] / "images", "data check {recording}"),
+    "images of a sequence": (lambda p: p["kitti"] / "sequences" / "00" / "image_2", KITTI),
 }
 
 
@@ -108,6 +111,18 @@ def test_a_folder_that_may_not_be_written_is_named_and_not_what_was_tried_in_it(
     command = [*WITHOUT_RIGHTS, sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert f"cannot write: Permission denied (file {closed}). Make {closed} writable" in done.stderr
+
+
+def test_predictions_that_may_not_be_read_are_not_missing(tmp_path):
+    closed = tmp_path / "sequences" / "08" / "predictions"
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    check = f"FORMAT.check(Path({str(tmp_path)!r}), 'val', {{'08_000000': 1}}, None)"
+    program = f"from pathlib import Path; from ovps.inference.kitti_submission import FORMAT; print({check})"
+    command = [*WITHOUT_RIGHTS, sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    closed.chmod(0o700)
+    assert f"PermissionError: [Errno 13] Permission denied: {str(closed)!r}" in done.stderr
 
 
 @pytest.mark.parametrize("closed", [["partitions"], ["manifest", ".lock"]])

@@ -303,7 +303,8 @@ def _frames(sequence: Path, subset: str) -> Iterator[Frame]:
 def _rig(sequence: Path, name: str, number: int, calibration: Calibration) -> _Rig | None:
     """A camera of a sequence, None if there are no images of it; the first image says how large they are."""
     folder = (sequence / name).absolute()
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = sorted(path for path in there if path.suffix.lower() in IMAGES and path.name[0] != ".")
     images = [path for path in found if path.suffix in IMAGES]
     if not found:
         return None

@@ -76,7 +76,7 @@ class SemanticKittiFormat:
         """Write nothing: there are no files besides those of the frames."""
 
     def check(self, folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy) -> list[str]:
-        files = (folder / "sequences").glob("*/predictions/*")
+        files = [file for sequence in _inside(folder / "sequences") for file in _inside(sequence / "predictions")]
         there = {f"{path.parent.parent.name}_{path.stem}" if path.suffix == ".label" else str(path) for path in files}
         problems = [f"{token}: no file" for token in sorted(points.keys() - there)]
         problems += [f"{token}: not a frame of {subset}" for token in sorted(there - points.keys())]
@@ -87,6 +87,11 @@ class SemanticKittiFormat:
 
 
 FORMAT = SemanticKittiFormat()
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder, if it is one; raises PermissionError where that may not be read, unlike `Path.glob`."""
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _faults(path: Path, points: int, taxonomy: Taxonomy) -> Iterator[str]:
