@@ -535,6 +535,37 @@ def test_a_room_without_returns_is_not_taken_for_numbers_of_another_size(far, tm
     assert not any("seems to hold" in warning for warning in data.warnings(root, frames))
 
 
+@pytest.mark.parametrize("ending", [".bin", ".npy"])
+@pytest.mark.parametrize("empty", [256, 700])  # 9 % of the rows, and a quarter
+def test_a_copy_that_was_not_finished_is_told(empty, ending, tmp_path):
+    """Its end is zeros; pulses without a return are everywhere."""
+    rows = np.random.default_rng(0).uniform(1, 20, (2800, 4)).astype(np.float32)
+    root = write_recording(tmp_path / "drive", frames=1)
+    path = root / "points" / f"000{ending}"
+    (root / "points" / "000.bin").unlink()
+
+    def read(rows: np.ndarray) -> int:
+        np.save(path, rows) if ending == ".npy" else path.write_bytes(rows.tobytes())
+        data, (frame,) = frames_of(root)
+        return len(data.points(frame))
+
+    rows[-255:] = 0
+    assert read(rows) == len(rows), "no block"
+    rows[-empty:] = 0
+    with pytest.raises(FrameError, match=f"ends in {empty} of 2800 points that are zeros.*not copied") as caught:
+        read(rows)
+    assert caught.value.path == str(path)
+    write_calibration(root, calibration() | {"points": calibration()["points"] | {"invalid": "drop"}})
+    assert read(rows) == len(rows) - empty
+    write_calibration(root, calibration())
+    rows[7] = 0
+    if empty == 256:
+        assert read(rows) == len(rows)
+    else:
+        with pytest.raises(FrameError, match=r"701 of 2800 points at \(0, 0, 0\), pulses without a return"):
+            read(rows)
+
+
 @pytest.mark.parametrize("invalid", ["refuse", "drop"])
 def test_intensities_that_are_all_nan_are_told_and_the_remedies_work(invalid, tmp_path):
     root = write_recording(tmp_path / "drive", frames=1, changed={"points": {"invalid": invalid}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -28,6 +28,7 @@ _ALL = (
     "Name all {} as `columns` under `points` of the calibration file, in their order; names other than x, y, z and that"
     " of the intensity are passed over"
 )
+_ZEROS = 4096  # bytes at the end of a file: a block that was never filled
 _DROP = "Set `invalid: drop` under `points` of the calibration file, or leave such points and their labels out"
 
 Fields = Mapping[str, NDArray]
@@ -56,20 +57,27 @@ def read_points(
 
     Raises:
         FrameError: missing, damaged, without the columns that are named, of another number of columns, with NaN,
-            infinity or many (0, 0, 0) that are not to be dropped, with intensities beyond their maximum, or of a
-            format that is not read.
+            infinity, many (0, 0, 0) or an end of zeros that are not to be dropped, with intensities beyond their
+            maximum, or of a format that is not read.
     """
     fields = _read(path, token, how)
     with np.errstate(invalid="ignore"):  # of a NaN that signals, which is told below
         xyz = np.stack([np.asarray(fields[name], np.float64) for name in "xyz"], axis=1)
         intensity = fields.get(how.intensity)
         light = np.zeros(len(xyz)) if intensity is None else np.asarray(intensity, np.float64)
+        unfilled = _unfilled([np.asarray(fields[name]) for name in ("x", "y", "z", how.intensity) if name in fields])
     good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
 
     def refused(message: str, remedy: str) -> FrameError:
         other = misread(path, token, how)
         return other or FrameError(f"the point file {message}", path=path, frame=token, remedy=remedy)
 
+    if how.invalid == "refuse" and unfilled:
+        raise refused(
+            f"ends in {unfilled} of {len(xyz)} points that are zeros, and has no others: it was not copied to its end",
+            f"{AGAIN}; if it is filled up with them on purpose, set `invalid: drop` under `points` of the calibration"
+            " file",
+        )
     returned = xyz.any(axis=1)
     if how.invalid == "drop":
         good &= returned
@@ -104,6 +112,14 @@ def read_points(
         raise other
     placed = xyz[good] @ into_from_frame[:3, :3].T + into_from_frame[:3, 3]
     return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
+
+
+def _unfilled(columns: Sequence[NDArray]) -> int:
+    """Number of rows of zeros at the end; 0 where they fill no block, or there are others, as of no returns."""
+    zeros = np.logical_and.reduce([column == 0 for column in columns])
+    count = len(zeros) - int(np.flatnonzero(~zeros).max(initial=-1)) - 1
+    size = count * sum(column.itemsize for column in columns)
+    return count if size >= _ZEROS and zeros.sum() == count else 0
 
 
 def misread(path: str, token: str, how: PointFiles) -> FrameError | None:
