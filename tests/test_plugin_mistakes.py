@@ -40,6 +40,12 @@ def odd(self, frame):
     return Shapes.points(self, frame)
 
 
+def never_first(self, frame):
+    if frame.token.endswith("000"):
+        raise ValueError("cannot decode it")
+    return Shapes.points(self, frame)
+
+
 def doubles(self, frame):
     cloud = Shapes.points(self, frame)
     return PointCloud(cloud.xyz.astype(float), cloud.intensity)
@@ -63,6 +69,7 @@ class Lacks:
 lacks = Lacks()
 a_class = Shapes
 raises_once = of(Shapes, "raises_once", points=odd)
+raises_first = of(Shapes, "raises_first", points=never_first, at=lambda self, root: self)
 doubled = of(Shapes, "doubled", points=doubles)
 pairs = of(Shapes, "pairs", points=lambda self, frame: (1, 2))
 whole_labels = of(Shapes, "whole_labels", labels=lambda self, frame: Shapes.labels(self, frame).astype(np.int64))
@@ -194,7 +201,7 @@ no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, b
 '''
 NAMES = {
     "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels blind nothing numbers broken_tables lazy "
-    "rewound damaged "
+    "rewound damaged raises_first "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
     "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
@@ -401,6 +408,17 @@ def test_one_odd_frame_is_left_out(ovps, tmp_path):
     assert summary["frames"] == 2
     assert all("mistaken has raised KeyError" in skipped["reason"] for skipped in summary["quarantined"])
     assert len(Store.open(tmp_path / "z").frames) == 2
+
+
+def test_so_is_one_that_is_looked_at_before_the_others(ovps):
+    """Its points are read to see how a data set is, a codec is chosen by it, and a dry run samples it."""
+    command = COMMAND.format("raises_first", "colours", "bytes").replace("--codec bytes ", "")
+    for more in ("--dry-run", "", ""):
+        ended, out, err = ovps(f"{command} --on-error skip --json {more}")
+        assert ended == 0, err
+    assert (json.loads(out)["frames_before"], len(json.loads(out)["quarantined"])) == (2, 2)
+    ended, out, _ = ovps(f"{command} --json")
+    assert (ended, json.loads(out)["error"]) == (3, "frame")
 
 
 @pytest.mark.parametrize(

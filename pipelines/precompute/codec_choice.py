@@ -62,10 +62,9 @@ def exact_codec(job: Job, frames: Sequence[Frame]) -> Chosen:
     """Choose, of the codecs that lose nothing, the smaller one by the first frame that can be lifted."""
     tools = tools_of(job)
     for frame in frames:
-        try:
-            return Chosen(smallest_codec(frame, tools), {})
-        except FrameError:  # told when its turn comes
-            continue
+        name = tried(frame, partial(smallest_codec, frame, tools))
+        if not isinstance(name, FrameError):  # which is told when its turn comes
+            return Chosen(name, {})
     return Chosen("dense", {})
 
 

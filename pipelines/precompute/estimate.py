@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -24,7 +25,7 @@ from pipelines.options import PrecomputeOptions
 from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
-from pipelines.precompute.flow import computed
+from pipelines.precompute.flow import computed, tried
 from pipelines.precompute.held import check_scenes, held_in
 from pipelines.precompute.oddities import oddities
 from pipelines.precompute.options import Resolved, resolved
@@ -177,11 +178,11 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
     tools = tools_of(job)
     found = []
     for frame in frames:
-        try:
-            found.append(_sweep(frame, tools))
-        except FrameError:
-            if not job.skip_bad_frames:
-                raise
+        made = tried(frame, partial(_sweep, frame, tools))
+        if not isinstance(made, FrameError):
+            found.append(made)
+        elif not job.skip_bad_frames:
+            raise made
     return found
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovps import datasets
-from ovps.errors import FrameError, counted, listed
+from ovps.errors import counted, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
+from pipelines.precompute.flow import tried
 from pipelines.precompute.options import Resolved
 
 _FAINT = 0.02
@@ -55,11 +56,9 @@ def _few_sweeps(asked: int, frames: Sequence[Frame]) -> list[str]:
 def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     """Those that lie elsewhere than around the LiDAR, whose z is not up, or with odd intensities."""
     dataset = datasets.at(options.dataset, options.dataroot)
-    read = []
-    for frame in frames[:: -(-len(frames) // _SWEEPS)]:
-        with suppress(FrameError):  # whoever computes it says what is wrong
-            read.append(dataset.points(frame))
-    clouds = [cloud for cloud in read if isinstance(cloud, PointCloud)]
+    some = frames[:: -(-len(frames) // _SWEEPS)]
+    read = [tried(frame, partial(dataset.points, frame)) for frame in some]
+    clouds = [cloud for cloud in read if isinstance(cloud, PointCloud)]  # whoever computes another says what is wrong
     if not clouds:
         return []
     found = [text for cloud in clouds if (text := lies_elsewhere(cloud.xyz))][:1]

@@ -15,6 +15,7 @@ from ovps.cache.store_info import read_info
 from ovps.datasets import Dataset
 from ovps.errors import CorruptStoreError, FrameError
 from ovps.frame import Frame
+from pipelines.precompute.flow import tried
 from pipelines.precompute.held import Held
 
 ALIKE = 1e-3  # metres and shares of full intensity: sums of another machine
@@ -45,10 +46,12 @@ def read_otherwise(
 
 def _differs(storage: Storage, dataset: Dataset, provenance: Provenance, first: tuple[str, Frame]) -> bool:
     name, frame = first
+    now = tried(frame, partial(dataset.points, frame))
+    if isinstance(now, FrameError):  # told where somebody needs it
+        return False
     try:
-        now = dataset.points(frame)
         xyz, intensity = Partition.open(storage, read_manifest(storage, name), provenance).points(frame.token)
-    except (FrameError, CorruptStoreError):  # told where somebody needs it
+    except CorruptStoreError:  # likewise
         return False
     return not (
         xyz.shape == now.xyz.shape

@@ -30,7 +30,7 @@ from ovps.frame import Frame
 from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
 from pipelines.precompute.compute_frame import StageTimes, Tools
-from pipelines.precompute.flow import computed
+from pipelines.precompute.flow import computed, tried
 from pipelines.precompute.held import Held
 from pipelines.precompute.plan import Task
 
@@ -135,12 +135,12 @@ def _partition(job: Job, row: PartitionRow | None) -> Partition | None:
 
 
 def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame | FrameError:
-    try:
+    def made() -> EncodedFrame:
         label = tools.dataset.labels(frame)
         assert label is not None  # asked for where there is a path
         return with_labels(there, frame.token, label, tools.taxonomy, frame.labels_path)
-    except FrameError as error:
-        return error
+
+    return tried(frame, made)
 
 
 def _commit(
