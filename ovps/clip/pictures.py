@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from ovps.clip.asked import embedded_images
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, parse_entries, shown
 from ovps.errors import VocabularyError
+from ovps.picture_files import colour_fault, count_pictures, ends_in_zeros
 from ovps.shortage import faults
 from ovps.taxonomy import Kind, name_key
 from ovps.vocabulary import Vocabulary
 
-_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # what PIL would clip at 255
 _WRITE = "Write NAME=FOLDER, or NAME:stuff=FOLDER; the folder holds pictures of the class, one thing on each"
 
 
@@ -108,17 +109,30 @@ def read_folder(folder: Path) -> list[NDArray[np.uint8]]:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as RGB (H, W, 3) uint8, the way up that it is shown.
+    """Read a picture as RGB (H, W, 3) uint8, the way up that it is shown, on white where it is transparent.
 
     Raises:
-        VocabularyError: no image, damaged, or of more than 8 bits a channel, which would be read as white.
+        VocabularyError: no image, damaged, of several pictures, or with colours that are neither grey nor RGB of 8 bits
+            a channel.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode in _DEEP:
-                raise ValueError(f"it has more than 8 bits a pixel (mode {image.mode})")
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        raw = path.read_bytes()
+        with Image.open(BytesIO(raw)) as image:
+            if fault := colour_fault(image):
+                raise ValueError(f"it {fault}")
+            if (count := count_pictures(image)) > 1:
+                raise ValueError(f"it holds {count} pictures")
+            if image.format == "JPEG" and ends_in_zeros(raw):  # the decoder fills the rest with grey
+                raise ValueError("it ends in zeros: it was not copied to its end")
+            return np.asarray(_on_white(ImageOps.exif_transpose(image)).convert("RGB"))
     except faults(UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VocabularyError(
             f"not an image: {error}", path=path, remedy="Save it as PNG or JPEG with 8 bits a channel, or leave it out"
         ) from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The picture on a white ground: the colours behind what is transparent mean nothing."""
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

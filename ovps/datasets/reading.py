@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ovps.datasets.near_names import said_beside
 from ovps.errors import FrameError, right_to_read
 from ovps.frame import Camera
+from ovps.picture_files import colour_fault, count_pictures, ends_in_zeros
 from ovps.shortage import faults
 
 FARTHEST_M = 1000.0  # no LiDAR measures so far
@@ -24,8 +25,6 @@ NO_RETURN = 0.1  # of the points at (0, 0, 0), the most that is taken; the real 
 MOST_PIXELS = 2**27  # of an image, as a limit of our own: importing the nuScenes devkit puts Pillow's out of force
 _AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited"
 _EIGHT_BITS = "Save the images with 8 bits a channel, as grey or RGB"
-_COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what PIL brings to RGB without loss
-_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # what it would clip at 255
 _LABELS_BYTES = 2**26  # of the labels of a sweep, unpacked: fifty times the largest
 _ZEROS = 4096  # bytes at the end of a file: a block that was never filled
 
@@ -161,7 +160,7 @@ def read_rgb(camera: Camera, again: str) -> NDArray[np.uint8]:
         with Image.open(BytesIO(raw)) as image:
             _check_picture(image, camera)  # before anything is decoded
             pixels = np.asarray(_opaque(image, camera).convert("RGB"))
-            unfinished = image.format == "JPEG" and _ends_in_zeros(raw)
+            unfinished = image.format == "JPEG" and ends_in_zeros(raw)
     except Image.DecompressionBombError as error:
         raise FrameError(f"the {what} is too large: {error}", path=path, remedy=_AS_SHIPPED) from error
     except faults(UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError) as error:  # all mean damaged
@@ -182,18 +181,16 @@ def _check_picture(image: Image.Image, camera: Camera) -> None:
 
     if image.width * image.height > MOST_PIXELS:
         raise refused(f"is too large: {image.width}x{image.height} pixels", _AS_SHIPPED)
-    if image.mode in _DEEP:
-        raise refused(f"has more than 8 bits a pixel (mode {image.mode})", _EIGHT_BITS)
-    if image.mode not in _COLOURS:
-        raise refused(f"has the colours {image.mode}, expected grey or RGB", _EIGHT_BITS)
+    if fault := colour_fault(image):
+        raise refused(fault, _EIGHT_BITS)
     wrong_size = (
         f"is {image.width}x{image.height} pixels, its calibration is for {camera.width}x{camera.height}",
         _AS_SHIPPED,
     )
     if sorted(image.size) != sorted((camera.width, camera.height)):  # first: what follows may decode all of it
         raise refused(*wrong_size)
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a JPEG with previews behind it
-        raise refused(f"holds {getattr(image, 'n_frames', 1)} pictures", "Save one picture a file")
+    if (count := count_pictures(image)) > 1:
+        raise refused(f"holds {count} pictures", "Save one picture a file")
     turned = image.getexif().get(ExifTags.Base.Orientation, 1)
     if turned != 1:
         raise refused(
@@ -215,12 +212,6 @@ def _opaque(image: Image.Image, camera: Camera) -> Image.Image:
                 remedy="Save it without alpha",
             )
     return image
-
-
-def _ends_in_zeros(raw: bytes) -> bool:
-    """Zeros instead of the marker that ends a JPEG; zeros after it are padding."""
-    content = raw.rstrip(b"\0")
-    return len(content) < len(raw) and not content.endswith(b"\xff\xd9")
 
 
 def read_bytes(what: str, path: str, token: str | None, again: str) -> bytes:

@@ -143,6 +143,43 @@ def test_the_encoder_is_that_of_the_cache_and_its_weights_are_checked(tmp_path, 
         build(VocabularyOptions(**asked, weights=weights))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+def test_what_is_transparent_is_white(mode, tmp_path):
+    """Whatever colours lie behind it; what shines through does in part."""
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
+    colours[..., 3] = np.repeat([0, 255, 0, 255], 2)
+    image = Image.fromarray(colours)
+    if mode == "P":
+        image = image.convert("RGB").quantize(8)
+        image.save(tmp_path / "cut-out.png", transparency=3)
+        hidden = np.asarray(image) == 3
+    else:
+        image.convert(mode).save(tmp_path / "cut-out.png")
+        hidden = colours[..., 3] == 0
+    (read,) = read_folder(tmp_path)
+    assert 0 < hidden.sum() < hidden.size
+    assert (read[hidden] == 255).all()
+    shown = image.convert("L").convert("RGB") if mode == "LA" else image.convert("RGB")
+    np.testing.assert_array_equal(read[~hidden], np.asarray(shown)[~hidden])
+
+
+def test_pictures_without_one_reading_are_refused(tmp_path):
+    """As those of cameras are."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = Image.fromarray(noise)
+    image.save(tmp_path / "a.jpg")
+    raw = (tmp_path / "a.jpg").read_bytes()
+    assert len(read_folder(tmp_path)) == 1
+    for write, says in (
+        (lambda p: p.write_bytes(raw[: len(raw) // 2] + bytes(len(raw) // 2)), "ends in zeros: it was not copied"),
+        (lambda p: image.convert("CMYK").save(p), "has the colours CMYK, expected grey or RGB"),
+        (lambda p: image.save(p, "GIF", save_all=True, append_images=[image.rotate(90)]), "it holds 2 pictures"),
+    ):
+        write(tmp_path / "a.jpg")
+        with pytest.raises(VocabularyError, match=rf"not an image: .*{says}.*a\.jpg"):
+            read_folder(tmp_path)
+
+
 def test_a_deep_picture_is_refused_not_white(tmp_path):
     Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(VocabularyError, match=r"more than 8 bits.*deep\.png"):
