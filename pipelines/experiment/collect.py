@@ -18,6 +18,7 @@ from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import Row
 from ovps.shortage import faults
+from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics, training_seconds
@@ -89,6 +90,7 @@ class Results(Made):
 
     Attributes:
         missing: cells of the experiment that are not done.
+        split_names: of its split files, by which scores are known; empty where an earlier version wrote it.
         runs: each with the scores of every class, by row; reference rows once per split.
         parts: of results that were joined, how each part was made. Their own command, code, machine and versions are
             then those that joined them: no score comes from there.
@@ -97,6 +99,7 @@ class Results(Made):
     format: str = FORMAT
     experiment: Experiment
     missing: list[str]
+    split_names: dict[str, str] = {}
     runs: list[RunRecord]
     parts: list[Made] = []
 
@@ -226,6 +229,7 @@ def save(
     results = Results(
         experiment=experiment,
         missing=missing,
+        split_names={file: load_split(file).name for file in experiment.splits},
         runs=[_record(c, references=c.scored in kept) for c in collected],
         **made(command, seconds).model_dump(),
     )

@@ -23,7 +23,6 @@ from ovps.shortage import faults
 from ovps.training.config import flat
 from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, read_results, write
 from pipelines.experiment.provenance import command_line
-from pipelines.experiment.schema import Experiment
 
 SAME = ("world", "data", "clip", "train", "set", "subset")  # of an experiment: else scores do not compare
 OWN = ("seed", "threads")  # settings of a run that may differ within a row of the table
@@ -113,11 +112,13 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
         out: folder of the two files; may be one of the parts.
 
     Raises:
-        ConfigError: a part cannot be read, or its world, cache or settings are not those of the first.
+        ConfigError: a part cannot be read, its world, cache or settings are not those of the first, or nothing of
+            them belongs to the first one's experiment.
     """
     check_free(out)
     parts = [read_part(folder) for folder in folders]
-    whole = parts[0].results.experiment
+    whole = parts[0].results
+    asked = _cells(whole)
     for part in parts[1:]:
         _check_same_ground(parts[0], part)
     chosen: dict[Cell, tuple[Part, RunRecord]] = {}
@@ -127,20 +128,27 @@ def join(folders: Sequence[Path], out: Path) -> JoinSummary:
     for part in parts:
         for record in part.results.runs:
             cell = _cell(record)
-            if cell not in _cells(whole):
+            if cell not in asked:
                 left_out.append(_label(cell))
             elif cell in chosen:
                 equal = chosen[cell][1].checkpoint_sha256 == record.checkpoint_sha256
                 (same if equal else other).append(_label(cell))
             else:
                 chosen[cell] = part, record
-    order = [cell for cell in _cells(whole) if cell in chosen]
-    missing = [_label(cell) for cell in _cells(whole) if cell not in chosen]
+    if not chosen:
+        raise ConfigError(
+            f"none of its results is of a system, split and seed that its experiment {whole.experiment.name} asks for",
+            path=parts[0].folder,
+            remedy="Run that experiment again, which writes them anew, or name another part first",
+        )
+    order = [cell for cell in asked if cell in chosen]
+    missing = [_label(cell) for cell in asked if cell not in chosen]
     records = [chosen[cell][1] for cell in order]
     _check_same_settings(records)
     results = Results(
-        experiment=whole,
+        experiment=whole.experiment,
         missing=missing,
+        split_names=whole.split_names,
         runs=records,
         parts=_all_parts(parts),
         **made(command_line(), {}).model_dump(),
@@ -162,15 +170,17 @@ def _not_asked(parts: Sequence[Part], left_out: Sequence[str]) -> list[str]:
     """What the first part's experiment does not ask for, and which other part's does."""
     if not left_out:
         return []
-    asked = {part.folder: set(map(_label, _cells(part.results.experiment))) for part in parts}
+    asked = {part.folder: set(map(_label, _cells(part.results))) for part in parts}
     better = next((folder for folder, cells in asked.items() if cells.issuperset(left_out)), None)
     text = f"the experiment of {parts[0].folder}, the first that was named, does not ask for {listed(left_out)}"
     return [f"{text}, which is left out" + (f": name {better} first to have it" if better else "")]
 
 
-def _cells(experiment: Experiment) -> list[Cell]:
-    """In the order of the table."""
-    systems, splits = ([Path(name).stem for name in names] for names in (experiment.systems, experiment.splits))
+def _cells(results: Results) -> list[Cell]:
+    """What the experiment of some results asks for, in the order of the table."""
+    experiment = results.experiment
+    systems = [Path(name).stem for name in experiment.systems]
+    splits = [results.split_names.get(name, Path(name).stem) for name in experiment.splits]
     return [(system, split, seed) for seed, split, system in product(experiment.seeds, splits, systems)]
 
 

@@ -51,7 +51,7 @@ class Evaluation(_Record):
     @property
     def label(self) -> str:
         """Label of the evaluation, for people."""
-        return f"{Path(self.system).stem}, {Path(self.split).stem}, seed {self.seed}"
+        return f"{Path(self.system).stem}, {load_split(self.split).name}, seed {self.seed}"
 
 
 class Training(_Record):

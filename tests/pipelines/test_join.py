@@ -6,12 +6,15 @@ import json
 import shutil
 import statistics
 import sys
+from contextlib import nullcontext
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from ovps.errors import ConfigError
+from ovps.taxonomy import load_split
+from pipelines.experiment.cell import Job, do
 from pipelines.experiment.collect import collect, save
 from pipelines.experiment.join import join
 from pipelines.experiment.provenance import code_state
@@ -99,6 +102,33 @@ def test_what_the_first_part_does_not_ask_for_is_left_out_and_named(made, tmp_pa
     assert any(f"name {made / 'out'} first" in warning for warning in summary.warnings)
     assert join([made / "out", first], tmp_path / "whole").left_out == []
     assert {(r["system"], r["seed"]) for r in rows(tmp_path / "joined") if r["kind"] == "system"} == {("pfc", 0)}
+
+
+def test_an_own_split_is_known_by_its_name_not_by_its_files(made, tmp_path):
+    split = tmp_path / "mine.yaml"
+    novel = load_split("b12n4").novel  # as b12n4: nothing is trained
+    split.write_text(json.dumps({"name": "of us", "taxonomy": "nuscenes", "novel": novel}))
+    out = part(made, tmp_path / "a", (0,), systems=["pfc"], seeds=[0], splits=["b12n4", str(split)])
+    experiment = load_experiment(str(tmp_path / "a" / "tiny.yaml"))
+    assert records(out)["missing"] == ["pfc, of us, seed 0"]
+    for training in plan(experiment):
+        do(Job(training), lambda command: nullcontext())
+    save(experiment, *collect(plan(experiment)), "ovps experiment run tiny", {})
+    split.unlink()  # it stays on the machine that scored by it
+    for folders in ([out], [tmp_path / "joined"]):
+        summary = join(folders, tmp_path / "joined")
+        assert (summary.done, summary.missing, summary.left_out) == (2, [], [])
+        assert not any("does not ask" in warning for warning in summary.warnings)
+    assert by_cell(rows(tmp_path / "joined")) == by_cell(rows(out))
+    assert {r["split"] for r in rows(tmp_path / "joined")} == {"b12n4", "of us"}
+
+    def of_before(content):
+        content.pop("split_names")
+        content["experiment"]["splits"] = [str(split)]
+
+    rewrite(out, of_before)
+    with pytest.raises(ConfigError, match="none of its results is of a system, split and seed that its experiment"):
+        join([out], tmp_path / "other")
 
 
 def test_cells_that_two_machines_scored_are_named_and_the_first_counts(made, tmp_path):
