@@ -40,6 +40,7 @@ from ovps.places import check_free
 from ovps.shortage import faults
 from ovps.systems.openscene import far_from_texts
 from ovps.taxonomy import Split
+from ovps.training.cache_content import content_of
 from ovps.training.run import Run
 from ovps.training.run_files import LAST, RunInfo
 from ovps.versions import WROTE_IT, only_unknown, other_format
@@ -104,6 +105,7 @@ def evaluate(
     )
     check_classes(session.store, session.run.taxonomy)
     frames = labelled_frames_of(session.store, subset, unlabelled_frames or session.run.config.data.unlabelled_frames)
+    content = content_of(session.store, frames)
     asked = without_novel(session) if unknown else None
     taxonomy = session.taxonomy
     novel = set(session.split.novel)
@@ -132,6 +134,7 @@ def evaluate(
         checkpoint_sha256=weights,
         vocabulary_sha256=digest(session.vocabulary),
         parameters=sum(p.numel() for p in session.run.network.parameters()),
+        content=content,
         unknown=score_unknown(asked, frames) if asked else {},
         novel_taught=taught,
         base_hidden=hidden,

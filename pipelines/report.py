@@ -29,6 +29,7 @@ from ovps.report.page import write_page
 from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.taxonomy import Taxonomy
+from ovps.training.cache_content import content_of
 from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
@@ -103,7 +104,7 @@ def report(
             remedy="Name by --vocab the file that was scored, or leave it out if none was named then",
         )
     scored = _scored(session, result, evaluation or run / "eval")
-    warnings = list(dict.fromkeys([*result.warnings, *session.warnings()]))
+    warnings = list(dict.fromkeys([*result.warnings, *session.warnings(), *_renewed(session, result, scored)]))
     show_warnings(warnings)
     taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
@@ -147,6 +148,15 @@ def _scored(session: Session, result: EvalResult, folder: Path) -> list[FrameRef
             remedy=f"Name by --cache the store that was scored, or score this one: {again}",
         )
     return [ref for ref in frames if ref.token in tokens]
+
+
+def _renewed(session: Session, result: EvalResult, scored: Sequence[FrameRef]) -> list[str]:
+    """Warn of labels or features that the store holds now, and that the scores are not of."""
+    store = session.store
+    anew = " and ".join(result.content.renewed(content_of(store, scored))) if result.content else ""
+    again = command("ovps", "eval", "--run", session.run.path, "--cache", store.path)
+    text = f"{anew} of {store.path} were written anew since it was scored: pictures may not go with the scores"
+    return [f"{text}; score again: {again}"] if anew else []
 
 
 def run_caveat(known: Provenance) -> str:

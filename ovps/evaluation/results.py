@@ -19,6 +19,7 @@ from ovps.evaluation.unknown import UnknownScore
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import Kind, Split, Taxonomy
+from ovps.training.cache_content import CacheContent
 
 # `all`, `base`, `novel`, and each of them over things and over stuff alone.
 GROUPS = tuple("/".join(filter(None, parts)) for parts in product(("all", "base", "novel"), ("", "things", "stuff")))
@@ -280,6 +281,7 @@ class EvalResult(_Model):
         checkpoint_sha256, vocabulary_sha256: of the weights' file, and of the vocabulary
             (`ovps.vocabulary.digest`); None in evaluations of older versions, as is `parameters`.
         parameters: of the network.
+        content: of the files that hold the frames which were scored; None in evaluations of older versions.
         unknown: how well novel classes are told from base ones by a score for "none of the vocabulary" where it has
             only the base ones, over `points` and `segments`: `system`, the same on the points with a CLIP feature
             (`system/seen`), and those by their F_clip alone (`clip/seen`); empty unless asked for.
@@ -315,6 +317,7 @@ class EvalResult(_Model):
     checkpoint_sha256: str | None = None
     vocabulary_sha256: str | None = None
     parameters: int | None = None
+    content: CacheContent | None = None
     unknown: dict[str, dict[str, UnknownScore]] = {}
     novel_taught: list[str] = []
     base_hidden: list[str] = []

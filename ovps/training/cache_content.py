@@ -18,7 +18,7 @@ CACHE = "cache.json"
 
 
 class CacheContent(BaseModel, frozen=True, extra="forbid"):
-    """Content of the partitions of a store that hold the frames of a training.
+    """Content of the partitions of a store that hold some frames, as those of a training.
 
     Attributes:
         codec: of their CLIP features.
@@ -28,6 +28,14 @@ class CacheContent(BaseModel, frozen=True, extra="forbid"):
     codec: str
     features_sha256: str
     labels_sha256: str
+
+    def renewed(self, now: CacheContent) -> list[str]:
+        """Name what is of other files now: `features`, `labels`, both, or nothing."""
+        same = {
+            "features": self.features_sha256 == now.features_sha256,
+            "labels": self.labels_sha256 == now.labels_sha256,
+        }
+        return [part for part, equal in same.items() if not equal]
 
 
 def content_of(store: Store, frames: Iterable[FrameRef]) -> CacheContent:
@@ -61,7 +69,7 @@ def changes(run: Path, now: CacheContent) -> list[str]:
         ConfigError: the store is of another codec.
         CheckpointError: a damaged `cache.json`.
     """
-    before = _load(run / CACHE)
+    before = load_content(run)
     if before is None:
         return []
     if before.codec != now.codec:
@@ -70,15 +78,17 @@ def changes(run: Path, now: CacheContent) -> list[str]:
             path=run,
             remedy="Give the store that it was begun with, another --out, or --restart to begin anew",
         )
-    same = {
-        "features": before.features_sha256 == now.features_sha256,
-        "labels": before.labels_sha256 == now.labels_sha256,
-    }
-    anew = " and ".join(part for part, equal in same.items() if not equal)
+    anew = " and ".join(before.renewed(now))
     return [f"{anew} of the store were written anew since the run began, which goes on with these"] if anew else []
 
 
-def _load(path: Path) -> CacheContent | None:
+def load_content(run: Path) -> CacheContent | None:
+    """Read what a run began with; None of runs of earlier versions.
+
+    Raises:
+        CheckpointError: a damaged `cache.json`.
+    """
+    path = run / CACHE
     if not path.is_file():
         return None
     try:

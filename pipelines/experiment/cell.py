@@ -17,6 +17,7 @@ from ovps.errors import CheckpointError, ConfigError, command
 from ovps.evaluation.results import EvalResult
 from ovps.progress import say
 from ovps.taxonomy import load_split
+from ovps.training.cache_content import content_of
 from ovps.training.files import exclusive
 from ovps.training.run import last_checkpoint
 from ovps.training.run_files import LAST, load_settings
@@ -104,7 +105,7 @@ def _trained_anew(run: Path) -> Iterator[None]:
 
 
 def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
-    """The evaluation, if it is there and of these weights, frames, this split, vocabulary and inference."""
+    """The evaluation, if it is there and of these weights, frames, labels, this split, vocabulary and inference."""
     try:
         result = load_result(training.folder(evaluation))
     except ChangedError as error:
@@ -118,9 +119,11 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
     store = Store.open(training.cache)
     split = load_split(evaluation.split)
     every = resolve(training.options).data.unlabelled_frames == "error"
-    frames = [ref.token for ref in store.frames_of([evaluation.subset]) if every or ref.labelled]
+    frames = [ref for ref in store.frames_of([evaluation.subset]) if every or ref.labelled]
     scored = [frame.token for frame in load_frame_scores(training.folder(evaluation))]
-    if scored and scored != frames:
+    if scored and scored != [ref.token for ref in frames]:
+        return None
+    if result.content and result.content.renewed(content_of(store, frames)):
         return None
     wanted = {
         "checkpoint_sha256": weights,

@@ -24,7 +24,7 @@ from pipelines.experiment.queue import run_all
 from pipelines.experiment.schema import Experiment, load_experiment, selected
 from pipelines.experiment.stages import Stages, announce
 from pipelines.experiment.stores import prepare
-from pipelines.experiment.trainings import Training, located, plan
+from pipelines.experiment.trainings import Training, located, of_other_content, plan
 
 ASK_ABOVE_HOURS = 4.0
 
@@ -75,6 +75,7 @@ def run_experiment(
     caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
     prepare(experiment, caches, stages)
     trainings = _of_now(trainings)
+    show_warnings(of_other_content(trainings))
 
     todo = [Job(training, 1 if jobs > 1 else None) for training in trainings]
     expected = estimate(todo, experiment.runs, jobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -15,10 +16,11 @@ from ovps.cache.disk import LocalStorage
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
-from ovps.errors import OvpsError, command
+from ovps.errors import OvpsError, command, listed
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.taxonomy import load_split
+from ovps.training.cache_content import content_of, load_content
 from ovps.training.config import TrainConfig, flat
 from ovps.training.run_files import FREE, INFO, load_settings
 from ovps.training.system_files import load_system, overrides_of
@@ -140,6 +142,27 @@ def _located(training: Training) -> Training:
     suffix = f"{training.key[:8]}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     run = run_folder(training.run.parent, training.run.name.removesuffix(f"-{training.key[:8]}"), suffix)
     return training.model_copy(update={"run": run})
+
+
+def of_other_content(trainings: Iterable[Training]) -> list[str]:
+    """Warn of runs that learned from other labels or features than their stores hold now: they are not trained again.
+
+    Labels count where the system learns from labels. What cannot be read is told by whoever trains.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for training in trainings:
+        with suppress(OvpsError):
+            if (before := load_content(training.run)) is None:
+                continue
+            batches, _ = plan_training(Store.open(training.cache), resolve(training.options))
+            anew = before.renewed(content_of(batches.store, batches.frames))
+            if learned := [part for part in anew if part == "features" or batches.base is not None]:
+                found.setdefault((" and ".join(learned), training.cache), []).append(training.run.name)
+    return [
+        f"{anew} of {cache} were written anew since {listed(runs)} began to learn from them; scores are of what it"
+        " holds now, and the runs stay: delete the folder of one to have it trained on that"
+        for (anew, cache), runs in found.items()
+    ]
 
 
 def _changes(name: str) -> int:

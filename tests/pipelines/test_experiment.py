@@ -55,6 +55,7 @@ from pipelines.experiment.trainings import located, plan, training_key
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
+from tests.training.relabel import relabelled_store
 from tests.training.small import same_bits, weights
 
 TINY = {
@@ -466,6 +467,27 @@ def test_scores_of_other_frames_are_not_taken_although_they_are_as_many(store, t
         frames = tuple(f.model_copy(update={"token": f"{f.token}-x"}) if f.subset == "val" else f for f in row.frames)
         write_manifest(storage, row.model_copy(update={"frames": frames}), row)
     assert one.found(training, training.evaluations[0]) is None
+
+
+def test_labels_that_were_mended_are_scored_and_who_learned_from_others_is_named(
+    store, tmp_path, spies, capsys, monkeypatch
+):
+    monkeypatch.setattr(run_module, "write_report", lambda *content: None)
+    cache = shutil.copytree(store, tmp_path / "zarr")
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["pfc", "openscene"])
+    run(str(path))
+    taught, label_free = plan(load_experiment(str(path)))
+    before = [load_result(t.folder(t.evaluations[0])).references for t in (taught, label_free)]
+    mended = relabelled_store(store, tmp_path / "mended", lambda raw, semantic, rng: np.roll(raw, 300))
+    shutil.rmtree(cache)
+    mended.rename(cache)
+    spies["train"].clear(), spies["evaluate"].clear(), capsys.readouterr()
+    assert run(str(path)).done == 2
+    assert (len(spies["train"]), len(spies["evaluate"])) == (0, 2)
+    assert f"warning: labels of {cache} were written anew since {taught.run.name} began" in capsys.readouterr().err
+    for training, scores in zip((taught, label_free), before, strict=True):
+        assert load_result(training.folder(training.evaluations[0])).references != scores
+        assert one.found(training, training.evaluations[0]) is not None
 
 
 def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):

@@ -31,6 +31,7 @@ from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_re
 from pipelines.report import report
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
+from tests.training.relabel import relabelled_store
 
 DRAWN = {"polyline", "rect", "path", "line", "circle"}
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
@@ -230,6 +231,16 @@ def test_warnings_of_the_scores_are_shown(made, tmp_path, capsys):
     page = report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
     assert '<p class="warning">2 of &lt;3&gt; frames</p>' in page
     assert "warning: 2 of <3> frames" in capsys.readouterr().err
+
+
+def test_labels_that_were_mended_after_the_scores_are_told(made, tmp_path, capsys):
+    run, cache = made
+    mended = relabelled_store(cache, tmp_path / "zarr", lambda raw, semantic, rng: np.roll(raw, 300))
+    evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
+    for store in (cache, mended):
+        page = report(run, store, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
+        text = f"labels of {store} were written anew since it was scored: pictures may not go with the scores; score"
+        assert (text in page) == (text in capsys.readouterr().err) == (store == mended)
 
 
 def test_frames_that_came_after_the_scores_are_not_shown(made, tmp_path, monkeypatch):
