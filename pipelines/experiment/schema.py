@@ -91,6 +91,10 @@ class Experiment(_Settings):
             same = [name for name in names if [Path(n).stem for n in names].count(Path(name).stem) > 1]
             if same:
                 raise ValueError(f"{' and '.join(same)} have one name, by which their scores are known; rename a file")
+        tuned = [Path(name).stem for name in self.tuned]
+        same = [name for name in self.tuned if tuned.count(Path(name).stem) > 1]
+        if same:
+            raise ValueError(f"tuned: {' and '.join(same)} are one system, by the name of its file; keep one")
         learned = [k for settings in self.tuned.values() for k in settings if not k.startswith(ANSWERS)]
         for key in OF_A_RUN:
             if key in self.set:
@@ -101,6 +105,10 @@ class Experiment(_Settings):
         if learned:
             raise ValueError(f"tuned: {', '.join(learned)} is no setting of inference; make a system of its own")
         return self
+
+    def tuned_of(self, system: str) -> dict[str, Any]:
+        """Look up the settings of a system of the experiment, by the name of its file, whatever the path."""
+        return next((found for name, found in self.tuned.items() if Path(name).stem == Path(system).stem), {})
 
     def cache_of(self, name: str | None) -> str:
         """The store that a system's `cache` means.

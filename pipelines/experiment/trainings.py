@@ -173,7 +173,7 @@ def _changes(name: str) -> int:
 
 def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Training, Evaluation]:
     system = load_system(name)
-    common = {k: v for k, v in experiment.set.items() if k not in system.settings} | experiment.tuned.get(name, {})
+    common = {k: v for k, v in experiment.set.items() if k not in system.settings} | experiment.tuned_of(name)
     cache = experiment.cache_of(system.cache)
     trained_on = system.train_split or split
     options = TrainOptions(

@@ -285,6 +285,18 @@ def test_tuned_thresholds_are_of_one_system_and_of_inference(tmp_path):
         load_experiment(str(write_experiment(tmp_path, cache, tuned={"pfc": {"loss.class_weight": 1}})))
 
 
+def test_tuned_thresholds_are_of_a_file_by_whatever_path_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: pfc\nsettings: {loss.class_weight: 0.5}\n")
+    for system, tuned in product(("mine.yaml", "./mine.yaml", str(tmp_path / "mine.yaml")), repeat=2):
+        changes = {"systems": ["pfc", system], "seeds": [0], "tuned": {tuned: {"merge.score": 0.15}}}
+        trainings = plan(load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", **changes))))
+        assert {e.system: e.merge.score for t in trainings for e in t.evaluations} == {"pfc": 0.0, system: 0.15}
+    twice = {"mine.yaml": {"merge.score": 0.15}, "./mine.yaml": {"merge.score": 0.2}}
+    with pytest.raises(ConfigError, match=r"tuned: \./mine\.yaml and mine\.yaml are one system.*keep one"):
+        load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", systems=["mine.yaml"], tuned=twice)))
+
+
 def test_scores_of_other_weights_splits_and_settings_are_not_taken(made, tmp_path, monkeypatch):
     experiment, _, _ = made
     training = plan(experiment)[-1]
