@@ -143,7 +143,7 @@ def evaluate(
             *session.warnings(),
             *left_out(session.store, subset, frames),
             *seen_in_training(session.run.info, frames),
-            *_split_warnings(session.split, session.run.split, taught, hidden),
+            *split_warnings(session.split, session.run.split, taught, hidden),
         ],
         **tally.summary(),
     )
@@ -179,7 +179,8 @@ def seen_in_training(info: RunInfo, frames: Sequence[FrameRef]) -> list[str]:
     )
 
 
-def _split_warnings(scored: Split, trained: Split, taught: Sequence[str], hidden: Sequence[str]) -> list[str]:
+def split_warnings(scored: Split, trained: Split, taught: Sequence[str], hidden: Sequence[str]) -> list[str]:
+    """Warn of the classes that `other_labels` names, a sentence each."""
     by = f"split {scored.name}; the run was trained by split {trained.name}"
     warnings = [f"with labels of {', '.join(taught)}, novel in {by}"] if taught else []
     return warnings + ([f"without labels of {', '.join(hidden)}, base in {by}"] if hidden else [])

@@ -75,6 +75,7 @@ class ComparisonContent:
         pictures: of every split.
         provenance: sections of names and values.
         missing: cells of the experiment that are not done.
+        warnings: of the scores, a sentence each.
         not_measured: what the numbers say nothing about.
         caveat: the gravest of that, as the end of a sentence that begins with `but`.
         taught_all: systems that were trained with all labels.
@@ -93,6 +94,7 @@ class ComparisonContent:
     caveat: str = ""
     taught_all: Collection[str] = ()
     scene: str | None = None
+    warnings: Sequence[str] = ()
 
     @cached_property
     def systems(self) -> list[str]:

@@ -16,15 +16,16 @@ from cache_schemas import Provenance
 from ovps.errors import ConfigError
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.console import SCORES
-from ovps.evaluation.results import Row
+from ovps.evaluation.results import Row, split_of
 from ovps.shortage import faults
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig
 from ovps.training.files import write_whole
 from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run_files import load_settings
+from ovps.training.system_files import load_system
 from ovps.versions import WROTE_IT, only_unknown, other_format
-from pipelines.evaluate import versions
+from pipelines.evaluate import split_warnings, versions
 from pipelines.experiment.cell import found
 from pipelines.experiment.provenance import CodeState, code_state, this_machine
 from pipelines.experiment.schema import Experiment
@@ -132,6 +133,28 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
             )
             there.append(Collected(training, training.folder(evaluation), scored))
     return there, missing
+
+
+def warnings_of(cells: Sequence[Collected]) -> list[str]:
+    """What the evaluations warn of, each once, with the cells that it is said of where others are without it.
+
+    Not that a system which is trained by a split of its own, as an upper bound, has seen novel labels: it is meant to.
+    """
+    said_of: dict[str, list[str]] = {}
+    for cell in cells:
+        result = cell.scored.result
+        expected: list[str] = []
+        if load_system(cell.training.system).train_split is not None:
+            trained = load_settings(cell.training.run)[1].split
+            expected = split_warnings(split_of(result), trained, result.novel_taught, result.base_hidden)
+        for warning in result.warnings:
+            if warning not in expected:
+                label = f"{cell.scored.system}, {cell.scored.split}, seed {cell.scored.seed}"
+                said_of.setdefault(warning, []).append(label)
+    return [
+        warning if len(labels) == len(cells) else f"{warning} ({'; '.join(labels[:3])}{' ...' * (len(labels) > 3)})"
+        for warning, labels in said_of.items()
+    ]
 
 
 def earlier(out: Path) -> Results | None:

@@ -22,7 +22,7 @@ from ovps.training.run_files import load_settings
 from ovps.training.system_files import load_system
 from pipelines.evaluate import load_frame_scores, versions
 from pipelines.experiment.cell import VOCABULARY
-from pipelines.experiment.collect import Collected
+from pipelines.experiment.collect import Collected, warnings_of
 from pipelines.experiment.provenance import code_state, this_machine
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
@@ -55,6 +55,7 @@ def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Se
         pictures=pictures,
         provenance=_provenance(experiment, cells, main, stages),
         missing=missing,
+        warnings=warnings_of(cells),
         not_measured=_not_measured(experiment, scored),
     )
     write_page(experiment.report, render_comparison(content))

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovps import datasets, systems
+from ovps.cache.reader import Store
 from ovps.errors import ConfigError, OvpsError
 from ovps.files import check_writable
+from ovps.inference.session import labelled_frames_of
 from ovps.machine import check_processes
 from ovps.places import check_free
 from ovps.progress import console, say, show_warnings
 from ovps.taxonomy import load_split
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
-from pipelines.experiment.collect import JSON, PARQUET, RunRecord, collect, earlier, left_out, save
+from pipelines.experiment.collect import JSON, PARQUET, RunRecord, collect, earlier, left_out, save, warnings_of
 from pipelines.experiment.comparison_page import write_report
 from pipelines.experiment.projection import confirm, estimate
 from pipelines.experiment.provenance import command_line
@@ -25,6 +27,7 @@ from pipelines.experiment.schema import Experiment, load_experiment, selected
 from pipelines.experiment.stages import Stages, announce
 from pipelines.experiment.stores import prepare
 from pipelines.experiment.trainings import Training, located, of_other_content, plan
+from pipelines.train import resolve
 
 ASK_ABOVE_HOURS = 4.0
 
@@ -36,6 +39,7 @@ class ExperimentSummary:
     Attributes:
         report, results, table: files written.
         done, missing: cells (system, split, seed) that are scored, and that are not.
+        warnings: what the evaluations warn of, a sentence each.
     """
 
     report: Path
@@ -43,6 +47,7 @@ class ExperimentSummary:
     table: Path
     done: int
     missing: list[str]
+    warnings: list[str]
 
 
 def run_experiment(
@@ -74,6 +79,7 @@ def run_experiment(
     print_plan(experiment, trainings)
     caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
     prepare(experiment, caches, stages)
+    _check_stores(trainings)
     trainings = _of_now(trainings)
     show_warnings(of_other_content(trainings))
 
@@ -127,7 +133,14 @@ def _results(
         announce(f"report: {experiment.report}")
         write_report(everything, cells, missing, stages)
     show_warnings(warnings)
-    return ExperimentSummary(experiment.report, experiment.out / JSON, experiment.out / PARQUET, len(cells), missing)
+    return ExperimentSummary(
+        report=experiment.report,
+        results=experiment.out / JSON,
+        table=experiment.out / PARQUET,
+        done=len(cells),
+        missing=missing,
+        warnings=warnings_of(cells),
+    )
 
 
 def _other_results(runs: Sequence[RunRecord], was: Experiment, now: Experiment) -> list[str]:
@@ -163,6 +176,26 @@ def _check_splits(experiment: Experiment) -> None:
                     )
             except ConfigError as error:
                 raise ConfigError(error.message, path=error.path or name, remedy=error.remedy) from error
+
+
+def _check_stores(trainings: Iterable[Training]) -> None:
+    """Tell of the stores, before anything is trained, what would be told of each training, perhaps in its log alone.
+
+    Raises:
+        CacheError: no store, or a damaged one.
+        ConfigError: it has no frame to score on.
+    """
+    every = [(training, evaluation) for training in trainings for evaluation in training.evaluations]
+    asked = {
+        (training.cache, evaluation.subset, resolve(training.options).data.unlabelled_frames): None
+        for training, evaluation in every
+    }
+    warnings: list[str] = []
+    for cache, subset, unlabelled in asked:
+        store = Store.open(cache)
+        labelled_frames_of(store, subset, unlabelled)
+        warnings += store.warnings()
+    show_warnings(list(dict.fromkeys(warnings)))
 
 
 def _known(names: Iterable[str], load: Callable[[str], object]) -> tuple[str, ...]:

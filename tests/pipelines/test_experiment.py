@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from pipelines.experiment import cell as one
 from pipelines.experiment import queue
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
-from pipelines.experiment.collect import read_results
+from pipelines.experiment.collect import collect, read_results, warnings_of
 from pipelines.experiment.comparison_page import _taught_all, choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
@@ -500,6 +501,31 @@ def test_labels_that_were_mended_are_scored_and_who_learned_from_others_is_named
     for training, scores in zip((taught, label_free), before, strict=True):
         assert load_result(training.folder(training.evaluations[0])).references != scores
         assert one.found(training, training.evaluations[0]) is not None
+
+
+def test_what_a_store_lacks_is_told_before_anything_is_trained(tmp_path, spies, monkeypatch, capsys):
+    cache = write_synthetic_store(tmp_path / "zarr", frames=2, partition_frames=1)
+    with pytest.raises(ConfigError, match="no frames of test"):
+        run(str(write_experiment(tmp_path, cache, subset="test")))
+    assert spies["train"] == []
+    min((cache / "manifest").iterdir()).unlink()  # of frames of train
+    monkeypatch.setattr(run_module, "run_all", lambda *work: None)  # as with --jobs: its words are in logs
+    run(str(write_experiment(tmp_path, cache)), jobs=2)
+    assert f"warning: 1 partition of {cache} lost the manifest" in capsys.readouterr().err
+
+
+def test_what_scores_warn_of_is_told_and_on_the_page(made, tmp_path):
+    """But not what an upper bound is meant to be: trained with novel labels too."""
+    _, folder, _ = made
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    cache = load_experiment(str(folder / "tiny.yaml")).cache
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["pfc", "closed_set"], subset="train")
+    warning = "2 of 2 frames are of scenes that the run was trained on: synthetic-0000"
+    assert run(str(path)).warnings == [warning]
+    assert f'<p class="warning">{warning}</p>' in (tmp_path / "report.html").read_text()
+    cells, _ = collect(plan(load_experiment(str(path))))
+    plain = replace(cells[1].scored, result=cells[1].scored.result.model_copy(update={"warnings": []}))
+    assert warnings_of([cells[0], replace(cells[1], scored=plain)]) == [f"{warning} (pfc, b12n4, seed 0)"]
 
 
 def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):
