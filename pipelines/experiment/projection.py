@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from ovps.errors import ConfigError
+from ovps.errors import CheckpointError, ConfigError
 from ovps.evaluation.results import mean_or_none
 from ovps.training.config import TrainConfig
 from ovps.training.metrics import read_metrics
@@ -47,7 +47,11 @@ def estimate(jobs: Sequence[Job], runs: Path, processes: int) -> Estimate:
 
     Args:
         jobs: with the threads they will have.
-        runs: folder of runs; those of the same settings but for seed and split, as many threads, tell their speed.
+        runs: folder of runs; those of the same settings but for seed and split, as many threads, tell their speed,
+            unless they are damaged.
+
+    Raises:
+        CheckpointError: the run of a job is damaged.
     """
     known = _speeds(runs)
     scoring = _evaluation_seconds(runs)
@@ -55,6 +59,7 @@ def estimate(jobs: Sequence[Job], runs: Path, processes: int) -> Estimate:
     trainings, evaluations, measured, read = 0, 0, 0, 0
     for job in jobs:
         steps = _steps_to_go(job.training)
+        read_metrics(job.training.run)  # its curves are needed in the end
         missing = sum(found(job.training, e) is None for e in job.training.evaluations)
         evaluations += missing
         seconds.append(missing * (scoring or 0.0))
@@ -123,9 +128,10 @@ def _speeds(runs: Path) -> dict[str, float]:
     """Seconds per step by kind, of the runs in a folder."""
     result: dict[str, list[float]] = {}
     for run in _runs(runs):
-        seconds = [line["seconds/step"] for line in read_metrics(run) if "seconds/step" in line]
-        if seconds:
-            result.setdefault(_kind(load_settings(run)[0]), []).append(fmean(seconds))
+        with suppress(CheckpointError):  # damaged, or of another version, and perhaps of no experiment of ours
+            seconds = [line["seconds/step"] for line in read_metrics(run) if "seconds/step" in line]
+            if seconds:
+                result.setdefault(_kind(load_settings(run)[0]), []).append(fmean(seconds))
     return {kind: fmean(values) for kind, values in result.items()}
 
 

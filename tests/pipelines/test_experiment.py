@@ -900,6 +900,20 @@ def test_the_projected_time_says_what_it_is_taken_from(made, store, tmp_path):
     assert not new.runs.exists()
 
 
+@pytest.mark.parametrize(("file", "content"), [("config.yaml", "garbage: ["), ("metrics.jsonl", "[\n{}\n")])
+def test_the_projected_time_needs_no_run_of_others_but_its_own(made, tmp_path, file, content):
+    experiment, _, _ = made
+    shutil.copytree(experiment.runs, tmp_path / "runs")
+    first, *others = plan(experiment.model_copy(update={"runs": tmp_path / "runs"}))
+    aside = shutil.copytree(first.run, tmp_path / "runs" / "aside")
+    (aside / file).write_text(content)
+    assert str(estimate([Job(t) for t in (first, *others)], tmp_path / "runs", 1)) == "all is done"
+    (first.run / file).write_text(content)
+    assert str(estimate([Job(t) for t in others], tmp_path / "runs", 1)) == "all is done"
+    with pytest.raises(CheckpointError, match=r"is damaged|damaged:"):
+        estimate([Job(first)], tmp_path / "runs", 1)
+
+
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 4))
 def test_the_projected_time_of_several_processes_is_that_of_a_queue(seconds, processes):
     waiting, busy, now = list(seconds), [], 0
