@@ -15,6 +15,7 @@ from pipelines.options import BuildWorldOptions, ClipOptions, DataOptions, Preco
 from pipelines.precompute import estimate, precompute
 
 _FLAG = re.compile(r"--[a-z][a-z-]*")
+_COMMAND = re.compile(r"(`ovps [^`]*`)")
 
 
 def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages) -> None:
@@ -48,7 +49,10 @@ def prepare(experiment: Experiment, caches: Iterable[str | None], stages: Stages
 
 @contextmanager
 def _told_of_the_file(experiment: Experiment, options: PrecomputeOptions) -> Iterator[None]:
-    """Say of options in a remedy what they are called in the file, or that the command itself takes them."""
+    """Say of options in a remedy what they are called in the file, or that the command itself takes them.
+
+    Options of a command that a remedy writes out stay as they are.
+    """
     keys = {
         flag_of(name, field).name: f"`{section}.{name}` of experiment {experiment.name}"
         for section, model in (("data", DataOptions), ("clip", ClipOptions))
@@ -57,11 +61,12 @@ def _told_of_the_file(experiment: Experiment, options: PrecomputeOptions) -> Ite
     try:
         yield
     except OvpsError as error:
-        remedy = error.remedy or ""
-        flags = _FLAG.findall(remedy)
+        parts = _COMMAND.split(error.remedy or "")  # prose and commands, in turns
+        flags = [flag for prose in parts[::2] for flag in _FLAG.findall(prose)]
         if not flags:
             raise
-        remedy = _FLAG.sub(lambda flag: keys.get(flag[0], flag[0]), remedy)
+        parts[::2] = [_FLAG.sub(lambda flag: keys.get(flag[0], flag[0]), prose) for prose in parts[::2]]
+        remedy = "".join(parts)
         if not keys.keys() >= set(flags):
             remedy += f"; the other options are taken by the command itself: {options.command_line()}"
         raise error.with_remedy(remedy) from error

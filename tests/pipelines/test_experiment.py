@@ -41,7 +41,7 @@ from ovps.training.run import load_run
 from pipelines import train as train_module
 from pipelines.evaluate import load_result
 from pipelines.experiment import cell as one
-from pipelines.experiment import queue
+from pipelines.experiment import queue, stores
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import collect, read_results, warnings_of
@@ -201,6 +201,21 @@ def test_remedies_of_precompute_name_what_the_file_calls_it(mini_nuscenes, tmp_p
     path = write_experiment(tmp_path, tmp_path / "zarr", seeds=[0], data=asked, clip={"encoder": "demo", "workers": 0})
     with pytest.raises((ConfigError, DatasetError), match=remedy):
         run(str(path))
+
+
+def test_a_command_in_a_remedy_stays_a_command(mini_nuscenes, tmp_path, monkeypatch):
+    asked = {"dataset": "nuscenes", "dataroot": str(mini_nuscenes)}
+    path = write_experiment(tmp_path, tmp_path / "zarr", seeds=[0], data=asked, clip={"encoder": "demo", "workers": 0})
+
+    def fails(options):
+        raise CacheError("damaged", remedy=f"{said}`ovps cache repair z --dataroot FOLDER` after `ovps precompute`")
+
+    monkeypatch.setattr(stores, "estimate", fails)
+    for said in ("Run ", "Give --dataroot, or run "):
+        with pytest.raises(CacheError) as told:
+            run(str(path))
+        before = said.replace("--dataroot", "`data.dataroot` of experiment tiny")
+        assert told.value.remedy == f"{before}`ovps cache repair z --dataroot FOLDER` after `ovps precompute`"
 
 
 @pytest.mark.slow
