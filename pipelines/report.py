@@ -154,9 +154,8 @@ def _renewed(session: Session, result: EvalResult, scored: Sequence[FrameRef]) -
     """Warn of labels or features that the store holds now, and that the scores are not of."""
     store = session.store
     anew = " and ".join(result.content.renewed(content_of(store, scored))) if result.content else ""
-    again = command("ovps", "eval", "--run", session.run.path, "--cache", store.path)
     text = f"{anew} of {store.path} were written anew since it was scored: pictures may not go with the scores"
-    return [f"{text}; score again: {again}"] if anew else []
+    return [f"{text}; evaluate again, by the same `ovps eval`"] if anew else []
 
 
 def run_caveat(known: Provenance) -> str:

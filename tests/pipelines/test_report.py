@@ -239,7 +239,7 @@ def test_labels_that_were_mended_after_the_scores_are_told(made, tmp_path, capsy
     evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
     for store in (cache, mended):
         page = report(run, store, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
-        text = f"labels of {store} were written anew since it was scored: pictures may not go with the scores; score"
+        text = f"labels of {store} were written anew since it was scored: pictures may not go with the scores"
         assert (text in page) == (text in capsys.readouterr().err) == (store == mended)
 
 
