@@ -136,7 +136,7 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
 
 
 def warnings_of(cells: Sequence[Collected]) -> list[str]:
-    """What the evaluations warn of, each once, with the cells that it is said of where others are without it.
+    """List what evaluations warn of, each once, with the cells that it is said of where others are without it.
 
     Not that a system which is trained by a split of its own, as an upper bound, has seen novel labels: it is meant to.
     """
