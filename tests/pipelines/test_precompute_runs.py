@@ -141,7 +141,7 @@ def precompute_world(world: World, out: Path) -> bool | None:
         partition_frames=world.partition_frames,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "frames_of", lambda options: world.listed())
+        patch.setattr(run_module, "asked_for", lambda options: (world.listed(), []))
         patch.setattr(run_module, "oddities", lambda options, frames: ())
         try:
             summary = precompute(options)
