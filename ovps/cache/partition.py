@@ -135,6 +135,14 @@ class Partition:
         arrays = self._arrays(token, ("points/xyz", "points/intensity"))
         return arrays["points/xyz"], arrays["points/intensity"]
 
+    def label(self, token: str) -> NDArray[np.uint32]:
+        """The raw labels (N,) of the points of a frame that has some.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        return self._arrays(token, ("points/label",))["points/label"]
+
     def thumbnails(self, token: str) -> list[bytes]:
         """The encoded images of a frame, camera after camera; empty where a camera has none.
 

@@ -19,14 +19,12 @@ from ovps.cache import codecs
 from ovps.cache.cameras import row_of_camera
 from ovps.cache.codecs.protocol import Codec, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
-from ovps.cache.layout import manifest_key
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.storage import Storage
-from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
 from ovps.clip.text import build_vocabulary
 from ovps.datasets import Dataset
-from ovps.errors import CacheError, ConfigError, DatasetError, FrameError
+from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Frame
 from ovps.geometry.cells import CellGrid
 from ovps.geometry.grid import Grid, mean_matrix, voxelise
@@ -73,16 +71,15 @@ def import_features(options: ImportOptions) -> DerivedSummary:
     encoder = encoder_of(settings.encoder, settings.weights, settings.device, 1.0)
     # no image was looked at: precompute cannot add frames of its own
     provenance = provenance_of(settings, dataset, encoder, occlusion=None, cameras=(), codec=codec.name)
-    storage = storage_of(settings.out)
     source = _Source(options, settings.dataroot, dataset, names, encoder.dim, codec)
     pieces = []
     for task in plan(frames, {}, MAX_FRAMES):
         known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)
-        make, check = partial(source.encoded, task.frames), partial(source.check, storage, task.frames)
-        pieces.append(Piece(task.name, task.scene, known, (), make, check))
+        make, changed = partial(source.encoded, task.frames), partial(source.changed, task.frames)
+        pieces.append(Piece(task.name, task.scene, known, (), make, changed))
     vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
     summary = write_derived(
-        storage, [], provenance, dataset.taxonomy, vocabulary, {}, pieces, name="import", bytes_before=0
+        settings.out, [], provenance, dataset.taxonomy, vocabulary, {}, pieces, name="import", bytes_before=0
     )
     return summary.model_copy(update={"warnings": (*summary.warnings, *_same_warnings(source.same))})
 
@@ -133,21 +130,15 @@ class _Source:
     def encoded(self, frames: Sequence[Frame]) -> list[EncodedFrame]:
         return [encode_frame(*self._frame(frame), self.codec) for frame in frames]
 
-    def check(self, storage: Storage, frames: Sequence[Frame], row: PartitionRow) -> None:
-        """Compare the first frame that a run before has committed.
-
-        Raises:
-            CacheError: it has other features.
-        """
+    def changed(self, frames: Sequence[Frame], storage: Storage, row: PartitionRow) -> list[str]:
+        """Compare the first frame that a run before has committed: its features, and its labels if it has some."""
         first = next(frame for frame in frames if frame.token == row.frames[0].token)
         (made,), (there,) = self.encoded((first,)), stored_frames(storage, row, {first.token})
-        if any(not np.array_equal(made.arrays[array.name], there.arrays[array.name]) for array in self.codec.arrays):
-            raise CacheError(
-                f"the store there has other features of frame {first.token} than {self.options.features}",
-                path=storage.at(),
-                remedy="Give a new folder as --out, or delete"
-                f" {storage.at(manifest_key(row.partition))} to have this partition made anew",
-            )
+        names = [array.name for array in self.codec.arrays]
+        if made.row.labelled and there.row.labelled:
+            names.append("points/label")
+        same = all(np.array_equal(made.arrays[name], there.arrays[name]) for name in names)
+        return [] if same else [first.token]
 
     def _frame(self, frame: Frame) -> tuple[CachedFrame, VoxelFeatures]:
         dataset, clip_dim, grid = self.dataset, self.clip_dim, Grid.parse(self.options.grid)

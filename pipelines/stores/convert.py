@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cache_schemas import Provenance
+from cache_schemas import PartitionRow, Provenance
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.codecs.protocol import Codec, State, check_lossless, codec_error, encoded, fitted, read_back, sample_of
@@ -14,6 +14,7 @@ from ovps.cache.late_labels import relabelled
 from ovps.cache.manifest import read_manifest, read_manifests
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
+from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import EncodedFrame, is_store
@@ -24,6 +25,7 @@ from pipelines.precompute.codec_choice import codec_like, spread
 from pipelines.precompute.task import bytes_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
 from pipelines.stores.select import check_known
+from pipelines.stores.versions import Stored, other_versions
 
 
 def convert(options: ConvertOptions) -> DerivedSummary:
@@ -59,7 +61,11 @@ def convert(options: ConvertOptions) -> DerivedSummary:
                 return [EncodedFrame(frame, partition.encoded(frame.token)) for frame in row.frames]
             return [converted(partition, frame.token, codec, state, source.taxonomy) for frame in row.frames]
 
-        pieces.append(Piece(row.partition, row.scene, tuple(map(Known.of, row.frames)), row.skipped, make))
+        def changed(out: Storage, there: PartitionRow, row: PartitionRow = row) -> list[str]:
+            both = Stored(source.storage, row), Stored(out, there)
+            return other_versions(*both, both[0].frames, converted=provenance != source.provenance)
+
+        pieces.append(Piece(row.partition, row.scene, tuple(map(Known.of, row.frames)), row.skipped, make, changed))
     return write_derived(
         options.out,
         [source.storage],

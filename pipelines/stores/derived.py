@@ -10,13 +10,14 @@ from pydantic import BaseModel
 from cache_schemas import FrameRow, PartitionRow, Provenance, SkippedRow
 from ovps.cache.codecs.protocol import State
 from ovps.cache.info import feature_warnings
+from ovps.cache.layout import manifest_key
 from ovps.cache.leftovers import lost_warnings, remove_leftovers
 from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, check_place, storage_of
 from ovps.cache.writer import EncodedFrame, create_store, write_partition
-from ovps.errors import CacheError, ConfigError
+from ovps.errors import CacheError, ConfigError, counted
 from ovps.interrupt import kept
 from ovps.progress import progress
 from ovps.taxonomy import Taxonomy
@@ -70,7 +71,8 @@ class Piece:
     Attributes:
         frames: what is known of its frames beforehand.
         make: the same frames in the form they are stored in; called when their turn comes.
-        check: raises a CacheError where what a run before has committed, a frame at least, was made of something else.
+        changed: tokens of frames that a run before has committed in this partition of the new store, and that are not
+            those that would be written now; it has one frame at least.
     """
 
     name: str
@@ -78,7 +80,7 @@ class Piece:
     frames: tuple[Known, ...]
     skipped: tuple[SkippedRow, ...]
     make: Callable[[], Sequence[EncodedFrame]]
-    check: Callable[[PartitionRow], None] | None = None
+    changed: Callable[[Storage, PartitionRow], Sequence[str]]
 
 
 def write_derived(
@@ -104,7 +106,7 @@ def write_derived(
 
     Raises:
         ConfigError: `out` is one of the sources, or among the files of something else.
-        ProvenanceError, CacheError: there is a store already, of other settings or other frames.
+        ProvenanceError, CacheError: there is a store already, of other settings, frames or versions of them.
         CorruptStoreError: a source is damaged; partitions before are committed.
         StorageError: the disk refuses; each partition is not there, or whole.
     """
@@ -120,7 +122,7 @@ def write_derived(
         before = {piece.name: find_manifest(storage, piece.name) for piece in pieces}
         for piece in pieces:
             _check_same(storage, piece, before[piece.name])
-        _check_source(pieces, before)
+        _check_source(storage, pieces, before)
         frames = sum(len(piece.frames) for piece in pieces)
         whole = {piece.name for piece in pieces if _holds_all(piece, before[piece.name])}
         rows = [row for row in before.values() if row and row.partition in whole]
@@ -168,12 +170,28 @@ def _check_no_more(storage: Storage, pieces: Sequence[Piece]) -> None:
         )
 
 
-def _check_source(pieces: Sequence[Piece], before: Mapping[str, PartitionRow | None]) -> None:
-    """Check what is there of each piece: a command before may have made it of something else."""
+def _check_source(storage: Storage, pieces: Sequence[Piece], before: Mapping[str, PartitionRow | None]) -> None:
+    """Check what is there of each piece: a command before may have made it of something else.
+
+    Raises:
+        CacheError: features or labels were made anew since, or are of something else altogether.
+    """
+    manifests, changed = [], list[str]()
     for piece in pieces:
         there = before[piece.name]
-        if there is not None and there.frames and piece.check is not None:
-            piece.check(there)
+        tokens = piece.changed(storage, there) if there is not None and there.frames else ()
+        if tokens:
+            manifests.append(storage.at(manifest_key(piece.name)))
+            changed += tokens
+    if changed:
+        these = "this partition" if len(manifests) == 1 else "these partitions"
+        raise CacheError(
+            f"the store there has other features, labels or poses of {counted(len(changed), 'frame')} than would be"
+            " written now",
+            path=storage.at(),
+            frame=changed[0],
+            remedy=f"Give a new folder as --out, or delete {' and '.join(manifests)} to have {these} made anew",
+        )
 
 
 def _check_same(storage: Storage, piece: Piece, there: PartitionRow | None) -> None:

@@ -11,15 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from cache_schemas import FrameRow, PartitionRow
-from ovps.cache.codecs.protocol import Arrays
 from ovps.cache.codecs.state import read_state
 from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
-from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
+from ovps.cache.storage import Storage
 from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
@@ -27,6 +24,7 @@ from pipelines.precompute.held import Place, other_drive
 from pipelines.precompute.plan import partition_name
 from pipelines.precompute.task import bytes_of
 from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
+from pipelines.stores.versions import Stored, other_versions, same_version
 
 _DATA = Path("FOLDER-OF-THE-DATA-SET")  # which a store does not know
 
@@ -68,26 +66,26 @@ def merge(options: MergeOptions) -> DerivedSummary:
     for source in sources:
         before = dict(seen)
         own = list(read_manifests(source.storage))
-        differing = [held for row in own for held in _of(source, row) if not _same_frame(before, held)]
+        holds = [held for row in own for held in _of(source, row)]
+        differing = [held for held in holds if not _same_frame(before, held)]
         if differing:
             others = listed({before[held.frame.token].store.path: None for held in differing})
             raise CacheError(
                 f"the stores hold different versions of frames ({len(differing)} here), the other ones are in {others}",
                 path=source.path,
                 frame=differing[0].frame.token,
-                remedy=_with_labels(differing, before)
-                or _without(source, {held.partition.scene for held in differing}, before),
+                remedy=_with_labels(differing, before) or _without(source, {held.scene for held in differing}, before),
             )
-        scene = other_drive(_places(before.values()), _places(held for row in own for held in _of(source, row)))
+        scene = other_drive(_places(before.values()), _places(holds))
         if scene is not None:
             raise CacheError(
                 f"scene {scene} has other frames here than in the stores before it, none in common",
                 path=source.path,
                 remedy="Leave one of them out: they are two drives of one name, or one drive with new tokens",
             )
+        new = {held.frame.token for held in holds if seen.setdefault(held.frame.token, held) is held}
         for row in own:
             rows.append(row)
-            new = {held.frame.token for held in _of(source, row) if seen.setdefault(held.frame.token, held) is held}
             piece = _piece(source, row, new)
             if piece:
                 pieces.append(piece)
@@ -107,9 +105,12 @@ def _union(parts: Sequence[Piece], held: Collection[str]) -> Piece:
     def make() -> list[EncodedFrame]:
         return sorted((frame for part in parts for frame in part.make()), key=lambda frame: frame.row.index)
 
+    def changed(out: Storage, there: PartitionRow) -> list[str]:
+        return [token for part in parts for token in part.changed(out, there)]
+
     frames = sorted((frame for part in parts for frame in part.frames), key=lambda frame: frame.index)
     skipped = {record.token: record for part in parts for record in part.skipped if record.token not in held}
-    return replace(parts[0], frames=tuple(frames), skipped=tuple(skipped.values()), make=make)
+    return replace(parts[0], frames=tuple(frames), skipped=tuple(skipped.values()), make=make, changed=changed)
 
 
 def _with_labels(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str | None:
@@ -146,37 +147,31 @@ class _Held:
     """A frame where it is held."""
 
     store: Store
-    partition: PartitionRow
+    partition: Stored
     frame: FrameRow
 
-    def arrays(self) -> Arrays:
-        return Partition.open(self.store.storage, self.partition, self.store.provenance).encoded(self.frame.token)
+    @property
+    def scene(self) -> str:
+        return self.partition.row.scene
 
 
 def _of(source: Store, row: PartitionRow) -> list[_Held]:
-    return [_Held(source, row, frame) for frame in row.frames]
+    partition = Stored(source.storage, row)
+    return [_Held(source, partition, frame) for frame in row.frames]
 
 
 def _places(held: Iterable[_Held]) -> list[Place]:
-    return [(one.partition.scene, one.frame.index, one.frame.token) for one in held]
+    return [(one.scene, one.frame.index, one.frame.token) for one in held]
 
 
 def _same_frame(known: Mapping[str, _Held], other: _Held) -> bool:
-    """Tell whether a store holds the same of a frame as one before it, if any does, whatever was measured of the codec
-    when each was written."""
+    """Tell whether a store holds the same of a frame as one before it, if any does."""
     one = known.get(other.frame.token)
-    if one is None:
-        return True
-    if one.partition.scene != other.partition.scene or _unmeasured(one.frame) != _unmeasured(other.frame):
-        return False
-    if one.frame == other.frame:
-        return True
-    ours, theirs = one.arrays(), other.arrays()
-    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
-
-
-def _unmeasured(frame: FrameRow) -> FrameRow:
-    return frame.model_copy(update={"codec_max_error": 0.0, "codec_mean_error": 0.0})
+    return one is None or (
+        one.scene == other.scene
+        and one.frame.labelled == other.frame.labelled
+        and same_version(one.partition, other.partition, other.frame.token)
+    )
 
 
 def chosen(options: FramesOptions, source: Store) -> set[str]:
@@ -237,8 +232,11 @@ def _piece(source: Store, row: PartitionRow, tokens: Collection[str]) -> Piece |
     def make() -> list[EncodedFrame]:
         return stored_frames(source.storage, row, tokens)
 
+    def changed(out: Storage, there: PartitionRow) -> list[str]:
+        return other_versions(Stored(source.storage, row), Stored(out, there), [frame.token for frame in frames])
+
     name = row.partition if whole else partition_name(row.scene, frames[0].index, frames[0].token)
-    return Piece(name, row.scene, tuple(map(Known.of, frames)), row.skipped if whole else (), make)
+    return Piece(name, row.scene, tuple(map(Known.of, frames)), row.skipped if whole else (), make, changed)
 
 
 def _check_alike(first: Store, other: Store) -> None:

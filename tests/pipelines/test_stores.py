@@ -25,7 +25,7 @@ from ovps.cache.manifest import WAITING, manifest_key, partitions, read_manifest
 from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
-from ovps.cache.writer import write_partition
+from ovps.cache.writer import stored_frames, write_labels, write_partition
 from ovps.errors import CacheError, ConfigError, CorruptStoreError, DatasetError, FrameError, ProvenanceError
 from ovps.inference.session import labelled_frames_of
 from pipelines.labels import add_labels
@@ -50,6 +50,7 @@ from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
 from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames, written
+from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_precompute import options_for
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
 
@@ -368,6 +369,70 @@ def test_two_versions_of_a_frame_do_not_merge(world, whole, tmp_path):
     precompute(options_for(world, tmp_path / "other", limit=1, thumbnails=20))
     with pytest.raises(CacheError, match=r"different versions of frames.*Leave this store out"):
         merge(MergeOptions(caches=(str(whole), str(tmp_path / "other")), out=tmp_path / "out"))
+
+
+def relabel(store: Path) -> None:
+    """Exchange two classes in the labels of the first partition: as many points and objects as there were."""
+    storage = storage_of(store)
+    row = next(read_manifests(storage))
+    frames = stored_frames(storage, row, {frame.token for frame in row.frames})
+    for frame in frames:
+        label = frame.arrays["points/label"]
+        frame.arrays["points/label"] = np.select([label == 24000, label == 26000], [26000, 24000], label).astype(
+            np.uint32
+        )
+    write_labels(storage, row, frames, row.skipped)
+
+
+def labels(store: Path) -> dict[str, list[int]]:
+    return {token: frame.label.tolist() for token, frame in read_all(store).items()}
+
+
+def some_of(source: Path, out: Path) -> derived.DerivedSummary:
+    return subset(SubsetOptions(cache=source, out=out, only=("synthetic-0000-001",)))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        some_of,
+        lambda source, out: convert(ConvertOptions(cache=source, out=out, codec="dense")),
+        lambda source, out: merge(MergeOptions(caches=(f"{source}-val", str(source)), out=out)),
+    ],
+    ids=["subset", "convert", "merge"],
+)
+def test_labels_that_are_others_in_the_source_now_are_told_and_brought(tmp_path, run):
+    source, out = write_synthetic_store(tmp_path / "source", frames=2, subsets=("train",)), tmp_path / "out"
+    write_synthetic_store(tmp_path / "source-val", frames=2)
+    run(source, out)
+    for store in (source, tmp_path / "source-val"):
+        relabel(store)
+    before = contents(out)
+    with pytest.raises(CacheError, match=r"has other features, labels or poses of \d frames? than.*Give a new") as told:
+        run(source, out)
+    assert contents(out) == before
+    (manifest,) = told_to_delete(str(told.value.remedy))
+    manifest.unlink()
+    run(source, out)
+    for token, label in labels(out).items():
+        assert token not in labels(source) or label == labels(source)[token]
+    assert run(source, out).frames_before == len(labels(out))
+
+
+def test_features_that_are_others_in_the_source_now_are_told(tmp_path):
+    some_of(write_synthetic_store(tmp_path / "a", frames=2), tmp_path / "out")
+    with pytest.raises(CacheError, match="has other features, labels or poses of 1 frame than"):
+        some_of(write_synthetic_store(tmp_path / "b", frames=2, noise=0.4), tmp_path / "out")
+
+
+def test_frames_of_other_labels_do_not_merge(tmp_path):
+    """As many objects come of them: nothing in the manifest tells."""
+    one, other = (write_synthetic_store(tmp_path / name, frames=2, subsets=("train",)) for name in "ab")
+    relabel(other)
+    with pytest.raises(CacheError, match=r"different versions of frames \(2 here\)"):
+        merge(MergeOptions(caches=(str(one), str(other)), out=tmp_path / "out"))
+    relabel(other)  # back, in files of its own
+    assert merge(MergeOptions(caches=(str(one), str(other)), out=tmp_path / "out")).frames == 2
 
 
 def test_where_frames_of_all_scenes_differ_no_scene_is_offered(world, whole, tmp_path):
@@ -802,7 +867,7 @@ def test_features_that_were_made_anew_are_noticed_in_every_partition(world, tmp_
         torch.save(content | {"feat": -content["feat"]}, file)
     else:
         np.save(file, -features)
-    with pytest.raises(CacheError, match=rf"other features of frame {file.stem}.*delete \S+\.parquet") as told:
+    with pytest.raises(CacheError, match=rf"other features.*{file.stem}.*delete \S+\.parquet") as told:
         import_features(options)
     Path(*re.findall(r"\S+\.parquet", told.value.remedy)).unlink()
     import_features(options)
@@ -820,7 +885,7 @@ def test_features_of_another_folder_are_not_mixed_in(world, tmp_path):
     content = torch.load(file, weights_only=True)
     torch.save(content | {"feat": -content["feat"]}, file)
     before = contents(tmp_path / "zarr")
-    with pytest.raises(CacheError, match=rf"other features of frame {file.stem} than .*other"):
+    with pytest.raises(CacheError, match=rf"other features.*{file.stem}"):
         import_features(options.model_copy(update={"features": tmp_path / "other"}))
     last = sorted((tmp_path / "zarr" / "manifest").iterdir())[-1]
     last.unlink()
