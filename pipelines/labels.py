@@ -65,9 +65,12 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
         DatasetError, FrameError: labels that cannot be read; partitions before are done.
         ProvenanceError: the data set's taxonomy reads labels otherwise than the store's.
         CacheError: no store, or labels have changed and the codec keeps no cells.
+        CorruptStoreError: it has no frame, because manifests are lost.
         StorageError: the disk refuses; each partition is as it was, or done.
     """
     store = Store.open(path)
+    if not store.frames and store.warnings():
+        store.frames_of(None)  # which says how they come back
     storage = store.storage
     about = store.provenance
     subsets = tuple(dict.fromkeys(ref.subset for ref in store.frames))

@@ -353,6 +353,7 @@ class ImportOptions(Options):
     subsets: Annotated[tuple[str, ...], Flag("--split", commas=True)] = Field(
         (USUAL,), min_length=1, description="The data set's own splits, comma-separated; `usual`: train and val."
     )
+    on_error: Literal["stop", "skip"] = Field("stop", description="`skip`: quarantine bad frames with the reason.")
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
     encoder: str = Field(description="Whose text embeddings the features are to be compared with: ViT-L-14-336.")
     weights: str | None = Field(None, description="Of the encoder, as for precompute.")
@@ -380,9 +381,7 @@ class RepairOptions(Options):
     path: Annotated[str, _TEXT, Flag(positional=True)] = Field(description="A store: a folder, or a URL.")
     dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
     weights: str | None = Field(None, description="Of the store's encoder, as for precompute.")
-    on_error: Literal["stop", "skip"] = Field(
-        "stop", description="`skip`: quarantine bad frames of a partition whose manifest is lost."
-    )
+    on_error: Literal["stop", "skip"] = Field("stop", description="`skip`: quarantine bad frames with the reason.")
     device: Device = Field(None, description="`cpu` or `cuda`. Default: a GPU where there is one.")
 
 

@@ -15,12 +15,13 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cache_schemas import SkippedRow
 from ovps.cache.writer import EncodedFrame
 from ovps.clip.protocol import AT_ONCE
 from ovps.errors import FrameError, OvpsError, SetupError
@@ -88,6 +89,19 @@ def or_raised(made: EncodedFrame | FrameError) -> EncodedFrame:
     if isinstance(made, FrameError):
         raise made
     return made
+
+
+def sorted_out(
+    frames: Iterable[Frame], tried: Iterable[EncodedFrame | FrameError], on_error: Literal["stop", "skip"]
+) -> tuple[list[EncodedFrame], list[SkippedRow]]:
+    """Frames that were computed, and records of those that could not be; unless they are skipped, the first raises."""
+    good, bad = [], []
+    for frame, made in zip(frames, tried, strict=True):
+        if isinstance(made, FrameError) and on_error == "skip":
+            bad.append(SkippedRow(token=frame.token, kind=made.kind, reason=str(made)))
+        else:
+            good.append(or_raised(made))
+    return good, bad
 
 
 @contextmanager

@@ -33,11 +33,13 @@ from ovps.vocabulary import entries_of
 from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import cloud_fault
+from pipelines.precompute.flow import sorted_out, tried
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.prepare import provenance_of
+from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import encoder_of
-from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
+from pipelines.stores.derived import DerivedSummary, Known, Made, Piece, write_derived
 from pipelines.stores.point_features import ENDINGS, read_features
 
 _OFTEN = 0.1  # of a frame's features: parts of a scene may share one, a tenth of its points hardly do
@@ -52,7 +54,8 @@ def import_features(options: ImportOptions) -> DerivedSummary:
     Raises:
         ConfigError: the codec needs cells of images, which there are none of; or names that do not tell frames apart.
         DatasetError: no folder of features; or as `frames_of`.
-        FrameError: a frame whose file is missing, does not fit its points, or holds what is no feature.
+        FrameError: a frame whose file is missing, does not fit its points, or holds what is no feature; where these are
+            skipped, a DatasetError if that is every frame.
         OvpsError: as `write_derived`.
     """
     if not options.features.is_dir():
@@ -75,12 +78,20 @@ def import_features(options: ImportOptions) -> DerivedSummary:
     pieces = []
     for task in plan(frames, {}, MAX_FRAMES):
         known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)
-        make, changed = partial(source.encoded, task.frames), partial(source.changed, task.frames)
-        pieces.append(Piece(task.name, task.scene, known, (), make, changed))
+        make, changed = partial(source.made, task.frames), partial(source.changed, task.frames)
+        pieces.append(Piece(task.name, task.scene, known, make, changed))
     vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
-    summary = write_derived(
-        settings.out, [], provenance, dataset.taxonomy, vocabulary, {}, pieces, name="import", bytes_before=0
-    )
+    with may_skip(options.on_error):
+        summary = write_derived(
+            settings.out, [], provenance, dataset.taxonomy, vocabulary, {}, pieces, name="import", bytes_before=0
+        )
+    if summary.quarantined and not summary.frames:
+        raise DatasetError(
+            f"none of {len(frames)} frames could be imported, all are quarantined. The first one:"
+            f" {summary.quarantined[0].reason.rstrip('.')}",
+            path=options.features,
+            remedy="Mend what it names and run the same command again: it tries quarantined frames again",
+        )
     return summary.model_copy(update={"warnings": (*summary.warnings, *_same_warnings(source.same))})
 
 
@@ -127,13 +138,19 @@ class _Source:
     codec: Codec
     same: dict[str, float] = field(default_factory=dict)  # by token, as far as they were read: see `same_share`
 
-    def encoded(self, frames: Sequence[Frame]) -> list[EncodedFrame]:
-        return [encode_frame(*self._frame(frame), self.codec) for frame in frames]
+    def made(self, frames: Sequence[Frame]) -> Made:
+        return Made(*sorted_out(frames, map(self._tried, frames), self.options.on_error))
+
+    def _tried(self, frame: Frame) -> EncodedFrame | FrameError:
+        return tried(frame, lambda: encode_frame(*self._frame(frame), self.codec))
 
     def changed(self, frames: Sequence[Frame], storage: Storage, row: PartitionRow) -> list[str]:
         """Compare the first frame that a run before has committed: its features, and its labels if it has some."""
         first = next(frame for frame in frames if frame.token == row.frames[0].token)
-        (made,), (there,) = self.encoded((first,)), stored_frames(storage, row, {first.token})
+        made = next(iter(self.made((first,)).frames), None)
+        if made is None:  # it is there, and cannot be made any more
+            return []
+        (there,) = stored_frames(storage, row, {first.token})
         names = [array.name for array in self.codec.arrays]
         if made.row.labelled and there.row.labelled:
             names.append("points/label")
@@ -237,5 +254,5 @@ def _file_of(frame: Frame, name: str, folder: Path) -> Path:
         f"no file of features {name}.{'|'.join(ENDINGS)}",
         path=folder,
         frame=frame.token,
-        remedy="Say with --names how files are called, or take fewer frames: --split, --limit",
+        remedy="Say with --names how files are called",
     )

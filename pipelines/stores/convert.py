@@ -23,7 +23,7 @@ from ovps.taxonomy import Taxonomy
 from pipelines.options import ConvertOptions
 from pipelines.precompute.codec_choice import codec_like, spread
 from pipelines.precompute.task import bytes_of
-from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
+from pipelines.stores.derived import DerivedSummary, Known, Made, Piece, write_derived
 from pipelines.stores.select import check_known
 from pipelines.stores.versions import Stored, other_versions
 
@@ -37,6 +37,7 @@ def convert(options: ConvertOptions) -> DerivedSummary:
 
     Raises:
         CacheError: the store keeps no cells, and the codec needs some.
+        ConfigError, CorruptStoreError: it has no frame; see `Store.frames_of`.
         OvpsError: as `write_derived`.
     """
     source = Store.open(options.cache)
@@ -47,25 +48,27 @@ def convert(options: ConvertOptions) -> DerivedSummary:
             path=source.path,
             remedy=f"Run `ovps precompute --codec {codec.name}` into another folder; that needs CLIP once more",
         )
+    source.frames_of(None)  # or tell why there is none
     state = _state(options, source, codec)
     provenance = _provenance(source.provenance, codec, state)
     rows = list(read_manifests(source.storage))
     pieces = []
     for row in rows:
 
-        def make(row=row) -> list[EncodedFrame]:
+        def make(row: PartitionRow = row) -> Made:
             if not row.frames:
-                return []
+                return Made([], row.skipped)
             partition = Partition.open(source.storage, row, source.provenance)
             if provenance == source.provenance:
-                return [EncodedFrame(frame, partition.encoded(frame.token)) for frame in row.frames]
-            return [converted(partition, frame.token, codec, state, source.taxonomy) for frame in row.frames]
+                return Made([EncodedFrame(frame, partition.encoded(frame.token)) for frame in row.frames], row.skipped)
+            made = [converted(partition, frame.token, codec, state, source.taxonomy) for frame in row.frames]
+            return Made(made, row.skipped)
 
         def changed(out: Storage, there: PartitionRow, row: PartitionRow = row) -> list[str]:
             both = Stored(source.storage, row), Stored(out, there)
             return other_versions(*both, both[0].frames, converted=provenance != source.provenance)
 
-        pieces.append(Piece(row.partition, row.scene, tuple(map(Known.of, row.frames)), row.skipped, make, changed))
+        pieces.append(Piece(row.partition, row.scene, tuple(map(Known.of, row.frames)), make, changed))
     return write_derived(
         options.out,
         [source.storage],
@@ -155,10 +158,7 @@ def _training_frames(source: Store, split: str | None) -> list[FrameRef]:
     """The frames that a codec may be fitted to; those of val have no say, but where they are all there is."""
     wanted = split or _usual_split(source)
     refs = [ref for ref in source.frames if ref.subset == wanted]
-    refs = refs or list(source.frames)
-    if not refs:
-        raise CacheError("the store has no frames", path=source.path, remedy="Complete it: ovps precompute")
-    return refs
+    return refs or list(source.frames)
 
 
 def _usual_split(source: Store) -> str:

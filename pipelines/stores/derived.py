@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -16,7 +17,7 @@ from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, check_place, storage_of
-from ovps.cache.writer import EncodedFrame, create_store, write_partition
+from ovps.cache.writer import EncodedFrame, create_store, stored_frames, write_partition
 from ovps.errors import CacheError, ConfigError, counted
 from ovps.interrupt import kept
 from ovps.progress import progress
@@ -32,6 +33,7 @@ class DerivedSummary(BaseModel, frozen=True):
         partitions: of the new store.
         frames: of it.
         frames_before: of them, there already, from the same command before.
+        quarantined: that it does not have, or not with their labels, and why.
         voxels: of them; valid_voxels: those that have a CLIP feature.
         bytes: of all files of all partitions.
         bytes_before: of the stores that it was made of.
@@ -43,6 +45,7 @@ class DerivedSummary(BaseModel, frozen=True):
     partitions: int
     frames: int
     frames_before: int
+    quarantined: tuple[SkippedRow, ...]
     voxels: int
     valid_voxels: int
     bytes: int
@@ -64,13 +67,20 @@ class Known:
         return cls(row.token, row.subset, row.index, row.labelled)
 
 
+class Made(NamedTuple):
+    """Frames of a partition in the form they are stored in, and those that it cannot have, with the reason."""
+
+    frames: Sequence[EncodedFrame]
+    skipped: Sequence[SkippedRow] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """A partition to write.
 
     Attributes:
         frames: what is known of its frames beforehand.
-        make: the same frames in the form they are stored in; called when their turn comes.
+        make: the same frames as they are stored; called when their turn comes.
         changed: tokens of frames that a run before has committed in this partition of the new store, and that are not
             those that would be written now; it has one frame at least.
     """
@@ -78,8 +88,7 @@ class Piece:
     name: str
     scene: str
     frames: tuple[Known, ...]
-    skipped: tuple[SkippedRow, ...]
-    make: Callable[[], Sequence[EncodedFrame]]
+    make: Callable[[], Made]
     changed: Callable[[Storage, PartitionRow], Sequence[str]]
 
 
@@ -133,8 +142,7 @@ def write_derived(
         ):
             for piece in pieces:
                 if piece.name not in whole:
-                    made, there = piece.make(), before[piece.name]
-                    rows.append(write_partition(storage, piece.name, piece.scene, made, piece.skipped, before=there))
+                    rows.append(_written(storage, piece, before[piece.name]))
                     for _ in piece.frames:
                         counter.advance()
         remove_leftovers(storage)  # of partitions that were made anew
@@ -144,14 +152,24 @@ def write_derived(
         out=storage.at(),
         codec=provenance.codec,
         partitions=len(rows),
-        frames=frames,
+        frames=len(written),
         frames_before=done,
+        quarantined=tuple(record for row in rows for record in row.skipped),
         voxels=sum(frame.voxels for frame in written),
         valid_voxels=sum(frame.valid_voxels for frame in written),
         bytes=sum(map(bytes_of, rows)),
         bytes_before=bytes_before,
         warnings=(*lost, *feature_warnings(written, provenance)),
     )
+
+
+def _written(storage: Storage, piece: Piece, there: PartitionRow | None) -> PartitionRow:
+    """The partition, which keeps frames that it has and that cannot be made any more."""
+    frames, skipped = piece.make()
+    lacking = {record.token for record in skipped} - {frame.row.token for frame in frames}
+    kept_as_is = stored_frames(storage, there, lacking) if there is not None else []
+    together = sorted([*frames, *kept_as_is], key=lambda frame: frame.row.index)
+    return write_partition(storage, piece.name, piece.scene, together, skipped, before=there)
 
 
 def _check_no_more(storage: Storage, pieces: Sequence[Piece]) -> None:

@@ -60,7 +60,7 @@ def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFe
     def wrong(message: str, remedy: str) -> FrameError:
         return FrameError(message, path=path, frame=token, remedy=remedy)
 
-    again = "Write it again, or leave it out: --split, --limit"
+    again = "Write it again"
     try:
         content = _content(path)
     except pickle.UnpicklingError as error:
@@ -110,7 +110,7 @@ def read_features(path: Path, points: int, clip_dim: int, token: str) -> PointFe
     if not seen.any():
         raise wrong(
             f"none of {points} points has a feature",
-            "Check the calibration that they were fused with, or leave the frame out: --split, --limit",
+            "Check the calibration that they were fused with",
         )
     features = feat if mask is not None else feat[seen]
     _check_values(features, np.flatnonzero(seen), wrong)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 
 from pydantic import BaseModel
 
@@ -20,16 +21,23 @@ from ovps.cache.codecs.state import state_bytes
 from ovps.cache.late_labels import with_labels
 from ovps.cache.layout import CODEC_STATE, INFO, PARTITIONS, VOCABULARY, manifest_key
 from ovps.cache.leftovers import lost_partitions, remove_leftovers
-from ovps.cache.manifest import WAITING, find_manifest, partitions, read_manifest, unless_replaced
+from ovps.cache.manifest import WAITING, find_manifest, partitions, read_manifest, unless_replaced, write_manifest
 from ovps.cache.partition import Partition, first_thumbnail, of_other_settings
 from ovps.cache.remedies import PRECOMPUTE, maker_of, same_again
 from ovps.cache.storage import LOST, LOST_INFO, Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.verify import damaged_parts, damaged_root, verify_store
 from ovps.cache.where import storage_of
-from ovps.cache.writer import EncodedFrame, check_label_classes, check_provenance, write_labels, write_partition
+from ovps.cache.writer import (
+    EncodedFrame,
+    check_label_classes,
+    check_provenance,
+    stored_frames,
+    write_labels,
+    write_partition,
+)
 from ovps.clip.text import build_vocabulary
-from ovps.errors import CorruptStoreError, DatasetError, FrameError, command
+from ovps.errors import CorruptStoreError, DatasetError, command
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import progress
@@ -38,11 +46,12 @@ from ovps.vocabulary import entries_of, vocabulary_bytes
 from pipelines.options import USUAL, PrecomputeOptions, RepairOptions
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import StageTimes, Tools, read_labels
-from pipelines.precompute.flow import computed, or_raised
+from pipelines.precompute.flow import computed, sorted_out, tried
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import partition_name, plan
 from pipelines.precompute.prepare import prepare
+from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
 
 
@@ -57,6 +66,7 @@ class RepairSummary(BaseModel, frozen=True):
         files: of the store as a whole that were made anew: the vocabulary, the codec's state.
         frames: that CLIP was run on.
         renewed: partitions whose labels are not those that there were, because the data set has others now.
+        quarantined: that could not be made anew, or not with their labels, and why.
         left: what is still wrong, and what to do about it.
         warnings: what should be looked into.
     """
@@ -69,6 +79,7 @@ class RepairSummary(BaseModel, frozen=True):
     files: tuple[str, ...]
     frames: int
     renewed: int
+    quarantined: tuple[SkippedRow, ...]
     left: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -77,6 +88,8 @@ def repair(options: RepairOptions) -> RepairSummary:
     """Recompute what `ovps cache verify` finds damaged: labels alone without CLIP, features with it.
 
     Each partition is a commit: what a run that was stopped has repaired stays. Files that belong to nothing are left.
+    Where bad frames are skipped, one that cannot be made anew stays as it is if it is not damaged itself; else it is
+    quarantined.
 
     Raises:
         CacheError: no store; or another version, encoder or grid than that of the store would make other bytes.
@@ -102,7 +115,7 @@ def repair(options: RepairOptions) -> RepairSummary:
         note = f"what is repaired in {storage.at()} stays; the same command does the rest"
         todo = len(found.labels) + len(found.features) + len(found.lost)
         frames, renewed = 0, []
-        with kept(lambda: note), progress("repair", "partitions", todo) as counter:
+        with may_skip(options.on_error), kept(lambda: note), progress("repair", "partitions", todo) as counter:
             for row in found.labels:
                 renewed += _renewed(row, _repair_labels(work, row))
                 counter.advance()
@@ -125,6 +138,7 @@ def repair(options: RepairOptions) -> RepairSummary:
         files=tuple(found.root),
         frames=frames,
         renewed=len(renewed),
+        quarantined=_quarantined(storage, found.rows),
         left=left,
         warnings=_warnings(storage, renewed),
     )
@@ -308,6 +322,13 @@ def _renewed(before: PartitionRow, after: PartitionRow) -> list[str]:
     return [before.partition] if files and files[0] != files[-1] else []
 
 
+def _quarantined(storage: Storage, before: Sequence[PartitionRow]) -> tuple[SkippedRow, ...]:
+    """Records of frames that were none of `before`."""
+    known = {record for row in before for record in row.skipped}
+    after = (_readable(storage, name) for name in partitions(storage))
+    return tuple(r for row in after if row for r in row.skipped if r.kind != WAITING and r not in known)
+
+
 def _warnings(storage: Storage, renewed: Sequence[str]) -> tuple[str, ...]:
     if not renewed:
         return ()
@@ -325,23 +346,49 @@ def _repair_labels(work: _Work, row: PartitionRow) -> PartitionRow:
     with unless_replaced(work.storage, row.partition, row):
         sound = row.model_copy(update={"labels": None})
         partition = Partition.open(work.storage, sound, work.info.provenance)
-        encoded = []
-        for frame, record in zip(work.of(row), row.frames, strict=True):
-            if not record.labelled:
-                encoded.append(EncodedFrame(record, partition.encoded(record.token)))
-                continue
+
+        def labelled(frame: Frame) -> EncodedFrame:
             label = read_labels(frame, dataset)
             assert label is not None  # it has a path
-            encoded.append(with_labels(partition, frame.token, label, work.taxonomy, frame.labels_path))
-        return write_labels(work.storage, row, encoded, row.skipped)
+            return with_labels(partition, frame.token, label, work.taxonomy, frame.labels_path)
+
+        frames = [frame for frame, record in zip(work.of(row), row.frames, strict=True) if record.labelled]
+        made = (tried(frame, partial(labelled, frame)) for frame in frames)
+        encoded, bad = sorted_out(frames, made, work.options.on_error)
+        known = {frame.row.token: frame for frame in encoded} | _sound(work, row, bad)
+        skipped = _with(row.skipped, [record for record in bad if record.token not in known])
+        bare = [record.model_copy(update={"labelled": False, "objects": 0}) for record in row.frames]
+        if not known:
+            after = sound.model_copy(update={"frames": tuple(bare), "skipped": tuple(skipped)})
+            write_manifest(work.storage, after, row)
+            return after
+        together = [known.get(one.token) or EncodedFrame(one, partition.encoded(one.token)) for one in bare]
+        return write_labels(work.storage, row, together, skipped)
 
 
 def _repair_features(work: _Work, row: PartitionRow) -> PartitionRow:
     frames = work.of(row)
     with one_thread(), unless_replaced(work.storage, row.partition, row):
-        made = computed(frames, work.tools, StageTimes(), threads_beside(work.options.device))
-        encoded = [or_raised(frame) for frame in made]
-        return write_partition(work.storage, row.partition, row.scene, encoded, row.skipped, before=row)
+        with closing(computed(frames, work.tools, StageTimes(), threads_beside(work.options.device))) as made:
+            encoded, bad = sorted_out(frames, made, work.options.on_error)
+        sound = _sound(work, row, bad)
+        together = sorted([*encoded, *sound.values()], key=lambda frame: frame.row.index)
+        skipped = _with(row.skipped, [record for record in bad if record.token not in sound])
+        return write_partition(work.storage, row.partition, row.scene, together, skipped, before=row)
+
+
+def _sound(work: _Work, row: PartitionRow, bad: Sequence[SkippedRow]) -> dict[str, EncodedFrame]:
+    """Frames of a damaged partition that cannot be made anew, and need not be: what is stored of them can be read."""
+    found: dict[str, EncodedFrame] = {}
+    for record in bad:
+        with suppress(CorruptStoreError):
+            found |= {frame.row.token: frame for frame in stored_frames(work.storage, row, {record.token})}
+    return found
+
+
+def _with(before: Sequence[SkippedRow], now: Sequence[SkippedRow]) -> list[SkippedRow]:
+    tokens = {record.token for record in now}
+    return [*(record for record in before if record.token not in tokens), *now]
 
 
 def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
@@ -361,15 +408,8 @@ def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
         storage.delete(manifest_key(name))
         waiting = [SkippedRow(token=frame.token, kind=WAITING, reason="its manifest was lost") for frame in task.frames]
         before = write_partition(storage, name, task.scene, [], waiting)
-    encoded, skipped = [], []
-    with one_thread():
-        whole = computed(task.frames, tools, StageTimes(), threads_beside(work.options.device))
-        with closing(whole):
-            for frame, made in zip(task.frames, whole, strict=True):
-                if isinstance(made, FrameError) and work.options.on_error == "skip":
-                    skipped.append(SkippedRow(token=frame.token, kind=made.kind, reason=str(made)))
-                else:
-                    encoded.append(or_raised(made))
+    with one_thread(), closing(computed(task.frames, tools, StageTimes(), threads_beside(work.options.device))) as made:
+        encoded, skipped = sorted_out(task.frames, made, work.options.on_error)
     write_partition(storage, name, task.scene, encoded, skipped, before=before)
     return len(encoded)
 

@@ -17,13 +17,13 @@ from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
-from ovps.cache.writer import EncodedFrame, check_provenance, stored_frames
+from ovps.cache.writer import check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.held import Place, other_drive
 from pipelines.precompute.plan import partition_name
 from pipelines.precompute.task import bytes_of
-from pipelines.stores.derived import DerivedSummary, Known, Piece, write_derived
+from pipelines.stores.derived import DerivedSummary, Known, Made, Piece, write_derived
 from pipelines.stores.versions import Stored, other_versions, same_version
 
 _DATA = Path("FOLDER-OF-THE-DATA-SET")  # which a store does not know
@@ -102,15 +102,17 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def _union(parts: Sequence[Piece], held: Collection[str]) -> Piece:
-    def make() -> list[EncodedFrame]:
-        return sorted((frame for part in parts for frame in part.make()), key=lambda frame: frame.row.index)
+    def make() -> Made:
+        made = [part.make() for part in parts]
+        skipped = {record.token: record for one in made for record in one.skipped if record.token not in held}
+        frames = (frame for one in made for frame in one.frames)
+        return Made(sorted(frames, key=lambda frame: frame.row.index), tuple(skipped.values()))
 
     def changed(out: Storage, there: PartitionRow) -> list[str]:
         return [token for part in parts for token in part.changed(out, there)]
 
     frames = sorted((frame for part in parts for frame in part.frames), key=lambda frame: frame.index)
-    skipped = {record.token: record for part in parts for record in part.skipped if record.token not in held}
-    return replace(parts[0], frames=tuple(frames), skipped=tuple(skipped.values()), make=make, changed=changed)
+    return replace(parts[0], frames=tuple(frames), make=make, changed=changed)
 
 
 def _with_labels(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str | None:
@@ -179,7 +181,9 @@ def chosen(options: FramesOptions, source: Store) -> set[str]:
 
     Raises:
         ConfigError: a split, scene or frame that it does not have, or nothing that fits all that was asked for.
+        CorruptStoreError: it has no frame at all, because manifests are lost.
     """
+    source.frames_of(None)  # or tell why there is none
     check_known("split", options.subsets, {ref.subset for ref in source.frames}, source)
     check_known("scene", options.scenes, {ref.scene for ref in source.frames}, source)
     check_known("frame", options.only, {ref.token for ref in source.frames}, source)
@@ -229,14 +233,14 @@ def _piece(source: Store, row: PartitionRow, tokens: Collection[str]) -> Piece |
         return None
     whole = len(frames) == len(row.frames)
 
-    def make() -> list[EncodedFrame]:
-        return stored_frames(source.storage, row, tokens)
+    def make() -> Made:
+        return Made(stored_frames(source.storage, row, tokens), row.skipped if whole else ())
 
     def changed(out: Storage, there: PartitionRow) -> list[str]:
         return other_versions(Stored(source.storage, row), Stored(out, there), [frame.token for frame in frames])
 
     name = row.partition if whole else partition_name(row.scene, frames[0].index, frames[0].token)
-    return Piece(name, row.scene, tuple(map(Known.of, frames)), row.skipped if whole else (), make, changed)
+    return Piece(name, row.scene, tuple(map(Known.of, frames)), make, changed)
 
 
 def _check_alike(first: Store, other: Store) -> None:

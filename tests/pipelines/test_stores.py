@@ -537,6 +537,72 @@ def test_damaged_features_are_computed_again_and_nothing_else(world, whole, tmp_
     assert repair(RepairOptions(path=store, dataroot=world)).features == 0
 
 
+def spoilt(world: Path, tmp_path: Path, what: str, *numbers: int) -> tuple[Path, Callable[[], None]]:
+    """A copy of the data set in which an image, or the labels, of some frames cannot be read; and its mending."""
+    root = Path(shutil.copytree(world, tmp_path / "spoilt"))
+    frames = frames_of(resolved(options_for(root, tmp_path)))
+    paths = [Path(frames[n].labels_path if what == "labels" else frames[n].cameras[0].image_path) for n in numbers]
+    before = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        path.write_bytes(before[path][:100])
+    return root, lambda: [path.write_bytes(content) for path, content in before.items()] and None
+
+
+def flip(store: Path, part: str, name: str, byte: int = 0) -> None:
+    """Damage an array of the first two partitions."""
+    for row in list(read_manifests(storage_of(store)))[:2]:
+        shard = store / partition_key(row.parts[part].folder) / name
+        content = bytearray(shard.read_bytes())
+        content[byte] ^= 1
+        shard.write_bytes(content)
+
+
+def test_a_frame_that_cannot_be_computed_keeps_no_other_from_being_repaired(world, whole, tmp_path):
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    root, mended = spoilt(world, tmp_path, "image", 0)
+    flip(store, "features", "points/xyz/c/0/0")
+    with pytest.raises(FrameError, match=r"or leave such frames out with --on-error skip$"):
+        repair(RepairOptions(path=store, dataroot=root))
+    summary = repair(RepairOptions(path=store, dataroot=root, on_error="skip"))
+    token = Store.open(whole).frames[0].token
+    assert (summary.features, summary.left, [r.token for r in summary.quarantined]) == (2, (), [token])
+    assert store_info(store).quarantined == summary.quarantined
+    assert set(read_all(store)) == set(read_all(whole)) - {token}
+    mended()
+    precompute(options_for(world, store, thumbnails=40))
+    assert same_frames(store, whole)
+
+
+def test_what_is_sound_of_a_damaged_partition_stays_where_it_cannot_be_computed(world, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("ovps.cache.folder.CHUNK_BYTES", 1200)
+    monkeypatch.setattr("ovps.cache.zarr_files.SMALL", 0)
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    for row in read_manifests(storage_of(store)):
+        frames = stored_frames(storage_of(store), row, {frame.token for frame in row.frames})
+        write_partition(storage_of(store), row.partition, row.scene, frames, before=row)
+    root, _ = spoilt(world, tmp_path, "image", 1)
+    flip(store, "features", "points/xyz/c/0/0")  # of the first frame
+    summary = repair(RepairOptions(path=store, dataroot=root, on_error="skip"))
+    assert (summary.features, summary.quarantined, summary.left) == (2, (), ())
+    assert same_frames(store, whole)
+
+
+@pytest.mark.parametrize("bad", [(0,), (0, 1)])
+def test_labels_that_cannot_be_read_keep_no_others_from_being_repaired(world, whole, tmp_path, bad):
+    store = Path(shutil.copytree(whole, tmp_path / "zarr"))
+    root, mended = spoilt(world, tmp_path, "labels", *bad)
+    flip(store, "labels", "points/label/c/0")
+    with pytest.raises(FrameError, match=r"--on-error skip$"):
+        repair(RepairOptions(path=store, dataroot=root))
+    summary = repair(RepairOptions(path=store, dataroot=root, on_error="skip"))
+    refs = Store.open(store).frames
+    assert [r.token for r in summary.quarantined] == [refs[n].token for n in bad]
+    assert (summary.labels, summary.left, [n for n, ref in enumerate(refs) if not ref.labelled]) == (2, (), [*bad])
+    mended()
+    assert add_labels(store, root).added == len(bad)
+    assert same_frames(store, whole)
+
+
 def test_all_manifests_of_a_split_or_of_the_store_are_made_again(world, whole, tmp_path):
     """Nothing that can be read knows of the split any more, nor, in the end, of thumbnails."""
     for lost in ("mini-0001", "mini-"):
@@ -819,6 +885,67 @@ def test_features_of_another_program(world, tmp_path):
         np.testing.assert_allclose(frame.object_embedding[thing], features[own].mean(axis=0), atol=1e-5)
     with pytest.raises(ProvenanceError, match=r"cameras \(\) there, None now"):
         precompute(options_for(world, tmp_path / "zarr", codec="dense", occlusion=False))
+
+
+def test_a_frame_without_features_keeps_no_other_from_being_imported(world, tmp_path):
+    tokens = list(fused(world, tmp_path))
+    import_features(imported(world, tmp_path, out=tmp_path / "whole"))
+    away = tmp_path / "away"
+    away.mkdir()
+    for token in tokens[1], tokens[3]:
+        (file,) = (tmp_path / "fused").glob(f"{token}.*")
+        shutil.move(file, away / file.name)
+    np.save(tmp_path / "fused" / f"{tokens[3]}.npy", np.zeros((300, 64), np.float16))
+    with pytest.raises(FrameError, match=r"no file of features.*or leave such frames out with --on-error skip$"):
+        import_features(imported(world, tmp_path))
+    options = imported(world, tmp_path, on_error="skip")
+    summary = import_features(options)
+    assert (summary.frames, [r.token for r in summary.quarantined]) == (4, [tokens[1], tokens[3]])
+    assert ["no file" in summary.quarantined[0].reason, "none of 300" in summary.quarantined[1].reason] == [True, True]
+    assert store_info(tmp_path / "zarr").quarantined == summary.quarantined
+    (file,) = (tmp_path / "fused").glob(f"{tokens[0]}.*")
+    shutil.move(file, away / file.name)
+    assert import_features(options).frames == 4, "what is there stays, though its file is gone"
+    (tmp_path / "fused" / f"{tokens[3]}.npy").unlink()
+    for file in away.iterdir():
+        shutil.copy(file, tmp_path / "fused")
+    assert import_features(imported(world, tmp_path)).quarantined == ()
+    assert written(tmp_path / "zarr") == written(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "fused")
+    (tmp_path / "fused").mkdir()
+    with pytest.raises(DatasetError, match=r"none of 6 frames could be imported.*no file of features"):
+        import_features(options.model_copy(update={"out": str(tmp_path / "none")}))
+
+
+def test_an_import_tells_of_labels_that_are_others_now(world, tmp_path):
+    root = Path(shutil.copytree(world, tmp_path / "world"))
+    fused(world, tmp_path)
+    import_features(imported(root, tmp_path))
+    file = Path(frames_of(resolved(options_for(root, tmp_path)))[0].labels_path)
+    np.savez_compressed(file, data=np.where(np.arange(300) % 3, np.load(file)["data"], 17_042))
+    with pytest.raises(CacheError, match=r"other features, labels or poses of 1 frame.*delete \S+\.parquet"):
+        import_features(imported(root, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        some_of,
+        lambda source, out: export_arrays(ArraysOptions(cache=source, out=out)),
+        lambda source, out: export_arrays(ArraysOptions(cache=source, out=out, subsets=("train",))),
+        lambda source, out: convert(ConvertOptions(cache=source, out=out, codec="cells-pca")),
+        lambda source, out: convert(ConvertOptions(cache=source, out=out, codec="dense")),
+        lambda source, out: add_labels(source, out),
+    ],
+    ids=["subset", "export", "export a split", "convert", "convert to dense", "labels"],
+)
+def test_who_asks_a_store_that_has_lost_all_manifests_is_told_that(tmp_path, ask):
+    source = write_synthetic_store(tmp_path / "source", frames=1)
+    for manifest in (source / "manifest").iterdir():
+        manifest.unlink()
+    with pytest.raises(CorruptStoreError, match=r"no frame, because manifests are lost.*`ovps cache repair"):
+        ask(source, tmp_path / "out")
+    assert not (tmp_path / "out" / "store.json").exists()
 
 
 def test_features_that_were_filled_in_are_told(world, tmp_path):
