@@ -11,6 +11,8 @@ FAULTS ?= 300
 SEED ?= 0
 JOBS ?= $(if $(filter driveworld driveworld-kitti,$(CONFIG)),2,1)
 BIN := .venv/bin
+# what people make and put here, which takes days or cannot be made again
+MADE := data zarr zarr.query query.html demo runs results reports
 # two processes with one thread each: threads of several that wait for one another spin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -80,5 +82,6 @@ gpu-check: setup  ## facts, checks and measurements on a GPU, in MINUTES; docs/g
 gpu-wheels: setup  ## wheels for a GPU machine without a network, in build/wheels; docs/gpu.md
 	$(BIN)/python -m tools.gpu_wheels --python-version $(PYTHON_VERSION) $(if $(MINKOWSKI),--minkowski $(MINKOWSKI))
 
-clean:  ## remove what was made here: .venv, data, caches, runs
-	rm -rf .venv data zarr zarr.query query.html demo runs results reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean:  ## remove .venv, build and the caches of tools; data, stores, runs and results stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@set -- $(wildcard $(MADE)); [ $$# -eq 0 ] || echo "left, to be deleted by hand if nobody needs them: $$*"

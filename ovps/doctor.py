@@ -27,6 +27,7 @@ from ovps.shortage import faults
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
+ANEW = "Make the environment anew: rm -rf .venv && make setup"
 EXTRAS = {  # of pyproject, and what for
     "nuscenes": "nuScenes' own scores",
     "driveworld": "the drive world",
@@ -74,7 +75,7 @@ def examine(cache: str) -> Report:
 def _python() -> Check:
     version = Version(platform.python_version())
     fits = Version("3.11") <= version < Version("3.13")
-    remedy = "" if fits else "Make the environment anew: make clean setup PYTHON=python3.11"
+    remedy = "" if fits else f"{ANEW} PYTHON=python3.11"
     return Check(name="python", status="ok" if fits else "problem", found=str(version), remedy=remedy)
 
 
@@ -111,7 +112,7 @@ def _imports() -> Check:
     for module in ("torch", "torchvision", "open_clip", "zarr", "distributed", "pyarrow", *optional):
         failure = _failure(partial(importlib.import_module, module))
         if failure:
-            return Check(name="imports", status="problem", found=f"{module}: {failure}", remedy="Run: make clean setup")
+            return Check(name="imports", status="problem", found=f"{module}: {failure}", remedy=ANEW)
     return Check(name="imports", status="ok", found="all")
 
 
@@ -132,7 +133,7 @@ def _minkowski() -> Check:
         return Check(name="MinkowskiEngine", status="problem", found=found, remedy=remedy)
     failure = _failure(lambda: importlib.import_module("ovps.model.sparse.minkowski"))
     if failure:
-        return Check(name="MinkowskiEngine", status="problem", found=failure, remedy="Run: make clean setup")
+        return Check(name="MinkowskiEngine", status="problem", found=failure, remedy=ANEW)
     return Check(name="MinkowskiEngine", status="ok", found=version)
 
 

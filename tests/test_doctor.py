@@ -2,12 +2,17 @@
 
 import importlib.metadata
 import json
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ovps import doctor
+
+ROOT = Path(__file__).parents[1]
 
 
 def by_name(report):
@@ -59,6 +64,33 @@ def test_a_wrong_or_missing_package_is_a_problem_with_a_remedy(installed, tmp_pa
     assert by_name(report)[package].status == "problem"
     assert remedy in by_name(report)[package].remedy
     assert not report.healthy
+
+
+def test_a_broken_build_costs_the_environment_and_nothing_else(monkeypatch, tmp_path):
+    real = importlib.import_module
+
+    def broken(name, *args):
+        if name == "open_clip":
+            raise ImportError("undefined symbol")
+        return real(name, *args)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    check = by_name(doctor.examine(str(tmp_path)))["imports"]
+    assert check.found == "open_clip: ImportError: undefined symbol"
+    program = check.remedy.partition(": ")[2].partition(" && make")[0]
+    assert shlex.split(program) == ["rm", "-rf", ".venv"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_clean_leaves_what_people_have_put_there(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    kept = ("data/nuscenes", "zarr", "runs/first", "results", "reports", "demo", "zarr.query")
+    for name in (*kept, ".venv/bin", "build/wheels", ".pytest_cache"):
+        (tmp_path / name).mkdir(parents=True)
+    done = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [name for name in (".venv", "build", ".pytest_cache") if (tmp_path / name).exists()] == []
+    assert [name for name in kept if not (tmp_path / name).is_dir()] == []
+    assert "nobody needs them: data zarr zarr.query demo runs results reports" in done.stdout
 
 
 def test_a_cache_folder_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
