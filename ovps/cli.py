@@ -125,7 +125,7 @@ def doctor(
         print(report.model_dump_json(indent=2))
     else:
         table = Table("", "", "found", "remedy")
-        marks = {"ok": "[green]ok[/]", "warning": "[yellow]note[/]", "problem": "[red]missing[/]"}
+        marks = {"ok": Text("ok", "green"), "warning": Text("note", "yellow"), "problem": Text("missing", "red")}
         for check in report.checks:
             table.add_row(marks[check.status], check.name, check.found, check.remedy)
         out.print(table)

@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False)  # names and paths may have brackets in them
 LISTED = 8  # of many, those that are named to people
 
 
@@ -125,13 +125,13 @@ def progress(name: str, unit: str, total: int, *, done: int = 0, note: str = "")
     ...     counter.advance("12.0 images/s")
     """
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("eta"),
         _EtaColumn(table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_interactive,
     )
@@ -167,7 +167,7 @@ def _told_in_lines(counter: Counter) -> Iterator[None]:
 
 def say(text: str) -> None:
     """A line about what goes on, whole however long it is."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def _clock(seconds: float) -> str:

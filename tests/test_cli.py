@@ -13,9 +13,12 @@ from rich.console import Console
 
 from ovps import cli
 from ovps.commands.shown import show
+from ovps.doctor import Check, Report
 from ovps.errors import CacheError, StorageError
 from ovps.vocabulary import load_vocabulary
+from pipelines.experiment.stages import announce
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
+from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import untrained
 
 COMMANDS = [
@@ -139,6 +142,22 @@ def test_a_summary_on_a_terminal_folds_long_names_and_cuts_none(capsys, monkeypa
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert file in "".join(line.strip() for line in shown.splitlines())
+
+
+def test_square_brackets_of_paths_and_remedies_are_shown(ovps, capsys, monkeypatch, tmp_path):
+    remedy = 'pip install "ovps[ros]"'
+    checks = [Check(name="rosbags", status="warning", found="no [red]", remedy=remedy)]
+    monkeypatch.setattr("ovps.doctor.examine", lambda cache: Report(checks=checks))
+    shown = ovps("doctor")[1]
+    assert remedy in shown
+    assert "no [red]" in shown
+    monkeypatch.setattr("pipelines.report.report", lambda **options: tmp_path / "st[old]" / "r.html")
+    assert "st[old]/r.html" in ovps("report", "--run", "r")[1]
+    store = write_synthetic_store(tmp_path / "st[old]" / "zarr", frames=1)
+    (store / "vocabulary.safetensors").unlink()
+    assert f"{store}/vocabulary.safetensors: missing file" in ovps("cache", "verify", str(store))[1]
+    announce("ovps train --set data.subsets=[train]")
+    assert "data.subsets=[train]" in capsys.readouterr().err
 
 
 @dataclass

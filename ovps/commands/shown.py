@@ -16,7 +16,7 @@ from ovps.progress import LISTED, show_warnings
 
 WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
 _TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: closed by whoever started the program
-out = Console(width=None if _TERMINAL else WIDE)
+out = Console(width=None if _TERMINAL else WIDE, markup=False)  # names and paths may have brackets in them
 
 
 def show(summary: Any, as_json: bool) -> None:
@@ -37,7 +37,7 @@ def show(summary: Any, as_json: bool) -> None:
     if not out.is_terminal:
         for name, value in _flat(record):
             for item in value if isinstance(value, list) and value else [value]:
-                out.print(f"{name}: {_text(item)}", markup=False, highlight=False, soft_wrap=True)
+                out.print(f"{name}: {_text(item)}", highlight=False, soft_wrap=True)
         return
     table = Table(show_header=False, box=None)
     table.add_column()

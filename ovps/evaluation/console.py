@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ovps.evaluation.results import HARMONIC, EvalResult
 
@@ -13,7 +14,9 @@ SCORES = ("pq", "sq", "rq", "pq_dagger", "miou")
 def print_result(result: EvalResult, console: Console) -> None:
     """Print the groups, the reference rows and the classes, in percent; random CLIP weights come with a warning."""
     if result.weights_random:
-        console.print("[bold red]Random CLIP weights:[/] these numbers say nothing about the method.")
+        console.print(
+            Text.assemble(("Random CLIP weights:", "bold red"), " these numbers say nothing about the method.")
+        )
     console.print(_groups(result))
     console.print(_rows(result))
     console.print(_classes(result))

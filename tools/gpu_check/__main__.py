@@ -42,7 +42,7 @@ def main(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     run_stages(setting, names, minutes)
     lines = read_lines(setting.out)
-    show(lines, Console(width=None if os.isatty(1) else 120))
+    show(lines, Console(width=None if os.isatty(1) else 120, markup=False))
     raise typer.Exit(bool(failures(lines)))
 
 
