@@ -23,6 +23,7 @@ from ovps.errors import FrameError
 from ovps.geometry.cells import CellGrid
 from ovps.losses.total import LossTerms
 from ovps.frame import PointCloud
+from ovps.systems.openscene import VoxelSystem
 from ovps.systems.queries import QuerySystem
 from mistaken.bytes import Bytes
 from mistaken.colours import Colours, Loader
@@ -195,6 +196,12 @@ def nan_answer(self, *given):
     return replace(answer, probability=answer.probability * torch.nan)
 
 
+def first_voxels(self, *given):
+    answer = VoxelSystem.answer(self, *given)
+    return replace(answer, features=answer.features[:10])
+
+
+fewer_voxels = of(VoxelSystem, "fewer_voxels", answer=first_voxels)
 vague = of(QuerySystem, "vague", answer=nan_answer)
 mute = of(QuerySystem, "mute", answer=lambda self, *given: None)
 no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
@@ -207,7 +214,7 @@ NAMES = {
     "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded",
     "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
-    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague",
+    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague fewer_voxels",
 }
 
 
@@ -504,6 +511,7 @@ def test_an_old_store_with_such_tokens_is_written_nowhere_else(ovps, tmp_path, m
     [
         ("mute", 8, r"`answer` of system mute gives None, which lacks .*mistakes\.py:\d+"),
         ("vague", 6, "the network answers with NaN"),
+        ("fewer_voxels", 8, r"`answer` of system fewer_voxels gives features of 10 voxels, expected \d{3}"),
     ],
 )
 def test_an_answer_that_is_none_is_told(ovps, tmp_path, system, code, message):

@@ -102,7 +102,14 @@ def stand_in(frame: Frame) -> EncodedFrame | FrameError:
     cached, features = ragged_frame(seed, seed, 9, 4, 2, 1.0, frame.labels_path is not None)
     cameras = tuple(row_of_camera(camera, 1, CellGrid(1, 1, 1.0), Path("/")) for camera in frame.cameras)
     cached = replace(
-        cached, token=frame.token, scene=frame.scene, subset=frame.subset, index=frame.index, cameras=cameras
+        cached,
+        token=frame.token,
+        scene=frame.scene,
+        subset=frame.subset,
+        index=frame.index,
+        cameras=cameras,
+        timestamp_us=frame.timestamp_us,
+        global_from_lidar=frame.global_from_lidar,
     )
     return encode_frame(cached, features, codecs.get("dense"))
 
