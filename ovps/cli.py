@@ -200,10 +200,16 @@ def evaluate(options: EvaluateOptions, as_json: Json = False) -> None:
     """PQ, SQ, RQ and mIoU by class and for all / base / novel x things / stuff, beside reference rows."""
     from ovps.evaluation.console import print_result
     from ovps.inference.session import inference_settings
+    from pipelines.evaluate import UnsavedError
     from pipelines.evaluate import evaluate as score
 
     merge, classifier = inference_settings(options.run, options.settings)
-    result = score(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
+    try:
+        result = score(**options.model_dump(exclude={"settings"}), merge=merge, classifier=classifier)
+    except UnsavedError as error:
+        show_warnings(error.result.warnings)
+        print_result(error.result, Console(stderr=True, width=out.width))
+        raise
     show_warnings(result.warnings)
     if as_json:
         print(result.model_dump_json(indent=2))

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -99,21 +99,37 @@ def write_whole(path: Path, content: bytes, then: str = CHOOSE, error: type[Ovps
     Raises:
         StorageError, or another `error`: the disk refuses; what was there is untouched.
     """
-    part = path.with_name(f"{TEMPORARY}{uuid4().hex}")
-    with refusals(path, then, error):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError:
+    write_together({path: content}, then, error)
+    return path
+
+
+def write_together(contents: Mapping[Path, bytes], then: str = CHOOSE, error: type[OvpsError] = StorageError) -> None:
+    """Write files that belong together: none takes its name, the last given last, before all are on the disk.
+
+    Args:
+        then, error: see `refusals`.
+
+    Raises:
+        StorageError, or another `error`: the disk refuses; where that is for want of room, what was there is untouched.
+    """
+    parts = {path: path.with_name(f"{TEMPORARY}{uuid4().hex}") for path in contents}
+    try:
+        for path, part in parts.items():
+            with refusals(path, then, error):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(part, "wb") as file:
+                    file.write(contents[path])
+                    file.flush()
+                    os.fsync(file.fileno())
+        for path, part in parts.items():
+            with refusals(path, then, error):
+                os.replace(part, path)
+                sync_folder(path.parent)
+    except (OSError, error):
+        for part in parts.values():
             with suppress(OSError):
                 part.unlink()
-            raise
-        sync_folder(path.parent)
-    return path
+        raise
 
 
 @contextmanager

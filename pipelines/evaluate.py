@@ -5,11 +5,13 @@ ovps eval --run runs/driveworld-ovps --cache ./zarr
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ from ovps import strict_json
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
-from ovps.errors import ConfigError, faults_of, listed
+from ovps.errors import ConfigError, StorageError, faults_of, listed
 from ovps.evaluation.results import FORMAT, EvalResult, FrameScore
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
-from ovps.files import check_writable, refusals, write_whole
+from ovps.files import check_writable, refusals, write_together
 from ovps.files import file_sha256 as sha256_of
 from ovps.inference.prediction import class_warnings
 from ovps.inference.session import Session, check_classes, labelled_frames_of, left_out, open_session, predictions
@@ -51,6 +53,12 @@ CLASSES = "classes.parquet"
 FRAMES = "frames.parquet"
 UNKNOWN = ("system", "system/seen", "clip/seen")  # scores for none of the vocabulary, see EvalResult
 WRITTEN = "written"  # in metrics.json: what the files were when the evaluation ended
+
+
+class UnsavedError(StorageError):
+    """A disk that refuses scores, which are in `result`."""
+
+    result: EvalResult
 
 
 def evaluate(
@@ -87,6 +95,7 @@ def evaluate(
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset, frames without labels, or no novel class to be unknown.
+        UnsavedError: the disk refuses.
     """
     folder = out or run / "eval"
     check_free(folder)
@@ -147,7 +156,12 @@ def evaluate(
         ],
         **tally.summary(),
     )
-    save_result(result, folder, tally.frames)
+    try:
+        save_result(result, folder, tally.frames)
+    except StorageError as error:
+        unsaved = UnsavedError(error.message, path=error.path, remedy=error.remedy)
+        unsaved.result = result
+        raise unsaved from error
     return result
 
 
@@ -239,20 +253,24 @@ def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] =
         StorageError: the disk refuses.
     """
     lines = [{"row": row.name, **c.model_dump()} for row in result.rows for c in row.panoptic.classes]
-    with refusals(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(lines), folder / CLASSES)
-        if frames:
-            pq.write_table(pa.Table.from_pylist([f.model_dump() for f in frames]), folder / FRAMES)
-        else:
-            (folder / FRAMES).unlink(missing_ok=True)  # of an evaluation before
+    contents = {CLASSES: _parquet(lines)} | ({FRAMES: _parquet([f.model_dump() for f in frames])} if frames else {})
     record = json.loads(strict_json.dumps(result.model_dump(mode="json")))  # as it will be read
-    files = {name: file_sha256(folder / name) for name in (CLASSES, FRAMES) if (folder / name).is_file()}
+    files = {name: sha256(content).hexdigest() for name, content in contents.items()}
     record[WRITTEN] = {"files": files, "sha256": _written_sha256(record, files)}
-    write_whole(folder / METRICS, (strict_json.dumps(record, indent=2) + "\n").encode())
+    contents[METRICS] = (strict_json.dumps(record, indent=2) + "\n").encode()
+    write_together({folder / name: content for name, content in contents.items()})
+    if not frames:
+        with refusals(folder):
+            (folder / FRAMES).unlink(missing_ok=True)  # of an evaluation before
 
 
-def _written_sha256(record: dict[str, Any], files: dict[str, str | None]) -> str:
+def _parquet(lines: list[dict[str, Any]]) -> bytes:
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(lines), content)
+    return content.getvalue()
+
+
+def _written_sha256(record: dict[str, Any], files: Mapping[str, str | None]) -> str:
     return content_sha256({**record, "files": files})
 
 

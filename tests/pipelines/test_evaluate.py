@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import resource
 import shutil
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from ovps.cache.reader import Store
 from ovps.cli import app
-from ovps.errors import CacheError, CheckpointError, ConfigError, VocabularyError
+from ovps.errors import CacheError, CheckpointError, ConfigError, StorageError, VocabularyError
 from ovps.evaluation.console import print_result
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import GROUPS, frame_pq, settings_of
@@ -391,6 +392,28 @@ def test_scores_that_were_changed_are_never_taken_for_measured_ones(made, result
         report(made[0], made[1], evaluation=folder)
     evaluate(*made, merge=LOOSE, out=folder)  # the remedy
     assert load_result(folder).system == result.system
+
+
+def test_a_full_disk_takes_neither_the_scores_of_before_nor_the_table(made, tmp_path):
+    run, cache = made
+    arguments = ["eval", "--run", str(run), "--cache", str(cache), "--out", str(tmp_path / "eval")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    before = load_result(tmp_path / "eval")
+    room = (tmp_path / "eval" / "metrics.json").stat().st_size - 1000
+    assert room > max((tmp_path / "eval" / name).stat().st_size for name in PARQUETS)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        loose = ["--set", "merge.score=0", "--set", "merge.overlap=0", "--set", "merge.mask=0.02"]
+        shown = CliRunner().invoke(app, [*arguments, *loose])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert isinstance(shown.exception, StorageError)
+    assert shown.exception.path.endswith("metrics.json")
+    assert "beside it" in shown.stderr
+    assert load_result(tmp_path / "eval") == before
+    assert not list((tmp_path / "eval").glob(".tmp*"))
+    assert len(load_frame_scores(tmp_path / "eval")) == 2
 
 
 def test_scores_of_before_digests_are_still_read(made, result, tmp_path):
