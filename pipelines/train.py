@@ -163,6 +163,7 @@ def _train(
     if processes.as_first((run / LAST).is_file() and not options.restart):
         start = _resume(run, config, info, network, optimiser)
         if processes.first:
+            save_vocabulary(batches.store.vocabulary, run / VOCABULARY)  # the same, as `_resume` found, if it is whole
             show_warnings(changes(run, content))
     else:
         start = 0

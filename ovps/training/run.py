@@ -24,9 +24,14 @@ from ovps.taxonomy import Split, Taxonomy
 from ovps.training.checkpoint import Architecture, Checkpoint, Origin, check_origin, load_checkpoint, restore
 from ovps.training.config import TrainConfig, flat
 from ovps.training.network import make_network
-from ovps.training.run_files import ANEW, FREE, LAST, VOCABULARY, ClipSource, FeatureSource, RunInfo, load_settings
+from ovps.training.run_files import FREE, LAST, VOCABULARY, ClipSource, FeatureSource, RunInfo, load_settings
 from ovps.versions import WROTE_IT
 from ovps.vocabulary import Vocabulary, load_vocabulary, same_texts, vocabulary_bytes
+
+_OWN = (
+    "Put the run's own back: it is vocabulary.safetensors of the store that the run was trained on, and the same"
+    " `ovps train` again writes it"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,14 +180,14 @@ def _own_vocabulary(path: Path, info: RunInfo) -> Vocabulary:
     try:
         vocabulary = load_vocabulary(path)
     except VocabularyError as error:
-        remedy = WROTE_IT if error.remedy == WROTE_IT else ANEW
+        remedy = WROTE_IT if error.remedy == WROTE_IT else _OWN
         raise CheckpointError(f"the run's own vocabulary: {error.message}", path=path, remedy=remedy) from error
     # the same content may have been written by another version of safetensors
     if info.vocabulary_sha256 not in map(_sha256, (path.read_bytes(), vocabulary_bytes(vocabulary))):
         raise CheckpointError(
             "the vocabulary of another run: it is not the one that run.json names",
             path=path,
-            remedy="Put the run's own back; it is vocabulary.safetensors of the store that the run was trained on",
+            remedy=_OWN,
         )
     return vocabulary
 

@@ -265,11 +265,18 @@ def test_a_value_of_the_command_line_is_not_blamed_on_the_run(made, tmp_path, se
     assert error.remedy == f"Mend {setting}, or leave it out"
 
 
-def test_a_run_without_its_vocabulary_says_what_to_do(made, tmp_path):
+@pytest.mark.parametrize("left", [None, 100])
+def test_a_run_without_its_vocabulary_says_what_to_do(made, tmp_path, left):
     run = shutil.copytree(made[0], tmp_path / "run")
-    (run / "vocabulary.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"vocabulary.*ovps train --restart"):
+    path = run / "vocabulary.safetensors"
+    whole = path.read_bytes()
+    path.unlink() if left is None else path.write_bytes(whole[:left])
+    with pytest.raises(CheckpointError, match=r"vocabulary.*of the store .*and the same `ovps train` again") as caught:
         predict(run, made[1], tmp_path / "out")
+    assert "--restart" not in caught.value.remedy
+    train(TrainOptions(cache=made[1], out=run, overrides=TINY))
+    assert path.read_bytes() == whole
+    predict(run, made[1], tmp_path / "out")
 
 
 def vocabulary_of(cache, names, path):
