@@ -78,13 +78,18 @@ def class_warnings(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
     """List what does not fit between a vocabulary and the classes that it is scored on, a sentence each."""
     pairs = list(zip(vocabulary.entries, named_classes(vocabulary, taxonomy), strict=True))
     unnamed, distractors = unnamed_classes(vocabulary, taxonomy), [e.name for e, c in pairs if c is None]
-    other_kind = [f"{e.name}:{c.kind}" for e, c in pairs if c and c.kind != e.kind]
     sentences = {
         f"no entry of the vocabulary is named after {_listed(unnamed)}: nothing is predicted as these": unnamed,
         f"{_listed(distractors)}: no class of {taxonomy.name}; what is called so counts as unlabelled": distractors,
-        f"things and stuff are mixed up, {taxonomy.name} has {_listed(other_kind)}": other_kind,
     }
     return [sentence for sentence, found in sentences.items() if found]
+
+
+def mixed_kinds(vocabulary: Vocabulary, taxonomy: Taxonomy) -> list[str]:
+    """Warn of entries named after classes of the other kind, in one sentence, or none."""
+    pairs = zip(vocabulary.entries, named_classes(vocabulary, taxonomy), strict=True)
+    other = [f"{e.name}:{c.kind}" for e, c in pairs if c and c.kind != e.kind]
+    return [f"things and stuff are mixed up, {taxonomy.name} has {_listed(other)}: write them so"] if other else []
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from ovps.devices import device_of
 from ovps.errors import ConfigError
 from ovps.inference.clip_alone import clip_alone
 from ovps.inference.predict_frame import predict_frame
-from ovps.inference.prediction import FramePrediction
+from ovps.inference.prediction import FramePrediction, mixed_kinds
 from ovps.machine import use_own_cores
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
@@ -27,7 +27,7 @@ from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.systems.protocol import System
 from ovps.taxonomy import Split, Taxonomy, load_split
-from ovps.training.config import TrainConfig, default_config, load_config
+from ovps.training.config import TrainConfig, default_config, dotted, load_config
 from ovps.training.run import Run, load_run
 from ovps.training.run_files import ANSWERS, CONFIG, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
@@ -66,7 +66,7 @@ class Session:
         return self.split.novel_ids(self.run.taxonomy)
 
     def warnings(self) -> list[str]:
-        """Warn of what makes answers worse than they could be: lost frames, an unfinished run, other or random CLIP."""
+        """Warn of what makes answers worse than they could be: lost frames, an unfinished run, other CLIP, or kinds."""
         run, provenance = self.run, self.store.provenance
         return [
             *self.store.warnings(),
@@ -74,7 +74,21 @@ class Session:
             *run.other_grid(provenance),
             *run.other_features(provenance),
             *random_clip(provenance, run.system, run.config),
+            *self._unread(),
+            *([] if self.own_vocabulary else mixed_kinds(self.vocabulary, self.taxonomy)),
         ]
+
+    def _unread(self) -> list[str]:
+        """Warn of settings that are not the run's own and that its system does not look at, in one sentence."""
+        reads: tuple[str, ...] | None = getattr(self.run.system, "reads", None)
+        own = {"merge": self.run.config.merge, "classifier": self.run.config.classifier}
+        asked = {"merge": self.merge, "classifier": self.classifier}
+        before, now = (dotted({k: v.model_dump(mode="json") for k, v in each.items()}) for each in (own, asked))
+        found = [name for name in now if now[name] != before[name]]
+        unread = [] if reads is None else [name for name in found if not name.startswith(reads)]
+        if not unread:
+            return []
+        return [f"system {self.run.system.name} does not look at {', '.join(unread)}: the given values change nothing"]
 
     @cached_property
     def classes(self) -> ClassText:

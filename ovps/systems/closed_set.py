@@ -60,6 +60,7 @@ class ClosedSet(QuerySystem):
     name = "closed_set"
     variants = ("unsplit",)  # what is named by CLIP's text needs text
     uses_text = False
+    reads = ("merge.",)
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
         classifier = LearnedClassifier(shape.clip_dim, shape.classes, config.class_prior)
@@ -75,7 +76,7 @@ class ClosedSet(QuerySystem):
         if unknown:
             raise VocabularyError(
                 f"a closed-set run cannot name {', '.join(unknown)}",
-                remedy=f"Use the classes it was trained on: {', '.join(trained)}",
+                remedy=f"Use the classes it was trained on, as NAME:stuff if they are no objects: {', '.join(trained)}",
             )
         names = [by_key[name_key(name)] for name in vocabulary.names]
         return _closed(closed_text(names, trained), torch.from_numpy(vocabulary.is_thing))

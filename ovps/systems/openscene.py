@@ -118,6 +118,7 @@ class VoxelSystem:
         "split_gap": (0.3, 0.5, 0.8, 1.2),
         "split_gap_per_metre": (0.01, 0.02, 0.03),
     }
+    reads = tuple(f"merge.{name}" for name in tuning)
     needs_labels = False
     learns_proposals = False
     uses_text = True

@@ -73,6 +73,9 @@ class System(Protocol):
         learns_proposals: label-free proposals are targets; of frames whose labels are not looked at, they are of all
             voxels.
         uses_text: what it is trained on, or answers, comes from a vocabulary's embeddings.
+
+    One that does not look at all settings of inference may have `reads`, a tuple of the beginnings of those that it
+    does (`("merge.split_gap",)`): others that are given are warned of.
     """
 
     name: str

@@ -11,7 +11,7 @@ from ovps.cache.reader import Store
 from ovps.errors import VocabularyError
 from ovps.evaluation.reference import clip_argmax, nearest_entry, random_class, true_masks
 from ovps.evaluation.tally import Tally
-from ovps.inference.prediction import FramePrediction, PointLabels, class_ids, class_warnings
+from ovps.inference.prediction import FramePrediction, PointLabels, class_ids, class_warnings, mixed_kinds
 from ovps.model.class_text import ClassText
 from ovps.systems import closed_set
 from ovps.taxonomy import load_split, load_taxonomy
@@ -114,14 +114,14 @@ def test_entries_that_do_not_fit_the_classes_are_told_of():
     rows = np.eye(len(entries), dtype=np.float32)
     vocabulary = Vocabulary(entries, rows, np.arange(len(entries)), "x", "y")
     assert class_ids(vocabulary, TAXONOMY)[0] == TAXONOMY.by_name["construction_vehicle"].id
-    unnamed, distractors, kinds = class_warnings(vocabulary, TAXONOMY)
+    unnamed, distractors, kinds = *class_warnings(vocabulary, TAXONOMY), *mixed_kinds(vocabulary, TAXONOMY)
     assert "named after bus:" in unnamed
     assert distractors.startswith("unicorn: no class of nuscenes")
     assert "Construction Vehicle:thing" in kinds
     assert "terrain:stuff" in kinds
     assert "car" not in kinds.replace("cargo", "")
     own = Vocabulary(entries_of(TAXONOMY), np.eye(16, dtype=np.float32), np.arange(16), "x", "y")
-    assert class_warnings(own, TAXONOMY) == []
+    assert class_warnings(own, TAXONOMY) == mixed_kinds(own, TAXONOMY) == []
 
 
 def test_base_entries_are_known_however_they_are_spelt():

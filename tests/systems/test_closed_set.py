@@ -7,8 +7,11 @@ import torch
 
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, VocabularyError
+from ovps.inference.session import inference_settings, open_session
 from ovps.systems.closed_set import SYSTEM, LearnedClassifier, closed_text
+from ovps.systems.openscene import VoxelSystem
 from ovps.taxonomy import load_split, load_taxonomy
+from ovps.training.run_files import load_settings
 from ovps.vocabulary import Entry, Vocabulary
 from pipelines.evaluate import evaluate
 from pipelines.predict import predict
@@ -59,8 +62,34 @@ def test_a_run_with_all_labels_is_scored_by_any_split(store, tmp_path):
     assert [v.name for v in result.variants] == ["unsplit"]  # the others name things by text, which it does not know
 
 
-@pytest.mark.parametrize("system", ["closed_set", "openscene"])
-def test_filling_needs_masks_with_classes_from_text(store, tmp_path, system):
-    small_run(store, tmp_path / "run", "steps=1", system=system)
+@pytest.fixture(scope="module", params=["closed_set", "openscene"])
+def other(request, store, tmp_path_factory):
+    run = tmp_path_factory.mktemp("other") / "run"
+    small_run(store, run, "steps=1", system=request.param)
+    return run
+
+
+def test_filling_needs_masks_with_classes_from_text(store, tmp_path, other):
     with pytest.raises(ConfigError, match=r"to fill with.*--fill"):
-        predict(tmp_path / "run", store, tmp_path / "out", fill=True)
+        predict(other, store, tmp_path / "out", fill=True)
+
+
+def test_settings_that_a_system_does_not_look_at_are_told(store, other):
+    def told(run, *settings):
+        merge, classifier = inference_settings(run, settings)
+        return open_session(run, store, merge=merge, classifier=classifier).warnings()
+
+    queries = load_settings(other)[0].system == "closed_set"
+    for run, name in ((other, "closed_set" if queries else "voxels"), (None, "clip")):
+        assert told(run) == told(run, "merge.split_gap=0.7", "merge.split_gap_per_metre=0.1") == []
+        (warning,) = told(run, "classifier.margin=0.2", "merge.score=0.9", "merge.split_gap=0.7")
+        read = run is not None and queries
+        named = "classifier.margin" if read else "merge.score, classifier.margin"
+        assert warning == f"system {name} does not look at {named}: the given values change nothing"
+
+
+def test_a_system_that_does_not_say_what_it_looks_at_looks_at_everything(store, tmp_path, monkeypatch):
+    merge, classifier = inference_settings(None, ["classifier.margin=0.2", "merge.score=0.9"])
+    assert open_session(None, store, merge=merge, classifier=classifier).warnings()
+    monkeypatch.delattr(VoxelSystem, "reads")
+    assert open_session(None, store, merge=merge, classifier=classifier).warnings() == []
