@@ -26,7 +26,7 @@ from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
 from ovps.errors import ConfigError, StorageError, faults_of, listed
-from ovps.evaluation.results import FORMAT, EvalResult, FrameScore
+from ovps.evaluation.results import FORMAT, EvalResult, FrameScore, nothing_to_find
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
 from ovps.files import check_writable, refusals, write_together
@@ -123,6 +123,7 @@ def evaluate(
     tally = Tally(taxonomy, session.novel, session.vocabulary)
     for number, (frame, prediction) in enumerate(predictions(session, frames, tuple(VARIANTS))):
         tally.add(frame, prediction, number)
+    summary = tally.summary()
 
     result = EvalResult(
         run=run.resolve().name,
@@ -150,11 +151,12 @@ def evaluate(
         warnings=[
             *class_warnings(session.vocabulary, taxonomy),
             *session.warnings(),
+            *nothing_to_find(summary["system"].panoptic),
             *left_out(session.store, subset, frames),
             *seen_in_training(session.run.info, frames),
             *split_warnings(session.split, session.run.split, taught, hidden),
         ],
-        **tally.summary(),
+        **summary,
     )
     try:
         save_result(result, folder, tally.frames)

@@ -19,7 +19,7 @@ from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
-from ovps.evaluation.results import panoptic_result
+from ovps.evaluation.results import nothing_to_find, panoptic_result
 from ovps.inference.prediction import class_ids
 from ovps.inference.session import check_classes, labelled_frames_of, left_out, open_session
 from ovps.model.panoptic import MergeConfig
@@ -107,8 +107,8 @@ def tune(
                 entry, number = (x.cpu().numpy()[points] for x in (merged.voxel_class, merged.voxel_instance))
                 count.add(semantic, instance, class_of[entry], number, min_points=taxonomy.min_points)
             counter.advance()
-    scores = [panoptic_result(c, taxonomy, session.novel).groups["base"].pq for c in counts]
-    trials = [Trial(setting, pq) for setting, pq in zip(settings, scores, strict=True)]
+    scores = [panoptic_result(c, known, ()) for c in counts]  # base classes alone
+    trials = [Trial(setting, one.groups["base"].pq) for setting, one in zip(settings, scores, strict=True)]
     trials.sort(key=lambda trial: -trial.base_pq)
     best = " ".join(f"--set merge.{name}={value}" for name, value in trials[0].setting.items())
     return TuneSummary(
@@ -120,6 +120,7 @@ def tune(
         set=best if trials[0].base_pq > 0 else None,
         warnings=[
             *session.warnings(),
+            *nothing_to_find(scores[0]),
             *left_out(session.store, subset, frames),
             *seen_in_training(session.run.info, frames),
             *_of_hidden(session.run.split, [c.name for c in base]),

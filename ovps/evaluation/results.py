@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, computed_field, model_validator
 
 from cache_schemas import Provenance
-from ovps.errors import ConfigError, listed
+from ovps.errors import ConfigError, counted, listed
 from ovps.evaluation.mask_recall import RecallCounts
 from ovps.evaluation.panoptic_quality import PanopticCounts, class_iou
 from ovps.evaluation.unknown import UnknownScore
@@ -187,6 +187,23 @@ def panoptic_result(counts: PanopticCounts, taxonomy: Taxonomy, novel: Iterable[
 def _group_results(scores: list[ClassScore]) -> dict[str, GroupScore]:
     grouped = _groups(scores, lambda s: s.kind, lambda s: s.novel)
     return {g: _group_score(members) for g, members in grouped.items()}
+
+
+def nothing_to_find(result: PanopticResult) -> list[str]:
+    """Warn of groups of which no class has a point in the ground truth: their scores are 0 whatever is predicted."""
+    empty = [name for name in ("all", "base", "novel") if name in result.groups and not result.groups[name].present]
+    frames = counted(result.frames, "frame")
+    if "all" in empty:
+        return [
+            f"no point of {frames} is labelled as one of {len(result.classes)} classes, and scores of 0 say nothing:"
+            " look whether the taxonomy names the raw classes of these labels"
+        ]
+    return [
+        f"no point of {frames} is labelled as a {name} class"
+        f" ({listed(c.name for c in result.classes if c.novel == (name == 'novel'))}), and {name} scores of 0 say"
+        " nothing: score more frames, or by another split"
+        for name in empty
+    ]
 
 
 def mean_result(results: list[PanopticResult]) -> PanopticResult:

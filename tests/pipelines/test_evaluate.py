@@ -146,6 +146,23 @@ def test_labels_of_another_taxonomy_are_not_scored(made, tmp_path):
     assert not (tmp_path / "eval").exists()
 
 
+@pytest.mark.parametrize("gone", ["all", "novel"])
+def test_labels_of_which_no_point_has_a_class_are_told(made, tmp_path, gone):
+    run, cache = made
+    ids = [*range(17)] if gone == "all" else load_split("b12n4").novel_ids(load_taxonomy("nuscenes"))
+    relabelled_store(cache, tmp_path / "zarr", lambda raw, semantic, rng: np.where(np.isin(semantic, ids), 0, raw))
+    (warning,) = evaluate(run, tmp_path / "zarr", out=tmp_path / "eval", merge=LOOSE).warnings
+    says = {
+        "all": "no point of 2 frames is labelled as one of 16 classes, and scores of 0 say nothing: look whether",
+        "novel": "no point of 2 frames is labelled as a novel class (bus, motorcycle, pedestrian, vegetation), and",
+    }
+    assert warning.startswith(says[gone])
+    told = tune(run, tmp_path / "zarr").warnings
+    assert [w.partition(",")[0] for w in told] == (
+        ["no point of 2 frames is labelled as one of 12 classes"] if gone == "all" else []
+    )
+
+
 def test_an_unfinished_run_says_so(made, tmp_path):
     run = tmp_path / "run"
     train(TrainOptions(cache=made[1], out=run, overrides=(*TINY[1:], "steps=3"), stop_after=2))
