@@ -49,6 +49,12 @@ def at_home(place: Any) -> Any:
     return Path(os.path.expanduser(place)) if isinstance(place, Path) else place
 
 
+def named(path: Path) -> Path:
+    """Give a path from the root on whose last part is a name, and not `..`, for what is to be called after it."""
+    whole = path.absolute()
+    return whole.resolve() if ".." in whole.parts else whole
+
+
 def names_apart(folders: Sequence[Path]) -> list[str]:
     """Name folders as people tell them apart: by their last parts, as many as it takes for no two to be alike."""
     parts = [folder.resolve().parts for folder in folders]

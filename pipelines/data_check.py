@@ -29,7 +29,7 @@ from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere, likely_mistake, likely_unit
 from ovps.geometry.projection import project
 from ovps.geometry.visibility import Occlusion, unoccluded
-from ovps.places import check_free, check_no_url
+from ovps.places import check_free, check_no_url, named
 from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
 from ovps.report.page import render, write_page
@@ -141,7 +141,7 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
         StorageError: the disk refuses.
     """
     check_no_url(path)
-    root = path.absolute()
+    root = named(path)
     folder = root.with_name(f"{root.name}-check") if out is None else out
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)

@@ -22,7 +22,7 @@ from ovps.inference.session import Session
 from ovps.places import check_free
 from ovps.progress import progress
 from ovps.shortage import faults
-from ovps.viewer.export import WRITERS, columns
+from ovps.viewer.export import WRITERS, check_packages, columns
 from ovps.vocabulary import digest
 from pipelines.about import name_of, training_sha256
 from pipelines.look import open_catalogue
@@ -65,6 +65,7 @@ def export(options: ExportOptions) -> ExportSummary:
     if not kinds:
         raise ConfigError("no kind of file", remedy="Give --ply, --las or --npz, or several")
     check_free(options.out)
+    check_packages(kinds)
     begin = time.perf_counter()
     catalogue = open_catalogue(options)
     names = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ovps.viewer import colouring
 from ovps.viewer.view import View
 
 _MILLIMETRE = 0.001  # what LAS rounds to
+_PACKAGES = {"ply": "plyfile", "las": "laspy"}
 NO_SCORE = -1.0  # where nobody says; NaN breaks colour scales of other programs
 
 
@@ -62,6 +64,18 @@ def to_npz(found: Mapping[str, NDArray[Any]]) -> bytes:
     content = io.BytesIO()
     np.savez_compressed(content, **dict(found))
     return content.getvalue()
+
+
+def check_packages(kinds: Iterable[str]) -> None:
+    """Check, before the work that files are of, that what writes some of `WRITERS` can be loaded.
+
+    Raises:
+        SetupError: a package is not installed.
+    """
+    with extra("viewer"):
+        for kind in kinds:
+            if kind in _PACKAGES:
+                import_module(_PACKAGES[kind])
 
 
 def to_ply(found: Mapping[str, NDArray[Any]]) -> bytes:

@@ -16,6 +16,7 @@ from ovps.datasets.folder.layout import IMAGES, POINTS, find_scenes
 from ovps.errors import DatasetError, FrameError, counted
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid, fitting_grid
+from ovps.places import named
 from pipelines.precompute.compute_frame import check_cloud
 from pipelines.precompute.plan import limited
 
@@ -52,13 +53,14 @@ def sweeps_of(path: Path, limit: int | None) -> Sweeps:
     Raises:
         DatasetError: no recording, or no sweep of it that a camera sees.
     """
-    root, one = _recording(path.absolute()), path.is_file()
+    path = named(path)
+    root, one = _recording(path), path.is_file()
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)
     subsets = data.subsets(root)
     frames = data.frames(root, data.default_version, subsets)
-    chosen = [frame for frame in frames if Path(frame.points_path) == path.absolute()] if one else frames
-    unseen = {token: file for token, file in data.unseen(root).items() if not one or file == path.absolute()}
+    chosen = [frame for frame in frames if Path(frame.points_path) == path] if one else frames
+    unseen = {token: file for token, file in data.unseen(root).items() if not one or file == path}
     if not chosen and unseen:
         raise DatasetError(
             "no camera has an image of this sweep, and CLIP sees nothing without",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from cache_schemas import SkippedRow
 from ovps import defaults
@@ -13,13 +15,15 @@ from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM
-from ovps.entries import read_entries
-from ovps.errors import ConfigError, ProvenanceError, WeightsError, counted
+from ovps.entries import Entry, quoted, read_entries
+from ovps.errors import ConfigError, ProvenanceError, VocabularyError, WeightsError, counted
 from ovps.files import refusals
 from ovps.places import check_free, check_no_url
 from ovps.report.linked import PICTURES
-from ovps.training.run import load_run
+from ovps.training.run import Run, load_run
 from ovps.training.run_files import RunInfo, load_settings
+from ovps.viewer.export import check_packages
+from ovps.vocabulary import Vocabulary, save_vocabulary, without_entries
 from pipelines.options import PrecomputeOptions, SegmentOptions, VocabularyOptions
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.stage import complete, may_skip
@@ -60,12 +64,18 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     sweeps = sweeps_of(path, options.limit)
     root = sweeps.root
     out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
-    info = _asked(options, out)
+    run = _asked(options, out)
+    info = run.info if run else None
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
-    cache, vocabulary = out / "zarr", out / "vocabulary.safetensors" if options.names is not None else None
+    own = _trained(run) if run and not run.system.uses_text and options.names is None else None
+    cache, vocabulary = out / "zarr", out / "vocabulary.safetensors" if options.names is not None or own else None
     computed = _features(sweeps, options, info, weights, cache)
-    words = VocabularyOptions(names=options.names, cache=cache, weights=weights, out=vocabulary) if vocabulary else None
-    of_words = build(words).warnings if words else ()
+    of_words: Sequence[str] = ()
+    if vocabulary is not None and own is not None:
+        save_vocabulary(own, vocabulary)
+    elif vocabulary is not None:
+        words = VocabularyOptions(names=options.names, cache=cache, weights=weights, out=vocabulary)
+        of_words = build(words).warnings
 
     store, tokens = Store.open(cache), sweeps.tokens
     refs = [ref for ref in store.frames if ref.token in tokens]
@@ -182,18 +192,20 @@ def _far(beyond: float, grid: str) -> str:
     )
 
 
-def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
+def _asked(options: SegmentOptions, out: Path) -> Run | None:
     """The run, and what else can be checked before CLIP has looked at hours of images.
 
     Raises:
         ConfigError: a place that is not free, another encoder than that of the run, or a run that needs earlier
             sweeps.
         CheckpointError: no run, or a damaged one.
-        VocabularyError: names that cannot be read.
+        VocabularyError: names that cannot be read, or that the run cannot know.
+        SetupError: what writes point clouds is not installed.
     """
     check_free(options.out or out)
-    if options.names is not None:
-        read_entries(options.names)
+    if options.ply:
+        check_packages(["ply"])
+    entries = read_entries(options.names) if options.names is not None else ()
     if options.run is None:
         return None
     info = load_settings(options.run)[1]
@@ -210,8 +222,26 @@ def _asked(options: SegmentOptions, out: Path) -> RunInfo | None:
             path=options.run,
             remedy="Take a run of a store that joins none",
         )
-    load_run(options.run)  # says so where its weights are missing or damaged
-    return info
+    run = load_run(options.run)
+    if entries and not run.system.uses_text:
+        _check_names(run, entries)
+    return run
+
+
+def _trained(run: Run) -> Vocabulary:
+    """The classes that a run was trained on: what a system without text can name."""
+    return without_entries(run.vocabulary, set(run.vocabulary.names) - set(run.info.classes.names))
+
+
+def _check_names(run: Run, entries: Sequence[Entry]) -> None:
+    """Check that a run whose system looks at no text can name entries."""
+    rows = np.arange(len(entries))
+    text = np.zeros((len(entries), run.clip.clip_dim), np.float32)
+    try:
+        run.classes(Vocabulary(tuple(entries), text, rows, run.clip.encoder, run.clip.weights_sha256))
+    except VocabularyError as error:
+        known = [f"{quoted(e.name)}:stuff" if e.kind == "stuff" else quoted(e.name) for e in _trained(run).entries]
+        raise error.with_remedy(f"Leave out --names, or give some of: {', '.join(known)}") from error
 
 
 def _check_weights(features: Resolved, info: RunInfo, run: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import laspy
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from plyfile import PlyData
 
 from ovps.cache.reader import Store
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, SetupError
 from pipelines.export import export
 from pipelines.options import ExportOptions, PrecomputeOptions
 from pipelines.precompute import precompute
@@ -36,6 +37,14 @@ def written(made, tmp_path_factory):
     summary = export(options)
     store = Store.open(made[1])
     return summary, store.read(store.frames[1]), out
+
+
+@pytest.mark.parametrize(("kind", "package"), [("ply", "plyfile"), ("las", "laspy")])
+def test_a_package_that_is_missing_is_told_before_anything_is_written(made, tmp_path, monkeypatch, kind, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(SetupError, match=rf"{package} is not installed.*\[viewer\]"):
+        export(ExportOptions(cache=made[1], out=tmp_path / "out", npz=True, **{kind: True}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_arrays_are_those_of_the_frame(written, made):

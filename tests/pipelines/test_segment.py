@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +18,13 @@ from ovps.errors import (
     DatasetError,
     FrameError,
     ProvenanceError,
+    SetupError,
     VocabularyError,
     WeightsError,
 )
+from ovps.taxonomy import load_taxonomy
 from ovps.training.run_files import load_settings
+from pipelines.data_check import check
 from pipelines.labels import add_labels
 from pipelines.look import image_reader
 from pipelines.options import PrecomputeOptions, SegmentOptions, TrainOptions
@@ -71,10 +76,17 @@ def test_one_point_file_is_one_frame(recording, tmp_path):
         segment(stray, SegmentOptions(encoder="demo"))
 
 
-def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, mini_nuscenes):
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, mini_nuscenes):
+    """A store of other frames."""
+    out = tmp_path_factory.mktemp("elsewhere") / "zarr"
     options = {"dataroot": mini_nuscenes, "encoder": "demo", "workers": 0, "grid": "cylinder:60x45x8"}
-    precompute(PrecomputeOptions(out=tmp_path / "zarr", **options))
-    train(TrainOptions(cache=tmp_path / "zarr", out=tmp_path / "run", overrides=TINY))
+    precompute(PrecomputeOptions(out=out, **options))
+    return out
+
+
+def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, elsewhere):
+    train(TrainOptions(cache=elsewhere, out=tmp_path / "run", overrides=TINY))
     summary = segment(recording, SegmentOptions(run=tmp_path / "run", limit=2, out=tmp_path / "found"))
     assert summary.frames == 2
     assert Store.open(summary.cache).provenance.grid == load_settings(tmp_path / "run")[1].grid
@@ -83,11 +95,9 @@ def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, mi
 
 
 def test_a_run_that_a_recording_has_no_features_for_is_told_before_clip_runs(
-    recording, tmp_path, mini_nuscenes, monkeypatch
+    recording, tmp_path, elsewhere, monkeypatch
 ):
-    options = {"dataroot": mini_nuscenes, "encoder": "demo", "workers": 0, "grid": "cylinder:60x45x8"}
-    precompute(PrecomputeOptions(out=tmp_path / "zarr", **options))
-    train(TrainOptions(cache=tmp_path / "zarr", out=tmp_path / "run", overrides=TINY))
+    train(TrainOptions(cache=elsewhere, out=tmp_path / "run", overrides=TINY))
     monkeypatch.setattr("pipelines.segment.stage.complete", lambda options: pytest.fail("CLIP was run"))
     settings = tmp_path / "run" / "run.json"
     known = json.loads(settings.read_text())
@@ -101,6 +111,40 @@ def test_a_run_that_a_recording_has_no_features_for_is_told_before_clip_runs(
     (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
     with pytest.raises(CheckpointError, match=r"no such checkpoint .*last.pt"):
         segment(recording, SegmentOptions(run=tmp_path / "run"))
+
+
+def test_a_run_without_text_names_what_it_was_trained_on(recording, tmp_path, elsewhere, monkeypatch):
+    """Which is not what a recording's own taxonomy has."""
+    train(TrainOptions(cache=elsewhere, system="closed_set", out=tmp_path / "run", overrides=TINY))
+    options = SegmentOptions(run=tmp_path / "run", limit=1, out=tmp_path / "found")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.segment.stage.complete", lambda options: pytest.fail("CLIP was run"))
+        with pytest.raises(VocabularyError, match=r"cannot name zebra.*Leave out --names, or give some of: ") as caught:
+            segment(recording, options.model_copy(update={"names": "car, zebra"}))
+    advised = caught.value.remedy.partition("some of: ")[2]
+    assert {"car", "driveable_surface:stuff"} < set(advised.split(", "))
+
+    def kinds(names):
+        summary = segment(recording, options.model_copy(update={"names": names}))
+        about = json.loads((summary.predictions[0] / "about.json").read_text())
+        return {entry["name"]: entry["kind"] for entry in about["entries"]}, " ".join(summary.warnings)
+
+    known, told = kinds(None)
+    assert known == {c.name: c.kind for c in load_taxonomy("nuscenes").classes}
+    assert kinds(advised) == (known, told)
+    assert "mixed up" not in told
+    assert "mixed up, nuscenes has sidewalk:stuff: write" in kinds("car, sidewalk")[1]
+
+
+@pytest.mark.parametrize(("below", "path"), [("points", ".."), ("scripts", ".."), ("", "points/../points/000.bin")])
+def test_a_recording_has_a_name_whatever_path_leads_to_it(tmp_path, monkeypatch, below, path):
+    root = write_recording(tmp_path / "monday", frames=1)
+    (root / below).mkdir(exist_ok=True)
+    monkeypatch.chdir(root / below)
+    page = segment(Path(path), SegmentOptions(encoder="demo", names="car", pictures=0)).page
+    assert page == tmp_path / "monday-segments" / "segments.html"
+    if path == "..":
+        assert check(Path(path), count=1).page.is_relative_to(tmp_path / "monday-check")
 
 
 def test_a_recording_all_in_val_gets_the_smaller_codec(recording, tmp_path):
@@ -135,6 +179,9 @@ def test_what_was_asked_for_is_checked_before_clip_runs(recording, tmp_path, sto
     ):
         with pytest.raises(kind):
             segment(recording, SegmentOptions(encoder="demo", **wrong))
+    monkeypatch.setitem(sys.modules, "plyfile", None)  # as if it were not installed
+    with pytest.raises(SetupError, match=r"plyfile is not installed.*\[viewer\]"):
+        segment(recording, SegmentOptions(encoder="demo", names="car", out=tmp_path / "x", ply=True))
     assert sorted(store.rglob("*")) == before
     assert not (tmp_path / "x").exists()
 
