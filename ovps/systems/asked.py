@@ -62,8 +62,8 @@ def answer(
         raise misgiven("system", system, "answer", f"{described(found)}, which {fault[0]}", SetupError)
     features = getattr(found, "features", None)  # of voxels, where it has some
     if isinstance(features, Tensor) and len(features) != len(batch.coords):
-        fault = f"features of {len(features)} voxels, expected {len(batch.coords)}"
-        raise misgiven("system", system, "answer", fault, SetupError)
+        others = f"features of {len(features)} voxels, expected {len(batch.coords)}"
+        raise misgiven("system", system, "answer", others, SetupError)
     if any(isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any() for x in vars(found).values()):
         raise CheckpointError("the network answers with NaN", remedy=_NAN)
     return found
