@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
 
 MOST = 1_000_000  # lists, dicts and values that a file may unpack to
-_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers as in YAML 1.2: 010 is ten, not eight, and 1:30 is text, not ninety."""
+    """As PyYAML reads and writes, but that 010 is ten and not eight, and 1:30 is text and not ninety."""
 
 
-def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node).replace("_", "")
-    return int(text, 16 if "x" in text else 10)
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    text: str = loader.construct_scalar(node)
+    if ":" in text:
+        return text
+    plain = text.replace("_", "")
+    return int(plain) if plain.lstrip("+-").isdigit() else loader.construct_yaml_int(node)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag not in (_INT, _FLOAT)]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_constructor(_INT, _int)
-_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0x[0-9a-fA-F_]+|[0-9][0-9_]*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(r"[-+]?([0-9][0-9_]*)?\.[0-9_]*([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    text: str = loader.construct_scalar(node)
+    return text if ":" in text else loader.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 def loads(text: str) -> Any:
@@ -52,6 +49,8 @@ def loads(text: str) -> Any:
         if _unpacked(node, {}) > MOST:
             raise yaml.YAMLError(f"its aliases unpack to more than {MOST:,} values: write out what they stand for")
         return loader.construct_document(node)
+    except ValueError as error:  # a date that is none, for example
+        raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
 

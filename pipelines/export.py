@@ -123,6 +123,7 @@ def _claim(path: Path, names: Mapping[str, Any]) -> None:
         return
     try:
         there = dict(json.loads(raw))
+        there.setdefault("made_of", names["made_of"])  # an earlier version did not say
         other = [name for name in names if there.get(name) != names[name]]
     except faults(ValueError, TypeError, RecursionError) as error:
         raise ConfigError("not what `ovps export` writes", path=path, remedy=_ELSEWHERE) from error

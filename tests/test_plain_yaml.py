@@ -71,9 +71,17 @@ def test_a_key_of_a_mapping_that_is_merged_may_be_named_again():
     [
         *[("010", 10), ("-007", -7), ("0x1F", 31), ("1_000", 1000), ("1:30", "1:30"), ("12:30:45", "12:30:45")],
         *[("0100.5", 100.5), ("1:30.5", "1:30.5"), ("4.5e-4", 4.5e-4), (".5", 0.5), ("-.inf", -math.inf), ("+3", 3)],
+        *[("08", "08"), (".", "."), ("-.", "-."), ("1.5e3", "1.5e3"), ("0o17", "0o17")],  # text, as PyYAML writes it
     ],
 )
 def test_numbers_are_decimal(text, value):
-    """As in YAML 1.2: in PyYAML 010 is eight, and 1:30 is ninety."""
+    """In PyYAML 010 is eight, and 1:30 is ninety. What it writes is read as it was."""
     assert plain_yaml.loads(f"[{text}]") == [value]
+    assert plain_yaml.loads(yaml.safe_dump([text, value])) == [text, value]
     assert load_config("driveworld", ["seed=010"]).seed == 10
+
+
+@pytest.mark.parametrize("text", ["2024-02-30", "!!int x", "!!float y"])
+def test_a_value_that_is_none_is_no_yaml(text):
+    with pytest.raises(yaml.YAMLError):
+        plain_yaml.loads(f"a: {text}")
