@@ -1,4 +1,4 @@
-PYTHON ?= python3
+PYTHON ?=
 CONFIG ?= driveworld
 SYSTEMS ?=
 MINUTES ?= 9

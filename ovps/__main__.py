@@ -90,7 +90,8 @@ def _installation(error: Exception) -> tuple[str, str] | None:
         from ovps.shortage import in_words
 
         return in_words("memory", text)
-    return f"cannot be loaded: {text}", "Run `make setup`; `ovps doctor` says what is installed"
+    remedy = "Run `rm -f .venv/.ovps-setup && make setup`; `ovps doctor` says what is installed"
+    return f"cannot be loaded: {text}", remedy
 
 
 def _tell(message: str, remedy: str) -> None:

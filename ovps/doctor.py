@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from ovps import machine
 from ovps.errors import OvpsError
-from ovps.extras import installed
+from ovps.extras import SET_UP, installed
 from ovps.plugins import package_of
 from ovps.shortage import faults
 
@@ -98,11 +98,11 @@ def _package(requirement: Requirement, extra: str = "") -> Check:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         if extra:
-            remedy = f'Needed for {EXTRAS[extra]}: make setup, or pip install "ovps[{extra}]"'
+            remedy = f'Needed for {EXTRAS[extra]}: {SET_UP}, or pip install "ovps[{extra}]"'
             return Check(name=requirement.name, status="warning", found="missing", remedy=remedy)
-        return Check(name=requirement.name, status="problem", found="missing", remedy="Run: make setup")
+        return Check(name=requirement.name, status="problem", found="missing", remedy=f"Run: {SET_UP}")
     fits = requirement.specifier.contains(version, prereleases=True)
-    remedy = "" if fits else f"ovps needs {requirement.specifier}. Run: make setup"
+    remedy = "" if fits else f"ovps needs {requirement.specifier}. Run: {SET_UP}"
     return Check(name=requirement.name, status="ok" if fits else "problem", found=version, remedy=remedy)
 
 
@@ -119,7 +119,7 @@ def _imports() -> Check:
 def _minkowski() -> Check:
     """An extra; where it is, the build must be ours (its version names the torch it is for) and must convolve."""
     if not installed("MinkowskiEngine"):
-        remedy = "Everything runs without; on a CPU it is faster: make setup builds it"
+        remedy = f"Everything runs without; on a CPU it is faster: {SET_UP} builds it"
         found = "missing: the sparse backend is torch"
         return Check(name="MinkowskiEngine", status="warning", found=found, remedy=remedy)
     version = importlib.metadata.version("MinkowskiEngine")
@@ -128,7 +128,7 @@ def _minkowski() -> Check:
     built_for = version.partition("+pt")[2].rpartition(".")[0]
     running = torch.__version__.partition("+")[0]
     if built_for != running:
-        remedy = "Build it again: rm -f .venv/.ovps-setup && make setup"
+        remedy = f"Build it again: {SET_UP}"
         found = f"{version}, but torch is {running}"
         return Check(name="MinkowskiEngine", status="problem", found=found, remedy=remedy)
     failure = _failure(lambda: importlib.import_module("ovps.model.sparse.minkowski"))
@@ -145,7 +145,7 @@ def _gpu() -> Check:
         return Check(name="gpu", status="warning", found="none", remedy=remedy)
     name = torch.cuda.get_device_name()
     if installed("MinkowskiEngine") and importlib.metadata.version("MinkowskiEngine").endswith(".cpu"):
-        remedy = "MinkowskiEngine is a CPU build. With nvcc at hand: rm -f .venv/.ovps-setup && make setup"
+        remedy = f"MinkowskiEngine is a CPU build. With nvcc at hand: {SET_UP}"
         return Check(name="gpu", status="warning", found=name, remedy=remedy)
     return Check(name="gpu", status="ok", found=name)
 

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 
 from ovps.errors import SetupError
 
+SET_UP = "rm -f .venv/.ovps-setup && make setup"  # without the mark it would take what is there for whole
+
 
 def installed(module: str) -> bool:
     """Tell whether a top-level module can be found, without importing it."""
@@ -26,5 +28,5 @@ def extra(name: str, remedy: str | None = None) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise SetupError(
             f"{error.name} is not installed; it belongs to the extra [{name}]",
-            remedy=remedy or f'Run: make setup, or pip install "ovps[{name}]"',
+            remedy=remedy or f'Run: {SET_UP}, or pip install "ovps[{name}]"',
         ) from error

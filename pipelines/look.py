@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,14 +169,21 @@ def _check_root(store: Store, root: Path) -> None:
 def inside(root: Path, camera: Camera) -> Camera:
     """The camera, whose image lies below a root, wherever a store says that it is.
 
+    Folders of the data root may be links, as on several disks; an image that is one itself may lead no further.
+
     Raises:
         DatasetError: it lies elsewhere.
     """
-    if not Path(camera.image_path).resolve().is_relative_to(root):
+    path = Path(camera.image_path)
+    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root)):
         raise DatasetError(
-            "the store names an image outside the data root",
-            path=camera.image_path,
-            remedy="Precompute the store again",
+            "the store names an image outside the data root", path=path, remedy="Precompute the store again"
+        )
+    if path.is_symlink() and not any(path.resolve().is_relative_to(near) for near in (root, path.parent.resolve())):
+        raise DatasetError(
+            f"the image is a link to {path.resolve()}",
+            path=path,
+            remedy="Name the data root that it leads into, put the image there, or make links of folders",
         )
     return camera
 
@@ -211,3 +219,9 @@ def _vocabulary(store: Store, path: Path | None) -> Vocabulary:
             remedy="Build one for this store: ovps vocab build --cache STORE",
         )
     return vocabulary
+
+
+def evenly_spaced(frames: Sequence[FrameRef], count: int) -> list[FrameRef]:
+    """`count` frames, evenly spaced: chosen before anyone has seen what is predicted on them."""
+    shown = min(count, len(frames))
+    return [frames[(2 * i + 1) * len(frames) // (2 * shown)] for i in range(shown)]

@@ -37,6 +37,7 @@ from ovps.viewer.offline import Shown, render_offline
 from ovps.vocabulary import digest
 from pipelines.evaluate import load_frame_scores, load_result, other_labels
 from pipelines.images import Images, ReadImage
+from pipelines.look import evenly_spaced
 
 
 def report(
@@ -183,12 +184,6 @@ def scene_of(session: Session, token: str, cameras: Mapping[str, Sequence[tuple[
     )
     run = session.run.path.resolve().name
     return render_offline(run, [run], [Shown([catalogue.view(ref)], catalogue.pictures(ref))], [])
-
-
-def evenly_spaced(frames: list[FrameRef], count: int) -> list[FrameRef]:
-    """`count` frames, evenly spaced: chosen before anyone has seen what is predicted on them."""
-    picked = np.linspace(0, len(frames) - 1, min(count, len(frames)) + 2)[1:-1]
-    return [frames[i] for i in sorted({round(p) for p in picked})]
 
 
 def cameras_of(

@@ -21,7 +21,7 @@ from ovps.progress import progress, say, show_warnings
 from ovps.report.page import write_page
 from ovps.viewer.offline import Shown, check_queries, render_offline
 from ovps.viewer.words import Words, checked, split_words
-from pipelines.look import open_catalogue, text_of
+from pipelines.look import evenly_spaced, open_catalogue, text_of
 from pipelines.options import ViewOptions
 
 SHOWN = 4  # frames of a file where none were named
@@ -95,7 +95,7 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     other = open_catalogue(options, options.dataset_root, options.beside) if options.beside else None
     refs = catalogue.frames
     if not options.frames:
-        refs = refs[:: max(1, len(refs) // SHOWN)][:SHOWN]
+        refs = tuple(evenly_spaced(refs, SHOWN))
     questions, warnings = [], catalogue.warnings()
     if other:
         warnings += [f"{options.beside}: {text}" for text in other.warnings() if text not in warnings]

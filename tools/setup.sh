@@ -9,21 +9,33 @@
 # on (torch, Python, CPU or CUDA, the patch), so a second set-up, of another clone too, does not build it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python3}
-venv=${VENV:-.venv} extras=${EXTRAS:-dev,nuscenes,driveworld,minkowski,ros} constraints=${CONSTRAINTS:-constraints.txt}
+venv=${VENV:-.venv} constraints=${CONSTRAINTS:-constraints.txt}
 cache=${OVPS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ovps}
+version='import sys; print(*sys.version_info[:2])'
 
-"$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
-  echo "ovps needs Python 3.11 or 3.12; $PYTHON is $("$PYTHON" --version). Try: make setup PYTHON=python3.11" >&2; exit 1; }
+# what is there stays as it was asked for: `make test` after `EXTRAS=dev make setup PYTHON=python3.11` names neither
+there= known=
+read -r there known 2>/dev/null <"$venv/.ovps-setup" || true
+extras=${EXTRAS:-${known:-dev,nuscenes,driveworld,minkowski,ros}}
+own=$("$venv/bin/python" -c "import pip; $version" 2>/dev/null || true)  # nothing, where making it was stopped
+wanted=$own
+if [ -n "${PYTHON:-}" ] || [ -z "$own" ]; then
+  PYTHON=${PYTHON:-python3}
+  "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
+    echo "ovps needs Python 3.11 or 3.12; $PYTHON is $("$PYTHON" --version). Try: make setup PYTHON=python3.11" >&2; exit 1; }
+  wanted=$("$PYTHON" -c "$version")
+fi
 
-stamp=$(cat pyproject.toml "$constraints" tools/setup.sh tools/minkowski/* | sha256sum | cut -c1-16)
-if [ "$(cat "$venv/.ovps-setup" 2>/dev/null || true)" = "$stamp" ]; then exit 0; fi
+stamp=$({ cat pyproject.toml "$constraints" tools/setup.sh tools/minkowski/*; echo "$extras $wanted"; } | sha256sum | cut -c1-16)
+if [ "$there" = "$stamp" ] && [ "$own" = "$wanted" ]; then exit 0; fi
 case ",$extras," in *,minkowski,*) minkowski=1 ;; *) minkowski= ;; esac
 [ -z "$minkowski" ] || command -v g++ >/dev/null || {
   echo "no C++ compiler: MinkowskiEngine is built from source and needs g++. ovps does without it, more slowly on a CPU: EXTRAS=dev,nuscenes,driveworld make setup" >&2; exit 1; }
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
-[ -x "$venv/bin/python" ] || "$PYTHON" -m venv "$venv"
+if [ "$own" != "$wanted" ]; then  # of another Python, or not whole
+  "$PYTHON" -m venv $([ ! -f "$venv/pyvenv.cfg" ] || echo --clear) "$venv"
+fi
 echo "== packages (several GB at the first time: PyPI's torch carries its CUDA libraries)"
 pip install -q -c "$constraints" torch torchvision numpy setuptools wheel ninja
 
@@ -51,5 +63,5 @@ fi
 
 echo "== ovps"
 pip install -q -c "$constraints" -e ".[$extras]"
-echo "$stamp" >"$venv/.ovps-setup"
+echo "$stamp $extras" >"$venv/.ovps-setup"
 echo "== done. Next: $venv/bin/ovps doctor"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -16,10 +17,12 @@ from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, parse_entries, shown
 from ovps.errors import VocabularyError
 from ovps.picture_files import colour_fault, count_pictures, ends_in_zeros
+from ovps.progress import progress
 from ovps.shortage import faults
 from ovps.taxonomy import Kind, name_key
 from ovps.vocabulary import Vocabulary
 
+AT_ONCE = 16  # pictures in memory
 _WRITE = "Write NAME=FOLDER, or NAME:stuff=FOLDER; the folder holds pictures of the class, one thing on each"
 
 
@@ -66,7 +69,7 @@ def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pi
     entries, rows, owners = list(vocabulary.entries), [vocabulary.embeddings], list(vocabulary.class_index)
     for shown_by in pictures:
         keys = [name_key(entry.name) for entry in entries]
-        images = read_folder(shown_by.folder)
+        files = pictures_in(shown_by.folder)
         label = f"images of {shown_by.folder.name}"
         if (key := name_key(shown_by.name)) in keys:
             number = keys.index(key)
@@ -77,7 +80,7 @@ def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pi
         else:
             number = len(entries)
             entries.append(Entry(shown_by.name, shown_by.kind or "thing", (label,)))
-        rows.append(embed_pictures(encoder, images)[None])
+        rows.append(embed_pictures(encoder, files)[None])
         owners.append(np.int64(number))
     order = np.argsort(owners, kind="stable")  # rows of an entry lie together, as its synonyms do
     return replace(
@@ -88,24 +91,41 @@ def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pi
     )
 
 
-def embed_pictures(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Mean of the images' unit vectors, normalised, as of prompts of one name: (C,) float32."""
-    mean = embedded_images(encoder, images).mean(axis=0)
+def embed_pictures(encoder: Encoder, files: Sequence[Path]) -> NDArray[np.float32]:
+    """Mean of the pictures' unit vectors, normalised, as of prompts of one name: (C,) float32.
+
+    A few are in memory at a time, since those of a phone take 36 MB each.
+
+    Raises:
+        VocabularyError: as `read_picture`.
+    """
+    vectors = []
+    with progress("images", "pictures", len(files)) if len(files) > AT_ONCE else nullcontext() as counter:
+        for some in batched(files, AT_ONCE):
+            vectors.append(embedded_images(encoder, [read_picture(file) for file in some]))
+            if counter:
+                counter.show(sum(map(len, vectors)))
+    mean = np.concatenate(vectors).mean(axis=0)
     return mean / np.linalg.norm(mean)
 
 
-def read_folder(folder: Path) -> list[NDArray[np.uint8]]:
-    """Every file of a folder, by name, as RGB (H, W, 3) uint8, the way up that it is shown; hidden files are no images.
+def batched(files: Sequence[Path], count: int) -> Iterator[Sequence[Path]]:
+    """Cut a sequence into parts of so many, the last of fewer."""
+    return (files[start : start + count] for start in range(0, len(files), count))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List every file of a folder, by name; hidden files are no pictures.
 
     Raises:
-        VocabularyError: no such folder, nothing in it, or something that is no image.
+        VocabularyError: no such folder, or nothing in it.
     """
     if not folder.is_dir():
         raise VocabularyError("no such folder of images", path=folder, remedy=_WRITE)
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if not files:
         raise VocabularyError("no images in the folder", path=folder, remedy=_WRITE)
-    return [read_picture(path) for path in files]
+    return files
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

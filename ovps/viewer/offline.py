@@ -28,7 +28,7 @@ from ovps.viewer.pictures import Seen, heading, jpeg, with_points
 from ovps.viewer.view import Question, View
 
 MOST_QUERIES = 20
-NAMELESS = 255  # entry of points without a name
+NAMELESS = 65535  # entry of points without a name
 CENTIMETRES = 100  # steps to a metre; what lies beyond 327 m is drawn there
 _LEVELS = 31  # of a point's relevance; coarse, since it is most of a frame's bytes
 _PICTURE_PX = 300
@@ -118,7 +118,6 @@ def _frame(shown: Shown, questions: Sequence[Question]) -> dict[str, Any]:
         "views": block.add(frame.views),
         "truth": _labels(block, view.truth) if view.truth is not None else None,
         "clip": {"entry": block.add(_entries(view.clip)), **_palette(view.clip)},
-        "novel": sorted(view.novel),
         "layers": layers,
         "relevance": [block.add(_levels(view.point_relevance(q), _LEVELS)) for q in questions],
         "pictures": [
@@ -136,6 +135,7 @@ def _layer(block: _Block, view: View, labels: Labelling, questions: Sequence[Que
     return {
         **_labels(block, labels),
         "source": view.source,
+        "novel": sorted(view.novel),
         "score": scores,
         "names_by": [
             {by: [[name, round(score, 2)] for name, score in found] for by, found in view.names(s).items()}
@@ -165,12 +165,12 @@ def _palette(labels: Labelling) -> dict[str, Any]:
     }
 
 
-def _entries(labels: Labelling) -> NDArray[np.uint8]:
+def _entries(labels: Labelling) -> NDArray[np.uint16]:
     if len(labels.palette.names) >= NAMELESS:
         raise ConfigError(
             f"{len(labels.palette.names)} names, a page holds {NAMELESS - 1}", remedy="Give a smaller vocabulary"
         )
-    return np.where(labels.entry < 0, NAMELESS, labels.entry).astype(np.uint8)
+    return np.where(labels.entry < 0, NAMELESS, labels.entry).astype(np.uint16)
 
 
 def _levels(relevance: NDArray[np.float32], levels: int) -> NDArray[np.uint8]:

@@ -27,7 +27,8 @@ from pipelines.experiment.provenance import code_state, this_machine
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.stages import Stages, duration
 from pipelines.images import ReadImage
-from pipelines.report import cameras_of, clip_facts, evenly_spaced, frame_view, labels_of, scene_of
+from pipelines.look import evenly_spaced
+from pipelines.report import cameras_of, clip_facts, frame_view, labels_of, scene_of
 
 EVEN = 3  # frames shown, evenly spaced
 SHOWN = 4  # systems drawn, at most

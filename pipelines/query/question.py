@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.clip.pictures import embed_pictures, read_picture
+from ovps.clip.pictures import embed_pictures
 from ovps.errors import ConfigError, listed
 from ovps.segment_reference import Of, Segment, parse_segment
 from ovps.viewer.index import (
@@ -39,7 +39,7 @@ def question_of(options: QueryOptions, like: Segment | None, index: ObjectIndex)
         return Words(lambda: text_of(options.cache, options.weights)).ask(options.text, negatives)
     if options.image is not None:
         encoder = encoder_of(options.cache, options.weights)
-        vector = embed_pictures(encoder, [read_picture(options.image)])
+        vector = embed_pictures(encoder, [options.image])
         return _example(f"picture {options.image.name}", vector), []
     assert like is not None
     return _example(f"like {like}", _vector(like, index)), []

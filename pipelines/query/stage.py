@@ -13,10 +13,7 @@ from ovps.files import check_writable
 from ovps.places import check_free
 from ovps.report.page import write_page
 from ovps.viewer.contact_sheet import FrameHit, Sheet, render_sheet
-from ovps.viewer.index import (
-    best_frames,
-    search,
-)
+from ovps.viewer.index import Ranking, best_frames, search
 from ovps.viewer.words import checked
 from pipelines.look import open_catalogue
 from pipelines.options import QueryOptions
@@ -84,8 +81,9 @@ def query(options: QueryOptions) -> QuerySummary:
     score = scores_of(question, bool(options.like or options.image))
     refs = {ref.token: ref for ref in catalogue.frames}
     itself = index.row_of(like.frame, like.number) if like else None
-    rows = [row for row in ranking.best.tolist() if row != itself]
-    hits = hits_of(index, of, rows[: options.top], score(ranking.margins), refs)
+    if itself is not None:
+        ranking = _without(ranking, itself)
+    hits = hits_of(index, of, ranking.best[: options.top].tolist(), score(ranking.margins), refs)
     frames = [
         FrameHit(token, refs[token].scene, refs[token].index, float(score(np.array([best], np.float32))[0]))
         for token, best in best_frames(index, ranking, options.top)
@@ -137,3 +135,10 @@ def _check_asked(options: QueryOptions) -> None:
     for words in (text, *options.negatives):
         if words is not None and words.strip():
             checked(words)
+
+
+def _without(ranking: Ranking, row: int) -> Ranking:
+    """The ranking of all objects but the one that was asked with."""
+    margins = ranking.margins.copy()
+    margins[row] = -np.inf
+    return Ranking(margins, ranking.best[ranking.best != row])

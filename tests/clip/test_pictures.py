@@ -11,7 +11,7 @@ from PIL import Image
 
 from driveworld.demo_clip.evaluation import class_windows, world_pictures
 from ovps import clip as encoders
-from ovps.clip.pictures import add_pictures, embed_pictures, parse_pictures, read_folder
+from ovps.clip.pictures import add_pictures, embed_pictures, parse_pictures, pictures_in, read_picture
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary
 from ovps.entries import parse_entries
@@ -66,10 +66,22 @@ def test_pictures_of_the_drive_world_name_their_class(demo, tmp_path):
 
 
 def test_a_folder_is_the_normalised_mean_of_its_images(demo, folder):
-    images = read_folder(folder)
+    files = pictures_in(folder)
+    images = [read_picture(file) for file in files]
     assert [image.shape for image in images] == [(40, 60, 3), (41, 60, 3), (42, 60, 3)]
     mean = sum(demo.embed_images([image])[0] for image in images)
-    np.testing.assert_allclose(embed_pictures(demo, images), mean / np.linalg.norm(mean), atol=1e-5)
+    np.testing.assert_allclose(embed_pictures(demo, files), mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_few_pictures_are_in_memory_at_a_time(demo, folder, monkeypatch, capsys):
+    held = []
+    embed = demo.embed_images
+    monkeypatch.setattr(type(demo), "embed_images", lambda self, images: held.append(len(images)) or embed(images))
+    many = pictures_in(folder) * 9
+    many_at_once = embed_pictures(demo, many)
+    assert held == [16, 11]
+    assert "images: 27 of 27 pictures" in capsys.readouterr().err
+    np.testing.assert_allclose(many_at_once, embed_pictures(demo, pictures_in(folder)), atol=1e-5)
 
 
 def test_images_stand_beside_text_in_the_file(folder, tmp_path):
@@ -156,7 +168,7 @@ def test_what_is_transparent_is_white(mode, tmp_path):
     else:
         image.convert(mode).save(tmp_path / "cut-out.png")
         hidden = colours[..., 3] == 0
-    (read,) = read_folder(tmp_path)
+    (read,) = map(read_picture, pictures_in(tmp_path))
     assert 0 < hidden.sum() < hidden.size
     assert (read[hidden] == 255).all()
     shown = image.convert("L").convert("RGB") if mode == "LA" else image.convert("RGB")
@@ -169,7 +181,7 @@ def test_pictures_without_one_reading_are_refused(tmp_path):
     image = Image.fromarray(noise)
     image.save(tmp_path / "a.jpg")
     raw = (tmp_path / "a.jpg").read_bytes()
-    assert len(read_folder(tmp_path)) == 1
+    read_picture(tmp_path / "a.jpg")
     for write, says in (
         (lambda p: p.write_bytes(raw[: len(raw) // 2] + bytes(len(raw) // 2)), "ends in zeros: it was not copied"),
         (lambda p: image.convert("CMYK").save(p), "has the colours CMYK, expected grey or RGB"),
@@ -177,13 +189,13 @@ def test_pictures_without_one_reading_are_refused(tmp_path):
     ):
         write(tmp_path / "a.jpg")
         with pytest.raises(VocabularyError, match=rf"not an image: .*{says}.*a\.jpg"):
-            read_folder(tmp_path)
+            read_picture(tmp_path / "a.jpg")
 
 
 def test_a_deep_picture_is_refused_not_white(tmp_path):
     Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(VocabularyError, match=r"more than 8 bits.*deep\.png"):
-        read_folder(tmp_path)
+        read_picture(tmp_path / "deep.png")
 
 
 def test_a_folder_of_images_is_named_once_and_gets_no_vocabulary(folder, tmp_path):

@@ -111,6 +111,7 @@ def test_an_example_finds_its_like_but_not_itself(ask, made, tmp_path):
     assert [line.split()[1] for line in found.best] == ["bus"] * 3
     assert not any(line.endswith(f"{token}:objects:{row}") for line in found.best)
     assert ask(like=f"{token}:objects:{row}", top=3).best == found.best
+    assert "1.000" not in (tmp_path / "q.html").read_text().split("</style>")[1]  # nor is its frame the best by it
 
 
 def test_what_is_listed_is_an_example_as_it_is_named(ask, made):

@@ -28,6 +28,7 @@ from ovps.report.systems_page import ComparisonContent, Pictures, render_compari
 from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import save_vocabulary, without_entries
 from pipelines.evaluate import evaluate, load_frame_scores, load_result, save_result
+from pipelines.look import evenly_spaced
 from pipelines.report import report
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
@@ -102,6 +103,15 @@ def made(tmp_path_factory):
     run, cache = untrained(tmp_path_factory.mktemp("report"))
     evaluate(run, cache, merge=LOOSE)
     return run, cache
+
+
+@pytest.mark.parametrize(("frames", "count"), [(4, 4), (8, 8), (12, 12), (7, 4), (3, 9), (81, 4), (5, 1)])
+def test_as_many_frames_as_asked_for_are_shown_evenly_spaced(frames, count):
+    shown = evenly_spaced(list(range(frames)), count)
+    assert len(shown) == min(frames, count)
+    steps = np.diff([-1 - shown[0], *shown, 2 * frames - 1 - shown[-1] + 1])  # as far from the ends as half a step
+    assert max(steps[1:-1], default=0) - min(steps[1:-1], default=0) <= 1
+    assert abs(shown[0] - (frames - 1 - shown[-1])) <= 1
 
 
 def test_report_with_camera_pictures(made, tmp_path):

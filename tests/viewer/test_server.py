@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -11,8 +12,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 import viser
 from websockets.exceptions import ConnectionClosed
@@ -23,13 +26,15 @@ from ovps.errors import CacheError, ConfigError, DatasetError, SetupError, Vocab
 from ovps.extras import extra
 from ovps.taxonomy import load_taxonomy
 from ovps.viewer.catalogue import Catalogue, chosen_frames
+from ovps.viewer.offline import NAMELESS, _entries
 from ovps.viewer.server import same_site, start_viewer
 from ovps.vocabulary import save_vocabulary
 from pipelines.look import image_reader, inside, open_catalogue, present
 from pipelines.options import LookOptions, ViewOptions
+from pipelines.train import TrainOptions, train
 from pipelines.view import serve, write_html
 from tests.helpers.synthetic_store import vocabulary, write_synthetic_store
-from tests.pipelines.untrained import untrained
+from tests.pipelines.untrained import TINY, untrained
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +203,12 @@ def test_images_outside_the_data_root_are_not_read(store, tmp_path):
         with pytest.raises(DatasetError, match="outside the data root"):
             inside(tmp_path, outside)
     (tmp_path / "link.jpg").symlink_to("/etc/passwd")
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match="the image is a link to /etc/passwd"):
         inside(tmp_path, type(camera)(**{**vars(camera), "image_path": str(tmp_path / "link.jpg")}))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/samples").symlink_to(tmp_path / "samples")  # of another disk
+    linked = type(camera)(**{**vars(camera), "image_path": camera.image_path.replace("/samples", "/root/samples")})
+    assert present(inside(tmp_path / "root", linked)) is linked
     with pytest.raises(DatasetError, match="no such data root"):
         image_reader(opened, tmp_path / "nowhere")
 
@@ -248,7 +257,8 @@ def test_two_runs_whose_folders_have_one_name_are_told_apart(made, tmp_path):
     page = (tmp_path / "v.html").read_text(encoding="utf-8")
     assert "first/seed0 beside second/seed0" in page
     info = tmp_path / "second/seed0/run.json"
-    info.write_text(json.dumps(json.loads(info.read_text()) | {"total_steps": 9}))
+    known = json.loads(info.read_text())
+    info.write_text(json.dumps(known | {"total_steps": 9}))
     (warning,) = write_html(options, tmp_path / "v.html").warnings
     assert warning.startswith(f"{tmp_path / 'second/seed0'}: the run is at step 1 of 9")
     assert '"first/seed0","second/seed0"' in page.replace(", ", ",")
@@ -257,3 +267,18 @@ def test_two_runs_whose_folders_have_one_name_are_told_apart(made, tmp_path):
 def test_without_the_extra_the_error_says_how_to_get_it():
     with pytest.raises(SetupError, match=r"ovps\[viewer\]"), extra("viewer"):
         raise ModuleNotFoundError("no viser", name="viser")
+
+
+def test_a_page_holds_the_names_of_a_large_vocabulary():
+    many = SimpleNamespace(palette=SimpleNamespace(names=[str(n) for n in range(1300)]), entry=np.array([-1, 0, 1299]))
+    np.testing.assert_array_equal(_entries(many), np.array([NAMELESS, 0, 1299], np.uint16))
+
+
+def test_what_is_novel_is_so_by_the_split_of_each_run(made, tmp_path):
+    run, store = made
+    other = tmp_path / "other"
+    train(TrainOptions(cache=store, out=other, overrides=(*TINY, "split=b10n6")))
+    write_html(ViewOptions(cache=store, run=run, beside=other, frames=("0",)), tmp_path / "v.html")
+    page = (tmp_path / "v.html").read_text(encoding="utf-8")
+    (frame,) = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])["frames"]
+    assert [len(layer["novel"]) for layer in frame["layers"]] == [4, 6]

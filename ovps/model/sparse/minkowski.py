@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ovps.extras import extra
+from ovps.extras import SET_UP, extra
 
-with extra("minkowski", "Run: make setup, which builds it, or do without: choose backend torch"):
+with extra("minkowski", f"Run: {SET_UP}, which builds it, or do without: choose backend torch"):
     import MinkowskiEngine as ME
 
 
