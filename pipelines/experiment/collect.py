@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from cache_schemas import Provenance
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, faults_of, listed
 from ovps.evaluation.comparison import Scored, main_system, references_of
 from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import Row, split_of
@@ -158,15 +158,40 @@ def warnings_of(cells: Sequence[Collected]) -> list[str]:
 
 
 def earlier(out: Path) -> Results | None:
-    """The results that a folder holds; None where it holds none that can be read.
+    """The results that a folder holds; None where it holds none.
 
     Raises:
-        ConfigError: another version wrote them.
+        ConfigError: another version wrote them, or they cannot be read.
     """
     try:
         return read_results(out / JSON)
-    except faults(OSError, ValueError):
+    except FileNotFoundError:
         return None
+    except faults(OSError, ValueError) as error:
+        raise ConfigError(
+            f"damaged, or no results of an experiment: {faults_of(error)}",
+            path=out / JSON,
+            remedy="Restore it, or delete it: what the experiment asks for is written again, other scores are lost",
+        ) from error
+
+
+def check_kept(out: Path) -> None:
+    """Check that results which are written to a folder will lose none that only the folder has.
+
+    Raises:
+        ConfigError: results lie there that cannot be read, of another version, or joined with those of other machines.
+    """
+    before = earlier(out)
+    if before is None or not before.parts:
+        return
+    elsewhere = [run for run in before.runs if not Path(run.run).is_dir()]
+    if elsewhere:
+        names = listed(f"{run.system} {run.split} seed {run.seed}" for run in elsewhere)
+        raise ConfigError(
+            f"joined results, whose scores of runs that are not here would be lost: {names}",
+            path=out / JSON,
+            remedy="Name another folder as `out` of the experiment; `ovps experiment join` then joins it with this one",
+        )
 
 
 def read_results(path: Path) -> Results:

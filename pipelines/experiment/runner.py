@@ -18,7 +18,17 @@ from ovps.progress import console, say, show_warnings
 from ovps.taxonomy import load_split
 from ovps.training.system_files import load_system
 from pipelines.experiment.cell import Job
-from pipelines.experiment.collect import JSON, PARQUET, RunRecord, collect, earlier, left_out, save, warnings_of
+from pipelines.experiment.collect import (
+    JSON,
+    PARQUET,
+    RunRecord,
+    check_kept,
+    collect,
+    earlier,
+    left_out,
+    save,
+    warnings_of,
+)
 from pipelines.experiment.comparison_page import write_report
 from pipelines.experiment.projection import confirm, estimate
 from pipelines.experiment.provenance import command_line
@@ -71,10 +81,13 @@ def run_experiment(
     check_writable(experiment.report, file=True)
     for place in (experiment.runs, experiment.out):
         check_free(place)
-    earlier(experiment.out)  # those of another version are told before any work is done, and stay
+    check_writable(experiment.out)
+    check_kept(experiment.out)
     _check_splits(experiment)
     stages = Stages(experiment.out / "seconds.json")
     trainings = plan(experiment)
+    if not all(training.run.is_dir() for training in trainings):
+        check_writable(experiment.runs)
     jobs = min(jobs, len(trainings))
     print_plan(experiment, trainings)
     caches = list(dict.fromkeys(load_system(name).cache for name in experiment.systems))
@@ -145,13 +158,15 @@ def _results(
 
 def _other_results(runs: Sequence[RunRecord], was: Experiment, now: Experiment) -> list[str]:
     """Rows of other settings or data would make a mean of unlike things: they go, and their runs stay."""
-    if not runs:
-        return []
-    names = "; ".join(f"{run.system}, {run.split}, seed {run.seed} in {run.run}" for run in runs)
     which = "" if was.name == now.name else f"the experiment {was.name}, with "
+    told: dict[str, list[str]] = {}
+    for run in runs:
+        stays = Path(run.run).is_dir()
+        of = f"{which}other settings or data, whose runs stay" if stays else "runs that are not here any more"
+        told.setdefault(of, []).append(f"{run.system}, {run.split}, seed {run.seed} in {run.run}")
     return [
-        f"left out of {now.out / JSON}, which had them: results of {which}other settings or data, whose runs stay"
-        f" ({names})"
+        f"left out of {now.out / JSON}, which had them: results of {of} ({'; '.join(names)})"
+        for of, names in told.items()
     ]
 
 

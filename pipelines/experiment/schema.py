@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from ovps import plain_yaml, shipped
-from ovps.errors import ConfigError, faults_of
+from ovps.errors import ConfigError, faults_of, listed
 from ovps.options import Once
 from ovps.places import at_home
 from ovps.taxonomy import load_split
@@ -166,7 +166,23 @@ def load_experiment(name_or_file: str) -> Experiment:
             remedy=f"Write YAML like that of {others}",
         ) from error
     check(experiment, str(source))
+    systems = {Path(name).stem for name in experiment.systems}
+    if unknown := [name for name in experiment.show or () if Path(name).stem not in systems and not _is_system(name)]:
+        raise ConfigError(
+            f"show: no system {listed(unknown)}",
+            path=str(source),
+            remedy=f"Name some of its systems: {', '.join(experiment.systems)}",
+        )
     return experiment
+
+
+def _is_system(name: str) -> bool:
+    """Whether there is one, which `--systems` may ask for."""
+    try:
+        load_system(name)
+    except ConfigError:
+        return False
+    return True
 
 
 def check(experiment: Experiment, source: str | None = None) -> None:

@@ -234,6 +234,10 @@ def _plain(cache: str) -> str:
 
 
 def run_folder(runs: Path, name: str, suffix: str) -> Path:
-    """Folder that ends in `suffix`: the one there is, under whatever name; else one that begins with `name`."""
-    there = sorted(runs.glob(f"*-{suffix}")) if runs.is_dir() else []
-    return there[0] if there else runs / f"{name}-{suffix}"
+    """Folder that ends in `suffix`: `name` before it, or the one there is, under whatever name.
+
+    Of several the one of the shortest name: a copy is called `backup-` and the name of what it is a copy of.
+    """
+    usual = runs / f"{name}-{suffix}"
+    there = sorted(runs.glob(f"*-{suffix}"), key=lambda run: (len(run.name), run.name)) if runs.is_dir() else []
+    return usual if usual.exists() or not there else there[0]

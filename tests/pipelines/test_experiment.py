@@ -30,7 +30,7 @@ from rich.console import Console
 from ovps import progress, shipped
 from ovps.cache.manifest import read_manifests, write_manifest
 from ovps.cache.where import storage_of
-from ovps.errors import CacheError, CheckpointError, ConfigError, DatasetError, TrainingError
+from ovps.errors import CacheError, CheckpointError, ConfigError, DatasetError, StorageError, TrainingError
 from ovps.evaluation.comparison import Scored, class_spread, group_spread, spread
 from ovps.evaluation.console import SCORES
 from ovps.evaluation.results import FrameScore
@@ -260,6 +260,57 @@ def test_results_that_are_left_out_are_named(store, tmp_path, capsys):
     other.write_text(yaml.safe_dump(yaml.safe_load(other.read_text()) | {"set": {"steps": 4}}))
     run(str(other), seeds=(0,))  # the same cell
     assert f"ovps, b12n4, seed 0 in {first}" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_results_of_runs_that_are_gone_are_not_said_to_stay(made, tmp_path, capsys):
+    _, folder, _ = made
+    for place in ("runs", "out"):
+        shutil.copytree(folder / place, tmp_path / place)
+    cache = load_experiment(str(folder / "tiny.yaml")).cache
+    path = write_experiment(tmp_path, cache, seeds=[0], systems=["pfc"], set={"steps": 3})
+    content = (tmp_path / "out" / "results.json").read_text().replace(str(folder), str(tmp_path))
+    (tmp_path / "out" / "results.json").write_text(content)
+    gone = next((tmp_path / "runs").glob("pfc-*-s1-*"))
+    shutil.rmtree(gone)
+    experiment = load_experiment(str(path))
+    before = read_results(tmp_path / "out" / "results.json")
+    stay, left = run_module._other_results(before.runs, before.experiment, experiment)
+    assert "results of other settings or data, whose runs stay (" in stay
+    assert str(gone) not in stay
+    assert left.endswith(f"results of runs that are not here any more (pfc, b12n4, seed 1 in {gone})")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": "ovps-experiment-1", "exp', b"[]"])
+def test_results_that_were_cut_off_are_told_before_any_work_and_stay(store, tmp_path, spies, content):
+    file = tmp_path / "out" / "results.json"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"damaged, or no results.*Restore it, or delete it") as told:
+        run(str(write_experiment(tmp_path, store)))
+    assert told.value.path == str(file)
+    assert (spies["train"], file.read_bytes()) == ([], content)
+
+
+@pytest.mark.parametrize("place", ["out", "runs"])
+def test_a_place_that_cannot_be_written_is_told_before_any_work(store, tmp_path, spies, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"Not a directory.*file"):
+        run(str(write_experiment(tmp_path, store, **{place: str(tmp_path / "file" / "below")})))
+    assert spies["train"] == []
+
+
+def test_a_copy_of_a_run_is_not_taken_for_it(tmp_path):
+    experiment = load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", seeds=[0])))
+    planned = [training.run for training in plan(experiment)]
+    for folder in planned:
+        folder.mkdir(parents=True)
+        folder.with_name(f"backup-{folder.name}").mkdir()
+    assert [training.run for training in plan(experiment)] == planned
+    # trained as, and named after, a system that shares the training
+    for folder in planned:
+        for prefix in ("", "backup-"):
+            folder.with_name(prefix + folder.name).rename(folder.with_name(f"{prefix}other-{folder.name}"))
+    assert [training.run.name for training in plan(experiment)] == [f"other-{folder.name}" for folder in planned]
 
 
 @pytest.mark.slow
@@ -1036,6 +1087,7 @@ def test_the_full_table_and_the_ablation_share_what_they_can():
         ({"systems": []}, r"systems.*tiny\.yaml"),
         ({"systems": ["ovps", "ovps"]}, r"twice.*tiny\.yaml"),
         ({"systems": ["ovps", "mine/ovps.yaml"]}, r"ovps and mine/ovps\.yaml have one name.*tiny\.yaml"),
+        ({"show": ["pcf"]}, r"show: no system pcf .*tiny\.yaml.*pfc, minus_head, ovps"),
         ({"systems": ["no_occlusion"]}, r"no cache named 'no_occlusion'.*tiny\.yaml.*caches"),
         ({"splits": ["b99"]}, r"no split named 'b99'.*b12n4"),
         ({"seeds": [-1]}, r"seeds.*tiny\.yaml"),

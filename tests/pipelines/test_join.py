@@ -15,7 +15,7 @@ import pytest
 from ovps.errors import ConfigError
 from ovps.taxonomy import load_split
 from pipelines.experiment.cell import Job, do
-from pipelines.experiment.collect import collect, save
+from pipelines.experiment.collect import check_kept, collect, save
 from pipelines.experiment.join import join
 from pipelines.experiment.provenance import code_state
 from pipelines.experiment.runner import run
@@ -91,6 +91,22 @@ def test_a_join_can_be_a_part_and_its_own_place(made, tmp_path):
     assert (summary.done, summary.missing) == (6, [])
     join([first, second], first)
     assert [p["command"][-4:] for p in records(first)["parts"]] == ["(0,)", "(1,)"], "each once"
+
+
+def test_an_experiment_keeps_the_scores_that_another_machine_left_in_its_folder(made, tmp_path):
+    here, away = part(made, tmp_path / "here", (0,)), part(made, tmp_path / "away", (1,))
+    join([here, away], here)
+    check_kept(here)  # all runs are there
+    shutil.rmtree(tmp_path / "away")
+    before = (here / "results.json").read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"not here would be lost: pfc b12n4 seed 1, .*`ovps experiment join`"
+    ) as told:
+        run(str(tmp_path / "here" / "tiny.yaml"), seeds=(0,))
+    assert told.value.path == str(here / "results.json")
+    assert (here / "results.json").read_bytes() == before
+    rewrite(here, lambda content: content.update(parts=[]))  # runs of its own that were deleted: no refusal
+    check_kept(here)
 
 
 def test_what_the_first_part_does_not_ask_for_is_left_out_and_named(made, tmp_path):
