@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+import typer
 from rich.console import Console
 
+from tools.chaos import __main__ as command
 from tools.chaos.campaign import campaign
 from tools.chaos.damage import DAMAGES
 from tools.chaos.ground import Ground
@@ -37,3 +40,24 @@ def test_what_went_wrong_is_in_the_table():
     text = console.file.getvalue()
     assert "b of c: lost 7, wrong 5" in text
     assert "a: lost" not in text
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_says_what_it_does_from_the_beginning_and_what_was_done_when_it_is_stopped(monkeypatch, capsys, stopped):
+    def faults(*asked):
+        (first,) = capsys.readouterr().out.splitlines()
+        assert first.startswith("20 faults, at least one of each of 20 kinds")
+        for number in range(2):
+            yield Outcome("bit flip", f"of {number}", {"verify"}, "repair", lost=number)
+            told = capsys.readouterr().out
+            assert re.match(rf"{number + 1} of 20 faults, 1 as they should be, \d+ s: bit flip: of {number}", told)
+        if stopped:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "campaign", faults)
+    with pytest.raises(typer.Exit) as end:
+        command.main(faults=2)
+    out = capsys.readouterr().out
+    assert end.value.exit_code == (130 if stopped else 1)
+    assert re.search(r"all +2 +0 +2", out)
+    assert ("interrupted after 2 of 20 faults, seed 0" in out) == stopped

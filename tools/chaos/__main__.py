@@ -15,12 +15,10 @@ import torch
 import typer
 from rich.console import Console
 
-from tools.chaos.campaign import KINDS, campaign
+from tools.chaos.campaign import KINDS, campaign, counts
 from tools.chaos.ground import Ground
 from tools.chaos.outcome import Outcome
 from tools.chaos.table import rows, show
-
-SAY_EVERY = 30  # seconds
 
 
 def main(
@@ -34,22 +32,33 @@ def main(
         raise typer.BadParameter(f"no kind {', '.join(unknown)}; there are {' | '.join(KINDS)}")
     torch.set_num_threads(1)
     start, outcomes = time.monotonic(), []
-    said = start
     console = Console(width=None if os.isatty(1) else 160)
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as quiet:
-        for outcome in _run(Ground(Path(folder)), faults, seed, kinds, quiet):
-            outcomes.append(outcome)
-            if time.monotonic() - said > SAY_EVERY:
-                said = time.monotonic()
-                console.print(f"{len(outcomes)} faults, {said - start:.0f} s: {outcome.kind}", highlight=False)
-            if not outcome.good:
-                console.print(f"{outcome.kind}: {outcome.what}: {outcome.note}", markup=False, soft_wrap=True)
+    asked = counts(faults, kinds)
+    total = f"{sum(asked.values())} faults"
+    console.print(f"{total}, at least one of each of {len(asked)} kinds; first the store that they are done to")
+    interrupted = False
+    # a run that was to be killed may still write there
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, open(os.devnull, "w") as quiet:
+        try:
+            for outcome in _run(Ground(Path(folder)), faults, seed, kinds, quiet):
+                outcomes.append(outcome)
+                right = sum(one.good for one in outcomes)
+                console.print(
+                    f"{len(outcomes)} of {total}, {right} as they should be, {time.monotonic() - start:.0f} s:"
+                    f" {outcome.kind}: {outcome.what}" + ("" if outcome.good else f": {outcome.note}"),
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        except KeyboardInterrupt:
+            interrupted = True
     show(outcomes, console)
-    console.print(f"{len(outcomes)} faults, seed {seed}, {time.monotonic() - start:.0f} s", highlight=False)
+    done = f"interrupted after {len(outcomes)} of {total}" if interrupted else f"{len(outcomes)} faults"
+    console.print(f"{done}, seed {seed}, {time.monotonic() - start:.0f} s", highlight=False)
     if json_file is not None:
         about = {"seed": seed, "counts": rows(outcomes), "outcomes": [outcome.plain() for outcome in outcomes]}
         json_file.write_text(json.dumps(about, indent=1) + "\n")
-    raise typer.Exit(any(not outcome.good for outcome in outcomes))
+    raise typer.Exit(130 if interrupted else any(not outcome.good for outcome in outcomes))
 
 
 def _run(ground: Ground, faults: int, seed: int, kinds: tuple[str, ...], quiet: TextIO) -> Iterator[Outcome]:

@@ -49,14 +49,18 @@ KINDS: dict[str, tuple[Kind, float]] = {  # and the share of all faults
 }
 
 
+def counts(faults: int, only: tuple[str, ...] = ()) -> dict[str, int]:
+    """How many of each kind, of all kinds by their shares or of some: one at least of each."""
+    chosen = {name: share for name, (_, share) in KINDS.items() if name in (only or KINDS)}
+    return {name: ceil(faults * share / sum(chosen.values())) for name, share in chosen.items()}
+
+
 def campaign(ground: Ground, faults: int, seed: int, only: tuple[str, ...] = ()) -> Iterator[Outcome]:
-    """At least so many faults, of all kinds by their shares or of some; the same seed gives the same faults, but for
-    the moment at which a process is when it is killed."""
-    chosen = {name: KINDS[name] for name in KINDS if name in (only or KINDS)}
-    total = sum(share for _, share in chosen.values())
+    """At least so many faults, of all kinds or of some; the same seed gives the same faults, but for the moment at
+    which a process is when it is killed."""
     with no_fsync():
         _ = ground.bytes, ground.frames, ground.tensors, ground.stranger  # warm: forks begin at once
-        for name, (kind, share) in chosen.items():
+        for name, count in counts(faults, only).items():
             rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
-            with closing(kind(ground, rng, ceil(faults * share / total))) as outcomes:
+            with closing(KINDS[name][0](ground, rng, count)) as outcomes:
                 yield from outcomes
