@@ -23,6 +23,7 @@ from ovps.errors import FrameError
 from ovps.geometry.cells import CellGrid
 from ovps.losses.total import LossTerms
 from ovps.frame import PointCloud
+from ovps.geometry.visibility import Occlusion
 from ovps.systems.openscene import VoxelSystem
 from ovps.systems.queries import QuerySystem
 from mistaken.bytes import Bytes
@@ -125,6 +126,9 @@ no_tuple = of(Shapes, "no_tuple", _frame=lambda self, *a: replace(Shapes._frame(
 path_labels = of(Shapes, "path_labels", _frame=lambda self, *a: replace(Shapes._frame(self, *a), labels_path=1))
 by_itself = of(Shapes, "by_itself", points=lambda self: None)
 bare_occlusion = of(Shapes, "bare_occlusion", occlusion=None)
+wide_gaps = of(Shapes, "wide_gaps", occlusion=Occlusion(vertical_deg=3000))
+radians = of(Shapes, "in_radians", occlusion=Occlusion(vertical_deg=0.01))
+in_radians = of(Shapes, "in_radians", at=lambda self, root: radians)
 one_warning = of(Shapes, "one_warning", warnings=lambda self, root, frames: "no list")
 
 
@@ -209,7 +213,7 @@ no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, b
 NAMES = {
     "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels blind nothing numbers broken_tables lazy "
     "rewound damaged raises_first "
-    "seconds no_pose no_tuple path_labels by_itself bare_occlusion one_warning camera_seconds"
+    "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
     "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded",
@@ -322,6 +326,14 @@ ONE_PART = [
     ("path_labels", "colours", "bytes", 8, r"labels_path 1, expected a text or None"),
     ("by_itself", "colours", "bytes", 8, r"`points` that cannot be called with \(frame\) \(file .*mistakes\.py:\d+"),
     ("bare_occlusion", "colours", "bytes", 8, r"has a occlusion that is None, expected Occlusion.*package mistaken"),
+    (
+        "wide_gaps",
+        "colours",
+        "bytes",
+        8,
+        r"vertical_deg is 3000, expected 0\.05 to 10 degrees.*set wide_gaps, of the pack",
+    ),
+    ("in_radians", "colours", "bytes", 8, r"`occlusion` of data set in_radians .*They would be 0\.573 degrees"),
     ("one_warning", "colours", "bytes", 8, r"`warnings` of data set one_warning gives str, expected a list"),
     (
         "slashed",

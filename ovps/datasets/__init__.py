@@ -15,6 +15,7 @@ from ovps.datasets.protocol import Dataset
 from ovps.errors import DatasetError, FrameError, SetupError
 from ovps.frame import Frame
 from ovps.geometry.calibration import odd_intrinsics
+from ovps.geometry.visibility import senseless
 from ovps.plugins import Registry, is_outside, misgiven
 from ovps.protocols import described, unlike
 
@@ -35,12 +36,13 @@ def at(name: str, root: Path) -> Dataset:
         ConfigError, SetupError: as `get`.
     """
     data: Any = get(name)
-    if not hasattr(data, "at"):
-        return data
-    there: Any = data.at(root)
-    found = unlike(there, Dataset) if is_outside(data) else None
-    if found:
+    there: Any = data.at(root) if hasattr(data, "at") else data
+    if not is_outside(data):
+        return there
+    if there is not data and (found := unlike(there, Dataset)):
         raise misgiven("data set", data, "at", f"{described(there)}, which {found[0]}", SetupError)
+    if fault := senseless(there.occlusion):
+        raise misgiven("data set", there, "occlusion", f"thresholds that suit no LiDAR: {fault}", SetupError)
     return there
 
 

@@ -25,6 +25,10 @@ from ovps.geometry.projection import Projection
 
 _ROWS_PER_GAP = 4  # rows of the depth buffer per gap between beams
 _FINEST = 4096  # rows and columns of it over an image: finer than the beams of a LiDAR, so that memory has an end
+_GAPS_DEG = {  # of LiDARs, with room; in radians all but the widest are less
+    "vertical_deg": (0.05, 10.0, "the gap between two beams"),
+    "horizontal_deg": (0.02, 10.0, "the step between two pulses"),
+}
 
 
 class Occlusion(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -40,6 +44,19 @@ class Occlusion(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     horizontal_deg: float = Field(default=0.4, gt=0)
     tolerance_m: float = Field(default=0.5, ge=0)
     tolerance_ratio: float = Field(default=0.03, ge=0)
+
+
+def senseless(occlusion: Occlusion) -> str | None:
+    """Say what suits no LiDAR in the thresholds of a data set; None if nothing is wrong with them."""
+    for name, (least, most, what) in _GAPS_DEG.items():
+        angle = getattr(occlusion, name)
+        if not least <= angle <= most:
+            degrees = float(np.rad2deg(angle))
+            radians = f"; are these radians? They would be {degrees:.3g} degrees" if least <= degrees <= most else ""
+            return f"{name} is {angle:g}, expected {least:g} to {most:g} degrees: {what}{radians}"
+    if occlusion.tolerance_ratio > 1:
+        return f"tolerance_ratio is {occlusion.tolerance_ratio:g}, expected 0 to 1, a share of the distance"
+    return None
 
 
 def unoccluded(projection: Projection, camera: Camera, occlusion: Occlusion | None = None) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from ovps import plain_yaml, strict_json
 from ovps.errors import DatasetError, faults_in
 from ovps.geometry.calibration import intrinsics_fault, rigid_fault
 from ovps.geometry.transforms import transform_along
-from ovps.geometry.visibility import Occlusion
+from ovps.geometry.visibility import Occlusion, senseless
 from ovps.shortage import faults
 
 FILES = ("calibration.yaml", "calibration.yml", "calibration.json")
@@ -28,10 +28,6 @@ LIDAR = "lidar"  # in a table of readings: the sensor whose readings are the swe
 SENSOR = "sensor"  # as `poses_of`: the poses are those of each sensor itself
 _UNIT = 0.01  # how far rounding may leave a quaternion from length 1
 _BYTES = 2**22  # of a calibration file: a thousand times the largest
-_GAPS_DEG = {  # of LiDARs, with room; in radians all but the widest are less
-    "vertical_deg": (0.05, 10.0, "the gap between two beams"),
-    "horizontal_deg": (0.02, 10.0, "the step between two pulses"),
-}
 _MODELS = {"pinhole": (0,), "opencv": (4, 5, 8), "fisheye": (4,)}  # distortion coefficients of each
 _PAGE = "docs/own_recording.md shows a whole file"
 
@@ -197,18 +193,8 @@ class Calibration(_Model):
     @field_validator("occlusion")
     @classmethod
     def _is_of_a_lidar(cls, occlusion: Occlusion) -> Occlusion:
-        for name, (least, most, what) in _GAPS_DEG.items():
-            angle = getattr(occlusion, name)
-            if not least <= angle <= most:
-                degrees = float(np.rad2deg(angle))
-                radians = (
-                    f"; are these radians? They would be {degrees:.3g} degrees" if least <= degrees <= most else ""
-                )
-                raise ValueError(f"{name} is {angle:g}, expected {least:g} to {most:g} degrees: {what}{radians}")
-        if occlusion.tolerance_ratio > 1:
-            raise ValueError(
-                f"tolerance_ratio is {occlusion.tolerance_ratio:g}, expected 0 to 1, a share of the distance"
-            )
+        if fault := senseless(occlusion):
+            raise ValueError(fault)
         return occlusion
 
     @model_validator(mode="after")
