@@ -17,6 +17,7 @@ from ovps.cache.cameras import resized
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
+from ovps.clip.asked import temperature_warnings
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
 from ovps.entries import Entry
@@ -48,7 +49,7 @@ class StoreText:
         return build_vocabulary(self.encoder, [_entry(name) for name in names]).embeddings
 
     def warnings(self, name: str) -> list[str]:
-        return prompt_warnings(self.encoder, [_entry(name)])
+        return [*prompt_warnings(self.encoder, [_entry(name)]), *temperature_warnings(self.encoder)]
 
 
 def _entry(name: str) -> Entry:

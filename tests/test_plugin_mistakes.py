@@ -117,6 +117,9 @@ cold = LoaderOf("cold", temperature=0)
 colder = LoaderOf("colder", temperature=-0.01)
 endless = LoaderOf("endless", temperature=float("inf"))
 worded = LoaderOf("worded", temperature="0.01")
+hot = LoaderOf("hot", temperature=100.0)
+one_text = LoaderOf("one_text", embed=lambda self, texts: np.full((len(texts), 4), 0.5, np.float32))
+one_cell = LoaderOf("one_cell", encode=lambda self, images: Colours.encode(self, images * 0 + 77))
 no_place = LoaderOf("no_place", cells=lambda self: None)
 no_grid = LoaderOf("no_grid", cells=lambda self, size: (12, 8))
 
@@ -216,7 +219,8 @@ NAMES = {
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
     "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
-    " wide_cells narrow_cells half_cells no_stride cold colder endless worded",
+    " wide_cells narrow_cells half_cells no_stride cold colder endless worded"
+    " hot one_text one_cell",
     "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
     "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague fewer_voxels",
 }
@@ -397,6 +401,28 @@ def test_a_codec_that_gives_other_features_back_is_warned_of(ovps):
     (warning,) = json.loads(out)["warnings"]
     assert re.match(r"codec unscaled gives features back that are off by \d\d\.\d in each of 4 channels", warning)
     assert warning in json.loads(ovps("cache info z --json")[1])["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("hot", r"encoder hot has the temperature 100: .*inverse"),
+        ("one_text", r"encoder one_text gives one and the same vector for the names of all 3 classes"),
+        (
+            "one_cell",
+            r"encoder one_cell gives one and the same feature for all \d+ voxels that cameras see in frame train-",
+        ),
+    ],
+)
+def test_an_encoder_that_tells_nothing_apart_is_warned_of(ovps, encoder, message):
+    command = COMMAND.format("shapes", encoder, "bytes") + " --json"
+    ended, out, err = ovps(command)
+    assert ended == 0, err
+    (warning,) = json.loads(out)["warnings"]
+    assert re.match(message, warning)
+    assert json.loads(ovps(command)[1])["warnings"] == [], "said of what is made"
+    if encoder == "hot":
+        assert warning in json.loads(ovps(["query", "red box", "--cache", "z", "--json"])[1])["warnings"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from ovps.plugins import misgiven
 from ovps.protocols import described
 
 UNIT = 1e-3  # by which the length of a unit vector may be off
+ALIKE = 1e-4  # nearer than that unit vectors say the same
 
 
 def embedded(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -70,6 +71,21 @@ def cells_of(encoder: Encoder, camera: Camera) -> CellGrid:
             SetupError,
         )
     return grid
+
+
+def alike(vectors: NDArray[np.float32]) -> bool:
+    """Tell whether several vectors (N, C) are one and the same, up to rounding."""
+    return len(vectors) > 1 and bool((np.linalg.norm(vectors - vectors[0], axis=1) < ALIKE).all())
+
+
+def temperature_warnings(encoder: Encoder) -> list[str]:
+    """Warn of a temperature that makes nothing of the cosines, which are 1 at most."""
+    if encoder.temperature <= 1:
+        return []
+    return [
+        f"encoder {encoder.name} has the temperature {encoder.temperature:g}: cosines of at most 1 are divided by it,"
+        " and all words come out alike. Is it the logit scale, whose inverse is meant (CLIP: 0.01)?"
+    ]
 
 
 def _vectors(encoder: Encoder, method: str, given: Any, count: int) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ovps.clip.asked import embedded, readings
+from ovps.clip.asked import alike, embedded, readings, temperature_warnings
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, said
 from ovps.errors import ConfigError, VocabularyError
@@ -91,6 +91,18 @@ def prompt_warnings(encoder: Encoder, entries: Sequence[Entry], templates: Seque
                 warnings.append(f"{said(entry, synonym)} is too long for {encoder.name}: its prompts are cut")
                 break
     return warnings
+
+
+def encoder_warnings(encoder: Encoder, vocabulary: Vocabulary) -> list[str]:
+    """Warn of an encoder by which no class can be told from another: by its temperature, or by what it makes of names.
+
+    Args:
+        vocabulary: built by it.
+    """
+    number = len(vocabulary.entries)
+    same = f"encoder {encoder.name} gives one and the same vector for the names of all {number} classes"
+    told = [f"{same}, and no class can be told from another by it: mend its `embed`, or give other weights"]
+    return [*temperature_warnings(encoder), *(told if number > 1 and alike(vocabulary.embeddings) else [])]
 
 
 def _check_readable(encoder: Encoder, names: Sequence[str]) -> None:

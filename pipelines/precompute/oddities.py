@@ -1,19 +1,25 @@
-"""Oddities of a data set, looked for before anything of it is computed."""
+"""Oddities of a data set, looked for before anything of it is computed, and of what an encoder has made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovps import datasets
-from ovps.errors import counted, listed
+from ovps.cache.manifest import read_manifest
+from ovps.cache.partition import Partition
+from ovps.cache.storage import Storage
+from ovps.cache.store_info import read_info
+from ovps.clip.asked import alike
+from ovps.errors import OvpsError, counted, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
 from pipelines.precompute.flow import tried
+from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved
 
 _FAINT = 0.02
@@ -67,6 +73,25 @@ def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     if odd := odd_intensities(np.concatenate([cloud.intensity for cloud in clouds])):
         found.append(odd)
     return found
+
+
+def alike_features(storage: Storage, held: Iterable[Held]) -> list[str]:
+    """Warn of an encoder that makes the same of whatever it is shown, by the first frame that has features."""
+    for one in held:
+        if one.row is None or one.row.valid_voxels < 2:
+            continue
+        try:
+            row, provenance = read_manifest(storage, one.partition), read_info(storage).provenance
+            frame = Partition.open(storage, row, provenance).read(one.row.token)
+        except OvpsError:  # told by whoever needs the frame
+            return []
+        if not alike(frame.clip[frame.valid]):
+            return []
+        return [
+            f"encoder {provenance.encoder} gives one and the same feature for all {one.row.valid_voxels:,} voxels that"
+            f" cameras see in frame {frame.token}: look at its `encode`, its weights and the images"
+        ]
+    return []
 
 
 def odd_intensities(intensity: NDArray[np.floating]) -> str | None:

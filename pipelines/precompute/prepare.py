@@ -14,7 +14,7 @@ from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
 from ovps.clip.protocol import Encoder
-from ovps.clip.text import build_vocabulary
+from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
 from ovps.frame import Frame
 from ovps.vocabulary import entries_of
@@ -112,11 +112,17 @@ def check_settings(options: Resolved, storage: Storage) -> None:
     check_provenance(storage, read_info(storage).provenance.model_copy(update=now))
 
 
-def open_store(job: Job, provenance: Provenance) -> None:
-    """Make the store with the vocabulary of the data set's own classes, or check that it may be added to."""
+def open_store(job: Job, provenance: Provenance) -> list[str]:
+    """Make the store with the vocabulary of the data set's own classes, or check that it may be added to.
+
+    Returns:
+        Warnings of an encoder by which a new store is of no use.
+    """
     if is_store(job.out):
         check_provenance(job.out, provenance)
-        return
+        return []
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
     taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
-    create_store(job.out, provenance, taxonomy, build_vocabulary(encoder, entries_of(taxonomy)), job.state)
+    vocabulary = build_vocabulary(encoder, entries_of(taxonomy))
+    create_store(job.out, provenance, taxonomy, vocabulary, job.state)
+    return encoder_warnings(encoder, vocabulary)

@@ -24,7 +24,7 @@ from pipelines.precompute.codec_choice import codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move
-from pipelines.precompute.oddities import oddities
+from pipelines.precompute.oddities import alike_features, oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, plan
 from pipelines.precompute.prepare import open_store, prepare
@@ -82,8 +82,7 @@ def _computed(options: Resolved) -> Outcome:
     job, provenance = prepare(options, frames)
     there = _complete_store(options, frames, provenance) if begun else None
     with _locked(storage, needed=there is None) as locked:
-        if there is None:
-            open_store(job, provenance)
+        warnings = open_store(job, provenance) if there is None else []
         if locked:
             remove_leftovers(storage)
         if options.scheduler or options.workers:
@@ -93,7 +92,7 @@ def _computed(options: Resolved) -> Outcome:
         start = perf_counter()
         results: list[Done] = []
         tried = [frame for task in tasks for frame in task.frames]
-        warnings = codec_warnings(job, len(tried)) if begun and options.codec is None else ()
+        warnings += codec_warnings(job, len(tried)) if begun and options.codec is None else ()
         show_warnings(warnings)  # before what may take hours
         with kept(lambda: _kept(storage, before, tried)), display(len(tried)) as shown:
             for done in _run(job, tasks, options, shown):
@@ -103,6 +102,7 @@ def _computed(options: Resolved) -> Outcome:
         # those of partitions that were made anew, too
         lost = remove_leftovers(storage) if locked else list(lost_partitions(storage, read_info(storage)))
         after = held_in(storage)
+        warnings += alike_features(storage, [after[frame.token] for frame in tried]) if results else []
     return Outcome(
         storage=storage,
         job=job,

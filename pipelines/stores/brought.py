@@ -22,7 +22,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.storage import Storage
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
-from ovps.clip.text import build_vocabulary
+from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
 from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.frame import Frame
@@ -92,7 +92,9 @@ def import_features(options: ImportOptions) -> DerivedSummary:
             path=options.features,
             remedy="Mend what it names and run the same command again: it tries quarantined frames again",
         )
-    return summary.model_copy(update={"warnings": (*summary.warnings, *_same_warnings(source.same))})
+    return summary.model_copy(
+        update={"warnings": (*summary.warnings, *encoder_warnings(encoder, vocabulary), *_same_warnings(source.same))}
+    )
 
 
 def _same_warnings(same: Mapping[str, float]) -> Iterator[str]:

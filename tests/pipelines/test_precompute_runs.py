@@ -131,8 +131,8 @@ def no_clip():
         patch.setattr(
             run_module,
             "open_store",
-            lambda job, provenance: create_store(
-                job.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)
+            lambda job, provenance: (
+                create_store(job.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)) or []
             ),
         )
         yield
