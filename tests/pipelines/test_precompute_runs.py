@@ -107,11 +107,16 @@ def stand_in(frame: Frame) -> EncodedFrame | FrameError:
         scene=frame.scene,
         subset=frame.subset,
         index=frame.index,
-        cameras=cameras,
         timestamp_us=frame.timestamp_us,
         global_from_lidar=frame.global_from_lidar,
+        cameras=cameras,
     )
     return encode_frame(cached, features, codecs.get("dense"))
+
+
+def open_store(job, provenance):
+    create_store(job.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM))
+    return []
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -128,13 +133,7 @@ def no_clip():
                 provenance(clip_dim=CLIP_DIM, codec="dense"),
             ),
         )
-        patch.setattr(
-            run_module,
-            "open_store",
-            lambda job, provenance: (
-                create_store(job.out, provenance, load_taxonomy("nuscenes"), vocabulary(clip_dim=CLIP_DIM)) or []
-            ),
-        )
+        patch.setattr(run_module, "open_store", open_store)
         yield
 
 
