@@ -15,7 +15,6 @@ from ovps.cache.remedies import again
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.errors import CacheError, CorruptStoreError, faults_of
-from ovps.files import TEMPORARY
 from ovps.parquet import parse_parquet
 from ovps.shortage import faults
 from ovps.versions import WROTE_IT, only_unknown
@@ -108,9 +107,9 @@ def read_manifests(storage: Storage) -> Iterator[PartitionRow]:
 
 
 def partitions(storage: Storage) -> list[str]:
-    """Names of the partitions of a store."""
+    """Names of the partitions of a store. None begins with a dot, as what is not whole, and copies of macOS, do."""
     names = storage.children(MANIFESTS)
-    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and not name.startswith(TEMPORARY)]
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and not name.startswith(".")]
 
 
 def _conflict(storage: Storage, partition: str) -> CacheError:

@@ -125,7 +125,8 @@ def _check_root(storage: Storage, info: StoreInfo) -> list[Problem]:
             problems.append(Problem(kind=state, path=storage.at(key), message=message, remedy=LOST))
     known = {INFO, LOCK, MANIFESTS, PARTITIONS, *_root_hashes(info)}
     extra = [name for name in storage.children() if name not in known]
-    extra += [f"{MANIFESTS}/{name}" for name in storage.children(MANIFESTS) if not name.endswith(".parquet")]
+    manifests = set(map(manifest_key, partitions(storage)))
+    extra += [key for name in storage.children(MANIFESTS) if (key := f"{MANIFESTS}/{name}") not in manifests]
     extra = [key for key in sorted(extra) if TEMPORARY not in key]
     return problems + _extra(storage, extra, {f"{key}/{path}" for key in extra for path in storage.entries(key)})
 

@@ -185,6 +185,15 @@ def test_files_that_no_manifest_lists(store):
         place.unlink()
 
 
+def test_files_that_macos_lays_beside_manifests_are_no_manifests(store):
+    """Whoever copies a store over SMB or exFAT gets `._NAME` beside each file: nothing is damaged."""
+    copies = [file.with_name(f"._{file.name}") for file in (store / "manifest").iterdir()]
+    for copy in copies:
+        copy.write_bytes(b"\0\5\x16\7" + bytes(78))
+    assert len(read_all(store)) == 4
+    assert [(p.kind, p.path) for p in verify_store(store)] == [("extra", str(copy)) for copy in sorted(copies)]
+
+
 @pytest.mark.parametrize("inside", ["sub", "sub/deep", "manifest/sub", "points/sub"])
 def test_a_store_within_is_told_as_that(store, tmp_path, inside):
     """To delete it, as other files that no manifest lists, would lose it."""
