@@ -11,10 +11,13 @@ from ovps.cache.manifest import partitions, read_manifests
 from ovps.cache.partition import is_complete
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
-from ovps.errors import command, counted
+from ovps.errors import StorageError, command, counted
 from ovps.files import TEMPORARY
+from ovps.progress import show_warnings
 
 LEFT_SECONDS = 24 * 3600  # after which what was not committed is of a run that has ended
+
+_told: set[str] = set()  # stores of which a warning was given
 
 
 def lost_partitions(storage: Storage, info: StoreInfo) -> dict[str, str]:
@@ -46,7 +49,7 @@ def remove_leftovers(storage: Storage) -> list[str]:
     Those partitions are returned.
 
     Only for who has the store to itself: what another run is writing looks the same. Where nothing locks a store, only
-    what is older than any partition takes to compute.
+    what is older than any partition takes to compute. What a server does not let go of stays, with a warning.
 
     Raises:
         CorruptStoreError: a manifest that cannot be read; nothing was deleted.
@@ -59,13 +62,25 @@ def remove_leftovers(storage: Storage) -> list[str]:
         if folder.endswith(".zarr") and folder not in named and partition_of(folder) not in lost
     ]
     with suppress(OSError):
-        for key in map(partition_key, folders):
-            if storage.local or _newest(storage, key) < time() - LEFT_SECONDS:
-                storage.delete(key)
+        keys = map(partition_key, folders)
+        left = [key for key in keys if storage.local or _newest(storage, key) < time() - LEFT_SECONDS]
         for folder in ("", f"{MANIFESTS}/"):
-            for name in storage.children(folder.rstrip("/")):
-                if name.startswith(TEMPORARY):
-                    storage.delete(folder + name)
+            names = storage.children(folder.rstrip("/"))
+            left += [folder + name for name in names if name.startswith(TEMPORARY)]
+        for number, key in enumerate(left):
+            try:
+                storage.delete(key)
+            except StorageError as error:  # nobody needs what is left to go: a bucket may keep all there ever was
+                if storage.at() not in _told:
+                    _told.add(storage.at())
+                    count = counted(len(left) - number, "leftover")
+                    show_warnings(
+                        [
+                            f"{count} of earlier runs cannot be deleted, and take space in {storage.at()}:"
+                            f" {error.message}. Nobody reads them: leave them, or have them deleted by who may"
+                        ]
+                    )
+                break
     return list(lost)
 
 

@@ -523,6 +523,21 @@ def test_leftovers_go_once_nobody_can_be_writing_them(url, monkeypatch):
     assert verify_store(url) == []
 
 
+def test_what_a_server_does_not_let_go_of_stays_and_is_told_once(url, rude, tmp_path, monkeypatch, capsys):
+    """Whoever may write and not delete goes on: there are buckets that keep all there ever was."""
+    monkeypatch.setattr(leftovers, "LEFT_SECONDS", -60)
+    storage = storage_of(url)
+    for _ in range(2):
+        storage.write(f"{partition_key(new_folder(PARTITION))}/points/xyz", b"half")
+    rude.answer = lambda method, path: 403 if method == "DELETE" or (method == "POST" and "delete" in path) else None
+    with through(rude, tmp_path / "reads"):
+        for _ in range(2):
+            assert remove_leftovers(storage) == []
+    told = capsys.readouterr().err
+    assert told.count(f"2 leftovers of earlier runs cannot be deleted, and take space in {storage.at()}") == 1
+    assert "the server refuses" in told
+
+
 def arrays_asked(rude: Rude) -> int:
     return sum(method == "GET" and "/partitions/" in path for method, path in rude.asked)
 
