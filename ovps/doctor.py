@@ -162,7 +162,7 @@ def _clip_weights() -> list[Check]:
         )
     ]
     # open_clip downloads into the Hugging Face cache; only look, never ask the network
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    home = Path(os.path.expanduser(os.environ.get("HF_HOME", "~/.cache/huggingface")))
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     found = sorted(p.name.removeprefix("models--") for p in hub.glob("models--*CLIP*"))
     remedy = "" if found else "ovps precompute downloads them, or takes a file by --weights open_clip_model.safetensors"

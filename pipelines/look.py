@@ -24,6 +24,7 @@ from ovps.entries import Entry
 from ovps.errors import ConfigError, DatasetError, VocabularyError
 from ovps.frame import Camera
 from ovps.inference.session import Session, inference_settings, open_session
+from ovps.places import at_home
 from ovps.viewer.catalogue import Catalogue, ReadImages, chosen_frames
 from ovps.vocabulary import Vocabulary, load_vocabulary
 from pipelines.images import Images
@@ -141,7 +142,7 @@ def image_reader(store: Store, dataset_root: Path | None) -> ReadImages:
     """
     if dataset_root is None:
         return store.pictures
-    root = dataset_root.expanduser().resolve()
+    root: Path = at_home(dataset_root).resolve()
     if not root.is_dir():
         raise DatasetError("no such data root", path=dataset_root, remedy=_ROOT)
     _check_root(store, root)

@@ -93,6 +93,13 @@ def test_make_clean_leaves_what_people_have_put_there(tmp_path):
     assert "nobody needs them: data zarr zarr.query demo runs results reports" in done.stdout
 
 
+def test_a_user_without_a_home_has_no_weights_there(monkeypatch):
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for name in ("HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    assert [check.found for check in doctor._clip_weights()] == ["shipped", "none"]
+
+
 def test_a_cache_folder_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
     def refuse(dir):
         raise PermissionError(13, "Permission denied", str(dir))

@@ -107,21 +107,32 @@ def read_through() -> ReadThrough | None:
     """The one that the environment asks for; None if it asks for none.
 
     Raises:
-        ConfigError: a size that is no number.
+        ConfigError: a size that is no number, or no folder is named and this user has no home.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return _of(os.environ.get(FOLDER) or str(base / "ovps" / "reads"), os.environ.get(SIZE) or str(DEFAULT_GB))
+    return _of(os.environ.get(FOLDER), os.environ.get("XDG_CACHE_HOME"), os.environ.get(SIZE) or str(DEFAULT_GB))
 
 
 @cache
-def _of(folder: str, size: str) -> ReadThrough | None:
+def _of(folder: str | None, caches: str | None, size: str) -> ReadThrough | None:
     try:
         limit = int(float(size) * 1e9)
         if limit < 0:
             raise ValueError(size)
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{SIZE} is {size!r}", remedy=f"Set {SIZE} to a number of GB, 0 for none") from error
-    return ReadThrough(Path(folder), limit) if limit else None
+    if not limit:
+        return None
+    return ReadThrough(Path(folder) if folder else Path(caches or _home() / ".cache") / "ovps" / "reads", limit)
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError(
+            "what is read from a bucket is kept in the home folder, and this user has none",
+            remedy=f"Set {FOLDER} to a folder to keep it in, or {SIZE} to 0 to keep nothing",
+        ) from error
 
 
 _warned: set[tuple[Path, str]] = set()

@@ -17,6 +17,7 @@ from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, parse_entries, shown
 from ovps.errors import VocabularyError
 from ovps.picture_files import colour_fault, count_pictures, ends_in_zeros
+from ovps.places import at_home
 from ovps.progress import progress
 from ovps.shortage import faults
 from ovps.taxonomy import Kind, name_key
@@ -54,7 +55,7 @@ def parse_pictures(text: str) -> Pictures:
     entries = parse_entries(head)
     if len(entries) > 1:
         raise VocabularyError(f"more than one name in {shown(text)!r}", remedy=_WRITE)
-    return Pictures(entries[0].name, entries[0].kind if ":" in head else None, Path(folder.strip()).expanduser())
+    return Pictures(entries[0].name, entries[0].kind if ":" in head else None, at_home(Path(folder.strip())))
 
 
 def add_pictures(encoder: Encoder, vocabulary: Vocabulary, pictures: Sequence[Pictures]) -> Vocabulary:

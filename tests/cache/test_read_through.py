@@ -97,3 +97,17 @@ def test_settings(tmp_path, monkeypatch):
         monkeypatch.setenv(read_through.SIZE, none)
         with pytest.raises(ConfigError, match="number of GB"):
             read_through.read_through()
+
+
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    """As of a service or a container: HOME is not set, and no entry of passwd names one."""
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for name in ("HOME", "XDG_CACHE_HOME", read_through.FOLDER, read_through.SIZE):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=f"this user has none.*Set {read_through.FOLDER} to a folder"):
+        read_through.read_through()
+    monkeypatch.setenv(read_through.FOLDER, str(tmp_path / "reads"))
+    assert read_through.read_through().folder == tmp_path / "reads"
+    monkeypatch.delenv(read_through.FOLDER)
+    monkeypatch.setenv(read_through.SIZE, "0")
+    assert read_through.read_through() is None

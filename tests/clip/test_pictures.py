@@ -119,7 +119,12 @@ def test_the_same_pictures_under_two_names_are_warned_of(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("scooter", "no folder"), ("a, b=x", "more than one name"), ("scooter=nowhere", "no such folder")],
+    [
+        ("scooter", "no folder"),
+        ("a, b=x", "more than one name"),
+        ("scooter=nowhere", "no such folder"),
+        ("scooter=~nobody-of-this-name/x", "no such folder"),
+    ],
 )
 def test_what_shows_nothing_is_refused(demo, text, words):
     with pytest.raises(VocabularyError, match=words):
