@@ -616,12 +616,14 @@ def test_all_manifests_of_a_split_or_of_the_store_are_made_again(world, whole, t
         assert len(Store.open(store).pictures(Store.open(store).frames[0])) == 6
 
 
-def test_all_manifests_are_made_again_where_the_data_set_has_one_of_the_usual_splits(tmp_path):
+def test_a_data_set_need_not_have_all_usual_splits(tmp_path, capsys):
     root = write_mini_nuscenes(tmp_path / "world", scenes=1, frames=2, points=300)
     splits = root / "v1.0-trainval" / "splits.json"
     splits.write_text(json.dumps({"train": [], "val": ["mini-0001"]}))
     store = tmp_path / "zarr"
     precompute(options_for(root, store, subsets=("val",)))
+    assert missing_frames(store, root) == {"val": {"frames": 0, "labels": 0}}
+    assert "warning: split train, of which the store has no frame, is not counted: " in capsys.readouterr().err
     before = written(store)
     for file in (store / "manifest").iterdir():
         file.unlink()
