@@ -234,10 +234,10 @@ def _plain(cache: str) -> str:
 
 
 def run_folder(runs: Path, name: str, suffix: str) -> Path:
-    """Folder that ends in `suffix`: `name` before it, or the one there is, under whatever name.
+    """Folder that ends in `suffix`: of this `name`, or else the one there is, under whatever name.
 
-    Of several the one of the shortest name: a copy is called `backup-` and the name of what it is a copy of.
+    Of several the shortest: a copy is called `backup-NAME-SUFFIX`, or `._NAME-SUFFIX` by macOS.
     """
-    usual = runs / f"{name}-{suffix}"
-    there = sorted(runs.glob(f"*-{suffix}"), key=lambda run: (len(run.name), run.name)) if runs.is_dir() else []
-    return usual if usual.exists() or not there else there[0]
+    own = runs / f"{name}-{suffix}"
+    there = [run for run in runs.glob(f"*-{suffix}") if run.is_dir()] if runs.is_dir() else []
+    return own if own in there or not there else min(there, key=lambda run: (len(run.name), run.name))
