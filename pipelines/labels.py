@@ -6,16 +6,19 @@ ovps cache labels ./zarr --dataroot data/nuscenes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from cache_schemas import FrameRow
+from cache_schemas import FrameRow, SkippedRow
 from ovps import datasets
 from ovps.cache import codecs
-from ovps.cache.late_labels import with_labels
+from ovps.cache.late_labels import check_count, with_labels
 from ovps.cache.layout import manifest_key
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifests, unless_replaced
@@ -26,11 +29,14 @@ from ovps.cache.sweeps import label_warnings
 from ovps.cache.where import Where
 from ovps.cache.writer import EncodedFrame, check_label_classes, write_labels
 from ovps.datasets import Dataset
-from ovps.errors import CacheError, DatasetError
+from ovps.errors import CacheError, DatasetError, FrameError, counted
 from ovps.frame import Frame
-from ovps.taxonomy import Taxonomy
+from ovps.interrupt import kept
+from ovps.progress import progress
 from pipelines.precompute.compute_frame import read_labels
+from pipelines.precompute.flow import tried
 from pipelines.precompute.options import data_root
+from pipelines.precompute.stage import may_skip
 
 
 class LabelsSummary(BaseModel, frozen=True):
@@ -41,6 +47,7 @@ class LabelsSummary(BaseModel, frozen=True):
         added: of them, frames that had no labels and have some now.
         renewed: frames whose labels differ from those in the store.
         unlabelled: frames that have none still.
+        quarantined: whose labels cannot be read, and why; those that they had stay.
         warnings: what in the labels should be looked into, and frames that the store has lost.
     """
 
@@ -49,10 +56,11 @@ class LabelsSummary(BaseModel, frozen=True):
     added: int
     renewed: int
     unlabelled: int
+    quarantined: tuple[SkippedRow, ...]
     warnings: tuple[str, ...]
 
 
-def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
+def add_labels(path: Where, dataroot: Path | None = None, on_error: Literal["stop", "skip"] = "stop") -> LabelsSummary:
     """Bring labels and object embeddings of a store up to what the data set says now; features stay as they are.
 
     Labels that the data set does not have any more stay.
@@ -60,9 +68,11 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
     Args:
         path: of the store.
         dataroot: None: the data set's own default.
+        on_error: `skip`: a frame whose labels cannot be read keeps those that it has.
 
     Raises:
-        DatasetError, FrameError: labels that cannot be read; partitions before are done.
+        DatasetError, FrameError: labels that cannot be read; partitions before are done. Where frames are skipped, a
+            DatasetError if that is every frame with labels.
         ProvenanceError: the data set's taxonomy reads labels otherwise than the store's.
         CacheError: no store, or labels have changed and the codec keeps no cells.
         CorruptStoreError: it has no frame, because manifests are lost.
@@ -86,73 +96,127 @@ def add_labels(path: Where, dataroot: Path | None = None) -> LabelsSummary:
             path=root,
             remedy="Give the --dataroot that the store was made of, its folders called as they were then",
         )
+    now = _Labels(dataset, {frame.token: frame for frame in listed if frame.labels_path is not None}, on_error)
     added, renewed, unlabelled = 0, 0, 0
     rows: list[FrameRow] = []
-    with storage.exclusive():
+    with storage.exclusive(), may_skip(on_error):
         remove_leftovers(storage)
         if not codecs.get(about.codec).keeps_cells:
-            _check_labels(store, frames, dataset)
-        for before in read_manifests(storage):
-            if not before.frames:
-                continue
-            with unless_replaced(storage, before.partition, before):
-                partition = Partition.open(storage, before, about)
-                encoded = [
-                    _frame(partition, row.token, frames.get(row.token), dataset, store.taxonomy)
-                    for row in before.frames
-                ]
-                changed = {frame.row.token for frame, is_new in encoded if is_new}
-                if changed:
-                    skipped = [record for record in before.skipped if record.token not in changed]
-                    write_labels(storage, before, [frame for frame, _ in encoded], skipped)
-            rows += [frame.row for frame, _ in encoded]
-            had = {row.token for row in before.frames if row.labelled}
-            added += len(changed - had)
-            renewed += len(changed & had)
-            unlabelled += len(before.frames) - len(had | changed)
+            _check_labels(store, now)
+        note = (
+            f"of {len(store.frames)} frames of {storage.at()} have the labels that the data set has now, and keep them"
+        )
+        counting = progress("labels", "frames", len(store.frames))
+        with kept(lambda: f"{len(rows)} {note}"), counting as counter:
+            for before in read_manifests(storage):
+                if not before.frames:
+                    continue
+                with unless_replaced(storage, before.partition, before):
+                    partition = Partition.open(storage, before, about)
+                    encoded, changed = [], set()
+                    for row in before.frames:
+                        there = EncodedFrame(row, partition.encoded(row.token))
+                        label = now.other(there)
+                        if label is not None:
+                            there = with_labels(partition, row.token, label, store.taxonomy)
+                            changed.add(row.token)
+                        encoded.append(there)
+                        counter.advance()
+                    if changed:
+                        skipped = [record for record in before.skipped if record.token not in changed]
+                        write_labels(storage, before, encoded, skipped)
+                rows += [frame.row for frame in encoded]
+                had = {row.token for row in before.frames if row.labelled}
+                added += len(changed - had)
+                renewed += len(changed & had)
+                unlabelled += len(before.frames) - len(had | changed)
+    now.check_some()
     return LabelsSummary(
         path=storage.at(),
         frames=len(store.frames),
         added=added,
         renewed=renewed,
         unlabelled=unlabelled,
-        warnings=(*store.warnings(), *label_warnings(rows)),
+        quarantined=tuple(now.bad.values()),
+        warnings=(*store.warnings(), *now.warnings(), *label_warnings(rows)),
     )
 
 
-def _frame(
-    partition: Partition, token: str, frame: Frame | None, dataset: Dataset, taxonomy: Taxonomy
-) -> tuple[EncodedFrame, bool]:
-    """A frame with the labels that the data set has, and whether they are others than in the store."""
-    there = EncodedFrame(partition.row.frames[partition.positions[token]], partition.encoded(token))
-    if frame is None or frame.labels_path is None:
-        return there, False
-    label = read_labels(frame, dataset)
-    assert label is not None  # it has a path
-    if not _differs(there, label):
-        return there, False
-    return with_labels(partition, token, label, taxonomy, frame.labels_path), True
+@dataclass(eq=False)
+class _Labels:
+    """The labels that the data set has now.
+
+    Attributes:
+        frames: of the data set, those with labels, by token.
+        good: tokens of frames whose labels could be read.
+        bad: records of those that are skipped, by token.
+    """
+
+    dataset: Dataset
+    frames: Mapping[str, Frame]
+    on_error: Literal["stop", "skip"]
+    good: set[str] = field(default_factory=set)
+    bad: dict[str, SkippedRow] = field(default_factory=dict)
+
+    def other(self, there: EncodedFrame) -> NDArray[np.uint32] | None:
+        """Raw labels (N,) of a frame of the store; None where there are none, or it has them already.
+
+        Raises:
+            FrameError: they cannot be read, and such frames are not skipped.
+        """
+        frame = self.frames.get(there.row.token)
+        if frame is None:
+            return None
+        found = tried(frame, partial(self._read, frame, there.row))
+        if isinstance(found, FrameError):
+            if self.on_error == "stop":
+                raise found
+            self.bad[frame.token] = SkippedRow(token=frame.token, kind=found.kind, reason=str(found))
+            return None
+        self.good.add(frame.token)
+        same = there.row.labelled and np.array_equal(found, there.arrays["points/label"])
+        return None if same else found
+
+    def _read(self, frame: Frame, row: FrameRow) -> NDArray[np.uint32]:
+        label = read_labels(frame, self.dataset)
+        assert label is not None  # it has a path
+        check_count(label, row, frame.labels_path)
+        return label
+
+    def warnings(self) -> tuple[str, ...]:
+        """Warn of labels that are skipped."""
+        if not self.bad:
+            return ()
+        return (
+            f"labels of {counted(len(self.bad), 'frame')} cannot be read, and these keep what they had, the first is"
+            f" {next(iter(self.bad))}: mend what `quarantined` names and run the same command again",
+        )
+
+    def check_some(self) -> None:
+        """Raise a DatasetError where the labels of every frame that has some are skipped."""
+        if self.bad and not self.good:
+            raise DatasetError(
+                f"the labels of none of {len(self.bad)} frames can be read. The first one:"
+                f" {next(iter(self.bad.values())).reason.rstrip('.')}",
+                remedy="Mend what it names and run the same command again",
+            )
 
 
-def _differs(there: EncodedFrame, label: NDArray[np.uint32]) -> bool:
-    return not there.row.labelled or not np.array_equal(label, there.arrays["points/label"])
-
-
-def _check_labels(store: Store, frames: Mapping[str, Frame], dataset: Dataset) -> None:
+def _check_labels(store: Store, now: _Labels) -> None:
     """Raise a CacheError that names all partitions with other labels, where no object can be made without CLIP."""
     storage, about = store.storage, store.provenance
     manifests, count = [], 0
-    for row in read_manifests(storage):
-        if not row.frames:
-            continue
-        partition, changed = Partition.open(storage, row, about), 0
-        for record in row.frames:
-            frame = frames.get(record.token)
-            label = read_labels(frame, dataset) if frame is not None and frame.labels_path is not None else None
-            changed += label is not None and _differs(EncodedFrame(record, partition.encoded(record.token)), label)
-        if changed:
-            manifests.append(storage.at(manifest_key(row.partition)))
-            count += changed
+    with progress("compare", "frames", len(store.frames)) as counter:
+        for row in read_manifests(storage):
+            if not row.frames:
+                continue
+            partition, changed = Partition.open(storage, row, about), 0
+            for record in row.frames:
+                changed += now.other(EncodedFrame(record, partition.encoded(record.token))) is not None
+                counter.advance()
+            if changed:
+                manifests.append(storage.at(manifest_key(row.partition)))
+                count += changed
     if manifests:
         raise CacheError(
             f"codec {about.codec} keeps features of voxels: of {count} frames whose labels are others now, objects"

@@ -284,6 +284,9 @@ class LabelsOptions(Options):
 
     path: Annotated[str, _TEXT, Flag(positional=True)] = Field(description="A store: a folder, or a URL.")
     dataroot: Path | None = Field(None, description="Folder of the data set. Default: the data set's own default.")
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="`skip`: frames whose labels cannot be read keep those that they have."
+    )
 
 
 class ConvertOptions(Options):

@@ -77,7 +77,9 @@ OWN = {
 OWN["pipelines/precompute/options.py"] = {"--dataroot": ("precompute", "cache labels")}
 OWN["ovps/inference/session.py"] = {"--unlabelled-frames": ("eval", "tune")}
 OWN["pipelines/tune.py"] = {"--split": ("tune",)}
-OWN["pipelines/precompute/stage.py"] = {"--on-error": ("precompute", "segment", "cache import", "cache repair")}
+OWN["pipelines/precompute/stage.py"] = {
+    "--on-error": ("precompute", "segment", "cache import", "cache labels", "cache repair")
+}
 NOT_OURS = {
     "--nproc-per-node",
     "--shm-size",

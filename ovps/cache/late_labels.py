@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from cache_schemas import Provenance
+from cache_schemas import FrameRow, Provenance
 from ovps.cache.cameras import camera_of, cells_of
 from ovps.cache.codecs.protocol import Codec, State, VoxelFeatures
 from ovps.cache.object_embeddings import Objects, find_objects
@@ -32,6 +32,17 @@ def objects_of_stored(
     return find_objects(label, taxonomy, points.weights[:, np.unique(weights.indices)], points.views, stored.cells)
 
 
+def check_count(label: NDArray[np.uint32], row: FrameRow, labels_path: str | None) -> None:
+    """Raise a FrameError unless there is one label for each point of a frame of a store."""
+    if len(label) != row.points:
+        raise FrameError(
+            f"{len(label)} labels for {row.points} points",
+            path=labels_path,
+            frame=row.token,
+            remedy="Points and labels are of different downloads: fetch both again",
+        )
+
+
 def with_labels(
     partition: Partition, token: str, label: NDArray[np.uint32], taxonomy: Taxonomy, labels_path: str | None = None
 ) -> EncodedFrame:
@@ -55,13 +66,7 @@ def with_labels(
             frame=token,
             remedy=folder.remedy,
         )
-    if len(label) != row.points:
-        raise FrameError(
-            f"{len(label)} labels for {row.points} points",
-            path=labels_path,
-            frame=token,
-            remedy="Points and labels are of different downloads: fetch both again",
-        )
+    check_count(label, row, labels_path)
     return relabelled(
         EncodedFrame(row, partition.encoded(token)),
         partition.codec,

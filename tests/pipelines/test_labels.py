@@ -19,7 +19,7 @@ from ovps.cache.layout import partition_key
 from ovps.cache.manifest import partitions, read_manifest, read_manifests, write_manifest
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
-from ovps.errors import CacheError, ConfigError, ProvenanceError
+from ovps.errors import CacheError, ConfigError, DatasetError, FrameError, ProvenanceError
 from pipelines.labels import add_labels
 from pipelines.options import PrecomputeOptions, RepairOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
@@ -176,6 +176,38 @@ def test_labels_that_were_mended(folder):
     precompute(one_scene(folder / "world", folder / "anew"))
     assert same_frames(folder / "whole", folder / "anew")
     assert any((frame.object_instance == 17_042).any() for frame in read_all(folder / "whole").values())
+
+
+@pytest.mark.parametrize("codec", ["whole", "dense"])
+def test_labels_that_cannot_be_read_keep_no_others_from_being_renewed(folder, capsys, codec):
+    root, store = folder / "world", folder / codec
+    if codec == "dense":
+        for file in (store / "manifest").iterdir():
+            file.unlink()
+        precompute(one_scene(root, store, codec="dense"))  # with labels this time
+    before = read_all(store)
+    first, *others = frames_of(resolved(one_scene(root, store)))
+    file = Path(first.labels_path)
+    file.write_bytes(file.read_bytes()[:100])
+    if codec == "whole":
+        mend(root, 1)
+    with pytest.raises(FrameError, match=r"or leave such frames out with --on-error skip$") as stopped:
+        add_labels(store, root)
+    capsys.readouterr()
+    summary = add_labels(store, root, on_error="skip")
+    assert (summary.added, summary.renewed, summary.unlabelled) == (0, codec == "whole", 0)
+    assert [(r.token, r.kind) for r in summary.quarantined] == [(first.token, stopped.value.kind)]
+    assert summary.warnings[0].startswith("labels of 1 frame cannot be read, and these keep what they had")
+    assert np.array_equal(read_all(store)[first.token].label, before[first.token].label)
+    lines = capsys.readouterr().err.splitlines()
+    told = ["labels: 0 of 3 frames", "labels: 3 of 3 frames"]
+    assert lines == [line.replace("labels", "compare") for line in told] * (codec == "dense") + told
+    for frame in others:
+        Path(frame.labels_path).write_bytes(b"")
+    with pytest.raises(
+        DatasetError, match=r"the labels of none of 3 frames can be read. The first one: .*run the same"
+    ):
+        add_labels(store, root, on_error="skip")
 
 
 def test_a_codec_without_cells_refuses_and_its_remedy_works(folder):
