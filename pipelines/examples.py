@@ -11,6 +11,7 @@ from ovps.cache.frame_data import FrameRef
 from ovps.cache.reader import Store
 from ovps.errors import VocabularyError, listed
 from ovps.examples import ClassOf, Examples, add_examples, shift_to_texts
+from ovps.progress import progress
 from ovps.segment_reference import Segment
 from ovps.taxonomy import Kind, name_key
 from ovps.viewer.pooling import label_free, pooled_clip
@@ -112,13 +113,15 @@ def _of_class(store: Store, item: ClassOf) -> tuple[list[FrameRef], NDArray[np.f
             remedy=f"There are: {', '.join(store.taxonomy.by_name)}",
         )
     refs, vectors = [], []
-    for ref in store.frames:
-        if ref.subset == item.subset and ref.labelled:
+    labelled = [ref for ref in store.frames if ref.subset == item.subset and ref.labelled]
+    with progress("examples", "frames", len(labelled)) as counter:
+        for ref in labelled:
             found = store.objects(ref)
             kept = (found.classes == classes[key].id) & (found.seen_points >= store.taxonomy.min_points)
             if kept.any():
                 refs.append(ref)
                 vectors.append(found.embedding[kept])
+            counter.advance()
     if not vectors:
         subsets = ", ".join(sorted({ref.subset for ref in store.frames if ref.labelled})) or "none"
         raise VocabularyError(

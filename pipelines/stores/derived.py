@@ -195,12 +195,15 @@ def _check_source(storage: Storage, pieces: Sequence[Piece], before: Mapping[str
         CacheError: features or labels were made anew since, or are of something else altogether.
     """
     manifests, changed = [], list[str]()
-    for piece in pieces:
-        there = before[piece.name]
-        tokens = piece.changed(storage, there) if there is not None and there.frames else ()
-        if tokens:
-            manifests.append(storage.at(manifest_key(piece.name)))
-            changed += tokens
+    both = [(piece, there) for piece in pieces if (there := before[piece.name]) is not None and there.frames]
+    if not both:
+        return
+    with progress("compare", "partitions", len(both)) as counter:
+        for piece, there in both:
+            if tokens := piece.changed(storage, there):
+                manifests.append(storage.at(manifest_key(piece.name)))
+                changed += tokens
+            counter.advance()
     if changed:
         these = "this partition" if len(manifests) == 1 else "these partitions"
         raise CacheError(

@@ -19,6 +19,7 @@ from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
 from ovps.cache.writer import check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
+from ovps.progress import progress
 from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.held import Place, other_drive
 from pipelines.precompute.plan import partition_name
@@ -67,7 +68,7 @@ def merge(options: MergeOptions) -> DerivedSummary:
         before = dict(seen)
         own = list(read_manifests(source.storage))
         holds = [held for row in own for held in _of(source, row)]
-        differing = [held for held in holds if not _same_frame(before, held)]
+        differing = _differing(before, holds)
         if differing:
             others = listed({before[held.frame.token].store.path: None for held in differing})
             raise CacheError(
@@ -166,10 +167,24 @@ def _places(held: Iterable[_Held]) -> list[Place]:
     return [(one.scene, one.frame.index, one.frame.token) for one in held]
 
 
+def _differing(known: Mapping[str, _Held], holds: Sequence[_Held]) -> list[_Held]:
+    """Those of a store's frames of which one before it holds another version."""
+    both = [held for held in holds if held.frame.token in known]
+    if not both:
+        return []
+    found = []
+    with progress("compare", "frames", len(both)) as counter:
+        for held in both:
+            if not _same_frame(known, held):
+                found.append(held)
+            counter.advance()
+    return found
+
+
 def _same_frame(known: Mapping[str, _Held], other: _Held) -> bool:
-    """Tell whether a store holds the same of a frame as one before it, if any does."""
-    one = known.get(other.frame.token)
-    return one is None or (
+    """Tell whether a store holds the same of a frame as one before it."""
+    one = known[other.frame.token]
+    return (
         one.scene == other.scene
         and one.frame.labelled == other.frame.labelled
         and same_version(one.partition, other.partition, other.frame.token)

@@ -51,13 +51,15 @@ def truth_of(store, subset, name):
     return np.array(found)
 
 
-def test_a_class_by_the_objects_of_a_subset_needs_neither_clip_nor_names(made, store, tmp_path, monkeypatch):
+def test_a_class_by_the_objects_of_a_subset_needs_neither_clip_nor_names(made, store, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(clip, "load", lambda *_: pytest.fail("CLIP was loaded"))
     summary = build(
         VocabularyOptions(
             cache=str(made[1]), out=tmp_path / "v", examples=("coach=bus@train", "kerb:stuff=sidewalk@train")
         )
     )
+    frames = sum(ref.subset == "train" for ref in store.frames)
+    assert capsys.readouterr().err.count(f"examples: {frames} of {frames} frames") == 2
     assert (summary.classes, summary.embeddings, summary.weights_random) == (2, 2, store.provenance.weights_random)
     read = load_vocabulary(tmp_path / "v")
     assert [(e.name, e.kind) for e in read.entries] == [("coach", "thing"), ("kerb", "stuff")]

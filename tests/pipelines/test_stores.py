@@ -234,7 +234,7 @@ def test_precompute_completes_a_subset(world, whole, tmp_path):
     assert same_frames(tmp_path / "out", whole)
 
 
-def test_parts_of_a_store_merge_into_it(whole, small, tmp_path):
+def test_parts_of_a_store_merge_into_it(whole, small, tmp_path, capsys):
     tokens = [ref.token for ref in Store.open(whole).frames]
     parts = [tmp_path / name for name in "abc"]
     for part, only in zip(parts, (tokens[:2], tokens[1:4], tokens[4:]), strict=True):
@@ -242,6 +242,9 @@ def test_parts_of_a_store_merge_into_it(whole, small, tmp_path):
     summary = merge(MergeOptions(caches=tuple(map(str, parts)), out=tmp_path / "all"))
     assert summary.frames == 6
     assert same_frames(tmp_path / "all", whole)
+    assert "compare: 1 of 1 frames" in capsys.readouterr().err, "of a and b"
+    merge(MergeOptions(caches=tuple(map(str, parts)), out=tmp_path / "all"))
+    assert "compare: 5 of 5 partitions" in capsys.readouterr().err, "of what is there"
     with pytest.raises(ProvenanceError, match=r"codec 'cells-pca' there, 'cells' now"):
         merge(MergeOptions(caches=(str(whole), str(small)), out=tmp_path / "mixed"))
     with pytest.raises(ConfigError, match="two or more"):
