@@ -46,7 +46,7 @@ def convert(options: ConvertOptions) -> DerivedSummary:
         raise CacheError(
             f"codec {source.provenance.codec} keeps features of voxels, and {codec.name} is made of cells",
             path=source.path,
-            remedy=f"Run `ovps precompute --codec {codec.name}` into another folder; that needs CLIP once more",
+            remedy=_with_cells(source.provenance, codec),
         )
     source.frames_of(None)  # or tell why there is none
     state = _state(options, source, codec)
@@ -79,6 +79,18 @@ def convert(options: ConvertOptions) -> DerivedSummary:
         pieces,
         name="convert",
         bytes_before=sum(map(bytes_of, rows)),
+    )
+
+
+def _with_cells(provenance: Provenance, codec: Codec) -> str:
+    """How to come to the features of a store of voxels in a codec of cells: not by others than it holds."""
+    if provenance.cameras == ():
+        return f"Leave them in {provenance.codec}: they were imported for points, and have no cells of images"
+    if provenance.converted_from:
+        return f"Convert the store that this one was made of, of codec {provenance.converted_from[-1].split()[0]}"
+    return (
+        f"Convert the store of cells that it was made of, if it was; or run `ovps precompute --codec {codec.name}` into"
+        " another folder, which needs CLIP once more"
     )
 
 
