@@ -71,6 +71,11 @@ def storage_of(where: Where) -> Storage:
     return RemoteStorage.of(text)
 
 
+def real_place(storage: Storage) -> str:
+    """Give the path or URL of a store, whatever links lead there: two are one store if they have the same."""
+    return str(storage.root.resolve()) if isinstance(storage, LocalStorage) else storage.at()
+
+
 def check_place(storage: Storage) -> None:
     """Check that a store that is to be written, or gone on with, lies not within another one, or among other files.
 

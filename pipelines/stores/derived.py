@@ -16,7 +16,7 @@ from ovps.cache.leftovers import lost_warnings, remove_leftovers
 from ovps.cache.manifest import find_manifest, read_manifests
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
-from ovps.cache.where import Where, check_place, storage_of
+from ovps.cache.where import Where, check_place, real_place, storage_of
 from ovps.cache.writer import EncodedFrame, create_store, stored_frames, write_partition
 from ovps.errors import CacheError, ConfigError, counted
 from ovps.interrupt import kept
@@ -121,7 +121,7 @@ def write_derived(
     """
     assert len({piece.name for piece in pieces}) == len(pieces), "one would be written over another"
     storage = storage_of(out)
-    if any(storage.at() == source.at() for source in sources):
+    if real_place(storage) in map(real_place, sources):
         raise ConfigError("a store cannot be written onto itself", path=storage.at(), remedy="Give another --out")
     check_place(storage)
     with storage.exclusive():

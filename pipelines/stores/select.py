@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cache_schemas import FrameRow, PartitionRow
 from ovps.cache.codecs.state import read_state
-from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
+from ovps.cache.where import real_place
 from ovps.cache.writer import check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from ovps.progress import progress
@@ -55,7 +55,7 @@ def merge(options: MergeOptions) -> DerivedSummary:
     if len(options.caches) < 2:
         raise ConfigError("one store alone cannot be merged", remedy="Name two or more")
     sources = [Store.open(cache) for cache in options.caches]
-    places = [s.storage.root.resolve() if isinstance(s.storage, LocalStorage) else s.path for s in sources]
+    places = [real_place(source.storage) for source in sources]
     for number, place in enumerate(places):
         if place in places[:number]:
             raise ConfigError(f"{place} is named twice", remedy="Name each store once")

@@ -188,8 +188,11 @@ def test_killed_in_the_middle_it_goes_on(whole, tmp_path, monkeypatch, command):
 
 def test_nothing_is_written_among_other_files(whole, world, tmp_path):
     before = contents(whole)
+    (tmp_path / "link").symlink_to(whole)
     for out, message in (
         (whole, "onto itself"),
+        (tmp_path / "link", "onto itself"),
+        (whole / ".." / whole.name, "onto itself"),
         (world, "data set"),
         (whole / "inside", "among the files of the store"),
     ):
@@ -282,6 +285,12 @@ def test_what_a_codec_has_lost_is_known_of_an_exact_store_made_of_it(world, whol
     assert Store.open(tmp_path / "dense").provenance.converted_from == (lost,)
     convert(ConvertOptions(cache=whole, out=tmp_path / "exact", codec="dense"))
     assert Store.open(tmp_path / "exact").provenance.converted_from == ()
+    for store, words in {
+        "dense": "store that this one was made of, of codec cells-pca$",
+        "exact": "store of cells",
+    }.items():
+        with pytest.raises(CacheError, match=f"Convert the {words}"):
+            convert(ConvertOptions(cache=tmp_path / store, out=tmp_path / "no", codec="cells"))
 
 
 def test_a_fitted_store_made_like_another_keeps_its_features(world, whole, tmp_path):
@@ -888,6 +897,8 @@ def test_features_of_another_program(world, tmp_path):
         thing = int(np.flatnonzero((frame.object_instance > 0) & (frame.object_seen_points > 0))[0])
         own = (frame.label == frame.object_instance[thing]) & seen
         np.testing.assert_allclose(frame.object_embedding[thing], features[own].mean(axis=0), atol=1e-5)
+    with pytest.raises(CacheError, match=r"Leave them in dense: they were imported for points"):
+        convert(ConvertOptions(cache=tmp_path / "zarr", out=tmp_path / "cells", codec="cells"))
     with pytest.raises(ProvenanceError, match=r"cameras \(\) there, None now"):
         precompute(options_for(world, tmp_path / "zarr", codec="dense", occlusion=False))
 
