@@ -244,6 +244,7 @@ class _Look:
         """Add what all frames together say of the labels and the axes, and the mistakes of single cameras."""
         self.problems.add("labels", self.labels.mistake())
         self.warnings.add("labels", self.labels.odd())
+        self.warnings.add("labels of some", self.labels.of_some())
         axes = axes_mistake(np.concatenate(self.clouds)) if self.clouds else None
         self.problems.add("axes", axes)
         for name, text in self.mistakes.items():
@@ -282,7 +283,7 @@ class _Look:
             self.problems.add_error("frame", error)
             return False
         if label is not None:
-            self.labels.add(label)
+            self.labels.add(frame.token, label)
         return True
 
     def _suspect(self, xyz: NDArray[np.float32], camera: Camera) -> None:

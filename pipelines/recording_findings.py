@@ -76,15 +76,18 @@ class LabelCounts:
         frames, points: with labels; of the points, `classed` have a class of the taxonomy.
         unnamed: points by raw class, of those that the taxonomy does not name; 0 is unlabelled everywhere.
         lost: the largest label of raw class 0 that is not 0 itself; 0: there is none.
+        bare: tokens of the frames of which no point has a class.
     """
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
         self.frames = self.points = self.classed = self.lost = 0
         self.unnamed = Counter[int]()
+        self.bare: list[str] = []
 
-    def add(self, label: NDArray[np.uint32]) -> None:
+    def add(self, token: str, label: NDArray[np.uint32]) -> None:
         """Count the raw labels (N,) of a frame."""
+        before = self.classed
         raw = self.taxonomy.raw_class(label)
         for number, count in zip(*(found.tolist() for found in np.unique(raw, return_counts=True)), strict=True):
             self.classed += count * (self.taxonomy.raw_to_id.get(number, UNLABELLED) != UNLABELLED)
@@ -93,6 +96,8 @@ class LabelCounts:
         self.lost = max(self.lost, int(label[raw == 0].max(initial=0)))
         self.frames += 1
         self.points += len(label)
+        if self.classed == before:
+            self.bare.append(token)
 
     @property
     def share(self) -> float | None:
@@ -123,6 +128,16 @@ class LabelCounts:
         if not self.classed:
             return f"not one point of {counted(self.frames, 'frame')} with labels that were read is labelled"
         return None
+
+    def of_some(self) -> str | None:
+        """Say which label files have not one point of a class, where others have: they may be written otherwise."""
+        if not self.bare or not self.classed:
+            return None
+        return (
+            f"{len(self.bare)} of {counted(self.frames, 'frame')} with labels that were read have not one point with a"
+            f" class, the first is {self.bare[0]}: write its label file as those of the others, by"
+            f" `{self._coding()}`, unless nothing in it is labelled"
+        )
 
     def _unnamed(self) -> str:
         return listed(f"{number} ({count:,} points)" for number, count in self.unnamed.most_common())

@@ -166,7 +166,7 @@ def label_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     if len(empty) < len(labelled):
         return (
             f"{len(empty)} of {len(labelled)} frames with labels have not one labelled point, the first is {empty[0]}:"
-            " are their raw classes others than those that the taxonomy names?",
+            " are their raw classes others than those that the taxonomy names, or without its `instance_divisor`?",
         )
     return (
         f"not one point of {len(labelled)} frames with labels is labelled, and nothing can be learned from them: does"

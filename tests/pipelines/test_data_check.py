@@ -438,6 +438,18 @@ def test_labels_of_which_none_gets_a_class_are_a_problem(raw_to_id, divisor, say
     assert (found.labelled_share, found.warnings) == (0, ())
 
 
+@pytest.mark.parametrize("other", [[10, 20], [0]])
+def test_a_label_file_written_otherwise_than_others_is_told(other, tmp_path):
+    """Class numbers alone, of which `instance_divisor` makes instances of nothing; or a file that nobody filled in."""
+    root = labelled_recording(tmp_path / "drive", {10: 1, 20: 2})
+    write_labels(root, 1, np.resize(other, len(rows_of(1))))
+    found = check(root)
+    (warning,) = found.warnings
+    assert "1 of 2 frames with labels that were read have not one point with a class, the first is drive.001" in warning
+    assert "`instance_divisor: 1000`" in warning
+    assert (found.problems, found.labelled_share) == ((), pytest.approx(1 / 3, abs=0.01))
+
+
 def test_labels_that_are_all_zero_are_no_mistake_but_told(tmp_path):
     root = write_recording(tmp_path / "drive", frames=2)
     write_taxonomy(root, {10: 1})
