@@ -13,12 +13,14 @@ from pathlib import Path
 
 from cache_schemas import FrameRow, PartitionRow
 from ovps.cache.codecs.state import read_state
+from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
-from ovps.cache.where import real_place
+from ovps.cache.where import check_place, real_place, storage_of
 from ovps.cache.writer import check_provenance, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
+from ovps.files import check_writable
 from ovps.progress import progress
 from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.held import Place, other_drive
@@ -62,6 +64,10 @@ def merge(options: MergeOptions) -> DerivedSummary:
     first = sources[0]
     for other in sources[1:]:
         _check_alike(first, other)
+    out = storage_of(options.out)
+    check_place(out)
+    if isinstance(out, LocalStorage):
+        check_writable(out.root)  # before frames are compared, of which there may be many
     seen: dict[str, _Held] = {}
     pieces, rows = [], []
     for source in sources:
