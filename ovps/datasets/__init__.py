@@ -87,8 +87,8 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
     found: Any = find(root, frames) if find else ()
     if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
         raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
-    clocks = standing_clocks(frames) if is_outside(dataset) else ()
-    return (*found, *clocks, *odd_intrinsics(frames), *odd_unit(frames), *images_apart(frames), *odd_motion(frames))
+    clocks = (*standing_clocks(frames), *odd_unit(frames)) if is_outside(dataset) else ()
+    return (*found, *clocks, *odd_intrinsics(frames), *images_apart(frames), *odd_motion(frames))
 
 
 def root_variable(name: str) -> str:

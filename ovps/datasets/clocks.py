@@ -37,7 +37,11 @@ def odd_unit(frames: Sequence[Frame]) -> list[str]:
     Args:
         frames: scene after scene, each in its order.
     """
-    steps = [b.timestamp_us - a.timestamp_us for a, b in pairwise(frames) if a.scene == b.scene]
+    return odd_steps([b.timestamp_us - a.timestamp_us for a, b in pairwise(frames) if a.scene == b.scene])
+
+
+def odd_steps(steps: Sequence[int]) -> list[str]:
+    """Warn of microseconds between one sweep and the next as on no drive, in one sentence, or none."""
     usual = median(steps) if steps else _STEPS_US[0]
     if usual <= 0 or _STEPS_US[0] <= usual <= _STEPS_US[1]:
         return []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from ovps.datasets.clocks import odd_steps
 from ovps.datasets.kitti_calibration import read_poses, read_times
 from ovps.datasets.kitti_sequence import CAMERAS, IMAGES, LABELS, POINTS, TIMES, is_number, list_scans, poses_file
 
@@ -20,7 +21,9 @@ def sequence_warnings(sequences: Sequence[Path]) -> list[str]:
         DatasetError: times or poses that cannot be read.
     """
     return [
-        text for find in (_missing_scans, _odd_times, _unused_times, _unused_poses) for text in _of(find, sequences)
+        text
+        for find in (_missing_scans, _odd_times, _odd_unit, _unused_times, _unused_poses)
+        for text in _of(find, sequences)
     ]
 
 
@@ -66,6 +69,12 @@ def _odd_times(sequence: Path) -> str | None:
         f" {sequence / TIMES}: {time / 1e6:g} s after {before / 1e6:g} s. The store's record of a frame has them so;"
         " the order of scans is that of their numbers"
     )
+
+
+def _odd_unit(sequence: Path) -> str | None:
+    """By its lines, one for each scan that was recorded: of these some may have been left out."""
+    times = read_times(sequence / TIMES) if (sequence / TIMES).exists() else []
+    return next(iter(odd_steps([b - a for (_, a), (_, b) in pairwise(times)])), None)
 
 
 def _unused_times(sequence: Path) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.datasets.clocks import MOST_US, standing_clocks
+from ovps.datasets.clocks import MOST_US, odd_unit, standing_clocks
 from ovps.datasets.nuscenes_rows import Row
 from ovps.datasets.nuscenes_tables import (
     LIDAR,
@@ -97,7 +97,13 @@ class NuScenes:
         subsets = list(dict.fromkeys(frame.subset for frame in frames))
         folder = Path(root) / frames[0].version if frames else None
         odd = [*split_warnings(folder, subsets), *shared_calibrations(folder)] if folder else []
-        return [*odd, *_without_labels(folder, frames), *_shared_files(frames), *standing_clocks(frames)]
+        return [
+            *odd,
+            *_without_labels(folder, frames),
+            *_shared_files(frames),
+            *standing_clocks(frames),
+            *odd_unit(frames),
+        ]
 
     def points(self, frame: Frame) -> PointCloud:
         """The LiDAR sweep of a frame; intensity is brought to 0..1.

@@ -64,7 +64,10 @@ def answer(
     if isinstance(features, Tensor) and len(features) != len(batch.coords):
         others = f"features of {len(features)} voxels, expected {len(batch.coords)}"
         raise misgiven("system", system, "answer", others, SetupError)
-    if any(isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any() for x in vars(found).values()):
+    if any(
+        isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any()
+        for x in getattr(found, "__dict__", {}).values()
+    ):
         raise CheckpointError("the network answers with NaN", remedy=_NAN)
     return found
 

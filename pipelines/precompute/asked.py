@@ -25,7 +25,9 @@ def asked_for(options: Resolved) -> tuple[list[Frame], list[str]]:
     dataset = datasets.get(options.dataset)
     frames = datasets.frames_of(dataset, options.dataroot, options.version, options.subsets, **asked)
     check_unique(frames)
-    check_cameras(frames, options.cameras)
+    scenes: dict[str, list[Frame]] = {}
+    for frame in frames:
+        scenes.setdefault(frame.scene, []).append(frame)
     if options.only:
         unknown = sorted(set(options.only) - {frame.token for frame in frames})
         if unknown:
@@ -37,7 +39,10 @@ def asked_for(options: Resolved) -> tuple[list[Frame], list[str]]:
             )
         wanted = set(options.only)
         frames = [frame for frame in frames if frame.token in wanted]
-    frames = [with_cameras(frame, options.cameras) for frame in limited(frames, options.limit)]
+    frames = limited(frames, options.limit)
+    for scene in dict.fromkeys(frame.scene for frame in frames):  # by all its frames: one may lack an image
+        check_cameras(scenes[scene], options.cameras)
+    frames = [with_cameras(frame, options.cameras) for frame in frames]
     if not frames:
         raise DatasetError(
             f"no frames of {options.version} in {', '.join(options.subsets)}",

@@ -80,7 +80,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     store, tokens = Store.open(cache), sweeps.tokens
     refs = [ref for ref in store.frames if ref.token in tokens]
     found: dict[str, PredictSummary] = {}
-    _forget_labels(out)
+    _forget_labels(out, ["predictions", *(f"predictions-{subset}" for subset in {ref.subset for ref in store.frames})])
     for subset in dict.fromkeys(ref.subset for ref in refs):
         folder = out / ("predictions" if len(sweeps.present) == 1 else f"predictions-{subset}")
         found[subset] = predict(
@@ -119,10 +119,10 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     return summary
 
 
-def _forget_labels(out: Path) -> None:
+def _forget_labels(out: Path, folders: Sequence[str]) -> None:
     """Remove labels, clouds and pictures that a command before made, perhaps of other words or more frames."""
-    for folder in out.glob("predictions*"):
-        forget(folder)
+    for name in folders:
+        forget(out / name)
     if not (out / PAGE).is_file():
         return
     with refusals(out):

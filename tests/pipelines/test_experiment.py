@@ -364,22 +364,6 @@ def test_tuned_thresholds_are_of_a_file_by_whatever_path_it_is_named(tmp_path, m
         load_experiment(str(write_experiment(tmp_path, tmp_path / "zarr", systems=["mine.yaml"], tuned=twice)))
 
 
-def test_a_copy_of_a_run_is_not_taken_for_it(tmp_path):
-    def run_of(system):
-        (training,) = plan(
-            load_experiment(str(write_experiment(tmp_path, tmp_path / "z", systems=[system], seeds=[0])))
-        )
-        return training.run
-
-    own = run_of("pfc")
-    for copy in ("backup-", "._"):
-        own.with_name(copy + own.name).mkdir(parents=True)
-    own.mkdir()
-    assert run_of("pfc") == own
-    (tmp_path / "renamed.yaml").write_text("base: pfc\n")
-    assert run_of(str(tmp_path / "renamed.yaml")) == own
-
-
 def test_scores_of_other_weights_splits_and_settings_are_not_taken(made, tmp_path, monkeypatch):
     experiment, _, _ = made
     training = plan(experiment)[-1]

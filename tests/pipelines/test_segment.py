@@ -323,9 +323,11 @@ def test_some_frames_are_drawn_all_are_labelled_and_points_are_written_for_other
         (int(e), *map(int, c)) for e, *c in zip(entry, points["red"], points["green"], points["blue"], strict=True)
     }
     assert len(colours) == len(set(entry.tolist()))  # one colour a name
+    shutil.copytree(out / "predictions", out / "predictions-before")
     again = options.model_copy(update={"names": "bus, wall:stuff", "limit": 1, "ply": False})
     assert segment(recording, again).frames == 1
     assert not list((out / "ply").iterdir())  # of the names before
+    assert (out / "predictions-before/about.json").exists()  # a copy of the user's
     assert {file.name.split("-")[0] for file in (out / "pictures").iterdir()} == {f"{recording.name}.000"}
 
 

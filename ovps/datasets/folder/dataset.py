@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.datasets.clocks import standing_clocks
+from ovps.datasets.clocks import odd_unit, standing_clocks
 from ovps.datasets.folder.calibration import PointFiles, load_calibration
 from ovps.datasets.folder.frames import FOLDER, VERSION, check_images, check_scene, frame_of, token_of
 from ovps.datasets.folder.labels import WHOLE_NUMBERS, own_taxonomy, read_labels
@@ -123,6 +123,7 @@ class Folder:
             *reused(asked),
             *odd_point_files(frames),
             *standing_clocks(frames),
+            *odd_unit(frames),
         ]
 
     def subsets(self, root: Path) -> tuple[str, ...]:

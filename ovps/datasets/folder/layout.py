@@ -97,7 +97,12 @@ def find_scenes(root: Path) -> list[Scene]:
                 remedy="Run the same `ovps data import` again: it begins anew",
             )
         refuse_other_case(folder, (IMAGES, LABELS, READINGS))
-    return [_scene(root, folder) for folder in folders]
+    # as the folder that a link leads to, which stores know it by; links to folders of one name as themselves
+    names = [folder.resolve().name for folder in folders]
+    return [
+        _scene(root, folder, name if names.count(name) == 1 else folder.name)
+        for folder, name in zip(folders, names, strict=True)
+    ]
 
 
 def calibration_of(root: Path, folder: Path) -> Path:
@@ -139,9 +144,7 @@ def calibration_above(file: Path) -> Path:
     return calibration_of(scene.parent, scene)
 
 
-def _scene(root: Path, folder: Path) -> Scene:
-    # a link is called as its user calls it; a root may be "." or end in ".."
-    name = folder.resolve().name if folder == root else folder.name
+def _scene(root: Path, folder: Path, name: str) -> Scene:
     calibration = calibration_of(root, folder)
     table = folder / READINGS
     labels = files_of(folder / LABELS, LABEL_FILES) if (folder / LABELS).is_dir() else {}
