@@ -358,7 +358,9 @@ class ImportOptions(Options):
     )
     on_error: Literal["stop", "skip"] = Field("stop", description="`skip`: quarantine bad frames with the reason.")
     limit: int | None = Field(None, ge=1, description="Only the first frames of each split.")
-    encoder: str = Field(description="Whose text embeddings the features are to be compared with: ViT-L-14-336.")
+    encoder: str = Field(
+        description="Whose text embeddings the features are to be compared with: ViT-L-14-336-quickgelu."
+    )
     weights: str | None = Field(None, description="Of the encoder, as for precompute.")
     grid: str = Field("cylinder", description="`cylinder`, `cylinder:RHOxPHIxZ` or `cartesian:METRES`.")
     codec: str = Field("dense", description="One that needs no cells of images.")

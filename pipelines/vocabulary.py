@@ -17,6 +17,7 @@ from ovps.cache.reader import Store
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
+from ovps.clip.loading import activation_warnings
 from ovps.clip.pictures import Pictures, add_pictures, parse_pictures
 from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
@@ -86,7 +87,8 @@ def build(options: VocabularyOptions) -> VocabularySummary:
     if store is not None:
         vocabulary = show_examples(vocabulary, store, examples)
     save_vocabulary(vocabulary, options.out)
-    odd = [*odd_names(entries), *(prompt_warnings(encoder, entries) if encoder is not None else [])]
+    activation = activation_warnings(encoder.name, options.weights) if encoder is not None else []
+    odd = [*odd_names(entries), *activation, *(prompt_warnings(encoder, entries) if encoder is not None else [])]
     random = ["random CLIP weights: the embeddings mean nothing"] if is_random else []
     embeddings, dim = vocabulary.embeddings.shape
     return VocabularySummary(

@@ -61,7 +61,7 @@ def tower_of(visual: Any, name: str) -> Tower:
             return Tower(visual.patch_size[0], partial(vit_map, visual))
     raise ConfigError(
         f"no dense features for {name}: its image tower is neither a ConvNeXt, a CLIP ResNet nor a plain ViT",
-        remedy="Choose for example convnext_large_d_320, RN50x16 or ViT-L-14",
+        remedy="Choose for example convnext_large_d_320, RN50x16-quickgelu or ViT-L-14",
     )
 
 

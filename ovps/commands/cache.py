@@ -128,7 +128,7 @@ runs(
     ImportOptions,
     "pipelines.stores.brought:import_features",
     "Make a store of features that were fused for points elsewhere, as OpenScene does. No image is read.",
-    "ovps cache import --features fused --encoder ViT-L-14-336 --weights openai --out ./zarr",
+    "ovps cache import --features fused --encoder ViT-L-14-336-quickgelu --weights openai --out ./zarr",
     "ovps cache import --features fused --names '{subset}/{scene}_{index:04d}' --encoder ViT-B-32 --out ./zarr",
 )
 

@@ -18,5 +18,5 @@ runs(
     'ovps vocab build --names "car, fire truck, road:stuff=road|street" --out vocab.safetensors',
     "ovps vocab build --cache ./zarr --names classes.txt --images scooter=photos/scooters --out vocab.safetensors",
     "ovps vocab build --cache ./zarr --examples scooter=bus@train --out vocab.safetensors",
-    "ovps vocab build --names classes.txt --encoder ViT-B-16 --weights openai --out vocab.safetensors",
+    "ovps vocab build --names classes.txt --encoder ViT-B-16-quickgelu --weights openai --out vocab.safetensors",
 )

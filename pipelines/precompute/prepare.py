@@ -13,6 +13,7 @@ from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
+from ovps.clip.loading import activation_warnings
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
@@ -125,4 +126,4 @@ def open_store(job: Job, provenance: Provenance) -> list[str]:
     taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
     vocabulary = build_vocabulary(encoder, entries_of(taxonomy))
     create_store(job.out, provenance, taxonomy, vocabulary, job.state)
-    return encoder_warnings(encoder, vocabulary)
+    return [*activation_warnings(job.encoder, job.weights), *encoder_warnings(encoder, vocabulary)]

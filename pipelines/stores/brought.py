@@ -1,6 +1,6 @@
 """Features that another program made for points, as a store: those of OpenScene's fusion, for example.
 
-ovps cache import --features fused --dataroot data/nuscenes --encoder ViT-L-14-336 --weights openai --out ./zarr
+ovps cache import --features fused --dataroot data/nuscenes --encoder ViT-L-14-336-quickgelu --weights openai
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.storage import Storage
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
+from ovps.clip.loading import activation_warnings
 from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
 from ovps.errors import ConfigError, DatasetError, FrameError
@@ -80,6 +81,7 @@ def import_features(options: ImportOptions) -> DerivedSummary:
         known = tuple(Known(f.token, f.subset, f.index, f.labels_path is not None) for f in task.frames)
         make, changed = partial(source.made, task.frames), partial(source.changed, task.frames)
         pieces.append(Piece(task.name, task.scene, known, make, changed))
+    activation = activation_warnings(settings.encoder, settings.weights)
     vocabulary = build_vocabulary(encoder, entries_of(dataset.taxonomy))
     with may_skip(options.on_error):
         summary = write_derived(
@@ -93,7 +95,14 @@ def import_features(options: ImportOptions) -> DerivedSummary:
             remedy="Mend what it names and run the same command again: it tries quarantined frames again",
         )
     return summary.model_copy(
-        update={"warnings": (*summary.warnings, *encoder_warnings(encoder, vocabulary), *_same_warnings(source.same))}
+        update={
+            "warnings": (
+                *summary.warnings,
+                *activation,
+                *encoder_warnings(encoder, vocabulary),
+                *_same_warnings(source.same),
+            )
+        }
     )
 
 

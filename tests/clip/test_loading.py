@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from ovps import progress
 from ovps.clip.demo import weights_path
-from ovps.clip.loading import load_clip, state_sha256
+from ovps.clip.loading import activation_warnings, load_clip, state_sha256
 from ovps.errors import ConfigError, WeightsError
 
 
@@ -72,6 +72,27 @@ def test_unknown_tag_and_missing_file_are_told_apart(tmp_path):
         load_clip("convnext_large_d_320", "nonsense")
     with pytest.raises(WeightsError, match=r"no such file of weights .*gone\.safetensors"):
         load_clip("convnext_large_d_320", str(tmp_path / "gone.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "tag"), [("ViT-B-16", "openai"), ("RN50x16", "openai"), ("ViT-B-32", "laion400m_e32")]
+)
+def test_weights_of_another_activation_name_the_encoder_of_theirs(encoder, tag):
+    with pytest.raises(WeightsError, match=rf"QuickGELU, and {encoder} is .*--encoder {encoder}-quickgelu"):
+        load_clip(encoder, tag)
+    model = open_clip.create_model(f"{encoder}-quickgelu")  # as the remedy says
+    assert any(type(module).__name__ == "QuickGELU" for module in model.modules())
+
+
+def test_files_do_not_tell_their_activation(tmp_path):
+    (tmp_path / "a.safetensors").touch()
+    (warning,) = activation_warnings("ViT-B-16", str(tmp_path / "a.safetensors"))
+    assert "--encoder ViT-B-16-quickgelu" in warning
+    for encoder, weights in (
+        ("ViT-B-16", "laion2b_s34b_b88k"),
+        ("convnext_large_d_320", str(tmp_path / "a.safetensors")),
+    ):
+        assert activation_warnings(encoder, weights) == []
 
 
 def test_a_tag_without_network_names_model_tag_and_remedy(monkeypatch):
