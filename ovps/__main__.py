@@ -21,7 +21,7 @@ from typing import TextIO
 
 STOPPED, SETUP = 130, 8  # exit codes of `ovps.errors.Interrupted` and `SetupError`, which cost an import
 _ASKS = {"--help", "-h", "--version"}  # are answered however little memory there is
-_MESSAGE, _REMEDY = "what was finished is kept", "Start the same command again"
+_MESSAGE, _REMEDY = "it had not ended", "Start the same command again"
 
 
 class _State:

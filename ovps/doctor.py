@@ -34,6 +34,8 @@ EXTRAS = {  # of pyproject, and what for
     "folder": "PCD and PLY files and lenses of recordings",
     "ros": "ovps data import",
     "remote": "stores in a bucket",
+    "viewer": "ovps view, and exports as PLY and LAS",
+    "pq": "writing stores of codec cells-pq",
 }
 
 

@@ -186,8 +186,10 @@ def told() -> Iterator[None]:
 
 
 def interrupted(stop: KeyboardInterrupt) -> Interrupted:
-    """Make the error that the command line shows: it says what is kept, and the command to go on with."""
-    notes = getattr(stop, "__notes__", ()) or ("what was finished is kept",)
+    """Make the error that the command line shows: what is kept and the command to go on with, or to begin again."""
+    notes = getattr(stop, "__notes__", ())
+    if not notes:
+        return Interrupted("it had not ended", remedy=f"Run it again: {command_line()}")
     return Interrupted("; ".join(notes), remedy=f"Go on with: {command_line()}")
 
 

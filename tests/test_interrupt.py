@@ -234,7 +234,7 @@ def test_a_signal_while_the_command_line_is_imported_is_one_sentence(number, tmp
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=20)
-    assert stderr.splitlines() == ["interrupted: what was finished is kept. Start the same command again"]
+    assert stderr.splitlines() == ["interrupted: it had not ended. Start the same command again"]
     assert json.loads(stdout)["error"] == "interrupted"
     assert process.returncode == 130
 

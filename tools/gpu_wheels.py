@@ -104,8 +104,10 @@ def main() -> None:
     if machine.minkowski not in wheel.name:
         sys.exit(f"{wheel.name} does not fit: its name lacks {machine.minkowski}")
     for old in asked.out.glob("[mM]inkowski*.whl"):
-        old.unlink()
-    shutil.copy(wheel, asked.out)
+        if not old.samefile(wheel):
+            old.unlink()
+    if wheel.parent.resolve() != asked.out.resolve():
+        shutil.copy(wheel, asked.out)
     subprocess.run([sys.executable, str(MINKOWSKI / "fetch_sdist.py"), str(asked.out)], check=True, stdout=sys.stderr)
     (asked.out / "install.sh").write_text(INSTALL, encoding="utf-8")
 

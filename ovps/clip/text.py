@@ -16,11 +16,12 @@ from ovps.clip.asked import alike, embedded, readings, temperature_warnings
 from ovps.clip.protocol import Encoder
 from ovps.entries import Entry, said
 from ovps.errors import ConfigError, VocabularyError
-from ovps.progress import progress
 from ovps.vocabulary import Vocabulary
+from ovps.waiting import Waits
 
 DEFAULT_TEMPLATES = "vild"
 TEXTS = 256  # names read at once
+_waits = Waits()
 
 
 @cache
@@ -123,15 +124,7 @@ def embed_names(encoder: Encoder, names: Sequence[str], templates: Sequence[str]
         SetupError: the encoder gives something else than it says.
     """
     prompts = [fill(template, name) for name in names for template in templates]
-    mean = torch.from_numpy(_embedded(encoder, prompts)).reshape(len(names), len(templates), encoder.dim).mean(1)
-    return F.normalize(mean, dim=-1).numpy()
-
-
-def _embedded(encoder: Encoder, prompts: Sequence[str]) -> NDArray[np.float32]:
-    """As `embedded`, with a word about it where there are many: a large CLIP on a CPU takes minutes."""
-    if len(prompts) <= TEXTS:
-        return embedded(encoder, prompts)
-    with progress("names", "prompts", len(prompts)) as counter:
+    with _waits.of(encoder.name, f"{len(prompts):,} prompts of names"):  # a large CLIP on a CPU takes minutes
         vectors = embedded(encoder, prompts)
-        counter.show(len(prompts))
-    return vectors
+    mean = torch.from_numpy(vectors).reshape(len(names), len(templates), encoder.dim).mean(1)
+    return F.normalize(mean, dim=-1).numpy()

@@ -32,6 +32,7 @@ with extra("viewer"):
     import viser
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_TOLD = 8  # other sites
 WAIT_S = 0.35  # after the last key, before a query is asked
 CLOUD, SELECTION, CAMERAS = "/points", "/selection", "/cameras"
 POINTS, SEGMENTS = "points", "segments"
@@ -94,8 +95,14 @@ def start_viewer(catalogue: Catalogue, words: Words | None, *, host: str, port: 
     server.initial_camera.up = (0.0, 0.0, 1.0)
     viewer = Viewer(server, f"http://{_netloc(host, server.get_port())}", {})
 
+    told: set[str] = set()
+
     async def guard(client: Any) -> None:  # before anything is sent
         if _is_foreign(server, client.client_id, host):
+            origin = _origin_of(server, client.client_id)
+            if origin not in told and len(told) < MOST_TOLD:  # its own page, behind a proxy, cannot say why it is empty
+                told.add(origin)
+                say(f"view: a page of {origin} was shown nothing: open {viewer.url} itself, from afar through ssh -L")
             await server._websock_server._live_connections[client.client_id].close(1008, "another site")
 
     def connect(client: viser.ClientHandle) -> None:
@@ -136,6 +143,11 @@ def _is_foreign(server: viser.ViserServer, client: int, host: str) -> bool:
     connection = server._websock_server._live_connections.get(client)
     request = connection.request if connection else None
     return request is not None and not same_site(request.headers, host)
+
+
+def _origin_of(server: viser.ViserServer, client: int) -> str:
+    request = server._websock_server._live_connections[client].request
+    return ascii((request.headers.get("Origin") if request else None) or "another host")[:100]
 
 
 def _held(slider: Any) -> float:
