@@ -80,7 +80,7 @@ def build_world(
         out: the dataroot; made if missing.
         format: `nuscenes`: 32 beams, six cameras, tables; `semantickitti`: 64 beams, one camera that looks ahead, the
             layout of KITTI's odometry.
-        val_fraction: share of the scenes in split `val`, at least one of two or more; a single scene by its rounding.
+        val_fraction: share of the scenes in split `val`, at least one of two or more, and one at least in `train`; a single scene by its rounding.
         image_size: (width, height) pixels; None: 704 x 396, of SemanticKITTI 960 x 290.
         azimuth_steps: LiDAR rays per beam and revolution.
         write_camera_labels: also write `camera_labels/<CAM>/<stem>.png`, uint8 challenge class ids, 0 is sky; nuScenes
@@ -128,7 +128,7 @@ def build_world(
     whole |= {spec.name: json.loads(spec.record.read_text(encoding="utf-8")) for spec in missing}
     records = [whole[spec.name] for spec in specs]
     names = [spec.name if format == "nuscenes" else sequence_name(spec.index) for spec in specs]
-    val = max(round(scenes * val_fraction), 1 if scenes >= 2 else 0)
+    val = min(max(round(scenes * val_fraction), 1), scenes - 1) if scenes >= 2 else round(val_fraction)
     splits = {"train": names[: scenes - val], "val": names[scenes - val :]}
     if format == "nuscenes":
         _write_dataset(out, records, splits)

@@ -130,7 +130,7 @@ def _default_weights(encoder: str) -> str:
         raise WeightsError(
             "the demo CLIP's weights are not installed",
             path=demo.weights_path(),
-            remedy="Install the package again, or train them: python -m driveworld.demo_clip train",
+            remedy="Install the package again, which brings them",
         )
     return str(demo.weights_path())
 
