@@ -80,7 +80,7 @@ def build_world(
         out: the dataroot; made if missing.
         format: `nuscenes`: 32 beams, six cameras, tables; `semantickitti`: 64 beams, one camera that looks ahead, the
             layout of KITTI's odometry.
-        val_fraction: share of the scenes in split `val`, at least one of two or more, and one at least in `train`; a single scene by its rounding.
+        val_fraction: share of the scenes in split `val`; of two or more, one at least in each split.
         image_size: (width, height) pixels; None: 704 x 396, of SemanticKITTI 960 x 290.
         azimuth_steps: LiDAR rays per beam and revolution.
         write_camera_labels: also write `camera_labels/<CAM>/<stem>.png`, uint8 challenge class ids, 0 is sky; nuScenes
