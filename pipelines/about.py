@@ -126,6 +126,8 @@ def read_about(out: Path) -> dict[str, Any] | None:
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List what of `now` stands otherwise in `there`, a few words each."""
     before = {"training_sha256": now.get("training_sha256"), **there}  # earlier versions did not say
+    if before.get("run") != now.get("run", before.get("run")):
+        before["training_sha256"] = now.get("training_sha256")  # of another run it says nothing more
     return [_difference(k, before, now) for k in now if k not in _MAY_DIFFER and before.get(k) != now[k]]
 
 

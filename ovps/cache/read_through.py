@@ -19,6 +19,7 @@ from uuid import uuid4
 from ovps.errors import ConfigError
 from ovps.files import TEMPORARY
 from ovps.progress import show_warnings
+from ovps.shortage import faults
 
 SIZE = "OVPS_READ_CACHE_GB"  # 0: nothing is kept
 FOLDER = "OVPS_READ_CACHE"
@@ -128,7 +129,7 @@ def _of(folder: str | None, caches: str | None, size: str) -> ReadThrough | None
 def _home() -> Path:
     try:
         return Path.home()
-    except RuntimeError as error:
+    except faults(RuntimeError) as error:
         raise ConfigError(
             "what is read from a bucket is kept in the home folder, and this user has none",
             remedy=f"Set {FOLDER} to a folder to keep it in, or {SIZE} to 0 to keep nothing",

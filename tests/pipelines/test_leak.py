@@ -340,7 +340,8 @@ def test_validation_frames_have_no_say_in_the_codec(
     dataroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Codecs round differently. The val scene comes first in this data set."""
-    from pipelines.precompute import codec_choice, stage
+    from pipelines.precompute import asked as listed
+    from pipelines.precompute import codec_choice, prepare
 
     asked: list[Frame] = []
 
@@ -350,6 +351,6 @@ def test_validation_frames_have_no_say_in_the_codec(
 
     monkeypatch.setattr(codec_choice, "smallest_codec", spy)
     options = resolved(options_for(dataroot, tmp_path / "zarr", codec=None))
-    frames = stage.frames_of(options)
-    stage.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
+    frames = listed.frames_of(options)
+    prepare.prepare(options, sorted(frames, key=lambda f: f.subset != "val"))
     assert [frame.subset for frame in asked] == ["train"]

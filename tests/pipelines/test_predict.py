@@ -290,8 +290,8 @@ def vocabulary_of(cache, names, path):
 def test_things_and_stuff_that_are_mixed_up_are_told(made, tmp_path):
     words = vocabulary_of(made[1], ["car", "driveable_surface"], tmp_path / "v.safetensors")
     for run in (made[0], None):
-        (warning,) = predict(run, made[1], tmp_path / str(run is None), vocabulary=words, merge=LOOSE).warnings
-        assert warning == "things and stuff are mixed up, nuscenes has driveable_surface:stuff: write them so"
+        warnings = predict(run, made[1], tmp_path / str(run is None), vocabulary=words, merge=LOOSE).warnings
+        assert "things and stuff are mixed up, nuscenes has driveable_surface:stuff: write them so" in warnings
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_what_was_written_is_in_order_with_the_same_options_and_with_few(here, t
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--vocab w", "about.json: vocabulary_sha256"),
+        ("--vocab w", "about.json: other vocabulary"),
         ("--subset train", "about.json: subset val there, train now"),
         ("--run run", "about.json: run clip-alone there, run now"),
         ("--vocab v --fill", "about.json: filled False there, True now"),
