@@ -17,7 +17,7 @@ from ovps.cache.reader import Store
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
-from ovps.clip.loading import activation_warnings
+from ovps.clip.activation import activation_warnings
 from ovps.clip.pictures import Pictures, add_pictures, parse_pictures
 from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings

@@ -74,7 +74,7 @@ OWN = {
         "--names": ("vocab build", "segment"),
     }
 }
-OWN["ovps/clip/loading.py"] = {"--encoder": ("precompute", "vocab build", "cache import", "segment")}
+OWN["ovps/clip/activation.py"] = {"--encoder": ("precompute", "vocab build", "cache import", "segment")}
 OWN["pipelines/precompute/options.py"] = {"--dataroot": ("precompute", "cache labels")}
 OWN["ovps/inference/session.py"] = {"--unlabelled-frames": ("eval", "tune")}
 OWN["pipelines/tune.py"] = {"--split": ("tune",)}

@@ -19,6 +19,7 @@ import torch
 
 from ovps import defaults
 from ovps.clip import demo
+from ovps.clip.activation import check_activation
 from ovps.clip.protocol import RANDOM
 from ovps.errors import ConfigError, WeightsError
 from ovps.places import check_text
@@ -163,11 +164,7 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
         )
     if not is_tag:
         check_text(path)
-    elif (open_clip.get_pretrained_cfg(encoder, weights) or {}).get("quick_gelu") and _twin(encoder):
-        raise WeightsError(
-            f"the weights {weights} were trained with the activation QuickGELU, and {encoder} is built with GELU",
-            remedy=f"Name --encoder {_twin(encoder)}",
-        )
+    check_activation(encoder, weights)
     fetched = _waits.of(f"the weights of {encoder}", f"{weights}, from the network where they are not here yet")
     try:
         with _without_logging(), fetched if is_tag else nullcontext():
@@ -183,28 +180,6 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
             path=path,
             remedy="The file is damaged, of another architecture, or a pickle; save its state dict as safetensors",
         ) from error
-
-
-def activation_warnings(encoder: str, weights: str | None) -> list[str]:
-    """Warn of a file of weights that may have been trained with another activation than the encoder's, or say nothing.
-
-    Its tensors do not tell: OpenAI's, MetaCLIP's and DFN's weights are of QuickGELU, most of OpenCLIP's own of GELU.
-
-    Args:
-        weights: a tag of open_clip, a file, or `random`.
-    """
-    if weights is None or not Path(weights).is_file() or not _twin(encoder):
-        return []
-    return [
-        f"{encoder} is built with the activation GELU: if these are weights of OpenAI, MetaCLIP or DFN, trained with"
-        f" QuickGELU, name --encoder {_twin(encoder)}"
-    ]
-
-
-def _twin(encoder: str) -> str | None:
-    """The same encoder with the activation QuickGELU, of one that has another."""
-    twin = f"{encoder}-quickgelu"
-    return twin if twin in open_clip.list_models() else None
 
 
 def _ways(encoder: str) -> str:

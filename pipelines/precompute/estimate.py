@@ -18,6 +18,7 @@ from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
 from ovps.cache.where import check_place, storage_of
 from ovps.cache.writer import EncodedFrame, is_store
+from ovps.clip.activation import check_activation
 from ovps.clip.protocol import RANDOM
 from ovps.errors import FrameError, counted
 from ovps.frame import Frame
@@ -111,6 +112,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     codec, size, seconds = None, 0, 0.0
     sweeps: list[_Sweep] = []
     if missing:
+        check_activation(options.encoder, options.weights)
         job = _job(options.model_copy(update={"weights": RANDOM}), frames)
         codec = job.codec
         first = _first_good(job, missing, times)

@@ -13,6 +13,7 @@ from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
+from ovps.clip.activation import activation_warnings
 from ovps.clip.protocol import Encoder
 from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
@@ -121,8 +122,6 @@ def open_store(job: Job, provenance: Provenance) -> list[str]:
     if is_store(job.out):
         check_provenance(job.out, provenance)
         return []
-    from ovps.clip.loading import activation_warnings  # open_clip: whoever lists frames needs none
-
     encoder = encoder_of(job.encoder, job.weights, job.device, job.upscale)
     taxonomy = datasets.at(job.dataset, job.dataroot).taxonomy
     vocabulary = build_vocabulary(encoder, entries_of(taxonomy))

@@ -22,7 +22,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
 from ovps.cache.storage import Storage
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
-from ovps.clip.loading import activation_warnings
+from ovps.clip.activation import activation_warnings
 from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
 from ovps.errors import ConfigError, DatasetError, FrameError

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from ovps import progress
+from ovps.clip.activation import activation_warnings
 from ovps.clip.demo import weights_path
-from ovps.clip.loading import activation_warnings, load_clip, state_sha256
+from ovps.clip.loading import load_clip, state_sha256
 from ovps.errors import ConfigError, WeightsError
 
 

@@ -387,6 +387,8 @@ def test_dry_run_counts_and_writes_nothing(dataroot, whole, tmp_path):
 
 def test_dry_run_needs_no_weights(dataroot, tmp_path):
     assert estimate(options_for(dataroot, tmp_path / "zarr", weights="no such file.safetensors")).frames > 0
+    with pytest.raises(WeightsError, match="--encoder ViT-B-16-quickgelu"):  # but says what their tag tells
+        estimate(options_for(dataroot, tmp_path / "zarr", encoder="ViT-B-16", weights="openai"))
 
 
 def test_defaults_are_a_whole_command(monkeypatch, dataroot):
