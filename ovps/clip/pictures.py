@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -102,17 +102,13 @@ def embed_pictures(encoder: Encoder, files: Sequence[Path]) -> NDArray[np.float3
     """
     vectors = []
     with progress("images", "pictures", len(files)) if len(files) > AT_ONCE else nullcontext() as counter:
-        for some in batched(files, AT_ONCE):
-            vectors.append(embedded_images(encoder, [read_picture(file) for file in some]))
+        for start in range(0, len(files), AT_ONCE):
+            images = [read_picture(file) for file in files[start : start + AT_ONCE]]
+            vectors.append(embedded_images(encoder, images))
             if counter:
                 counter.show(sum(map(len, vectors)))
     mean = np.concatenate(vectors).mean(axis=0)
     return mean / np.linalg.norm(mean)
-
-
-def batched(files: Sequence[Path], count: int) -> Iterator[Sequence[Path]]:
-    """Cut a sequence into parts of so many, the last of fewer."""
-    return (files[start : start + count] for start in range(0, len(files), count))
 
 
 def pictures_in(folder: Path) -> list[Path]:

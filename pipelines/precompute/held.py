@@ -54,27 +54,6 @@ class Held:
             return True
         return any(not _same_image(there[camera.channel], camera) for camera in frame.cameras)
 
-    def placed(self, frame: Frame) -> FrameRow | None:
-        """The record with what the data set says now of its subset, its place in the scene, its times and its pose."""
-        if self.row is None:
-            return None
-        times = {camera.channel: camera.timestamp_us for camera in frame.cameras}
-        pose = self.row.global_from_lidar
-        return self.row.model_copy(
-            update={
-                "subset": frame.subset,
-                "index": frame.index,
-                "timestamp_us": frame.timestamp_us,
-                "global_from_lidar": pose
-                if _alike(pose, frame.global_from_lidar)
-                else tuple(frame.global_from_lidar.ravel().tolist()),
-                "cameras": tuple(
-                    camera.model_copy(update={"timestamp_us": times.get(camera.channel, camera.timestamp_us)})
-                    for camera in self.row.cameras
-                ),
-            }
-        )
-
 
 def _same_image(row: CameraRow, camera: Camera) -> bool:
     return (
@@ -87,6 +66,24 @@ def _same_image(row: CameraRow, camera: Camera) -> bool:
 
 def _alike(before: Sequence[float], now: NDArray[np.float64]) -> bool:
     return np.allclose(before, now.ravel(), rtol=0, atol=CALIBRATION_ERROR)
+
+
+def placed(row: FrameRow, frame: Frame) -> FrameRow:
+    """A frame's record with what the data set says now of its subset, place in the scene, times and pose."""
+    pose, times = frame.global_from_lidar, {camera.channel: camera.timestamp_us for camera in frame.cameras}
+    cameras = (
+        camera.model_copy(update={"timestamp_us": times.get(camera.channel, camera.timestamp_us)})
+        for camera in row.cameras
+    )
+    return row.model_copy(
+        update={
+            "subset": frame.subset,
+            "index": frame.index,
+            "timestamp_us": frame.timestamp_us,
+            "cameras": tuple(cameras),
+        }
+        | ({} if _alike(row.global_from_lidar, pose) else {"global_from_lidar": tuple(pose.ravel().tolist())})
+    )
 
 
 def held_in(storage: Storage) -> dict[str, Held]:
@@ -179,10 +176,9 @@ def move(frames: Sequence[Frame], storage: Storage) -> int:
     now = {frame.token: frame for frame in frames}
     moved = 0
     for row in read_manifests(storage):
-        held = [Held(row.partition, row.scene, frame) for frame in row.frames]
-        placed = [one.placed(now[f.token]) if f.token in now else f for one, f in zip(held, row.frames, strict=True)]
-        count = sum(a != b for a, b in zip(row.frames, placed, strict=True))
+        after = tuple(placed(one, now[one.token]) if one.token in now else one for one in row.frames)
+        count = sum(a != b for a, b in zip(row.frames, after, strict=True))
         if count:
-            write_manifest(storage, row.model_copy(update={"frames": tuple(placed)}), row)
+            write_manifest(storage, row.model_copy(update={"frames": after}), row)
             moved += count
     return moved

@@ -23,7 +23,7 @@ from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
-from pipelines.precompute.held import Held, check_scenes, held_in, move
+from pipelines.precompute.held import Held, check_scenes, held_in, move, placed
 from pipelines.precompute.oddities import alike_features, oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, plan
@@ -151,7 +151,7 @@ def _complete_store(options: Resolved, frames: Sequence[Frame], provenance: Prov
     if tasks:
         return None
     held = [(before[frame.token], frame) for frame in frames if frame.token in before]
-    return found if all(one.row is not None and one.placed(frame) == one.row for one, frame in held) else None
+    return found if all(one.row and placed(one.row, frame) == one.row for one, frame in held) else None
 
 
 def _kept(storage: Storage, before: Mapping[str, Held], tried: Sequence[Frame]) -> str:

@@ -207,10 +207,10 @@ def test_images_outside_the_data_root_are_not_read(store, tmp_path):
     (tmp_path / "link.jpg").symlink_to("/etc/passwd")
     with pytest.raises(DatasetError, match="the image is a link to /etc/passwd"):
         inside(tmp_path, type(camera)(**{**vars(camera), "image_path": str(tmp_path / "link.jpg")}))
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/samples").symlink_to(tmp_path / "samples")  # of another disk
-    linked = type(camera)(**{**vars(camera), "image_path": camera.image_path.replace("/samples", "/root/samples")})
-    assert present(inside(tmp_path / "root", linked)) is linked
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/samples").symlink_to(tmp_path / "samples")  # of another disk
+    linked = type(camera)(**{**vars(camera), "image_path": camera.image_path.replace("/samples/", "/data/samples/")})
+    assert present(inside(tmp_path / "data", linked)) is linked
     with pytest.raises(DatasetError, match="no such data root"):
         image_reader(opened, tmp_path / "nowhere")
 
