@@ -22,6 +22,7 @@ from ovps.inference.session import Session
 from ovps.places import check_free
 from ovps.progress import progress
 from ovps.shortage import faults
+from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.export import WRITERS, check_packages, columns
 from ovps.vocabulary import digest
 from pipelines.about import name_of, training_sha256
@@ -70,7 +71,7 @@ def export(options: ExportOptions) -> ExportSummary:
     catalogue = open_catalogue(options)
     names = {
         "classes": {str(c.id): c.name for c in catalogue.store.taxonomy.classes},
-        "entries": list(catalogue.vocabulary.names) if catalogue.session else [],
+        "entries": _entries(catalogue),
         "frame": "global" if options.to_global else "LiDAR",
         "made_of": _made_of(catalogue.session) if catalogue.session else None,
     }
@@ -90,6 +91,13 @@ def export(options: ExportOptions) -> ExportSummary:
             counter.advance()
     warnings = (*catalogue.warnings(), *(_standing(poses) if options.to_global else ()))
     return ExportSummary(options.out, len(catalogue.frames), points, kinds, size, time.perf_counter() - begin, warnings)
+
+
+def _entries(catalogue: Catalogue) -> list[str]:
+    """What `entry` counts: the vocabulary of the run, or the classes of the labels."""
+    if catalogue.session:
+        return list(catalogue.vocabulary.names)
+    return [c.name for c in catalogue.store.taxonomy.classes]
 
 
 def _made_of(session: Session) -> dict[str, Any]:
@@ -123,7 +131,9 @@ def _claim(path: Path, names: Mapping[str, Any]) -> None:
         return
     try:
         there = dict(json.loads(raw))
-        there.setdefault("made_of", names["made_of"])  # an earlier version did not say
+        there.setdefault("made_of", names["made_of"] if there.get("entries") else None)  # an earlier version was silent
+        if there["made_of"] is None:
+            there["entries"] = there.get("entries") or names["entries"]  # and named those of a run alone
         other = [name for name in names if there.get(name) != names[name]]
     except faults(ValueError, TypeError, RecursionError) as error:
         raise ConfigError("not what `ovps export` writes", path=path, remedy=_ELSEWHERE) from error

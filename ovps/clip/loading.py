@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -71,7 +71,11 @@ def load_clip(encoder: str, weights: str | None = None, seed: int = 0) -> Clip:
     check_known(encoder)
     if weights is None:
         weights = _default_weights(encoder)
+    with _waits.of(f"the weights of {encoder}", _source(encoder, weights)):  # a large CLIP takes a minute from a disk
+        return _load(encoder, weights, seed)
 
+
+def _load(encoder: str, weights: str, seed: int) -> Clip:
     model = _create_random(encoder, seed) if weights == RANDOM else _create_with_weights(encoder, weights)
     model = model.float().eval().requires_grad_(False)
     _check_finite(encoder, weights, model.state_dict())
@@ -165,9 +169,8 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
     if not is_tag:
         check_text(path)
     check_activation(encoder, weights)
-    fetched = _waits.of(f"the weights of {encoder}", f"{weights}, from the network where they are not here yet")
     try:
-        with _without_logging(), fetched if is_tag else nullcontext():
+        with _without_logging():
             return open_clip.create_model(encoder, pretrained=weights, require_pretrained=True, weights_only=True)
     except faults(Exception) as error:  # open_clip, torch, safetensors and huggingface_hub each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -180,6 +183,11 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
             path=path,
             remedy="The file is damaged, of another architecture, or a pickle; save its state dict as safetensors",
         ) from error
+
+
+def _source(encoder: str, weights: str) -> str:
+    tagged = weights in open_clip.list_pretrained_tags_by_model(encoder)
+    return f"{weights}, from the network where they are not here yet" if tagged else weights
 
 
 def _ways(encoder: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -122,6 +123,20 @@ def test_weights_that_take_long_to_come_are_told_of(monkeypatch, capsys):
     told = capsys.readouterr().err
     assert "waiting for the weights of convnext_large_d_320 for" in told
     assert "laion2b_s29b_b131k_ft_soup, from the network where they are not here yet" in told
+
+
+def test_a_large_file_of_weights_is_told_of(tmp_path, monkeypatch, capsys):
+    def slow(*args, **kwargs):
+        time.sleep(0.6)
+        raise RuntimeError("cut short")
+
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(b"")
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.4)
+    monkeypatch.setattr(open_clip, "create_model", slow)
+    with pytest.raises(WeightsError, match="cut short"):
+        load_clip("tiny-vit", str(path))
+    assert re.search(rf"waiting for the weights of tiny-vit for \d s: {path}$", capsys.readouterr().err, re.M)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -67,6 +67,19 @@ def test_arrays_are_those_of_the_frame(written, made):
     assert found["class"][rows].tolist() == of_entries
 
 
+def test_entries_of_labels_are_named_where_there_is_no_run(made, tmp_path):
+    export(ExportOptions(cache=made[1], frames=("1",), out=tmp_path, npz=True))
+    names, (arrays,) = json.loads((tmp_path / "names.json").read_text()), tmp_path.glob("*.npz")
+    found = np.load(arrays)
+    rows = found["entry"] >= 0
+    assert rows.any()
+    assert [names["entries"][e] for e in found["entry"][rows]] == [
+        names["classes"][str(c)] for c in found["class"][rows]
+    ]
+    (tmp_path / "names.json").write_text(json.dumps(names | {"entries": []}))  # as an earlier version wrote it
+    export(ExportOptions(cache=made[1], frames=("0",), out=tmp_path, npz=True))
+
+
 def test_ply_says_the_same(written):
     _, frame, out = written
     arrays, vertices = np.load(out / f"{frame.token}.npz"), PlyData.read(out / f"{frame.token}.ply")["vertex"]
@@ -133,7 +146,7 @@ def test_what_numbers_mean_is_not_changed_under_files_that_are_there(made, tmp_p
 
     exported(frames=("0",))
     before = (tmp_path / "names.json").read_bytes()
-    with pytest.raises(ConfigError, match="with other entries of a vocabulary") as error:
+    with pytest.raises(ConfigError, match="with other labels, of another run") as error:
         exported(frames=("1",), run=made[0], settings=SETTINGS)
     assert error.value.exit_code == 2
     with pytest.raises(ConfigError, match="with other coordinates"):
