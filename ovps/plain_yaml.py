@@ -49,8 +49,8 @@ def loads(text: str) -> Any:
         if _unpacked(node, {}) > MOST:
             raise yaml.YAMLError(f"its aliases unpack to more than {MOST:,} values: write out what they stand for")
         return loader.construct_document(node)
-    except ValueError as error:  # a date that is none, for example
-        raise yaml.YAMLError(str(error)) from error
+    except (ValueError, LookupError, AttributeError) as error:  # what PyYAML raises of a date that is none, or !!bool 2
+        raise yaml.YAMLError(f"a value is not what it is said to be: {error}") from error
     finally:
         loader.dispose()
 

@@ -81,7 +81,7 @@ def test_numbers_are_decimal(text, value):
     assert load_config("driveworld", ["seed=010"]).seed == 10
 
 
-@pytest.mark.parametrize("text", ["2024-02-30", "!!int x", "!!float y"])
+@pytest.mark.parametrize("text", ["2024-02-30", "!!int x", '!!int ""', "!!float y", "!!bool maybe", "!!timestamp x"])
 def test_a_value_that_is_none_is_no_yaml(text):
     with pytest.raises(yaml.YAMLError):
         plain_yaml.loads(f"a: {text}")
