@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
-
 from ovps import strict_json
 from ovps.errors import CheckpointError
+from ovps.training.board import Board
 from ovps.training.files import full_disk, write_whole
 
 METRICS = "metrics.jsonl"
@@ -29,14 +28,13 @@ class MetricsLog:
         self._path = run / METRICS
         with full_disk(self._path):
             self._file = self._path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=start + 1)
+            self._board = Board(run / TENSORBOARD, start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         with full_disk(self._path):
             self._file.write(strict_json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            self._board.write(step, values)
 
     def __enter__(self) -> MetricsLog:
         return self

@@ -1,11 +1,12 @@
 import json
+import math
 import resource
 import shutil
-from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
@@ -156,9 +157,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(run):
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
 
 
-def test_a_disk_that_is_full_in_a_training_is_told_as_that(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_in_a_training_is_told_as_that(tmp_path, capfd):
     """What could not be written is written again when the file is closed, and refused again."""
-    monkeypatch.setattr("ovps.training.metrics.SummaryWriter", Mock())  # TensorBoard's thread prints its own refusal
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def train():
@@ -171,6 +171,18 @@ def test_a_disk_that_is_full_in_a_training_is_told_as_that(tmp_path, monkeypatch
             train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr() == ("", "")  # no thread of TensorBoard's prints a refusal of its own
+
+
+def test_tensorboard_reads_the_curves_of_a_run_that_went_back(tmp_path):
+    for start, steps in ((0, (1, 2, 3)), (1, (2, 3, 4))):
+        with MetricsLog(tmp_path, start) as metrics:
+            for step in steps:
+                metrics.write(step, {"loss": start + step / 8, "PQ": math.nan})
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert sorted(read.Tags()["scalars"]) == ["PQ", "loss"]
+    assert [(e.step, e.value) for e in read.Scalars("loss")] == [(1, 0.125), (2, 1.25), (3, 1.375), (4, 1.5)]
+    assert len(read.Scalars("PQ")) == 4
 
 
 def test_a_checkpoint_reads_back(tmp_path):
