@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from ovps import datasets
 from ovps.datasets.folder import Folder
-from ovps.datasets.folder.layout import POINTS, READINGS
+from ovps.datasets.folder.layout import find_scenes
 from ovps.datasets.folder.oddities import odd_point_files
 from ovps.datasets.folder.undistort import pinhole, undistort
 from ovps.errors import DatasetError, FrameError, counted
@@ -61,7 +61,7 @@ class DataCheck(BaseModel, frozen=True):
         frames, labelled: of the whole recording.
         frames_read: of them, points and images, evenly spaced.
         points_median: a frame.
-        seen_share: of the points, that each camera sees, hidden ones left out.
+        seen_share: of the points of the frames that it has images of, that each camera sees, hidden ones left out.
         unseen_share: of the points, that no camera sees: CLIP says nothing of these.
         labelled_share: of the points of the frames with labels among these, that have a class; None: there are none.
         apart_ms: between an image and its sweep, the most, by camera; none where nobody says when they were taken.
@@ -191,8 +191,8 @@ class _Look:
         self.mistakes: dict[str, str] = {}  # by camera; "points": of these
         self.clouds: list[NDArray[np.float32]] = []
         self.points_read: dict[str, int] = {}  # by frame, of these
-        self.seen: dict[str, list[float]] = {}
-        self.unseen: list[float] = []
+        self.seen: dict[str, list[NDArray[np.bool_]]] = {}  # by camera: of the points of each frame that it has
+        self.unseen: list[NDArray[np.bool_]] = []
         self.shown: list[ShownFrame] = []
         self.alignment = Alignment()
         self.labels = LabelCounts(data.taxonomy)
@@ -217,7 +217,7 @@ class _Look:
                 any_camera |= visible
                 note = note or f": sees {visible.mean():.1%} of the points"
                 if usable:
-                    self.seen.setdefault(camera.channel, []).append(float(visible.mean()))
+                    self.seen.setdefault(camera.channel, []).append(visible)
             if image is None:
                 continue
             if cloud is not None and visible is not None and shown is not None:
@@ -235,7 +235,7 @@ class _Look:
             self.warnings.add(kind, text)
         self.clouds.append(cloud.xyz)
         self.points_read[frame.token] = len(cloud)
-        self.unseen.append(float((~any_camera).mean()))
+        self.unseen.append(~any_camera)
         if frame.cameras and not any_camera.any():
             none = f"{frame.token}: none of {counted(len(frame.cameras), 'camera')} sees a point of it"
             self.problems.add(none, none)
@@ -343,8 +343,8 @@ def _result(
             " network that was trained on a LiDAR's own frame expects the ground about 1.8 m below: add a frame there"
             " to `transforms`, and name it as `into` under `points`",
         )
-    alone = (root / POINTS).is_dir()
-    timed = [frame for frame in frames if (root / ("" if alone else frame.scene) / READINGS).is_file()]
+    clocked = {scene.name for scene in find_scenes(root) if any(sweep.points.timed for sweep in scene.sweeps)}
+    timed = [frame for frame in frames if frame.scene in clocked]
     apart = {
         name: max(
             abs(camera.timestamp_us - frame.timestamp_us) / 1000
@@ -361,8 +361,8 @@ def _result(
         labelled=sum(frame.labels_path is not None for frame in frames),
         frames_read=len(clouds),
         points_median=int(np.median([len(cloud) for cloud in clouds])),
-        seen_share={channel: float(np.mean(shares)) for channel, shares in looked.seen.items()},
-        unseen_share=float(np.mean(looked.unseen)),
+        seen_share={channel: float(np.concatenate(seen).mean()) for channel, seen in looked.seen.items()},
+        unseen_share=float(np.concatenate(looked.unseen).mean()),
         labelled_share=looked.labels.share,
         apart_ms=apart,
         farthest_m=float(reach.max()),

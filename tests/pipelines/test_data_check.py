@@ -33,15 +33,15 @@ from tests.helpers.recording import (
 from tests.helpers.spinning import spinning_sweep
 
 
-def inside_by_hand(number: int) -> float:
-    """Share of points in the image of the camera, one after the other."""
-    count = 0
-    for point in xyz_of(number):
+def inside_by_hand(number: int, most: int | None = None) -> float:
+    """Share of points in the image of the camera, one after the other; of the first `most`."""
+    count, points = 0, xyz_of(number)[:most]
+    for point in points:
         x, y, z = CAMERA_FROM_LIDAR[:3, :3] @ point + CAMERA_FROM_LIDAR[:3, 3]
         if z > 1:
             u, v = FOCAL * x / z + WIDTH / 2, FOCAL * y / z + HEIGHT / 2
             count += 1 < u < WIDTH - 1 and 1 < v < HEIGHT - 1
-    return count / len(xyz_of(number))
+    return count / len(points)
 
 
 def test_a_sound_recording_is_counted_and_drawn(tmp_path):
@@ -367,9 +367,26 @@ def test_what_it_costs_that_nobody_knows_the_motion_is_told(tmp_path):
 
 
 def test_where_no_times_are_known_none_is_made_up(tmp_path):
-    found = check(write_recording(tmp_path / "drive", frames=2))
+    root = write_recording(tmp_path / "drive", frames=3)
+    assert check(root).apart_ms == {}
+    readings(root, 100_000)
+    assert check(root).apart_ms == {"front": 0.0}
+    table = root / "readings.csv"
+    table.write_text(re.sub(r"\d+$", "", table.read_text(), flags=re.M))  # poses and names of files alone
+    found = check(root)
     assert found.apart_ms == {}
     assert found.in_words()["image and sweep apart, at most"] == "unknown"
+
+
+def test_shares_are_of_points_where_sweeps_differ_in_number(tmp_path):
+    root = write_recording(tmp_path / "drive", changed={"occlusion": {"tolerance_m": 1000}})
+    (root / "points" / "000.bin").write_bytes(rows_of(0)[:100].tobytes())  # balls, of which the camera sees most
+    found = check(root)
+    few, many = inside_by_hand(0, 100), inside_by_hand(1)
+    share = (100 * few + len(xyz_of(1)) * many) / (100 + len(xyz_of(1)))
+    assert found.seen_share["front"] == pytest.approx(share, abs=0.02)
+    assert found.seen_share["front"] < (few + many) / 2 - 0.1
+    assert found.unseen_share == pytest.approx(1 - found.seen_share["front"])
 
 
 def test_a_table_of_readings_above_the_scenes_times_nothing(tmp_path):
