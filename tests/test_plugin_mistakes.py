@@ -75,6 +75,7 @@ raises_first = of(Shapes, "raises_first", points=never_first, at=lambda self, ro
 doubled = of(Shapes, "doubled", points=doubles)
 pairs = of(Shapes, "pairs", points=lambda self, frame: (1, 2))
 whole_labels = of(Shapes, "whole_labels", labels=lambda self, frame: Shapes.labels(self, frame).astype(np.int64))
+withheld = of(Shapes, "withheld", labels=lambda self, frame: None)
 blind = of(Shapes, "blind", image=lambda self, camera: None)
 nothing = of(Shapes, "nothing", frames=lambda self, *asked: None)
 numbers = of(Shapes, "numbers", frames=lambda self, *asked: [1, 2])
@@ -103,6 +104,9 @@ def fewer_texts(self, texts):
 exhausted = LoaderOf("exhausted", encode=tired)
 wide = LoaderOf("wide", dim=5)
 arrays = LoaderOf("arrays", encode=lambda self, images: Colours.encode(self, images).numpy())
+scalar = LoaderOf("scalar", encode=lambda self, images: torch.tensor(1.0))
+sparse = LoaderOf("sparse", encode=lambda self, images: Colours.encode(self, images).to_sparse())
+taught = LoaderOf("taught", encode=lambda self, images: Colours.encode(self, images).requires_grad_())
 fewer = LoaderOf("fewer", embed=fewer_texts)
 loader_class = Loader
 
@@ -214,11 +218,11 @@ mute = of(QuerySystem, "mute", answer=lambda self, *given: None)
 no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
 '''
 NAMES = {
-    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels blind nothing numbers broken_tables lazy "
+    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers broken_tables lazy "
     "rewound damaged raises_first "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
-    "ovps.encoders": "exhausted wide arrays fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
+    "ovps.encoders": "exhausted wide arrays scalar sparse taught fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded"
     " hot one_text one_cell",
     "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
@@ -287,6 +291,15 @@ ONE_PART = [
         r"`labels` of data set whole_labels gives int64.*\(file .*s\.py:\d+, frame",
     ),
     ("blind", "colours", "bytes", 3, r"`image` of data set blind gives None.*\(file .*s\.py:\d+, frame"),
+    (
+        "withheld",
+        "colours",
+        "bytes",
+        3,
+        r"`labels` of data set withheld gives None, .*labels_path is \S+000\.npz.*frame",
+    ),
+    ("shapes", "scalar", "bytes", 3, r"`encode` of encoder scalar gives .*, expected a dense float32 tensor \(B, rows"),
+    ("shapes", "sparse", "bytes", 3, r"`encode` of encoder sparse gives .*, expected a dense float32 tensor \(B, rows"),
     ("nothing", "colours", "bytes", 8, "`frames` of data set nothing gives None"),
     ("numbers", "colours", "bytes", 8, "`frames` of data set numbers gives 1, expected frames"),
     ("broken_tables", "colours", "bytes", 8, r"mistaken has raised KeyError: 'tables' \(file .*mistakes\.py:\d+"),
@@ -438,6 +451,11 @@ def test_a_mistake_in_a_codec_is_told_by_convert(ovps, codec, code, message):
     ended, _, err = ovps(f"cache convert --cache z --out y --codec {codec}")
     assert ended == code, err
     assert message in " ".join(err.split())
+
+
+def test_gradients_that_an_encoder_leaves_on_are_no_matter(ovps):
+    ended, _, err = ovps(COMMAND.format("shapes", "taught", "bytes"))
+    assert ended == 0, err
 
 
 def test_a_codec_that_loses_little_is_no_warning(ovps):

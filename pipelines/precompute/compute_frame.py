@@ -149,11 +149,11 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
         FrameError: a file is missing or senseless, the calibration is that of no camera, or no camera sees a point.
     """
     with times.stage("read"):
-        cloud = read_cloud(frame, tools)
+        cloud = read_cloud(frame, tools.dataset)
         earlier = earlier_cloud(frame, tools) if tools.sweeps else None
         label = read_labels(frame, tools.dataset)
         images = [read_image(camera, tools) for camera in frame.cameras]
-        _check_labels(frame, cloud, label)
+        check_labels(frame, cloud, label)
     with times.stage("lift"):
         return ReadFrame(frame, cloud, earlier, label, images, lift_frame(frame, cloud, tools, blank_of(images)))
 
@@ -185,10 +185,17 @@ def encode_batches(ready: Sequence[Batch], encoder: Encoder) -> list[NDArray[np.
     made: dict[int, NDArray[np.float32]] = {}
     for batch in ready:
         cells: Any = encoder.encode(batch.images)
-        if not isinstance(cells, Tensor) or cells.dtype != torch.float32 or len(cells) != len(batch.numbers):
-            raise _no("encoder", encoder, "encode", cells, f"a float32 tensor of {len(batch.numbers)} images")
-        made.update(zip(batch.numbers, cells.cpu().numpy(), strict=True))
+        if not isinstance(cells, Tensor) or not _holds(cells, len(batch.numbers)):
+            wanted = f"a dense float32 tensor (B, rows, cols, C) of {len(batch.numbers)} images"
+            raise _no("encoder", encoder, "encode", cells, wanted)
+        made.update(zip(batch.numbers, cells.detach().cpu().numpy(), strict=True))
     return [made[number] for number in range(len(made))]
+
+
+def _holds(cells: Tensor, images: int) -> bool:
+    """Tell whether a tensor has numbers to read, for so many images."""
+    real = cells.layout == torch.strided and not cells.is_meta
+    return real and cells.dtype == torch.float32 and cells.ndim == 4 and len(cells) == images
 
 
 def finish_frame(read: ReadFrame, maps: Sequence[NDArray[np.float32]], tools: Tools, times: StageTimes) -> EncodedFrame:
@@ -244,7 +251,7 @@ def voxel_features(frame: Frame, tools: Tools) -> VoxelFeatures:
         FrameError: as `compute_frame` does.
     """
     images = [read_image(camera, tools) for camera in frame.cameras]
-    lifted = lift_frame(frame, read_cloud(frame, tools), tools, blank_of(images))
+    lifted = lift_frame(frame, read_cloud(frame, tools.dataset), tools, blank_of(images))
     return VoxelFeatures(_joined(frame, encode_images(images, tools.encoder), tools.encoder), lifted.weights)
 
 
@@ -259,31 +266,31 @@ def _joined(frame: Frame, maps: Sequence[NDArray[np.float32]], encoder: Encoder)
     return np.concatenate([cells.reshape(-1, encoder.dim) for cells in maps])
 
 
-def read_cloud(frame: Frame, tools: Tools) -> PointCloud:
+def read_cloud(frame: Frame, dataset: Dataset) -> PointCloud:
     """The sweep of a frame, as a sweep can be.
 
     Raises:
         FrameError: a file that is missing or senseless; no points, or coordinates or intensities that no LiDAR gives.
     """
-    cloud: Any = tools.dataset.points(frame)
-    _check_kind(tools, "points", cloud)
+    cloud: Any = dataset.points(frame)
+    _check_kind(dataset, "points", cloud)
     check_cloud(frame, cloud)
     return cloud
 
 
-def _check_kind(tools: Tools, method: str, cloud: Any) -> None:
+def _check_kind(dataset: Dataset, method: str, cloud: Any) -> None:
     """Raise FrameError if what a method of the data set gives is no sweep."""
     if not isinstance(cloud, PointCloud):
-        raise _no("data set", tools.dataset, method, cloud, "a PointCloud of float32")
+        raise _no("data set", dataset, method, cloud, "a PointCloud of float32")
     wrong = next((array for array in (cloud.xyz, cloud.intensity) if array.dtype != np.float32), None)
     if wrong is not None:
-        raise _no("data set", tools.dataset, method, wrong, "a PointCloud of float32")
+        raise _no("data set", dataset, method, wrong, "a PointCloud of float32")
 
 
 def earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
     """The points of earlier sweeps; of none where a scene begins."""
     cloud: Any = tools.dataset.earlier_points(frame)  # type: ignore[attr-defined]  # see `Dataset.has_earlier_sweeps`
-    _check_kind(tools, "earlier_points", cloud)
+    _check_kind(tools.dataset, "earlier_points", cloud)
     fault = cloud_fault(cloud) if len(cloud) else None
     if fault:
         raise FrameError(
@@ -318,6 +325,10 @@ def read_labels(frame: Frame, dataset: Dataset) -> NDArray[np.uint32] | None:
         FrameError: a file that is missing or senseless.
     """
     label: Any = dataset.labels(frame)
+    if label is None and frame.labels_path is not None:
+        raise _no(
+            "data set", dataset, "labels", label, f"(N,) uint32, as the frame's labels_path is {frame.labels_path}"
+        )
     if label is not None and (not isinstance(label, np.ndarray) or label.dtype != np.uint32 or label.ndim != 1):
         raise _no("data set", dataset, "labels", label, "(N,) uint32")
     return label
@@ -403,7 +414,7 @@ def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence
 
 def smallest_codec(frame: Frame, tools: Tools) -> str:
     """The codec that stores this frame in the fewest bytes, of those that lose nothing."""
-    return codecs.smallest(lift_frame(frame, read_cloud(frame, tools), tools).weights, tools.encoder.dim)
+    return codecs.smallest(lift_frame(frame, read_cloud(frame, tools.dataset), tools).weights, tools.encoder.dim)
 
 
 def cloud_fault(cloud: PointCloud) -> str | None:
@@ -424,7 +435,12 @@ def cloud_fault(cloud: PointCloud) -> str | None:
     return None
 
 
-def _check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | None) -> None:
+def check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | None) -> None:
+    """Check that the labels of a frame, if it has some, are of its points.
+
+    Raises:
+        FrameError: they are not.
+    """
     if label is not None and len(label) != len(cloud):
         raise FrameError(
             f"{len(label)} labels for {len(cloud)} points",

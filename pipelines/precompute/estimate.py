@@ -189,7 +189,7 @@ def _sweeps(job: Job, frames: list[Frame]) -> list[_Sweep]:
 
 
 def _sweep(frame: Frame, tools: Tools) -> _Sweep:
-    cloud = read_cloud(frame, tools)
+    cloud = read_cloud(frame, tools.dataset)
     lifted = lift_frame(frame, cloud, tools)
     label = read_labels(frame, tools.dataset)
     return _Sweep(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
@@ -29,7 +30,7 @@ from ovps.errors import FrameError, WeightsError
 from ovps.frame import Frame
 from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
-from pipelines.precompute.compute_frame import StageTimes, Tools
+from pipelines.precompute.compute_frame import StageTimes, Tools, read_labels
 from pipelines.precompute.flow import computed, tried
 from pipelines.precompute.held import Held
 from pipelines.precompute.plan import Task
@@ -136,8 +137,8 @@ def _partition(job: Job, row: PartitionRow | None) -> Partition | None:
 
 def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame | FrameError:
     def made() -> EncodedFrame:
-        label = tools.dataset.labels(frame)
-        assert label is not None  # asked for where there is a path
+        label = read_labels(frame, tools.dataset)
+        assert label is not None  # it has a path
         return with_labels(there, frame.token, label, tools.taxonomy, frame.labels_path)
 
     return tried(frame, made)
@@ -219,14 +220,23 @@ def tools_of(job: Job) -> Tools:
 def encoder_of(name: str, weights: str | None, device: str, upscale: float) -> Encoder:
     """An encoder on a device, kept for the next task, and for others that run beside."""
     with _LOADING:
-        return _encoder(name, weights, device, upscale)
+        return _encoder(name, weights, device, upscale, _stamp(weights))
 
 
 _LOADING = Lock()
 
 
+def _stamp(weights: str | None) -> tuple[int, int] | None:
+    """When a file of weights was written, and its size: one that is renewed is loaded anew."""
+    try:
+        state = os.stat(weights) if weights else None
+    except OSError:  # a tag, or none there, which loading tells
+        return None
+    return (state.st_mtime_ns, state.st_size) if state else None
+
+
 @lru_cache(maxsize=1)
-def _encoder(name: str, weights: str | None, device: str, upscale: float) -> Encoder:
+def _encoder(name: str, weights: str | None, device: str, upscale: float, stamp: tuple[int, int] | None) -> Encoder:
     with one_thread():
         return clip.load(name, weights, device=device, upscale=upscale)
 

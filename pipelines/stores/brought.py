@@ -33,7 +33,7 @@ from ovps.geometry.projection import project
 from ovps.vocabulary import entries_of
 from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.asked import frames_of
-from pipelines.precompute.compute_frame import cloud_fault
+from pipelines.precompute.compute_frame import check_labels, read_cloud, read_labels
 from pipelines.precompute.flow import sorted_out, tried
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
@@ -170,13 +170,9 @@ class _Source:
 
     def _frame(self, frame: Frame) -> tuple[CachedFrame, VoxelFeatures]:
         dataset, clip_dim, grid = self.dataset, self.clip_dim, Grid.parse(self.options.grid)
-        cloud = dataset.points(frame)
-        fault = cloud_fault(cloud)
-        label = dataset.labels(frame)
-        if fault is None and label is not None and len(label) != len(cloud):
-            fault = f"{len(label)} labels for {len(cloud)} points"
-        if fault is not None:
-            raise FrameError(fault, path=frame.points_path, frame=frame.token, remedy="Download the frame again")
+        cloud = read_cloud(frame, dataset)
+        label = read_labels(frame, dataset)
+        check_labels(frame, cloud, label)
         features, seen, self.same[frame.token] = read_features(
             _file_of(frame, self.names[frame.token], self.options.features), len(cloud), clip_dim, frame.token
         )

@@ -13,6 +13,7 @@ from ovps.cache.where import Where, storage_of
 from ovps.errors import DatasetError
 from ovps.places import check_no_url
 from ovps.progress import show_warnings
+from pipelines.precompute.plan import with_cameras
 
 
 def missing_frames(path: Where, dataroot: Path) -> dict[str, dict[str, int]]:
@@ -51,7 +52,8 @@ def missing_frames(path: Where, dataroot: Path) -> dict[str, dict[str, int]]:
                 show_warnings([f"split {split}, of which the store has no frame, is not counted: {error.message}"])
                 splits = tuple(name for name in splits if name != split)
     frames, labels = Counter[str](), Counter[str]()
-    for frame in found:
+    chosen = (with_cameras(frame, about.cameras or ()) for frame in found)
+    for frame in [frame for frame in chosen if frame.cameras]:  # precompute leaves out what its cameras did not see
         row = rows.get(frame.token)
         frames[frame.subset] += row is None
         labels[frame.subset] += row is not None and frame.labels_path is not None and not row.labelled

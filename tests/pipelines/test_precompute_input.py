@@ -26,6 +26,7 @@ from ovps.geometry.projection import project
 from pipelines.precompute import PrecomputeOptions, compute_frame, estimate, precompute
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
+from pipelines.stores.missing import missing_frames
 from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nuscenes
 from tests.helpers.recording import CAMERA_FROM_LIDAR, calibration, write_recording
 
@@ -109,6 +110,17 @@ def test_features_that_are_no_numbers_are_never_stored(root, overflowing):
 
     quarantine_all(options)
     assert strict(store_info(options.out).model_dump_json())["frames"] == 0
+
+
+def test_weights_that_are_renewed_are_read_anew(root, tmp_path, overflowing):
+    """In one process, as of a notebook."""
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(demo.weights_path(), weights)
+    options = options_for(root, weights=str(weights), limit=1, out=tmp_path / "first")
+    precompute(options)
+    shutil.copy(overflowing, weights)
+    with pytest.raises(FrameError, match="NaN"):
+        precompute(options.model_copy(update={"out": str(tmp_path / "second")}))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
@@ -356,6 +368,7 @@ def test_an_image_that_a_camera_dropped_is_no_reason_to_refuse_the_camera(tmp_pa
     assert [frame.index for frame in frames_of(resolved(left))] == [0, 2]
     assert told in estimate(left.model_copy(update={"out": str(tmp_path / "other")})).warnings
     assert told in precompute(left.model_copy(update={"out": str(tmp_path / "other")})).warnings
+    assert missing_frames(tmp_path / "other", root)["val"] == {"frames": 0, "labels": 0}
     with pytest.raises(DatasetError, match="no frame asked for has an image of left"):
         frames_of(resolved(left.model_copy(update={"only": ("drive.001",)})))
 
