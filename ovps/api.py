@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
@@ -63,8 +65,8 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
             (`run.vocabulary`) without what its split ignores, if nothing is said.
 
     Returns:
-        `entry` (N,) int64, row of the vocabulary's `names`, -1 where nothing was found, and `instance` (N,) int64, 0
-        for stuff.
+        `entry` (N,) int64, row of the `names` of `vocabulary`, or of `run.vocabulary` where none is given, -1 where
+        nothing was found, and `instance` (N,) int64, 0 for stuff.
 
     Raises:
         CacheError: the frame has CLIP features of another length.
@@ -80,7 +82,12 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
     device = next(run.network.parameters()).device
     batch = run.batch(frame).to(device)
     classes = run.classes(chosen).to(device)
-    return predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
+    found = predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
+    if vocabulary is not None:
+        return found
+    row_of = {name: row for row, name in enumerate(run.vocabulary.names)}
+    rows = np.array([*(row_of[name] for name in chosen.names), -1])  # -1 finds the last
+    return PointLabels(rows[found.entry], found.instance)
 
 
 def score(

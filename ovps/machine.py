@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -99,6 +100,22 @@ def use_own_cores() -> None:
 
     if torch.get_num_threads() > cores():
         torch.set_num_threads(cores())
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch have `count` threads, or as `use_own_cores` where none is asked for, and what it had afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    else:
+        use_own_cores()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:

@@ -113,8 +113,8 @@ def predict(
 
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
-        ConfigError: no such subset, `unknown` in a submission, `fill` of a run without queries or without text, or a
-            folder that holds other predictions, a data set, a store or a run.
+        ConfigError: no such subset or frame, `unknown` in a submission, `fill` of a run without queries or without
+            text, or a folder that holds other predictions, a data set, a store or a run.
         StorageError: the disk refuses.
     """
     check_free(out)
@@ -123,7 +123,7 @@ def predict(
     )
     if fill and "filled" not in session.run.system.variants:
         raise ConfigError("there are no masks with classes from text to fill with", path=run, remedy="Leave out --fill")
-    frames = [ref for ref in session.store.frames_of([subset]) if only is None or ref.token in only]
+    frames = _chosen(session.store.frames_of([subset]), subset, only)
     taxonomy = session.run.taxonomy
     own_classes = session.own_vocabulary and session.store.taxonomy.sha256 == taxonomy.sha256
     form: Format = "submission" if own_classes and taxonomy.submission else "arrays"
@@ -161,6 +161,16 @@ class _Written:
     points: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
+
+
+def _chosen(frames: Sequence[FrameRef], subset: str, only: Collection[str] | None) -> list[FrameRef]:
+    if only is None:
+        return list(frames)
+    wanted = frozenset(only)
+    unknown = sorted(wanted - {ref.token for ref in frames})
+    if unknown:
+        raise ConfigError(f"subset {subset} has no frame {unknown[0]}", remedy="Name frames of the store by token")
+    return [ref for ref in frames if ref.token in wanted]
 
 
 def _write(

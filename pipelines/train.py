@@ -34,7 +34,7 @@ from ovps.errors import CheckpointError, ConfigError
 from ovps.geometry.grid import Grid
 from ovps.inference.session import random_clip
 from ovps.interrupt import finishing, kept
-from ovps.machine import use_own_cores
+from ovps.machine import torch_threads
 from ovps.model import sparse
 from ovps.places import check_free, check_text
 from ovps.progress import progress, show_warnings
@@ -119,12 +119,8 @@ def train(options: TrainOptions) -> TrainSummary:
     config = resolve(options)
     check_free(options.run, but="run")
     check_text(options.run)  # TensorBoard takes no other
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    else:
-        use_own_cores()
     device = own_device(device_of(options.device))
-    with join(device) as processes, deterministic_algorithms():
+    with torch_threads(config.threads), join(device) as processes, deterministic_algorithms():
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
@@ -421,10 +417,11 @@ def deterministic_algorithms() -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     flags: Any = deterministic
     before, fill = torch.are_deterministic_algorithms_enabled(), flags.fill_uninitialized_memory
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     flags.fill_uninitialized_memory = False  # a debugging aid that costs a write of every new tensor
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warned)
         flags.fill_uninitialized_memory = fill

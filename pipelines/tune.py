@@ -103,7 +103,7 @@ def tune(
             semantic, instance = known.true_segments(frame.label)
             points = batch.point_voxel.cpu().numpy()
             for setting, count in zip(settings, counts, strict=True):
-                merged = asked.segmented(system, answer, _with(session.merge, setting))
+                merged = asked.segmented(system, answer, _with(session.merge, setting), batch, session.classes)
                 entry, number = (x.cpu().numpy()[points] for x in (merged.voxel_class, merged.voxel_instance))
                 count.add(semantic, instance, class_of[entry], number, min_points=taxonomy.min_points)
             counter.advance()

@@ -80,7 +80,14 @@ def test_what_the_split_ignores_is_neither_answered_nor_scored(folder, tmp_path)
     session = open_session(run.path, store.path, device="cpu")
     ref = next(ref for ref in store.frames if ref.subset == "val")
     ((frame, expected),) = predictions(session, [ref])
-    np.testing.assert_array_equal(ovps.segment(run, frame).entry, expected.labels.entry)
+    found = ovps.segment(run, frame).entry
+    np.testing.assert_array_equal(_named(found, run.vocabulary), _named(expected.labels.entry, session.vocabulary))
+    assert set(_named(found, run.vocabulary)).isdisjoint(run.split.ignored)
+    np.testing.assert_array_equal(ovps.segment(run, frame, session.vocabulary).entry, expected.labels.entry)
+
+
+def _named(entry, of):
+    return np.array([*of.names, "nothing"])[entry]
 
 
 def test_a_vocabulary_is_an_object_or_a_file_of_the_same_clip(folder, run, tmp_path):

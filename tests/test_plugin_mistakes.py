@@ -26,6 +26,7 @@ from ovps.frame import PointCloud
 from ovps.geometry.visibility import Occlusion
 from ovps.systems.openscene import VoxelSystem
 from ovps.systems.queries import QuerySystem
+from ovps.vocabulary import without_entries
 from mistaken.bytes import Bytes
 from mistaken.colours import Colours, Loader
 from mistaken.shapes import Shapes
@@ -214,19 +215,49 @@ def first_voxels(self, *given):
 
 fewer_voxels = of(VoxelSystem, "fewer_voxels", answer=first_voxels)
 vague = of(QuerySystem, "vague", answer=nan_answer)
+def labels_changed(change):
+    def answer(self, *given):
+        return Changed(QuerySystem.answer(self, *given), change)
+
+    return answer
+
+
+class Changed:
+    def __init__(self, answer, change):
+        self._answer, self._change = answer, change
+
+    def __getattr__(self, name):
+        return getattr(self._answer, name)
+
+    def segment(self, merge):
+        return self._change(self._answer.segment(merge))
+
+    variant = masks = unknown = None
+
+
+def fewer_entries(self, vocabulary, trained):
+    return QuerySystem.classes(self, without_entries(vocabulary, [vocabulary.names[0]]), trained)
+
+
+below = of(QuerySystem, "below", answer=labels_changed(lambda p: replace(p, voxel_class=p.voxel_class * 0 - 3)))
+above = of(QuerySystem, "above", answer=labels_changed(lambda p: replace(p, voxel_class=p.voxel_class * 0 + 3)))
+longer = of(QuerySystem, "longer", answer=labels_changed(lambda p: replace(p, voxel_class=p.voxel_class.repeat(2))))
+fewer_entries = of(QuerySystem, "fewer_entries", classes=fewer_entries)
 mute = of(QuerySystem, "mute", answer=lambda self, *given: None)
 no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
 '''
 NAMES = {
-    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers broken_tables lazy "
-    "rewound damaged raises_first "
+    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers "
+    "broken_tables lazy rewound damaged raises_first "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
-    "ovps.encoders": "exhausted wide arrays scalar sparse taught fewer loader_class embeds embeds_nan unread_texts no_place no_grid"
+    "ovps.encoders": "exhausted wide arrays fewer scalar sparse taught"
+    " loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded"
     " hot one_text one_cell",
     "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
-    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague fewer_voxels",
+    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague fewer_voxels"
+    " below above longer fewer_entries",
 }
 
 
@@ -296,7 +327,7 @@ ONE_PART = [
         "colours",
         "bytes",
         3,
-        r"`labels` of data set withheld gives None, .*labels_path is \S+000\.npz.*frame",
+        r"withheld gives None, .*labels_path is \S+000\.npz.*frame",
     ),
     ("shapes", "scalar", "bytes", 3, r"`encode` of encoder scalar gives .*, expected a dense float32 tensor \(B, rows"),
     ("shapes", "sparse", "bytes", 3, r"`encode` of encoder sparse gives .*, expected a dense float32 tensor \(B, rows"),
@@ -568,6 +599,10 @@ def test_an_old_store_with_such_tokens_is_written_nowhere_else(ovps, tmp_path, m
         ("mute", 8, r"`answer` of system mute gives None, which lacks .*mistakes\.py:\d+"),
         ("vague", 6, "the network answers with NaN"),
         ("fewer_voxels", 8, r"`answer` of system fewer_voxels gives features of 10 voxels, expected \d+"),
+        ("below", 8, r"`answer` of system below gives one with voxel_class -3 to -3, expected -1 to 2"),
+        ("above", 8, r"`answer` of system above gives one with voxel_class 3 to 3, expected -1 to 2"),
+        ("longer", 8, r"gives one with voxel_class .*, expected \(\d+,\) int64"),
+        ("fewer_entries", 8, r"`classes` of system fewer_entries gives 2 classes that are not the 3 entries"),
     ],
 )
 def test_an_answer_that_is_none_is_told(ovps, tmp_path, system, code, message):

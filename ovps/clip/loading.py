@@ -200,9 +200,11 @@ def _ways(encoder: str) -> str:
 @contextmanager
 def _without_logging() -> Iterator[None]:
     """Keep open_clip from installing a root handler and warning of what is raised or recorded here anyway."""
-    before = logging.root.manager.disable
+    before, held = logging.root.manager.disable, logging.NullHandler()  # with one the root is given no other
     logging.disable(logging.ERROR)
+    logging.root.addHandler(held)
     try:
         yield
     finally:
+        logging.root.removeHandler(held)
         logging.disable(before)

@@ -41,8 +41,12 @@ def predict_frame(
     if batch.frames != 1 or network.training:
         raise ValueError(f"{batch.frames} frames, network in {'training' if network.training else 'evaluation'} mode")
     answer = asked.answer(system, network, batch, classes, merge, classifier)
-    merged = asked.segmented(system, answer, merge)
-    others = {name: answer.variant(name, merged, merge) for name in variants if name in system.variants}
+    merged = asked.segmented(system, answer, merge, batch, classes)
+    others = {
+        name: asked.variant(system, answer, name, merged, merge, batch, classes)
+        for name in variants
+        if name in system.variants
+    }
     point_voxel = batch.point_voxel.cpu().numpy()
     return FramePrediction(
         labels=_points(merged, point_voxel),

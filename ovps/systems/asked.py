@@ -38,7 +38,11 @@ def classes(system: System, vocabulary: Vocabulary, trained: Sequence[str]) -> C
         VocabularyError: an entry that it cannot know.
         SetupError: the system gives something else.
     """
-    return _text(system, "classes", system.classes(vocabulary, trained))
+    found = _text(system, "classes", system.classes(vocabulary, trained))
+    if found.is_thing.tolist() != vocabulary.is_thing.tolist():
+        fault = f"{len(found)} classes that are not the {len(vocabulary.names)} entries of the vocabulary in order"
+        raise misgiven("system", system, "classes", fault, SetupError)
+    return found
 
 
 def answer(
@@ -72,19 +76,47 @@ def answer(
     return found
 
 
-def segmented(system: System, found: Answer, merge: MergeConfig) -> Panoptic:
+def segmented(system: System, found: Answer, merge: MergeConfig, batch: VoxelBatch, classes: ClassText) -> Panoptic:
     """The panoptic labels of an answer for all V voxels of its frame, see `Answer.segment`.
+
+    Args:
+        batch, classes: that the answer is to.
 
     Raises:
         SetupError: the answer gives something else.
     """
-    merged: Any = found.segment(merge)
+    return _labels(system, found.segment(merge), batch, classes)
+
+
+def variant(
+    system: System,
+    found: Answer,
+    name: str,
+    merged: Panoptic,
+    merge: MergeConfig,
+    batch: VoxelBatch,
+    classes: ClassText,
+) -> Panoptic:
+    """A variant of the panoptic labels of an answer, see `Answer.variant`.
+
+    Raises:
+        SetupError: the answer gives something else.
+    """
+    return _labels(system, found.variant(name, merged, merge), batch, classes)
+
+
+def _labels(system: System, merged: Any, batch: VoxelBatch, classes: ClassText) -> Panoptic:
     if not isinstance(merged, Panoptic):
         raise misgiven("system", system, "answer", f"one that segments into {described(merged)}", SetupError)
+    voxels = len(batch.coords)
     for name, labels in vars(merged).items():
-        if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
-            fault = f"one with {name} {described(labels)}, expected (V,) int64"
+        if not isinstance(labels, Tensor) or labels.shape != (voxels,) or labels.is_floating_point():
+            fault = f"one with {name} {described(labels)}, expected ({voxels},) int64"
             raise misgiven("system", system, "answer", fault, SetupError)
+    least, most = (int(x) for x in merged.voxel_class.aminmax()) if voxels else (-1, -1)
+    if least < -1 or most >= len(classes):
+        fault = f"one with voxel_class {least} to {most}, expected -1 to {len(classes) - 1}"
+        raise misgiven("system", system, "answer", fault, SetupError)
     return merged
 
 

@@ -47,7 +47,7 @@ def answer_of(session: Session, frame: CachedFrame) -> RunAnswer:
     run = session.run
     batch = run.batch(frame).to(session.device)
     answer = asked.answer(run.system, run.network, batch, session.classes, session.merge, session.classifier)
-    merged = asked.segmented(run.system, answer, session.merge)
+    merged = asked.segmented(run.system, answer, session.merge, batch, session.classes)
     rows = batch.point_voxel
     entry, instance = merged.voxel_class[rows].cpu().numpy(), merged.voxel_instance[rows].cpu().numpy()
     labels = labelling(vocabulary_palette(session.vocabulary, run.taxonomy), entry, instance)

@@ -326,9 +326,7 @@ def read_labels(frame: Frame, dataset: Dataset) -> NDArray[np.uint32] | None:
     """
     label: Any = dataset.labels(frame)
     if label is None and frame.labels_path is not None:
-        raise _no(
-            "data set", dataset, "labels", label, f"(N,) uint32, as the frame's labels_path is {frame.labels_path}"
-        )
+        raise _no("data set", dataset, "labels", label, f"(N,) uint32: its labels_path is {frame.labels_path}")
     if label is not None and (not isinstance(label, np.ndarray) or label.dtype != np.uint32 or label.ndim != 1):
         raise _no("data set", dataset, "labels", label, "(N,) uint32")
     return label

@@ -83,8 +83,9 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     _forget_labels(out, ["predictions", *(f"predictions-{subset}" for subset in {ref.subset for ref in store.frames})])
     for subset in dict.fromkeys(ref.subset for ref in refs):
         folder = out / ("predictions" if len(sweeps.present) == 1 else f"predictions-{subset}")
+        only = [ref.token for ref in refs if ref.subset == subset]
         found[subset] = predict(
-            options.run, cache, folder, vocabulary=vocabulary, subset=subset, only=tokens, device=options.device
+            options.run, cache, folder, vocabulary=vocabulary, subset=subset, only=only, device=options.device
         )
     folders = {subset: one.out for subset, one in found.items()}
     look = look_through(out, store, refs, folders, vocabulary=vocabulary, pictures=options.pictures, ply=options.ply)

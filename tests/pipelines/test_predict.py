@@ -46,6 +46,14 @@ def test_the_data_sets_own_classes_become_a_submission(made, tmp_path):
     assert (summary.unnamed_classes, summary.left_out, summary.warnings) == ([], {}, [])
 
 
+def test_frames_are_chosen_by_token_whatever_holds_the_tokens(made, tmp_path):
+    tokens = [ref.token for ref in Store.open(made[1]).frames_of(["val"])]
+    assert predict(*made, tmp_path / "some", only=(token for token in reversed(tokens))).frames == len(tokens) == 2
+    with pytest.raises(ConfigError, match="subset val has no frame typo"):
+        predict(*made, tmp_path / "none", only=["typo", tokens[0]])
+    assert not (tmp_path / "none").exists()
+
+
 def test_filling_labels_more_points(made, tmp_path):
     plain = predict(*made, tmp_path / "plain")
     filled = predict(*made, tmp_path / "filled", fill=True)

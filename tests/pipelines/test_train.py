@@ -32,11 +32,15 @@ def store(tmp_path_factory):
     return write_synthetic_store(tmp_path_factory.mktemp("train") / "store")
 
 
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def test_a_program_that_trains_is_left_as_it_was(store, tmp_path):
+    threads = torch.get_num_threads()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        small_run(store, tmp_path / "run", "steps=1", f"threads={threads + 1}")
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.get_num_threads() == threads
 
 
 def test_interrupted_anywhere_a_run_ends_in_the_same_bits(store, tmp_path):
