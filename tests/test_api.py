@@ -14,7 +14,7 @@ import ovps
 import ovps.api
 import ovps.vocabulary
 from ovps.batch.frames import FrameDataset
-from ovps.errors import CacheError, VocabularyError
+from ovps.errors import CacheError, ConfigError, VocabularyError
 from ovps.inference.session import open_session, predictions
 from ovps.vocabulary import load_vocabulary, parse_vocabulary, save_vocabulary
 from pipelines.evaluate import evaluate
@@ -100,6 +100,11 @@ def test_a_vocabulary_is_an_object_or_a_file_of_the_same_clip(folder, run, tmp_p
         ovps.segment(run, frame, tmp_path / "w.safetensors")
     with pytest.raises(VocabularyError, match="another CLIP"):
         ovps.segment(run, frame, vocabulary(clip_dim=20))
+
+
+def test_words_for_unlabelled_frames_are_those_that_there_are(folder, run):
+    with pytest.raises(ConfigError, match="unlabelled frames are 'refuse'"):
+        ovps.score(run, ovps.open_store(folder / "zarr/driveworld"), unlabelled_frames="refuse")
 
 
 def test_a_frame_or_store_of_another_clip_is_refused(run, tmp_path):

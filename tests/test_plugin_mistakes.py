@@ -7,6 +7,7 @@ import re
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 
+import numpy as np
 import pytest
 
 from ovps import cli, datasets, plugins
@@ -164,6 +165,29 @@ surrogate = called("surrogate", token="{}\\udc80")
 bell = called("bell", scene="\\a")
 other_split = called("other_split", subset="training")
 camera_seconds = of(Shapes, "camera_seconds", _frame=in_seconds)
+buffer = np.empty((1000, 3), np.float32)
+
+
+def refilled(self, frame):
+    cloud = Shapes.points(self, frame)
+    buffer[: len(cloud)] = cloud.xyz
+    return PointCloud(buffer[: len(cloud)], cloud.intensity)
+
+
+def rescaled(self, features, state):
+    state["scale"] *= 2
+    return Bytes.encode(self, features, state)
+
+
+refills = of(Shapes, "refills", points=refilled)
+twins = of(Shapes, "twins", _frame=lambda self, *a: doubled_cameras(Shapes._frame(self, *a)))
+
+
+def doubled_cameras(frame):
+    return replace(frame, cameras=frame.cameras * 2)
+
+
+rescales = of(Bytes, "rescales", encode=rescaled)
 never = of(Bytes, "never", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s) * np.nan)
 narrow = of(Bytes, "narrow", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s)[:, :2])
 fits_nan = of(Bytes, "fits_nan", fit=lambda self, sample: {"scale": Bytes.fit(self, sample)["scale"] * np.nan})
@@ -244,20 +268,28 @@ above = of(QuerySystem, "above", answer=labels_changed(lambda p: replace(p, voxe
 longer = of(QuerySystem, "longer", answer=labels_changed(lambda p: replace(p, voxel_class=p.voxel_class.repeat(2))))
 fewer_entries = of(QuerySystem, "fewer_entries", classes=fewer_entries)
 mute = of(QuerySystem, "mute", answer=lambda self, *given: None)
+def turned(self, vocabulary, base):
+    found = QuerySystem.training_classes(self, vocabulary, base)
+    return replace(found, text=found.text.flip(0))
+
+
+novel_text = of(QuerySystem, "novel_text", training_classes=lambda self, v, base: QuerySystem.classes(self, v, ()))
+turned_text = of(QuerySystem, "turned_text", training_classes=turned)
 no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
 '''
 NAMES = {
     "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers "
-    "broken_tables lazy rewound damaged raises_first "
+    "refills twins broken_tables lazy rewound damaged raises_first "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
     "ovps.encoders": "exhausted wide arrays fewer scalar sparse taught"
     " loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded"
     " hot one_text one_cell",
-    "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled",
-    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague fewer_voxels"
-    " below above longer fewer_entries",
+    "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled"
+    " rescales",
+    "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague"
+    " novel_text turned_text fewer_voxels below above longer fewer_entries",
 }
 
 
@@ -329,6 +361,8 @@ ONE_PART = [
         3,
         r"withheld gives None, .*labels_path is \S+000\.npz.*frame",
     ),
+    ("twins", "colours", "bytes", 8, r"2 cameras called FRONT, expected a name for each .*mistaken"),
+    ("shapes", "colours", "rescales", 3, r"mistaken has raised ValueError: .*read-only.*frame"),
     ("shapes", "scalar", "bytes", 3, r"`encode` of encoder scalar gives .*, expected a dense float32 tensor \(B, rows"),
     ("shapes", "sparse", "bytes", 3, r"`encode` of encoder sparse gives .*, expected a dense float32 tensor \(B, rows"),
     ("nothing", "colours", "bytes", 8, "`frames` of data set nothing gives None"),
@@ -484,6 +518,15 @@ def test_a_mistake_in_a_codec_is_told_by_convert(ovps, codec, code, message):
     assert message in " ".join(err.split())
 
 
+def test_a_data_set_may_read_into_an_array_of_its_own(ovps, tmp_path):
+    for dataset in ("shapes", "refills"):
+        ended, _, err = ovps(COMMAND.format(dataset, "colours", "bytes")[:-1] + dataset)
+        assert ended == 0, err
+    one, other = Store.open(tmp_path / "shapes"), Store.open(tmp_path / "refills")
+    for ref in one.frames:
+        np.testing.assert_array_equal(one.read(ref).xyz, other.read(ref).xyz)
+
+
 def test_gradients_that_an_encoder_leaves_on_are_no_matter(ovps):
     ended, _, err = ovps(COMMAND.format("shapes", "taught", "bytes"))
     assert ended == 0, err
@@ -562,6 +605,8 @@ def test_frames_may_be_a_generator(ovps):
         ("unlearnt", r"`build` of system unlearnt gives ReLU without parameters"),
         ("signed", r"gives Signed whose `forward` cannot be called with \(batch\), .*mistakes\.py:\d+"),
         ("no_text", r"`training_classes` of system no_text gives list, expected ClassText"),
+        ("novel_text", r"gives 3 classes that are not the 2 base classes in their order"),
+        ("turned_text", r"of system turned_text gives the text of floor as that of box"),
         ("bad_loss", r"mistaken has raised ZeroDivisionError: division by zero \(file .*mistakes\.py:\d+"),
     ],
 )

@@ -6,7 +6,7 @@ loader's process makes no (V, C) float32, and less goes to the GPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -119,10 +119,11 @@ class FrameDataset(Dataset[FrameTensors]):
         )
 
 
-def join_frames(frames: Sequence[FrameTensors]) -> FrameTensors:
+def join_frames(frames: Iterable[FrameTensors]) -> FrameTensors:
     """Join frames into one batch, in order: the `collate_fn` of a `DataLoader` over a `FrameDataset`."""
     joined: dict[str, list[Tensor]] = {}
     counted, voxels, cells = 0, 0, 0
+    frames = tuple(frames)
     for frame in frames:
         moved = {
             "point_voxel": voxels,

@@ -51,7 +51,7 @@ class StoreSummary(BaseModel, frozen=True):
             before; None: the codec is of a package that is not installed.
         codec_state_bytes: of what the codec has made of training frames, once for the store.
         clip_bytes_dense_fp16: of the same features as plain float16, uncompressed: what codecs are compared with.
-        codec_max_error: largest |stored - computed| over all voxel features.
+        codec_max_error: largest |stored - computed| of a feature, in a sample of 512 voxels of each frame.
         codec_mean_error: mean of the same.
         sweeps: points a frame, and which of them cameras and grid hold; None without frames.
         missing: of a data set, frames and labels that the store lacks, by split; None: not looked for.

@@ -35,9 +35,10 @@ def odd_unit(frames: Sequence[Frame]) -> list[str]:
     """Warn of sweeps that follow one another as on no drive, by times in another unit, in one sentence, or none.
 
     Args:
-        frames: scene after scene, each in its order.
+        frames: scene after scene, each in its order; only those that follow one another in it count.
     """
-    return odd_steps([b.timestamp_us - a.timestamp_us for a, b in pairwise(frames) if a.scene == b.scene])
+    follow = [(a, b) for a, b in pairwise(frames) if a.scene == b.scene and b.index == a.index + 1]
+    return odd_steps([b.timestamp_us - a.timestamp_us for a, b in follow])
 
 
 def odd_steps(steps: Sequence[int]) -> list[str]:
@@ -75,7 +76,7 @@ def duration(microseconds: float) -> str:
     >>> duration(3_000_000)
     '3 s'
     """
-    for size, unit in ((3600e6, "hours"), (60e6, "minutes"), (1e6, "s"), (1e3, "ms")):
+    for size, unit in ((3600e6, "h"), (60e6, "min"), (1e6, "s"), (1e3, "ms")):
         if microseconds >= size:
             number = microseconds / size
             return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -69,6 +70,9 @@ def _faults(frame: Frame) -> Iterator[str]:
             return
         for item in items:
             yield from (f"{kind.__name__} whose {fault}" for fault in _wrong(item, fields))
+    channel, count = Counter(camera.channel for camera in frame.cameras).most_common(1)[0] if frame.cameras else ("", 0)
+    if count > 1:
+        yield f"{count} cameras called {channel}, expected a name for each"
 
 
 def _wrong(thing: Any, fields: dict[str, str]) -> Iterator[str]:

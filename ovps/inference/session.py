@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -201,8 +202,10 @@ def labelled_frames_of(store: Store, subset: str, unlabelled: UnlabelledFrames =
         unlabelled: what is done where some have none: `skip` leaves them out.
 
     Raises:
-        ConfigError: there are none with labels, or some have none and are not to be left out.
+        ConfigError: there are none with labels, or some have none and are not to be left out; or another word.
     """
+    if unlabelled not in get_args(UnlabelledFrames):
+        raise ConfigError(f"unlabelled frames are {unlabelled!r}", remedy=f"One of {get_args(UnlabelledFrames)}")
     frames = store.frames_of([subset])
     without = [ref for ref in frames if not ref.labelled]
     if not without:

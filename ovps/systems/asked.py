@@ -28,7 +28,27 @@ def training_classes(system: System, vocabulary: Vocabulary, base: ClassSplit) -
         VocabularyError: a base class has no entry.
         SetupError: the system gives something else.
     """
-    return _text(system, "training_classes", system.training_classes(vocabulary, base))
+    found = _text(system, "training_classes", system.training_classes(vocabulary, base))
+    if not system.needs_labels:
+        return found
+    if found.is_thing.tolist() != base.is_thing.tolist():
+        fault = f"{len(found)} classes that are not the {len(base.names)} base classes in their order"
+        raise misgiven("system", system, "training_classes", fault, SetupError)
+    if system.uses_text:
+        _check_texts(system, found, vocabulary, base)
+    return found
+
+
+def _check_texts(system: System, found: ClassText, vocabulary: Vocabulary, base: ClassSplit) -> None:
+    """Raise SetupError if a base class is given the text of another entry: a novel one's would be taught from."""
+    entries: dict[bytes, set[str]] = {}  # by embedding: two may have one
+    for row, entry in zip(vocabulary.embeddings, vocabulary.class_index, strict=True):
+        entries.setdefault(row.tobytes(), set()).add(vocabulary.names[entry])
+    for row, number in zip(found.text.numpy(), found.class_index.tolist(), strict=True):
+        name, of = base.names[number], entries.get(row.tobytes())
+        if of and name not in of:
+            fault = f"the text of {', '.join(sorted(of))} as that of {name}"
+            raise misgiven("system", system, "training_classes", fault, SetupError)
 
 
 def classes(system: System, vocabulary: Vocabulary, trained: Sequence[str]) -> ClassText:

@@ -1,11 +1,12 @@
 """An index of a whole store: one unit vector for each object, to be compared with a query by brute force.
 
 On disk it is a folder: `vectors.npy` (M, C) float16, mapped into memory, and `objects.parquet`, whose metadata says
-what it was made of. It is made again when that has changed.
+what it was made of, and its hash. It is made again when that has changed, or when a file is damaged.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from ovps.viewer.relevance import margin
 
 BLOCK = 65536  # vectors compared at once
 EXACT = 8  # times what is asked for: float16 proposes so many, float32 decides their order
-_MADE_OF = b"ovps_made_of"
+_MADE_OF, _SHA256 = b"ovps_made_of", b"ovps_sha256"
 _VECTORS, _OBJECTS = "vectors.npy", "objects.parquet"
 
 
@@ -163,7 +164,8 @@ def save_index(index: ObjectIndex, folder: Path, made_of: Mapping[str, Any]) -> 
         os.replace(part, folder / _VECTORS)
     columns = {"frame": index.frame, "segment": index.segment, "name": index.name, "points": index.points}
     table = pa.table({name: pa.array(values.tolist()) for name, values in columns.items()})
-    table = table.replace_schema_metadata({_MADE_OF: json.dumps(made_of, sort_keys=True).encode()})
+    known = {_MADE_OF: json.dumps(made_of, sort_keys=True).encode(), _SHA256: _sha256(index).encode()}
+    table = table.replace_schema_metadata(known)
     content = pa.BufferOutputStream()
     pq.write_table(table, content)
     write_whole(folder / _OBJECTS, content.getvalue().to_pybytes())
@@ -173,16 +175,28 @@ def load_index(folder: Path, made_of: Mapping[str, Any]) -> ObjectIndex | None:
     """Open an index; None where there is none, or one that was made of something else, or is damaged."""
     try:
         table = read_parquet(folder / _OBJECTS)
-        if json.loads((table.schema.metadata or {})[_MADE_OF]) != json.loads(json.dumps(made_of)):
+        known = table.schema.metadata or {}
+        if json.loads(known[_MADE_OF]) != json.loads(json.dumps(made_of)):
             return None
         vectors = np.load(folder / _VECTORS, mmap_mode="c")  # writable as torch wants it, but not the file
         if vectors.dtype != np.float16 or vectors.ndim != 2 or len(vectors) != len(table):
             return None
         text = {name: np.array(table[name].to_pylist(), object) for name in ("frame", "name")}
         numbers = {name: np.array(table[name].to_pylist(), np.int64) for name in ("segment", "points")}
-    except faults(OSError, EOFError, KeyError, ValueError, ArrowException):
+        index = ObjectIndex(vectors, text["frame"], numbers["segment"], text["name"], numbers["points"])
+        return index if known[_SHA256] == _sha256(index).encode() else None
+    except faults(OSError, EOFError, KeyError, ValueError, TypeError, ArrowException):
         return None
-    return ObjectIndex(vectors, text["frame"], numbers["segment"], text["name"], numbers["points"])
+
+
+def _sha256(index: ObjectIndex) -> str:
+    """Of everything that an index holds: a search reads all of its vectors anyway."""
+    digest = hashlib.sha256(repr(index.vectors.shape).encode())
+    for start in range(0, len(index.vectors), BLOCK):
+        digest.update(np.ascontiguousarray(index.vectors[start : start + BLOCK]).data)
+    for column in (index.frame, index.segment, index.name, index.points):
+        digest.update(json.dumps(column.tolist()).encode())
+    return digest.hexdigest()
 
 
 def best_frames(index: ObjectIndex, ranking: Ranking, top: int) -> list[tuple[str, float]]:

@@ -5,6 +5,7 @@ Labels decide nothing here but the objects: which points, voxels and features ar
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,10 +150,10 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
         FrameError: a file is missing or senseless, the calibration is that of no camera, or no camera sees a point.
     """
     with times.stage("read"):
-        cloud = read_cloud(frame, tools.dataset)
+        cloud = copy.deepcopy(read_cloud(frame, tools.dataset))  # a data set may read the next ones into its own arrays
         earlier = earlier_cloud(frame, tools) if tools.sweeps else None
         label = read_labels(frame, tools.dataset)
-        images = [read_image(camera, tools) for camera in frame.cameras]
+        images = [read_image(camera, tools).copy() for camera in frame.cameras]
         check_labels(frame, cloud, label)
     with times.stage("lift"):
         return ReadFrame(frame, cloud, earlier, label, images, lift_frame(frame, cloud, tools, blank_of(images)))
@@ -188,7 +189,8 @@ def encode_batches(ready: Sequence[Batch], encoder: Encoder) -> list[NDArray[np.
         if not isinstance(cells, Tensor) or not _holds(cells, len(batch.numbers)):
             wanted = f"a dense float32 tensor (B, rows, cols, C) of {len(batch.numbers)} images"
             raise _no("encoder", encoder, "encode", cells, wanted)
-        made.update(zip(batch.numbers, cells.detach().cpu().numpy(), strict=True))
+        kept = np.array(cells.detach().cpu())  # an encoder may write its next ones over its own
+        made.update(zip(batch.numbers, kept, strict=True))
     return [made[number] for number in range(len(made))]
 
 

@@ -73,18 +73,24 @@ def with_pictures(catalogue: Catalogue, of: Of, hits: list[Hit], refs: dict[str,
     return [drawn[number] for number in range(len(hits))]
 
 
-def nothing_found(question: Question, hits: list[Hit], text: str | None, least: int, index: ObjectIndex) -> list[str]:
+def nothing_found(
+    question: Question, hits: list[Hit], text: str | None, least: int, index: ObjectIndex, itself: int | None = None
+) -> list[str]:
     """Warn if nothing was found, or nothing that is nearer to the words than to what they are told from.
 
     Args:
         text: the words; None of an example.
         least: points that an object must have.
+        itself: row of the example, which is not searched; None: it is none of these objects.
     """
     if not len(index.points):
         return ["nothing to search: no camera sees any object"]
     if not hits:
-        most = int(index.points.max())
-        return [f"no object has {least:,} points or more (--min-points), the largest has {most:,}"]
+        others = index.points if itself is None else np.delete(index.points, itself)
+        if not len(others):
+            return ["nothing to search: the example is the only object that a camera sees"]
+        which = "" if itself is None else "other "
+        return [f"no {which}object has {least:,} points or more (--min-points), the largest has {int(others.max()):,}"]
     if text is not None and len(question.negatives) and hits[0].score < _RELEVANT:
         return [f"nothing is nearer to “{question.text}” than to the negatives: these are only the least far"]
     return []

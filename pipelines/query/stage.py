@@ -82,13 +82,13 @@ def query(options: QueryOptions) -> QuerySummary:
     refs = {ref.token: ref for ref in catalogue.frames}
     itself = index.row_of(like.frame, like.number) if like else None
     if itself is not None:
-        ranking = _without(ranking, itself)
+        ranking, large[itself] = _without(ranking, itself), False
     hits = hits_of(index, of, ranking.best[: options.top].tolist(), score(ranking.margins), refs)
     frames = [
         FrameHit(token, refs[token].scene, refs[token].index, float(score(np.array([best], np.float32))[0]))
         for token, best in best_frames(index, ranking, options.top)
     ]
-    warnings += [*catalogue.warnings(), *notes, *nothing_found(question, hits, options.text, least, index)]
+    warnings += [*catalogue.warnings(), *notes, *nothing_found(question, hits, options.text, least, index, itself)]
     hits = with_pictures(catalogue, of, hits, refs)
     sheet = Sheet(
         title=question.text,

@@ -39,7 +39,7 @@ def test_a_frame_is_that_of_the_reader(path):
 def test_a_batch_holds_its_frames_one_after_another(path):
     dataset = FrameDataset(path, subset="val")
     frames = [dataset[number] for number in range(len(dataset))]
-    batch = join_frames([join_frames(frames[:2]), frames[2]])
+    batch = join_frames(part for part in (join_frames(frames[:2]), frames[2]))
     assert batch.tokens == tuple(token for frame in frames for token in frame.tokens)
     assert torch.equal(batch.features(), torch.cat([frame.features() for frame in frames]))
     for number, frame in enumerate(frames):

@@ -161,7 +161,7 @@ def test_times_that_stand_or_end_are_told_by_file_and_line(kitti_root, text, exp
     assert expected.format(path) in said(kitti, kitti_root, kitti_frames(kitti_root))
 
 
-@pytest.mark.parametrize(("text", "unit"), [("0\n104\n", "1.73 minutes apart"), ("0\n0.0001\n", "100 µs apart")])
+@pytest.mark.parametrize(("text", "unit"), [("0\n104\n", "1.73 min apart"), ("0\n0.0001\n", "100 µs apart")])
 def test_times_in_another_unit_are_told(kitti_root, text, unit):
     (kitti_root / "sequences/08/times.txt").write_text(text)
     found = datasets.warnings_of(kitti, kitti_root, kitti_frames(kitti_root))

@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 
 from ovps import cli
+from ovps.datasets.clocks import odd_unit
+from ovps.datasets.folder import DATASET
+from ovps.datasets.folder.frames import VERSION
 from ovps.errors import DatasetError
 from ovps.geometry import mistakes
 from ovps.geometry.grid import Grid, fitting_grid
@@ -93,7 +96,7 @@ def readings(root, step, late=0):
     [
         (0.1, 0, "whole seconds"),
         (100, 0, "100 µs apart: these seem to be written in a larger unit"),
-        (10**8, 0, "1.67 minutes apart: these seem to be written in a smaller unit"),
+        (10**8, 0, "1.67 min apart: these seem to be written in a smaller unit"),
         (10**5, 10**6, "another sweep"),
     ],
 )
@@ -105,6 +108,17 @@ def test_clocks_in_another_unit_are_told(step, late, says, tmp_path):
     sound = check(root)
     assert (sound.warnings, sound.problems) == ((), ())
     assert sound.apart_ms == {"front": 20.0}
+
+
+def test_frames_that_are_picked_say_nothing_of_the_unit(tmp_path):
+    """A vehicle that stood for a minute, and the frames before and behind it."""
+    root = write_recording(tmp_path / "drive", frames=4)
+    times = [0, 100_000, 60_200_000, 60_300_000]
+    lines = [f"{n:03d},lidar,points/{n:03d}.bin,{t}" for n, t in enumerate(times)]
+    lines += [f"{n:03d},front,images/front/{n:03d}.png,{t}" for n, t in enumerate(times)]
+    write_readings(root, ["sweep,sensor,file,time_us", *lines])
+    frames = DATASET.frames(root, VERSION, ("val",))
+    assert odd_unit(frames) == odd_unit([frames[0], frames[3]]) == []
 
 
 def test_a_vehicle_too_fast_no_returns_and_points_on_the_ground_are_told(tmp_path):

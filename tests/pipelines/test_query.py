@@ -20,10 +20,13 @@ import pipelines.query.question
 from ovps.cache.reader import Store
 from ovps.cli import app, main
 from ovps.errors import ConfigError, VocabularyError
+from ovps.viewer.index import ObjectIndex
 from ovps.viewer.panel import segment_html
+from ovps.viewer.view import Question
 from pipelines.look import open_catalogue
 from pipelines.options import QueryOptions, ViewOptions
 from pipelines.query import query
+from pipelines.query.found import nothing_found
 from pipelines.train import TrainOptions, train
 from pipelines.view import write_html
 from tests.helpers.fake_text import FakeText
@@ -112,6 +115,18 @@ def test_an_example_finds_its_like_but_not_itself(ask, made, tmp_path):
     assert not any(line.endswith(f"{token}:objects:{row}") for line in found.best)
     assert ask(like=f"{token}:objects:{row}", top=3).best == found.best
     assert "1.000" not in (tmp_path / "q.html").read_text().split("</style>")[1]  # nor is its frame the best by it
+
+
+def test_an_example_without_others_is_told_as_that():
+    one, unit = np.zeros(1, np.int64), np.eye(1, 4, dtype=np.float32)
+    question = Question("like it", unit, np.zeros((0, 4), np.float32), 0.01)
+    index = ObjectIndex(unit.astype(np.float16), np.array(["a"], object), one, np.array(["car"], object), one + 20)
+    assert nothing_found(question, [], None, 15, index, itself=0) == [
+        "nothing to search: the example is the only object that a camera sees"
+    ]
+    both = ObjectIndex(*(np.concatenate([x, x]) for x in vars(index).values()))
+    (told,) = nothing_found(question, [], None, 25, both, itself=0)
+    assert "no other object has 25 points or more (--min-points), the largest has 20" in told
 
 
 def test_what_is_listed_is_an_example_as_it_is_named(ask, made):

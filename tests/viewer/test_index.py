@@ -9,7 +9,7 @@ import pytest
 
 from ovps.cache.frame_data import FrameRef
 from ovps.viewer import index as module
-from ovps.viewer.index import FrameObjects, best_frames, collect, load_index, save_index, search
+from ovps.viewer.index import FrameObjects, ObjectIndex, best_frames, collect, load_index, save_index, search
 
 MADE_OF = {"of": "objects", "frames": ["a", "b"], "step": 3}
 
@@ -97,11 +97,15 @@ def test_an_index_comes_back_as_it_was_until_what_it_was_made_of_changes(made, t
 
 
 @pytest.mark.parametrize("file", ["vectors.npy", "objects.parquet"])
-@pytest.mark.parametrize("content", [b"", b"nonsense", None])
+@pytest.mark.parametrize("content", [b"", b"nonsense", None, "another"])
 def test_a_damaged_index_is_none(made, tmp_path, file, content):
     save_index(made, tmp_path, MADE_OF)
     if content is None:
         (tmp_path / file).unlink()
+    elif content == "another":  # of as many objects
+        turned = {field.name: getattr(made, field.name)[::-1] for field in dataclasses.fields(made)}
+        save_index(ObjectIndex(**turned), tmp_path / "other", MADE_OF)
+        (tmp_path / "other" / file).replace(tmp_path / file)
     else:
         (tmp_path / file).write_bytes(content)
     assert load_index(tmp_path, MADE_OF) is None

@@ -128,7 +128,14 @@ def fitted(codec: Codec, sample: NDArray[np.float32]) -> State:
             raise misgiven("codec", codec, "fit", f"{name!r}: {described(array)}, {wanted}", SetupError)
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise misgiven("codec", codec, "fit", f"NaN in {name}", SetupError)
-    return state
+    return {name: _kept(array) for name, array in state.items()}
+
+
+def _kept(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy that nobody can change, like what is read from a store: what one frame did to it the next would have."""
+    kept = array.copy()
+    kept.flags.writeable = False
+    return kept
 
 
 @dataclass(frozen=True, eq=False)
