@@ -116,7 +116,7 @@ ARRAYS: tuple[Array, ...] = (
     Array(name="points/intensity", dims=("points",), dtype="float32", field="intensity"),  # 0..1
     # row within the frame's voxels
     Array(name="points/voxel", dims=("points",), dtype="int32", field="point_voxel", memory="int64"),
-    # cameras that see the point; 0: no CLIP feature
+    # cameras that see the point; 0: its voxel may have a CLIP feature of others
     Array(name="points/views", dims=("points",), dtype="uint8", field="views"),
     Array(name="voxels/coords", dims=("voxels", 3), dtype="int32", field="coords"),  # grid index, sorted within a frame
     Array(name="voxels/valid", dims=("voxels",), dtype="bool", field="valid"),  # has a CLIP feature

@@ -31,7 +31,7 @@ class CachedFrame:
         xyz: (N, 3) float32, metres, LiDAR frame.
         intensity: (N,) float32, 0..1.
         point_voxel: (N,) int64, row of `coords`.
-        views: (N,) uint8, how many cameras see the point; 0: it has no CLIP feature.
+        views: (N,) uint8, how many cameras see the point; 0: its voxel may still have a CLIP feature, of others.
         label: (N,) uint32 as the data set gives it, None where it gives none.
         coords: (V, 3) int32, grid index, sorted.
         valid: (V,) bool, the voxel has a CLIP feature.

@@ -16,6 +16,7 @@ from ovps.training.board import Board
 from ovps.training.files import full_disk, write_whole
 
 METRICS = "metrics.jsonl"
+_RATIO = "gradient_ratio"  # of a step that measured it
 TENSORBOARD = "tensorboard"
 
 
@@ -51,7 +52,7 @@ class MetricsLog:
 def training_seconds(metrics: Sequence[Mapping[str, float]], steps: int) -> float | None:
     """Estimate the wall clock of a training of `steps` steps from those that it logged; None where none is logged.
 
-    The first step warms up, which later ones do not repeat: it counts once, and the mean of the others for the rest.
+    The first step warms up, which later ones do not repeat: it counts once, and `step_seconds` for the rest.
 
     Args:
         metrics: see `read_metrics`.
@@ -59,13 +60,31 @@ def training_seconds(metrics: Sequence[Mapping[str, float]], steps: int) -> floa
     >>> training_seconds([{"step": s, "seconds/step": t} for s, t in ((1, 40.0), (10, 5.0), (20, 3.0))], 20)
     116.0
     """
-    logged = {line["step"]: line["seconds/step"] for line in metrics if "seconds/step" in line}
-    if not logged:
+    later = step_seconds(metrics)
+    if later is None:
         return None
-    first = logged.pop(1, None)
-    if first is None:
-        return fmean(logged.values()) * steps
-    return first + fmean(logged.values() or [first]) * (steps - 1)
+    first = next((line["seconds/step"] for line in metrics if line["step"] == 1 and "seconds/step" in line), later)
+    return first + later * (steps - 1)
+
+
+def step_seconds(metrics: Sequence[Mapping[str, float]]) -> float | None:
+    """Estimate the mean wall clock of a step behind the first, or that of the first alone; None where none is logged.
+
+    A step that measured the ratio of the gradients took longer, and each of them is logged: it counts as often as it
+    was, and the mean of the other lines for the others.
+
+    >>> usual, slow = {"step": 10, "seconds/step": 1.0}, {"step": 21, "seconds/step": 2.0, "gradient_ratio": 0.5}
+    >>> step_seconds([usual, slow])
+    1.05
+    """
+    logged = [line for line in metrics if "seconds/step" in line]
+    later = [line for line in logged if line["step"] > 1]
+    slow = [line["seconds/step"] for line in later if _RATIO in line]
+    usual = [line["seconds/step"] for line in later if _RATIO not in line]
+    if not usual:
+        return fmean(slow or [line["seconds/step"] for line in logged]) if logged else None
+    count = int(max(line["step"] for line in later)) - 1
+    return (sum(slow) + (count - len(slow)) * fmean(usual)) / count
 
 
 def last_step(run: Path) -> int:

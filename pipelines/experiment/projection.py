@@ -13,7 +13,7 @@ from statistics import fmean, median
 from ovps.errors import CheckpointError, ConfigError
 from ovps.evaluation.results import mean_or_none
 from ovps.training.config import TrainConfig
-from ovps.training.metrics import read_metrics
+from ovps.training.metrics import read_metrics, step_seconds
 from ovps.training.run_files import INFO, load_settings
 from pipelines.evaluate import METRICS, load_result
 from pipelines.experiment.cell import Job, found, steps_of, total_steps
@@ -125,13 +125,13 @@ def _runs(runs: Path) -> list[Path]:
 
 
 def _speeds(runs: Path) -> dict[str, float]:
-    """Seconds per step by kind, of the runs in a folder."""
+    """Seconds per step by kind, of the runs in a folder, without the first, as `measure` has it."""
     result: dict[str, list[float]] = {}
     for run in _runs(runs):
         with suppress(CheckpointError):  # damaged, or of another version, and perhaps of no experiment of ours
-            seconds = [line["seconds/step"] for line in read_metrics(run) if "seconds/step" in line]
-            if seconds:
-                result.setdefault(_kind(load_settings(run)[0]), []).append(fmean(seconds))
+            seconds = step_seconds(read_metrics(run))
+            if seconds is not None:
+                result.setdefault(_kind(load_settings(run)[0]), []).append(seconds)
     return {kind: fmean(values) for kind, values in result.items()}
 
 

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
-from ovps.training.metrics import MetricsLog, last_step, read_metrics, training_seconds
+from ovps.training.metrics import MetricsLog, last_step, read_metrics, step_seconds, training_seconds
 from ovps.training.run import load_run
 from ovps.training.run_files import CONFIG, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
@@ -233,3 +233,14 @@ def test_a_run_of_before_a_setting_came_names_it(run):
 def test_a_training_takes_its_first_step_once(logged, expected):
     lines = [{"step": float(step), "seconds/step": seconds} for step, seconds in logged.items()]
     assert training_seconds([*lines, {"step": 15.0}], 20) == expected
+
+
+def test_slow_steps_that_are_all_logged_count_once():
+    took = {step: 4.0 if step % 20 == 1 else 1.0 for step in range(2, 61)} | {1: 30.0}
+    lines = [
+        {"step": float(step), "seconds/step": took[step]} | ({"gradient_ratio": 0.1} if step % 20 == 1 else {})
+        for step in sorted(took)
+        if step % 10 == 0 or step % 20 == 1
+    ]
+    assert training_seconds(lines, 60) == pytest.approx(sum(took.values()))
+    assert step_seconds(lines) == pytest.approx((sum(took.values()) - 30) / 59)
