@@ -440,6 +440,10 @@ def test_labels_are_read_by_a_taxonomy_of_ones_own(suffix, dtype, tmp_path):
     found = data.labels(frames[1])
     assert found.dtype == np.uint32
     np.testing.assert_array_equal(found, label)
+    (root / "taxonomy.yaml").write_text("name: x")
+    with pytest.raises(DatasetError, match=r"not a valid taxonomy.*or take it out of the recording") as caught:
+        frames_of(root)
+    assert caught.value.exit_code == 3
 
 
 def test_points_without_a_return_are_dropped_with_their_labels_where_that_is_asked_for(tmp_path):

@@ -48,7 +48,7 @@ class Folder:
         """The recording's own classes (`taxonomy.yaml`), else the words of a street, which no label is of.
 
         Raises:
-            ConfigError: not a taxonomy.
+            DatasetError: not a taxonomy.
         """
         own = own_taxonomy(self._root) if self._root else None
         return own or load_taxonomy(STREET)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovps.datasets.folder.point_files import AGAIN, check_size
 from ovps.datasets.near_names import refuse_other_case
 from ovps.datasets.reading import read_bytes
-from ovps.errors import ConfigError, FrameError
+from ovps.errors import ConfigError, DatasetError, FrameError
 from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy, load_taxonomy
 
@@ -24,16 +24,20 @@ def own_taxonomy(root: Path) -> Taxonomy | None:
     """Read the taxonomy of a recording; None if it has none.
 
     Raises:
-        ConfigError: not a taxonomy, or one that names a submission format of a data set.
-        DatasetError: it is not called `taxonomy.yaml`, but the same in other upper and lower case.
+        DatasetError: not a taxonomy, or one that names a submission format of a data set; or it is not called
+            `taxonomy.yaml`, but the same in other upper and lower case.
     """
     path = Path(root) / TAXONOMY
     refuse_other_case(path.parent, [TAXONOMY])
     if not path.exists():
         return None
-    taxonomy = load_taxonomy(str(path))
+    try:
+        taxonomy = load_taxonomy(str(path))
+    except ConfigError as error:
+        remedy = "Mend it (docs/taxonomies.md), or take it out of the recording: without labels none is needed"
+        raise DatasetError(error.message, path=path, remedy=remedy) from error
     if taxonomy.submission is not None:
-        raise ConfigError(
+        raise DatasetError(
             "names the submission format of a data set", path=path, remedy="Leave `submission` out: plain arrays"
         )
     return taxonomy
