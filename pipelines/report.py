@@ -155,7 +155,7 @@ def _renewed(session: Session, result: EvalResult, scored: Sequence[FrameRef]) -
     """Warn of labels or features that the store holds now, and that the scores are not of."""
     store = session.store
     anew = " and ".join(result.content.renewed(content_of(store, scored))) if result.content else ""
-    text = f"{anew} of {store.path} were written anew since it was scored: pictures may not go with the scores"
+    text = f"{anew} of {store.path} lie in other files than when it was scored: pictures may not go with the scores"
     return [f"{text}; evaluate again, by the same `ovps eval`"] if anew else []
 
 

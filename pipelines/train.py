@@ -38,7 +38,7 @@ from ovps.machine import torch_threads
 from ovps.model import sparse
 from ovps.places import check_free, check_text
 from ovps.progress import progress, show_warnings
-from ovps.systems.asked import training_classes
+from ovps.systems.asked import check_naming, training_classes
 from ovps.taxonomy import load_split
 from ovps.training.cache_content import CACHE, CacheContent, changes, content_of, save_content
 from ovps.training.checkpoint import Checkpoint, check_origin, differences, load_checkpoint, restore, save_checkpoint
@@ -140,10 +140,12 @@ def resolve(options: TrainOptions) -> TrainConfig:
     system = load_system(options.system)
     check_config(options.config, system)
     split = system.train_split if options.split is None else options.split
-    return load_config(
+    config = load_config(
         options.config,
         (*system.overrides, *(() if split is None else (f"split={split}",)), *options.overrides),
     )
+    check_naming(systems.get(config.system), config.classifier)
+    return config
 
 
 def _train(

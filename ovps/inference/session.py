@@ -26,6 +26,7 @@ from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
+from ovps.systems.asked import check_naming
 from ovps.systems.protocol import System
 from ovps.taxonomy import Split, Taxonomy, load_split
 from ovps.training.config import TrainConfig, default_config, dotted, load_config
@@ -118,7 +119,7 @@ def open_session(
         backend: see `ovps.training.run.load_run`.
 
     Raises:
-        ConfigError: no such split, device or backend.
+        ConfigError: no such split, device or backend, or a way to name masks that the system does not have.
         CheckpointError: no run, or a damaged one.
         CacheError: no cache, or one of another CLIP than the run's.
         VocabularyError: no vocabulary, or one of another CLIP.
@@ -133,13 +134,15 @@ def open_session(
     own = without_entries(store.vocabulary, by.ignored)
     chosen = load_vocabulary(vocabulary) if vocabulary is not None else own
     loaded.check_vocabulary(chosen, vocabulary)
+    naming = classifier or loaded.config.classifier
+    check_naming(loaded.system, naming)
     return Session(
         run=loaded,
         store=store,
         vocabulary=chosen,
         own_vocabulary=vocabulary is None,
         merge=merge or loaded.config.merge,
-        classifier=classifier or loaded.config.classifier,
+        classifier=naming,
         split=by,
         device=place,
     )

@@ -305,7 +305,9 @@ class Cost:
 
 def _cost(system: str, description: str, all_cells: Sequence[Scored]) -> Cost:
     cells = [c for c in all_cells if c.system == system]
-    parameters, minutes = cells[0].result.parameters, spread(c.training_minutes for c in cells)
+    # one may be scored by several splits
+    trainings = {(c.seed, c.result.checkpoint_sha256 or c.split): c.training_minutes for c in cells}
+    parameters, minutes = cells[0].result.parameters, spread(trainings.values())
     numbers = (
         f"{cells[0].result.step:,}",
         f"{parameters:,}" if parameters else NOTHING,

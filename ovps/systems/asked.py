@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ovps.batch.base_labels import ClassSplit
-from ovps.errors import CheckpointError, SetupError
+from ovps.errors import CheckpointError, ConfigError, SetupError
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.inputs import VoxelBatch
@@ -65,6 +65,20 @@ def classes(system: System, vocabulary: Vocabulary, trained: Sequence[str]) -> C
     return found
 
 
+def check_naming(system: System, classifier: ClassifierConfig) -> None:
+    """Check that a system can name masks as it is asked to.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    ways: tuple[str, ...] | None = getattr(system, "namings", None)
+    if ways is not None and classifier.classes not in ways:
+        raise ConfigError(
+            f"system {system.name} cannot name masks by classifier.classes={classifier.classes}",
+            remedy=f"Set classifier.classes={' or '.join(ways)}",
+        )
+
+
 def answer(
     system: System,
     network: nn.Module,
@@ -80,6 +94,7 @@ def answer(
         SetupError: the system gives something else.
         CheckpointError: NaN.
     """
+    check_naming(system, classifier)
     found: Any = system.answer(network, batch, classes, merge, classifier)
     fault = unlike(found, Answer)
     if fault:

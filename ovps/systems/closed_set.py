@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ovps.batch.base_labels import ClassSplit
-from ovps.errors import ConfigError, VocabularyError
+from ovps.errors import VocabularyError
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
@@ -61,6 +61,7 @@ class ClosedSet(QuerySystem):
     variants = ("unsplit",)  # what is named by CLIP's text needs text
     uses_text = False
     reads = ("merge.",)
+    namings = ("unified",)  # it has no class embeddings to mix with CLIP
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
         classifier = LearnedClassifier(shape.clip_dim, shape.classes, config.class_prior)
@@ -90,10 +91,6 @@ class ClosedSet(QuerySystem):
         merge: MergeConfig,
         classifier: ClassifierConfig,
     ) -> Tensor:
-        if classifier.classes != "unified":
-            raise ConfigError(
-                "a closed-set run has no class embeddings to mix with CLIP", remedy="Set classifier.classes=unified"
-            )
         return network.class_logits(output.class_embedding[0], classes).sigmoid()
 
 

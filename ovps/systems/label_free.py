@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from ovps.batch.base_labels import ClassSplit
-from ovps.errors import ConfigError
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
 from ovps.model.config import ModelConfig
@@ -40,6 +39,7 @@ class LabelFree(QuerySystem):
     name = "label_free"
     needs_labels = False
     learns_proposals = True
+    namings = ("per_mask", "ensemble")  # both name masks by CLIP: it learns no head
 
     def build(self, config: ModelConfig, shape: Shape) -> nn.Module:
         return Network(config, shape.input_dim, shape.clip_dim, 0)
@@ -63,16 +63,7 @@ class LabelFree(QuerySystem):
         merge: MergeConfig,
         classifier: ClassifierConfig,
     ) -> Tensor:
-        """Name each mask by CLIP pooled in it, by its class embedding where it has none; times its mean probability.
-
-        Raises:
-            ConfigError: masks are to be named by the unified head, and there is none.
-        """
-        if classifier.classes == "unified":
-            raise ConfigError(
-                "classifier.classes=unified asks a head that label_free does not learn",
-                remedy="Set classifier.classes=per_mask or ensemble: they name masks by CLIP",
-            )
+        """Name each mask by CLIP pooled in it, by its class embedding where it has none; times its mean probability."""
         evidence = mask_evidence(network, output, batch, classes, merge)
         pooled, has_clip = evidence.pooled
         feature = torch.where(has_clip[:, None], pooled, evidence.embedding)

@@ -75,7 +75,8 @@ class System(Protocol):
         uses_text: what it is trained on, or answers, comes from a vocabulary's embeddings.
 
     One that does not look at all settings of inference may have `reads`, a tuple of the beginnings of those that it
-    does (`("merge.split_gap",)`): others that are given are warned of.
+    does (`("merge.split_gap",)`): others that are given are warned of. One that cannot name masks in all ways may have
+    `namings`, a tuple of the values of `classifier.classes` that it can be asked with: others are refused.
     """
 
     name: str

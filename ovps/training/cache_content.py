@@ -79,7 +79,10 @@ def changes(run: Path, now: CacheContent) -> list[str]:
             remedy="Give the store that it was begun with, another --out, or --restart to begin anew",
         )
     anew = " and ".join(before.renewed(now))
-    return [f"{anew} of the store were written anew since the run began, which goes on with these"] if anew else []
+    if not anew:
+        return []
+    how = "lie in other files than when the run began, written anew or merged otherwise: it goes on with these"
+    return [f"{anew} of the store {how}"]
 
 
 def load_content(run: Path) -> CacheContent | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovps.cache.frame_data import CachedFrame
 from ovps.inference.session import Session
 from ovps.model.class_text import ClassText
-from ovps.model.classify import ClassifierConfig, TextClassifier, class_cosines
+from ovps.model.classify import TextClassifier, class_cosines
 from ovps.model.network import Network
 from ovps.model.panoptic import Panoptic
 from ovps.systems import asked
@@ -85,17 +85,14 @@ def _of_voxels(session: Session, labels: Labelling, answer: VoxelAnswer, rows: t
     total = np.zeros((len(labels.segment_entry), features.shape[1]), np.float32)
     np.add.at(total, labels.segment[known], features[known])
     mean = total / np.maximum(labels.size, 1)[:, None]
-    scores = text_scores(mean, ClassText.of(session.vocabulary, ()), session.classifier)
+    scores = text_scores(mean, ClassText.of(session.vocabulary, ()), session.classifier.clip_tau)
     sure = scores[np.arange(len(scores)), labels.segment_entry].astype(np.float32)
     return RunAnswer(_scored(labels, sure), {"head": scores}, mean)
 
 
-def text_scores(
-    features: NDArray[np.float32], classes: ClassText, config: ClassifierConfig | None = None
-) -> NDArray[np.float32]:
+def text_scores(features: NDArray[np.float32], classes: ClassText, clip_tau: float) -> NDArray[np.float32]:
     """Softmax over the entries of a vocabulary of the cosines of features (M, C), (M, E) float32."""
-    tau = (config or ClassifierConfig()).clip_tau
-    return (class_cosines(torch.from_numpy(features), classes.to("cpu")) / tau).softmax(dim=1).numpy()
+    return (class_cosines(torch.from_numpy(features), classes.to("cpu")) / clip_tau).softmax(dim=1).numpy()
 
 
 def _scored(labels: Labelling, score: NDArray[np.float32]) -> Labelling:

@@ -129,8 +129,10 @@ class Catalogue:
     def _view(self, ref: FrameRef) -> View:
         with self.reading(ref.token):
             frame = self.store.read(ref)
-        answer = answer_of(self.session, frame) if self.session else None
-        return View(frame, self.store.taxonomy, self.vocabulary, self.novel, answer)
+        known = frame, self.store.taxonomy, self.vocabulary, self.novel
+        if self.session is None:
+            return View(*known, None)
+        return View(*known, answer_of(self.session, frame), self.session.classifier.clip_tau)
 
     def _look(self, ref: FrameRef, xyz: NDArray[np.float32]) -> list[Seen]:
         settings = self.store.provenance.occlusion

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ovps.cache.frame_data import CachedFrame
 from ovps.evaluation.reference import clip_argmax
 from ovps.model.class_text import ClassText
+from ovps.model.classify import ClassifierConfig
 from ovps.report.colours import DIM
 from ovps.segment_reference import Of
 from ovps.taxonomy import Taxonomy
@@ -52,6 +53,7 @@ class View:
         taxonomy, vocabulary: classes of the data set, and names to choose from.
         novel: ids of the classes that were not labelled in training.
         answer: of the run, None without one.
+        clip_tau: temperature of the scores by CLIP; of the run, else the one that CLIP is published with.
     """
 
     frame: CachedFrame
@@ -59,6 +61,7 @@ class View:
     vocabulary: Vocabulary
     novel: frozenset[int]
     answer: RunAnswer | None
+    clip_tau: float = ClassifierConfig().clip_tau
 
     @cached_property
     def truth(self) -> Labelling | None:
@@ -104,7 +107,7 @@ class View:
             found |= {by: nearest(scores[segment], names, count) for by, scores in self.answer.scores.items()}
         features, seen = self.pooled
         if seen[segment]:
-            scores = text_scores(features[segment : segment + 1], self._classes)
+            scores = text_scores(features[segment : segment + 1], self._classes, self.clip_tau)
             found["pooled CLIP"] = nearest(scores[0], names, count)
         order = ("head", "pooled CLIP", "ensemble")
         return {by: found[by] for by in order if by in found}

@@ -159,7 +159,7 @@ def of_other_content(trainings: Iterable[Training]) -> list[str]:
             if learned := [part for part in anew if part == "features" or batches.base is not None]:
                 found.setdefault((" and ".join(learned), training.cache), []).append(training.run.name)
     return [
-        f"{anew} of {cache} were written anew since {listed(runs)} began to learn from them; scores are of what it"
+        f"{anew} of {cache} lie in other files than when {listed(runs)} began to learn from them; scores are of what it"
         " holds now, and the runs stay: delete the folder of one to have it trained on that"
         for (anew, cache), runs in found.items()
     ]

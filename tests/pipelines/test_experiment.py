@@ -563,7 +563,7 @@ def test_labels_that_were_mended_are_scored_and_who_learned_from_others_is_named
     spies["train"].clear(), spies["evaluate"].clear(), capsys.readouterr()
     assert run(str(path)).done == 2
     assert (len(spies["train"]), len(spies["evaluate"])) == (0, 2)
-    assert f"warning: labels of {cache} were written anew since {taught.run.name} began" in capsys.readouterr().err
+    assert f"warning: labels of {cache} lie in other files than when {taught.run.name} began" in capsys.readouterr().err
     for training, scores in zip((taught, label_free), before, strict=True):
         assert load_result(training.folder(training.evaluations[0])).references != scores
         assert one.found(training, training.evaluations[0]) is not None

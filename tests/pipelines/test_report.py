@@ -249,7 +249,7 @@ def test_labels_that_were_mended_after_the_scores_are_told(made, tmp_path, capsy
     evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
     for store in (cache, mended):
         page = report(run, store, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
-        text = f"labels of {store} were written anew since it was scored: pictures may not go with the scores"
+        text = f"labels of {store} lie in other files than when it was scored: pictures may not go with the scores"
         assert (text in page) == (text in capsys.readouterr().err) == (store == mended)
 
 
@@ -318,6 +318,15 @@ def run_and_comparison(result: EvalResult, name: str) -> list[str]:
             ComparisonContent(name, cells, {name: name}, taxonomy, metrics, pictures, facts, [name], [name])
         ),
     ]
+
+
+def test_a_training_that_several_splits_score_costs_once(made):
+    result = load_result(made[0] / "eval")
+    trained = {seed: result.model_copy(update={"checkpoint_sha256": f"{seed}" * 64}) for seed in range(3)}
+    minutes = (10.0, 12.0, 20.0)
+    cells = [Scored("s", split, seed, trained[seed], minutes[seed]) for split in "abc" for seed in trained]
+    (cost,) = ComparisonContent("t", cells, {"s": ""}, load_taxonomy("nuscenes"), [], [], {}, [], []).costs
+    assert cost.numbers[2:] == (f"{np.mean(minutes):.1f} ± {np.std(minutes, ddof=1):.1f}", "3")
 
 
 def test_names_are_text_wherever_they_appear(made):

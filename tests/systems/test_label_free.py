@@ -20,6 +20,7 @@ from ovps.training.metrics import read_metrics
 from ovps.training.run import load_run
 from ovps.vocabulary import Vocabulary
 from pipelines.evaluate import evaluate
+from pipelines.train import TrainOptions, resolve
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.model import tiny
 from tests.pipelines.untrained import LOOSE
@@ -79,11 +80,14 @@ def test_no_split_says_what_it_was_taught(made):
 
 def test_it_has_no_head_to_name_masks_by(made):
     run, store = made
-    with pytest.raises(ConfigError, match="a head that label_free does not learn") as told:
+    with pytest.raises(ConfigError, match=r"label_free cannot name masks by classifier\.classes=unified") as told:
         evaluate(run, store, classifier=ClassifierConfig(classes="unified"), out=run.parent / "unified")
     for rule in ("per_mask", "ensemble"):
         assert rule in told.value.remedy
         evaluate(run, store, classifier=ClassifierConfig(classes=rule), out=run.parent / rule)
+    for system, way in (("label_free", "unified"), ("closed_set", "per_mask")):
+        with pytest.raises(ConfigError, match=f"{system} cannot name masks by classifier.classes={way}"):
+            resolve(TrainOptions(cache=store, out=run, system=system, overrides=(f"classifier.classes={way}",)))
 
 
 def test_masks_of_proposals_and_their_features_are_what_is_learned(made):

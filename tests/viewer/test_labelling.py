@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.session import open_session
 from ovps.viewer.answers import answer_of
+from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.labelling import taxonomy_palette, vocabulary_palette
 from ovps.viewer.pooling import label_free, pooled_clip
 from ovps.vocabulary import Entry, Vocabulary
@@ -77,6 +81,20 @@ def test_a_segment_has_five_nearest_names_by_each_that_gives_some(view, plain):
     unseen = np.flatnonzero(~view.pooled[1])
     if len(unseen):
         assert "pooled CLIP" not in view.names(int(unseen[0]))
+
+
+def test_scores_by_clip_are_of_the_runs_temperature(made, session):
+    classifier = session.classifier.model_copy(update={"clip_tau": 0.2})
+    own = replace(session, classifier=classifier)
+    catalogue = Catalogue(own.store, own.store.frames, own.vocabulary, own, frozenset(), own.store.pictures)
+    view = catalogue.view(own.store.frames[0])
+    segment = int(np.flatnonzero(view.pooled[1])[0])
+    vocabulary, feature = own.vocabulary, view.pooled[0][segment]
+    cosines = vocabulary.embeddings @ (feature / np.linalg.norm(feature))
+    by_entry = [cosines[vocabulary.class_index == entry].max() for entry in range(len(vocabulary.names))]
+    expected = dict(zip(vocabulary.names, softmax(np.array(by_entry) / 0.2), strict=True))
+    found = dict(view.names(segment)["pooled CLIP"])
+    assert found == pytest.approx({name: expected[name] for name in found}, abs=1e-4)
 
 
 @pytest.mark.parametrize("system", ["closed_set", "openscene"])
