@@ -17,7 +17,7 @@ from ovps.cache.reader import Store
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.cache.writer import is_store
-from ovps.clip.activation import activation_warnings
+from ovps.clip.activation import activation_warnings, trained_as
 from ovps.clip.pictures import Pictures, add_pictures, parse_pictures
 from ovps.clip.protocol import RANDOM, Encoder
 from ovps.clip.text import build_vocabulary, prompt_warnings
@@ -143,6 +143,13 @@ def encoder_of(where: Where, weights: str | None = None) -> Encoder:
     """
     store = storage_of(where)
     known = read_info(store).provenance
+    twin = trained_as(known.encoder, weights)
+    if twin:
+        raise WeightsError(
+            f"its features were computed by {known.encoder} with GELU, and the weights {weights} trained with QuickGELU",
+            path=store.at(),
+            remedy=f"Make it anew in another folder, with the encoder {twin}",
+        )
     encoder = clip.load(known.encoder, weights or (RANDOM if known.weights_random else None))
     if encoder.weights.sha256 != known.weights_sha256:
         raise WeightsError(

@@ -17,6 +17,8 @@ version='import sys; print(*sys.version_info[:2])'
 there= known=
 read -r there known 2>/dev/null <"$venv/.ovps-setup" || true
 extras=${EXTRAS:-${known:-dev,nuscenes,driveworld,minkowski,ros}}
+# uv makes one without pip
+[ ! -x "$venv/bin/python" ] || "$venv/bin/python" -c "import pip" 2>/dev/null || "$venv/bin/python" -m ensurepip >/dev/null 2>&1 || true
 own=$("$venv/bin/python" -c "import pip; $version" 2>/dev/null || true)  # nothing, where making it was stopped
 wanted=$own
 if [ -n "${PYTHON:-}" ] || [ -z "$own" ]; then

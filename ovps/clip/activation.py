@@ -16,14 +16,20 @@ def check_activation(encoder: str, weights: str | None) -> None:
     Raises:
         WeightsError: with another one; the remedy names the encoder that has it.
     """
-    import open_clip  # torch: commands that run no CLIP need none
-
-    twin = _twin(encoder)
-    if twin and weights and (open_clip.get_pretrained_cfg(encoder, weights) or {}).get("quick_gelu"):
+    twin = trained_as(encoder, weights)
+    if twin:
         raise WeightsError(
             f"the weights {weights} were trained with the activation QuickGELU, and {encoder} is built with GELU",
             remedy=f"Name --encoder {twin}",
         )
+
+
+def trained_as(encoder: str, weights: str | None) -> str | None:
+    """Name the encoder that weights of a tag were trained as, if it has another activation; None where not known."""
+    import open_clip  # torch: commands that run no CLIP need none
+
+    tagged = (open_clip.get_pretrained_cfg(encoder, weights) or {}) if weights else {}
+    return _twin(encoder) if tagged.get("quick_gelu") else None
 
 
 def activation_warnings(encoder: str, weights: str | None) -> list[str]:

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovps import systems
+from ovps.batch.loader import training_frames
 from ovps.cache.reader import Store
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
@@ -17,7 +19,7 @@ from ovps.errors import CheckpointError, ConfigError, command
 from ovps.evaluation.results import EvalResult
 from ovps.progress import say
 from ovps.taxonomy import load_split
-from ovps.training.cache_content import content_of
+from ovps.training.cache_content import content_of, load_content
 from ovps.training.files import exclusive
 from ovps.training.run import last_checkpoint
 from ovps.training.run_files import LAST, load_settings
@@ -123,7 +125,7 @@ def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
     scored = [frame.token for frame in load_frame_scores(training.folder(evaluation))]
     if scored and scored != [ref.token for ref in frames]:
         return None
-    if result.content and result.content.renewed(content_of(store, frames)):
+    if result.content.renewed(content_of(store, frames)) if result.content else _has_changed(training, store):
         return None
     wanted = {
         "checkpoint_sha256": weights,
@@ -161,6 +163,18 @@ def _evaluate(training: Training, evaluation: Evaluation) -> EvalResult:
         classifier=evaluation.classifier,
         split=evaluation.split,
     )
+
+
+def _has_changed(training: Training, store: Store) -> bool:
+    """Tell whether a store holds other labels or features than a run began to learn from.
+
+    An evaluation of an earlier version does not say what it is of: then it may be of what was there before.
+    """
+    before, config = load_content(training.run), resolve(training.options)
+    if before is None:
+        return False
+    unlabelled = config.data.unlabelled_frames if systems.get(config.system).needs_labels else "use"
+    return bool(before.renewed(content_of(store, training_frames(store, config.data.subsets, unlabelled))))
 
 
 def evaluation_command(training: Training, evaluation: Evaluation) -> str:

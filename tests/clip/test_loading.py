@@ -18,6 +18,8 @@ from ovps.clip.activation import activation_warnings
 from ovps.clip.demo import weights_path
 from ovps.clip.loading import load_clip, state_sha256
 from ovps.errors import ConfigError, WeightsError
+from pipelines.vocabulary import encoder_of
+from tests.helpers.synthetic_store import write_synthetic_store
 
 
 @pytest.fixture
@@ -82,8 +84,16 @@ def test_unknown_tag_and_missing_file_are_told_apart(tmp_path):
 def test_weights_of_another_activation_name_the_encoder_of_theirs(encoder, tag):
     with pytest.raises(WeightsError, match=rf"QuickGELU, and {encoder} is .*--encoder {encoder}-quickgelu"):
         load_clip(encoder, tag)
-    model = open_clip.create_model(f"{encoder}-quickgelu")  # as the remedy says
-    assert any(type(module).__name__ == "QuickGELU" for module in model.modules())
+    assert open_clip.get_model_config(f"{encoder}-quickgelu")["quick_gelu"]  # as the remedy says
+
+
+def test_a_store_of_another_activation_is_to_be_made_anew(tmp_path):
+    """Whoever reads it takes the encoder from it, and has no option to name another."""
+    store = write_synthetic_store(tmp_path / "zarr", frames=2, encoder="ViT-B-32")
+    with pytest.raises(WeightsError, match=r"with the encoder ViT-B-32-quickgelu") as caught:
+        encoder_of(store, "openai")
+    assert caught.value.path == str(store)
+    assert "--" not in caught.value.remedy
 
 
 def test_files_do_not_tell_their_activation(tmp_path):

@@ -567,6 +567,11 @@ def test_labels_that_were_mended_are_scored_and_who_learned_from_others_is_named
     for training, scores in zip((taught, label_free), before, strict=True):
         assert load_result(training.folder(training.evaluations[0])).references != scores
         assert one.found(training, training.evaluations[0]) is not None
+        forget = {"content": None}  # as an earlier version wrote it: what it is of is not known
+        old = load_result(training.folder(training.evaluations[0])).model_copy(update=forget)
+        with monkeypatch.context() as patched:
+            patched.setattr(one, "load_result", lambda folder, old=old: old)
+            assert one.found(training, training.evaluations[0]) is None
 
 
 def test_what_a_store_lacks_is_told_before_anything_is_trained(tmp_path, spies, monkeypatch, capsys):

@@ -24,8 +24,9 @@ class PrincipalAxes:
     """Signed steps along axes that are sorted by variance, as 2 n for n >= 0 and 2 |n| - 1 below: high bytes are zero.
 
     Args:
-        noise: of the energy of a cell, the share that rounding may take: mean squared error of a cell against its
-            squared length. An axis of less variance than rounding would add loses less.
+        noise: of the energy of cells, the share that rounding may take on average: mean squared error of a cell against
+            the mean squared length; of one cell three times that at most. An axis of less variance than rounding would
+            add loses less.
     """
 
     dtype = "uint16"
