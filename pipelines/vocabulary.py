@@ -146,7 +146,7 @@ def encoder_of(where: Where, weights: str | None = None) -> Encoder:
     twin = trained_as(known.encoder, weights)
     if twin:
         raise WeightsError(
-            f"its features were computed by {known.encoder} with GELU, and the weights {weights} trained with QuickGELU",
+            f"its features were computed by {known.encoder} with GELU, the weights {weights} trained with QuickGELU",
             path=store.at(),
             remedy=f"Make it anew in another folder, with the encoder {twin}",
         )
