@@ -116,8 +116,11 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         job = _job(options.model_copy(update={"weights": RANDOM}), frames)
         codec = job.codec
         first = _first_good(job, missing, times)
+        news = any(frame.token not in held or held[frame.token].skipped is None for frame in missing)
+        if isinstance(first, FrameError) and (news or len(missing) == len(frames)):
+            raise first
         seconds = sum(times.seconds.values())
-        size = sum(array.nbytes for array in first.arrays.values())
+        size = 0 if isinstance(first, FrameError) else sum(array.nbytes for array in first.arrays.values())
         sweeps = _sweeps(job, sample(missing))
         forget_encoder()
     return PrecomputeEstimate(
@@ -204,8 +207,11 @@ def _sweep(frame: Frame, tools: Tools) -> _Sweep:
     )
 
 
-def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame:
-    """The first frame that can be computed: bad ones before it are passed over if the run would do so."""
+def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFrame | FrameError:
+    """The first frame that can be computed: bad ones before it are passed over if the run would do so.
+
+    Where all are bad, the error of the last, which is no news of frames that were quarantined before.
+    """
     tools = tools_of(job)
     for number, frame in enumerate(frames):
         times.seconds.clear()
@@ -213,8 +219,10 @@ def _first_good(job: Job, frames: list[Frame], times: StageTimes) -> EncodedFram
             (made,) = computed([frame], tools, times)
         if not isinstance(made, FrameError):
             return made
-        if not job.skip_bad_frames or number == len(frames) - 1:
+        if not job.skip_bad_frames:
             raise made
+        if number == len(frames) - 1:
+            return made
     raise ValueError("no frames")
 
 

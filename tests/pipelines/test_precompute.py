@@ -326,6 +326,8 @@ def test_bad_files_stop_or_are_quarantined(tmp_path, what, fault):
     before = contents(store)
     again = precompute(one_scene(dataroot, store, partition_frames=1, on_error="skip"))
     assert (again.partitions, again.frames_before, len(again.quarantined)) == (0, 2, 1), "still told of"
+    dry = estimate(one_scene(dataroot, store, partition_frames=1, on_error="skip"))
+    assert (dry.frames, dry.frames_before, dry.bytes) == (1, 2, 0)
     assert contents(store) == before
     with pytest.raises(FrameError) as caught:
         precompute(one_scene(dataroot, store, partition_frames=1))
