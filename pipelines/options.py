@@ -431,7 +431,7 @@ class TableOptions(Options):
     score: str = Field("pq", description="pq, sq, rq, pq_dagger, miou, mask_recall or mask_recall_merged.")
     split: str | None = Field(None, description="The first one without it.")
     variants: bool = Field(False, description="Also the runs with one setting of inference changed.")
-    parts: bool = Field(False, description="Also on the points with a CLIP feature, and on those without.")
+    parts: bool = Field(False, description="Also on the points that a camera sees, and on the others.")
 
 
 Negatives = Annotated[

@@ -233,7 +233,7 @@ def recall_result(counts: RecallCounts, taxonomy: Taxonomy, novel: Iterable[int]
 def miou_result(points: NDArray, taxonomy: Taxonomy, novel: Iterable[int]) -> dict[str, float | None]:
     """Compute mIoU per group of a confusion (256, 256), over the classes that occur in its ground truth.
 
-    For parts of the points (with a CLIP feature, without), where a class may well not occur at all.
+    For parts of the points (that a camera sees, and others), where a class may well not occur at all.
     """
     novel_ids = set(novel)
     iou = class_iou(points)
@@ -289,18 +289,18 @@ class EvalResult(_Model):
         variants: the same run with one setting changed.
         references: what its numbers are to be compared with.
         mask_recall: `queries` (any query's mask, before the merge), `merged` (segments after it), `proposals` (these
-            and the clusters of the variant), each also over the points with a CLIP feature (`/seen`) and without
+            and the clusters of the variant), each also over the points that a camera sees (`/seen`) and the others
             (`/unseen`).
-        miou: over the points with a CLIP feature (`seen`), and without (`unseen`), by group.
-        parts: the run on the points with a CLIP feature (`seen`), and without (`unseen`); empty in evaluations of older
-            versions.
-        seen_points: share of the labelled points that have a CLIP feature.
+        miou: over the points that a camera sees (`seen`), and the others (`unseen`), by group.
+        parts: the run on the points that a camera sees (`seen`), and the others (`unseen`); empty in evaluations of
+            older versions.
+        seen_points: share of the labelled points that a camera sees.
         checkpoint_sha256, vocabulary_sha256: of the weights' file, and of the vocabulary
             (`ovps.vocabulary.digest`); None in evaluations of older versions, as is `parameters`.
         parameters: of the network.
         content: of the files that hold the frames which were scored; None in evaluations of older versions.
         unknown: how well novel classes are told from base ones by a score for "none of the vocabulary" where it has
-            only the base ones, over `points` and `segments`: `system`, the same on the points with a CLIP feature
+            only the base ones, over `points` and `segments`: `system`, the same on the points that a camera sees
             (`system/seen`), and those by their F_clip alone (`clip/seen`); empty unless asked for.
         novel_taught, base_hidden: where it was scored by another split than it was trained with: names of novel classes
             whose labels it was trained with, and of base classes whose labels it was not.

@@ -32,8 +32,8 @@ VARIANTS = {
     "filled": "points that no segment covers take the class nearest to their reconstructed feature, else to F_clip",
 }
 PARTS = {
-    "seen": "the run, on the points with a CLIP feature: true and predicted segments are cut to these",
-    "unseen": "the run, on the points without one",
+    "seen": "the run, on the points that a camera sees: true and predicted segments are cut to these",
+    "unseen": "the run, on the points that none sees",
 }
 _CHANCE = [f"random_class/{seed}" for seed in range(SEEDS)]
 
@@ -108,7 +108,7 @@ class Tally:
         self.frames.append(FrameScore(token=frame.token, scene=frame.scene, index=frame.index, **scores))
 
     def _add_recall(self, semantic: NDArray, instance: NDArray, prediction: FramePrediction, seen: NDArray) -> None:
-        """Segments over all points, then cut to the points with a CLIP feature and to those without."""
+        """Segments over all points, then cut to the points that a camera sees and to the others."""
         segmented = {"merged": prediction.labels}
         if "proposals" in prediction.variants:
             segmented["proposals"] = prediction.variants["proposals"]

@@ -11,7 +11,7 @@ from ovps.report.charts import Score
 from ovps.report.page import spaced
 from ovps.taxonomy import Taxonomy
 
-PART_NAMES = {"seen": "points with a CLIP feature", "unseen": "points without one"}
+PART_NAMES = {"seen": "points that a camera sees", "unseen": "points that none sees"}
 TILES = ("all", "base", "novel", "novel/things", "novel/stuff", HARMONIC)
 
 
@@ -137,11 +137,11 @@ def score_table(result: EvalResult) -> GroupTable:
         "PQ†": field("pq_dagger"),
         "mIoU": field("miou"),
         **{f"PQ, {PART_NAMES[row.name]}": {g: row.score(g, "pq") for g in groups} for row in result.parts},
-        "mIoU, points with a CLIP feature": result.miou["seen"],
-        "mIoU, points without one": result.miou["unseen"],
+        "mIoU, points that a camera sees": result.miou["seen"],
+        "mIoU, points that none sees": result.miou["unseen"],
         "mask recall, any query": recall["queries"],
-        "… points with a CLIP feature": recall["queries/seen"],
-        "… points without one": recall["queries/unseen"],
+        "… points that a camera sees": recall["queries/seen"],
+        "… points that none sees": recall["queries/unseen"],
         "mask recall, after the merge": recall["merged"],
     }
     return group_table("score", groups, [Line(n, [v.get(g) for g in groups]) for n, v in lines.items()])

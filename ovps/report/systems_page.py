@@ -37,8 +37,8 @@ SCORES = {  # and their titles
     "miou": "mIoU",
     "rq": "RQ",
     "sq": "SQ",
-    "pq_seen": "PQ on the points with a CLIP feature",
-    "pq_unseen": "PQ on the points without one",
+    "pq_seen": "PQ on the points that a camera sees",
+    "pq_unseen": "PQ on the points that none sees",
     "recall": "mask recall, any query's mask",
     "recall_merged": "mask recall, after the merge",
 }

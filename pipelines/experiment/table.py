@@ -20,8 +20,8 @@ NAMES = {
     "proposals": "with clusters of what is left",
     "filled": "with every voxel filled",
     "unsplit": "without splitting at gaps",
-    "seen": "on points with a CLIP feature",
-    "unseen": "on points without one",
+    "seen": "on points that a camera sees",
+    "unseen": "on points that none sees",
     "random_class": "chance: the segments above, random classes",
     "clip_argmax": "CLIP feature of each voxel, arg-max (no instances)",
     "true_masks": "true masks, pooled CLIP (ceiling of classification)",
@@ -73,7 +73,7 @@ def result_table(
         score: one of SCORES.
         split: which one; None: the first.
         variants: the same runs with one setting of inference changed, too.
-        parts: the runs on the points with a CLIP feature, and on those without, too.
+        parts: the runs on the points that a camera sees, and on the others, too.
 
     Raises:
         ConfigError: no results, no such score or split.
