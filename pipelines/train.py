@@ -137,6 +137,8 @@ def resolve(options: TrainOptions) -> TrainConfig:
     Raises:
         ConfigError: no such config or system, settings that cannot be used, or a config that contradicts the system.
     """
+    if {"steps", "epochs"} <= {override.partition("=")[0].strip() for override in options.overrides}:
+        raise ConfigError("both steps and epochs are set", remedy="Set one: each says how long the run is")
     system = load_system(options.system)
     check_config(options.config, system)
     split = system.train_split if options.split is None else options.split

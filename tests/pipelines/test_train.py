@@ -32,6 +32,11 @@ def store(tmp_path_factory):
     return write_synthetic_store(tmp_path_factory.mktemp("train") / "store")
 
 
+def test_two_lengths_of_a_run_are_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match="both steps and epochs"):
+        small_run(store, tmp_path / "run", "epochs=1", "steps=5")
+
+
 def test_a_program_that_trains_is_left_as_it_was(store, tmp_path):
     threads = torch.get_num_threads()
     torch.use_deterministic_algorithms(True, warn_only=True)
