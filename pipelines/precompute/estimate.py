@@ -27,7 +27,7 @@ from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed, tried
-from pipelines.precompute.held import check_scenes, held_in
+from pipelines.precompute.held import check_scenes, held_in, placed
 from pipelines.precompute.oddities import oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
@@ -45,6 +45,7 @@ class PrecomputeEstimate(BaseModel, frozen=True):
     Attributes:
         frames: to compute, quarantined ones and those with new labels too.
         frames_before: of those asked for, in the store already.
+        moved: of those asked for, whose subset, place, times or pose in the store would be renewed.
         codec: that `bytes` are of. None: there is nothing to compute.
         bytes: before compression, which takes off some 10 to 30 %. A new store of 160 training frames or more takes a
             smaller codec where that loses next to nothing: a fifth of them, most likely.
@@ -59,6 +60,7 @@ class PrecomputeEstimate(BaseModel, frozen=True):
     partitions: int
     frames: int
     frames_before: int
+    moved: int
     images: int
     codec: str | None
     bytes: int
@@ -107,6 +109,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))
     tasks = plan(frames, held, options.partition_frames, anew)
     missing = [frame for task in tasks for frame in task.frames]
+    rows = [(frame, held[frame.token].row) for frame in frames if frame.token in held]
     workers = options.workers or 1
     times = StageTimes()
     codec, size, seconds = None, 0, 0.0
@@ -128,6 +131,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         partitions=len(tasks),
         frames=len(missing),
         frames_before=len(frames) - len(missing),
+        moved=sum(row is not None and placed(row, frame) != row for frame, row in rows),
         images=sum(len(frame.cameras) for frame in missing),
         codec=codec,
         bytes=size * len(missing),

@@ -280,7 +280,9 @@ def test_frames_that_moved_to_another_subset(tmp_path):
     precompute(options_for(root, tmp_path / "zarr"))
     arrays = {name: c for name, c in contents(tmp_path / "zarr").items() if name.startswith("partitions")}
     (root / VERSION / "splits.json").write_text(json.dumps({"train": ["mini-0002"], "val": ["mini-0001"]}))
+    dry = estimate(options_for(root, tmp_path / "zarr"))
     summary = precompute(options_for(root, tmp_path / "zarr"))
+    assert (dry.moved, dry.frames, dry.frames_before) == (4, 0, 4)
     assert (summary.moved, summary.frames, summary.frames_before) == (4, 0, 4)
     assert {name: c for name, c in contents(tmp_path / "zarr").items() if name.startswith("partitions")} == arrays
     precompute(options_for(root, tmp_path / "in one go"))
