@@ -116,7 +116,23 @@ def plan(experiment: Experiment) -> list[Training]:
         plainest = min(same, training, key=lambda t: _changes(t.system))  # of two alike, the first
         evaluations = (*same.evaluations, evaluation)
         found[training.key] = plainest.model_copy(update={"evaluations": evaluations})
-    return list(found.values())
+    trainings = list(found.values())
+    alone = len({training.cache for training in trainings}) == 1  # stores of one experiment are told apart by name
+    return [_as_before(training) for training in trainings] if alone else trainings
+
+
+def _as_before(training: Training) -> Training:
+    """The training as the run of it is called, where the experiment was given from another working folder before."""
+    storage = storage_of(training.cache)
+    if training.run.is_dir() or not isinstance(storage, LocalStorage):
+        return training
+    config, name = resolve(training.options), training.run.name.removesuffix(f"-{training.key[:8]}")
+    for cache in (storage.root, *(storage.root.relative_to(folder) for folder in storage.root.parents)):
+        key = training_key(config, str(cache))
+        run = run_folder(training.run.parent, name, key[:8])
+        if run.is_dir():
+            return training.model_copy(update={"key": key, "run": run})
+    return training
 
 
 def located(trainings: Iterable[Training]) -> list[Training]:
@@ -185,7 +201,7 @@ def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Tra
         overrides=(*overrides_of(common), f"seed={seed}"),
     )
     config = resolve(options)
-    key = training_key(config, cache)
+    key = training_key(config, store_name(cache))
     training = Training(
         key=key,
         run=run_folder(experiment.runs, f"{system.name}-{Path(trained_on).stem}-s{seed}", key[:8]),
@@ -210,24 +226,25 @@ def _cell(experiment: Experiment, name: str, split: str, seed: int) -> tuple[Tra
 
 
 def training_key(config: TrainConfig, cache: str, without: Iterable[str] = ()) -> str:
-    """SHA-256 of the settings that change what is learned, of the classes that are hidden and of the cache's path.
+    """SHA-256 of the settings that change what is learned, of the classes that are hidden and of the cache's name.
 
     Two systems with one key are one training. What the cache holds is compared by `located`.
 
     Args:
+        cache: see `store_name`.
         without: names of settings to leave out too.
     """
     ignored = tuple(without)
     settings = {k: v for k, v in flat(config).items() if not k.startswith(FREE) and k not in ignored}
     if "split" in settings:
         settings["split"] = sorted(load_split(config.split).hidden)  # a split is what it hides, not its name
-    text = json.dumps({"settings": settings, "cache": _plain(cache)}, sort_keys=True)
+    text = json.dumps({"settings": settings, "cache": cache}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(cache: str) -> str:
+def store_name(cache: str) -> str:
     """The name of a store below the working folder, `./z` and `file:///.../z` too; any other place as it is written."""
-    storage = storage_of(cache) if cache else None
+    storage = storage_of(cache)
     if isinstance(storage, LocalStorage) and storage.root.is_relative_to(Path.cwd()):
         return str(storage.root.relative_to(Path.cwd()))
     return str(cache)

@@ -52,7 +52,7 @@ from pipelines.experiment.runner import run, run_experiment
 from pipelines.experiment.schema import load_experiment, selected
 from pipelines.experiment.stages import Stages, duration
 from pipelines.experiment.table import result_table
-from pipelines.experiment.trainings import located, plan, training_key
+from pipelines.experiment.trainings import located, plan, store_name, training_key
 from pipelines.experiment.watch import watched
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.test_report import pictures
@@ -1195,8 +1195,23 @@ def test_a_store_below_the_working_folder_is_the_same_however_it_is_written(tmp_
     monkeypatch.chdir(tmp_path)
     config = load_config("driveworld")
     ways = ("zarr/z", "./zarr/z", str(tmp_path / "zarr/z"), f"file://{tmp_path}/zarr/z")
-    assert len({training_key(config, way) for way in ways}) == 1
-    assert len({training_key(config, way) for way in (*ways, "zarr/other", "/zarr/z", "s3://bucket/zarr/z")}) == 4
+    others = ("zarr/other", "/zarr/z", "s3://bucket/zarr/z")
+    assert len({training_key(config, store_name(way)) for way in ways}) == 1
+    assert len({training_key(config, store_name(way)) for way in (*ways, *others)}) == 4
+
+
+def test_trainings_are_known_from_any_working_folder(made, store, tmp_path, monkeypatch):
+    experiment, _, _ = made  # its store was named by its whole path
+    expected = [(training.key, training.run) for training in plan(experiment)]
+    monkeypatch.chdir(Path(store).parent)
+    assert [(training.key, training.run) for training in plan(experiment)] == expected
+    elsewhere = experiment.model_copy(update={"runs": tmp_path})
+    for training in plan(elsewhere):  # as they are called that begin here
+        training.run.mkdir()
+    begun = [(training.key, training.run) for training in plan(elsewhere)]
+    assert not {key for key, _ in begun} & {key for key, _ in expected}
+    monkeypatch.chdir("/")
+    assert [(training.key, training.run) for training in plan(elsewhere)] == begun
 
 
 def test_times_of_an_experiment_that_were_cut_off_are_told(tmp_path):
