@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ovps.errors import DatasetError, counted
 from ovps.progress import progress
-from pipelines.bag.messages import NoPoint, Unreadable, check_image, matrix_of, message_of, read_cloud, stamp
+from pipelines.bag.messages import OtherFrame, Unreadable, check_image, matrix_of, message_of, read_cloud, stamp
 from pipelines.bag.topics import ROS1_TRANSFORMS, STATIC, TRANSFORMS, CameraTopic
 from pipelines.bag.transforms import Frames
 
@@ -45,8 +45,18 @@ class Index:
         """Count a message that is not understood."""
         self.unreadable.setdefault(topic, _LeftOut(time, str(error))).count += 1
         if sweep:
-            reason = "their cloud has no valid point" if isinstance(error, NoPoint) else "their cloud cannot be read"
-            self.sweeps_left_out[reason] = self.sweeps_left_out.get(reason, 0) + 1
+            self.sweeps_left_out[error.cloud] = self.sweeps_left_out.get(error.cloud, 0) + 1
+
+    def check_frame(self, topic: str, message: Any) -> None:
+        """Check that a message of a sensor is in the frame that the first one of its topic is in.
+
+        Raises:
+            OtherFrame: it is of another sensor.
+        """
+        frame = message.header.frame_id.lstrip("/")
+        first = self.frame_of.setdefault(topic, frame)
+        if frame != first:
+            raise OtherFrame(f"of frame {frame!r}, where the first one is of {first!r}: give each sensor a topic")
 
     def add_transforms(self, topic: str, time: int, message: Any) -> None:
         """Note the transforms of a message, and those that are none."""
@@ -112,6 +122,8 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
                     read_cloud(message, intensity)
                 elif topic in sensors:
                     check_image(message)
+                if topic in sensors:
+                    index.check_frame(topic, message)
             except Unreadable as error:
                 index.leave_out(topic, time, error, sweep=topic == clouds)
                 continue
@@ -119,7 +131,6 @@ def indexed(reader: Any, clouds: str, cameras: Sequence[CameraTopic], intensity:
                 index.stamps.setdefault(topic, []).append((stamp(message), time))
                 if topic == clouds and not index.fields:
                     index.fields = tuple(f.name for f in message.fields)
-                index.frame_of.setdefault(topic, message.header.frame_id.lstrip("/"))
             elif connection.msgtype in kinds:
                 index.add_transforms(topic, time, message)
             else:

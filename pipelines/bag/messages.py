@@ -25,11 +25,21 @@ _BYTES = 2**30
 
 
 class Unreadable(ValueError):
-    """A message that is not understood; what it says is put behind the topic."""
+    """A message that is not used; what it says is put behind the topic. `cloud`: the same of a sweep, in short."""
+
+    cloud = "their cloud cannot be read"
 
 
 class NoPoint(Unreadable):
     """A cloud without any valid point, as drivers send at their start."""
+
+    cloud = "their cloud has no valid point"
+
+
+class OtherFrame(Unreadable):
+    """A message of another sensor than the first one of its topic."""
+
+    cloud = "their cloud is of another frame"
 
 
 def message_of(reader: Any, connection: Any, raw: bytes) -> Any:

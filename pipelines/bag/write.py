@@ -88,6 +88,7 @@ def write_readings(
             camera = by_topic.get(connection.topic, "")
             try:
                 message = message_of(reader, connection, raw)
+                index.check_frame(connection.topic, message)
                 at = time if connection.topic in unstamped else stamp(message)
                 known = at in clouds_done or at not in names if not camera else (camera, at) in images
                 if known or (camera and at not in wanted[connection.topic]):

@@ -256,6 +256,23 @@ def test_clouds_that_have_the_time_of_another_are_counted(tmp_path):
     assert "3 sweeps left out: another has their time" in summary.warnings
 
 
+def test_messages_of_another_sensor_on_a_topic_are_left_out(tmp_path):
+    """As of two LiDARs of one topic: points of one would be placed as if the other had seen them."""
+
+    def other(topic, number, message):
+        frame = {"/points": "base_link", "/front/image_raw": "velodyne"}.get(topic)
+        return {"header": replace(message.header, frame_id=frame)} if frame and number in (1, 4) else {}
+
+    summary = import_bag(write_bag(tmp_path / "bag", "mcap", odd=other), tmp_path / "out")
+    assert summary.unreadable == {"/points": 2, "/front/image_raw": 2}
+    assert summary.left_out == {"their cloud is of another frame": 2}
+    told = " ".join(summary.warnings)
+    assert "of frame 'base_link', where the first one is of 'velodyne': give each sensor a topic" in told
+    import_bag(write_bag(tmp_path / "whole", "mcap"), tmp_path / "all")
+    kept = {path.read_bytes() for path in (tmp_path / "out/points").iterdir()}
+    assert kept < {path.read_bytes() for path in (tmp_path / "all/points").iterdir()}
+
+
 ODD = {
     "an image that is short": ("/front/image_raw", lambda m: {"data": m.data[:-7]}, "bytes in an image"),
     "an image in another encoding": ("/front/image_raw", lambda m: {"encoding": "mono16"}, "images in mono16"),
