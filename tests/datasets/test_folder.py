@@ -736,6 +736,8 @@ REAL = {  # published, or of the kind; the last two turn back within the corners
     "kinect": (1280, 720, 605, "opencv", [0.4464, -2.5487, 0.0006, -0.0002, 1.5034, 0.3259, -2.3684, 1.4258]),
     "telephoto": (1920, 1200, 6000, "opencv", [-0.2, 8.0, 0, 0, -100]),
     "fisheye of 195 degrees": (512, 512, 191, "fisheye", [0.0034823894, 0.0007150348, -0.0020532361, 0.00020293673]),
+    "surround view": (1280, 966, 339.7, "fisheye", [-0.03, -0.006, 0.002, -0.0003]),
+    "fisheye of 220 degrees": (400, 400, 104.2, "fisheye", [0.0, 0, 0, 0]),
     "wide": (1920, 1080, 929, "opencv", [-0.3165, 0.0995, 0.0007, -0.0013, -0.0137]),
     "k1 alone": (1280, 720, 800, "opencv", [-0.3, 0, 0, 0]),
 }
@@ -748,6 +750,23 @@ def test_real_lenses_are_taken_without_a_word(name):
     camera = camera_of(model, distortion, rest)
     assert pinhole(camera)[0] > 0
     assert odd_lens(camera) is None
+
+
+@pytest.mark.parametrize("width", [400, 711])
+@pytest.mark.parametrize("degrees", [150, 180, 200])
+def test_a_fisheye_too_wide_for_a_pinhole_keeps_its_middle(width, degrees):
+    """By the ideal lens: a ray at the angle t falls f t from the centre, in the image that is made f tan t."""
+    focal = width / np.radians(degrees)
+    rest = {"width": width, "height": 400, "fx": focal, "fy": focal, "cx": width / 2, "cy": 200}
+    camera = camera_of("fisheye", [0, 0, 0, 0], rest)
+    fx, fy, cx, cy = pinhole(camera)
+    assert np.degrees(np.arctan([cx / fx, cy / fy])).max() < 70.1
+    for angle in np.arctan(cx / fx) * np.array([-0.8, -0.4, 0.2, 0.6]):
+        image = np.zeros((400, width, 3), np.uint8)
+        place = round(width / 2 + focal * angle)
+        image[:, place - 2 : place + 3] = 255
+        row = undistort(image, camera)[int(cy), :, 0].astype(float)
+        assert (row * np.arange(width)).sum() / row.sum() == pytest.approx(cx + fx * np.tan(angle), abs=3)
 
 
 @pytest.mark.parametrize("name", REAL)

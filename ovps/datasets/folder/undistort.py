@@ -1,7 +1,8 @@
 """Images of a camera with distortion, as a pinhole camera would have taken them: OpenCV's undistortion.
 
 The pinhole camera sees what lies within the distorted image everywhere (OpenCV's alpha and balance of 0), so that no
-pixel is made up; what only the rims of the distorted image show is lost.
+pixel is made up; what only the rims of the distorted image show is lost. Of a fisheye too wide for that it sees 140
+degrees at most.
 
 Coefficients are polynomials that were fitted to some part of the image, and turn back somewhere: beyond that the image
 would be folded over itself. Those of real lenses may do so within the corners of the distorted image (with k1 = -0.3
@@ -23,6 +24,7 @@ Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
 LENS_REMEDY = (
     "Check `model`, and the order and decimal points of `distortion`; calibrate with the corners of the image, too"
 )
+_WIDEST, _ACROSS = np.radians(70), np.radians(88)  # half of the field of view of a pinhole camera; where none sees
 _JUDGED = 96  # pixels of the longer side at which an undistorted image is judged
 
 
@@ -107,13 +109,43 @@ def _pinhole(camera: CameraModel) -> tuple[float, float, float, float]:
     matrix, size = camera.matrix(), (camera.width, camera.height)
     coefficients = np.array(camera.distortion, np.float64)
     if camera.model == "fisheye":
+        if _reach(camera).max() >= _ACROSS:  # OpenCV looks for the edges in a plane in front of the camera
+            return _middle(camera)
         new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(matrix, coefficients, size, np.eye(3), balance=0.0)
     else:
         new, _ = cv2.getOptimalNewCameraMatrix(matrix, coefficients, size, 0, size)
     fx, fy, cx, cy = (float(new[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    if camera.model == "fisheye" and min(fx / camera.width, fy / camera.height) < 0.5 / np.tan(_WIDEST):
+        return _middle(camera)
     if not np.isfinite((fx, fy, cx, cy)).all() or min(fx, fy) <= 0:
         raise ValueError(f"no pinhole camera fits distortion {list(camera.distortion)} of model {camera.model}")
     return fx, fy, cx, cy
+
+
+def _reach(camera: CameraModel) -> NDArray[np.float64]:
+    """Angles in radians, from where a fisheye looks, of the middles of its left, right, upper and lower edge.
+
+    OpenCV's model: a ray at the angle t falls t (1 + k1 t^2 + k2 t^4 + k3 t^6 + k4 t^8) focal lengths from the centre.
+    """
+    angle = np.linspace(0, np.pi, 1801)
+    with np.errstate(invalid="ignore", over="ignore"):  # of coefficients that lead to infinity
+        falls = angle * np.polyval([*camera.distortion[::-1], 1.0], angle**2)
+        turns = np.flatnonzero(~(np.diff(falls) > 0))  # where the polynomial turns back
+    known = slice(0, turns[0] + 1 if len(turns) else None)
+    edges = (
+        camera.cx / camera.fx,
+        (camera.width - camera.cx) / camera.fx,
+        camera.cy / camera.fy,
+        (camera.height - camera.cy) / camera.fy,
+    )
+    return np.interp(edges, falls[known], angle[known])
+
+
+def _middle(camera: CameraModel) -> tuple[float, float, float, float]:
+    """The pinhole camera that sees the middle of a fisheye too wide for one: `_WIDEST` to a side at most."""
+    left, right, up, down = np.tan(np.minimum(_reach(camera), _WIDEST))
+    fy = max(camera.width / 2 / min(left, right) * camera.fy / camera.fx, camera.height / 2 / min(up, down))
+    return float(fy * camera.fx / camera.fy), float(fy), camera.width / 2, camera.height / 2
 
 
 def undistort(image: NDArray[np.uint8], camera: CameraModel) -> NDArray[np.uint8]:
