@@ -39,7 +39,7 @@ from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
 from ovps.geometry.visibility import Occlusion
-from ovps.plugins import misgiven
+from ovps.plugins import is_outside, misgiven
 from ovps.protocols import described
 from ovps.taxonomy import Taxonomy
 
@@ -150,10 +150,10 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
         FrameError: a file is missing or senseless, the calibration is that of no camera, or no camera sees a point.
     """
     with times.stage("read"):
-        cloud = copy.deepcopy(read_cloud(frame, tools.dataset))  # a data set may read the next ones into its own arrays
+        cloud = read_cloud(frame, tools.dataset)
         earlier = earlier_cloud(frame, tools) if tools.sweeps else None
         label = read_labels(frame, tools.dataset)
-        images = [read_image(camera, tools).copy() for camera in frame.cameras]
+        images = [read_image(camera, tools) for camera in frame.cameras]
         check_labels(frame, cloud, label)
     with times.stage("lift"):
         return ReadFrame(frame, cloud, earlier, label, images, lift_frame(frame, cloud, tools, blank_of(images)))
@@ -189,8 +189,8 @@ def encode_batches(ready: Sequence[Batch], encoder: Encoder) -> list[NDArray[np.
         if not isinstance(cells, Tensor) or not _holds(cells, len(batch.numbers)):
             wanted = f"a dense float32 tensor (B, rows, cols, C) of {len(batch.numbers)} images"
             raise _no("encoder", encoder, "encode", cells, wanted)
-        kept = np.array(cells.detach().cpu())  # an encoder may write its next ones over its own
-        made.update(zip(batch.numbers, kept, strict=True))
+        kept = cells.detach().to("cpu", copy=True)  # an encoder may write its next ones over its own
+        made.update(zip(batch.numbers, kept.numpy(), strict=True))
     return [made[number] for number in range(len(made))]
 
 
@@ -277,7 +277,7 @@ def read_cloud(frame: Frame, dataset: Dataset) -> PointCloud:
     cloud: Any = dataset.points(frame)
     _check_kind(dataset, "points", cloud)
     check_cloud(frame, cloud)
-    return cloud
+    return copy.deepcopy(cloud) if is_outside(dataset) else cloud  # it may read the next one into the same arrays
 
 
 def _check_kind(dataset: Dataset, method: str, cloud: Any) -> None:
@@ -354,7 +354,7 @@ def read_image(camera: Camera, tools: Tools) -> NDArray[np.uint8]:
             path=camera.image_path,
             remedy="Use the image that the calibration is for",
         )
-    return image
+    return image.copy() if is_outside(tools.dataset) else image  # as in `read_cloud`
 
 
 def blank_of(images: Sequence[NDArray[np.uint8]]) -> list[int]:
