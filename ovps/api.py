@@ -16,9 +16,9 @@ from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.prediction import PointLabels, class_ids
-from ovps.inference.session import check_classes, labelled_frames_of
+from ovps.inference.session import check_classes, labelled_frames_of, run_warnings, seen_in_training
 from ovps.machine import use_own_cores
-from ovps.progress import progress
+from ovps.progress import progress, show_warnings
 from ovps.training import run as runs
 from ovps.training.run import Run
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
@@ -125,6 +125,7 @@ def score(
     counts = PanopticCounts.empty()
     check_classes(store, run.taxonomy)
     frames = labelled_frames_of(store, subset, unlabelled_frames or run.config.data.unlabelled_frames)
+    show_warnings([*run_warnings(run, store), *seen_in_training(run.info, frames)])
     with progress("scoring", "frames", len(frames)) as counter:
         for ref in frames:
             frame = store.read(ref)

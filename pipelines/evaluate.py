@@ -25,14 +25,22 @@ from ovps import strict_json
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import FrameRef
 from ovps.cache.where import Where
-from ovps.errors import ConfigError, StorageError, faults_of, listed
+from ovps.errors import ConfigError, StorageError, faults_of
 from ovps.evaluation.results import FORMAT, EvalResult, FrameScore, nothing_to_find
 from ovps.evaluation.tally import VARIANTS, Tally
 from ovps.evaluation.unknown import UnknownScore, UnknownTally
 from ovps.files import check_writable, refusals, write_together
 from ovps.files import file_sha256 as sha256_of
 from ovps.inference.prediction import class_warnings
-from ovps.inference.session import Session, check_classes, labelled_frames_of, left_out, open_session, predictions
+from ovps.inference.session import (
+    Session,
+    check_classes,
+    labelled_frames_of,
+    left_out,
+    open_session,
+    predictions,
+    seen_in_training,
+)
 from ovps.machine import cores
 from ovps.model.class_text import ClassText
 from ovps.model.classify import ClassifierConfig
@@ -44,7 +52,7 @@ from ovps.systems.openscene import far_from_texts
 from ovps.taxonomy import Split
 from ovps.training.cache_content import content_of
 from ovps.training.run import Run
-from ovps.training.run_files import LAST, RunInfo
+from ovps.training.run_files import LAST
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from ovps.vocabulary import digest, without_entries
 
@@ -181,18 +189,6 @@ def other_labels(novel: Mapping[str, bool], run: Run) -> tuple[list[str], list[s
     trained = run.split
     taught = [name for name, is_novel in novel.items() if is_novel and name not in trained.hidden]
     return taught, [name for name, is_novel in novel.items() if not is_novel and name in trained.hidden]
-
-
-def seen_in_training(info: RunInfo, frames: Sequence[FrameRef]) -> list[str]:
-    """Warn of frames that a run has learned from, as where scenes went from one subset to another since."""
-    known = set(info.scenes)
-    found = [frame for frame in frames if frame.scene in known]
-    scenes = tuple(dict.fromkeys(frame.scene for frame in found))
-    return (
-        [f"{len(found)} of {len(frames)} frames are of scenes that the run was trained on: {listed(scenes)}"]
-        if found
-        else []
-    )
 
 
 def split_warnings(scored: Split, trained: Split, taught: Sequence[str], hidden: Sequence[str]) -> list[str]:

@@ -21,12 +21,11 @@ from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import nothing_to_find, panoptic_result
 from ovps.inference.prediction import class_ids
-from ovps.inference.session import check_classes, labelled_frames_of, left_out, open_session
+from ovps.inference.session import check_classes, labelled_frames_of, left_out, open_session, seen_in_training
 from ovps.model.panoptic import MergeConfig
 from ovps.progress import progress
 from ovps.systems import asked
 from ovps.taxonomy import Split
-from pipelines.evaluate import seen_in_training
 
 
 @dataclass(frozen=True)

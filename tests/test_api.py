@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,14 @@ def test_a_vocabulary_is_an_object_or_a_file_of_the_same_clip(folder, run, tmp_p
         ovps.segment(run, frame, tmp_path / "w.safetensors")
     with pytest.raises(VocabularyError, match="another CLIP"):
         ovps.segment(run, frame, vocabulary(clip_dim=20))
+
+
+def test_a_score_on_what_was_learned_is_told_as_that(folder, run, capsys):
+    store = ovps.open_store(folder / "zarr/driveworld")
+    ovps.score(run, store)
+    assert "warning" not in capsys.readouterr().err
+    ovps.score(run, store, subset="train")
+    assert re.search(r"^warning: \d+ of \d+ frames are of scenes that the run was trained on", capsys.readouterr().err)
 
 
 def test_words_for_unlabelled_frames_are_those_that_there_are(folder, run):

@@ -17,7 +17,7 @@ from ovps.cache.reader import Store
 from ovps.cache.remedies import relabelling
 from ovps.cache.where import Where
 from ovps.devices import device_of
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, listed
 from ovps.inference.clip_alone import clip_alone
 from ovps.inference.predict_frame import predict_frame
 from ovps.inference.prediction import FramePrediction, mixed_kinds
@@ -31,7 +31,7 @@ from ovps.systems.protocol import System
 from ovps.taxonomy import Split, Taxonomy, load_split
 from ovps.training.config import TrainConfig, default_config, dotted, load_config
 from ovps.training.run import Run, load_run
-from ovps.training.run_files import ANSWERS, CONFIG, load_settings
+from ovps.training.run_files import ANSWERS, CONFIG, RunInfo, load_settings
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
 
 _IN_EXPERIMENTS = "in an experiment, with data.unlabelled_frames: skip under `set`"
@@ -69,13 +69,8 @@ class Session:
 
     def warnings(self) -> list[str]:
         """Warn of what makes answers worse than they could be: lost frames, an unfinished run, other CLIP, or kinds."""
-        run, provenance = self.run, self.store.provenance
         return [
-            *self.store.warnings(),
-            *run.unfinished(),
-            *run.other_grid(provenance),
-            *run.other_features(provenance),
-            *random_clip(provenance, run.system, run.config),
+            *run_warnings(self.run, self.store),
             *self._unread(),
             *([] if self.own_vocabulary else mixed_kinds(self.vocabulary, self.taxonomy)),
         ]
@@ -159,6 +154,30 @@ def random_clip(provenance: Provenance, system: System, config: TrainConfig) -> 
     if not provenance.weights_random or not uses_clip(system, config):
         return []
     return ["random CLIP weights: labels that come from them mean nothing"]
+
+
+def run_warnings(run: Run, store: Store) -> list[str]:
+    """Warn of what makes answers of a run on a store worse than they could be."""
+    provenance = store.provenance
+    return [
+        *store.warnings(),
+        *run.unfinished(),
+        *run.other_grid(provenance),
+        *run.other_features(provenance),
+        *random_clip(provenance, run.system, run.config),
+    ]
+
+
+def seen_in_training(info: RunInfo, frames: Sequence[FrameRef]) -> list[str]:
+    """Warn of frames that a run has learned from, as where scenes went from one subset to another since."""
+    known = set(info.scenes)
+    found = [frame for frame in frames if frame.scene in known]
+    scenes = tuple(dict.fromkeys(frame.scene for frame in found))
+    return (
+        [f"{len(found)} of {len(frames)} frames are of scenes that the run was trained on: {listed(scenes)}"]
+        if found
+        else []
+    )
 
 
 def inference_settings(run: Path | None, overrides: Sequence[str]) -> tuple[MergeConfig, ClassifierConfig]:
