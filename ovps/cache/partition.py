@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cache_schemas import Part, PartitionRow, Provenance
 from ovps.cache import codecs
+from ovps.cache.cameras import decode_thumbnail
 from ovps.cache.codecs.protocol import Arrays, Codec, State, VoxelFeatures
 from ovps.cache.codecs.state import read_state
 from ovps.cache.folder import Folder, all_rows, is_whole, settings_of
@@ -142,6 +143,17 @@ class Partition:
             CorruptStoreError: bytes that are not those that were written.
         """
         return self._arrays(token, ("points/label",))["points/label"]
+
+    def thumbnail_width(self) -> int | None:
+        """The width in pixels of the first thumbnail; None if it has none.
+
+        Raises:
+            CorruptStoreError: bytes that are not those that were written.
+        """
+        for frame in self.row.frames:
+            if any(camera.thumbnail_bytes for camera in frame.cameras):
+                return max(decode_thumbnail(content).shape[1] for content in self.thumbnails(frame.token) if content)
+        return None
 
     def thumbnails(self, token: str) -> list[bytes]:
         """The encoded images of a frame, camera after camera; empty where a camera has none.

@@ -6,7 +6,7 @@ Labels decide nothing here but the objects: which points, voxels and features ar
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -53,6 +53,7 @@ class Tools:
         dataroot: that image paths are stored relative to.
         thumbnails: width in pixels of the images that are stored; None: none are.
         sweeps: earlier ones, at most, that the frames were made with.
+        kept_labels: raw labels (N,) uint32, by token, of frames whose labels the data set does not have any more.
     """
 
     dataset: Dataset
@@ -65,6 +66,7 @@ class Tools:
     thumbnails: int | None
     encoder: Encoder
     sweeps: int = 0
+    kept_labels: Mapping[str, NDArray[np.uint32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,8 @@ def read_frame(frame: Frame, tools: Tools, times: StageTimes) -> ReadFrame:
         cloud = read_cloud(frame, tools.dataset)
         earlier = earlier_cloud(frame, tools) if tools.sweeps else None
         label = read_labels(frame, tools.dataset)
+        if label is None:
+            label = tools.kept_labels.get(frame.token)
         images = [read_image(camera, tools) for camera in frame.cameras]
         check_labels(frame, cloud, label)
     with times.stage("lift"):
@@ -443,8 +447,8 @@ def check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | No
     """
     if label is not None and len(label) != len(cloud):
         raise FrameError(
-            f"{len(label)} labels for {len(cloud)} points",
-            path=frame.labels_path,
+            f"{len(label)} labels for {len(cloud)} points" + (", in the store alone" if not frame.labels_path else ""),
+            path=frame.labels_path or frame.points_path,
             frame=frame.token,
             remedy="Points and labels are of different downloads: fetch both again",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -26,8 +26,8 @@ def read_otherwise(
 ) -> frozenset[str]:
     """Tokens of the frames that a store holds with other points than the data set gives now.
 
-    The first frame of each partition stands for all of it: rules of reading are those of a scene. Only data sets whose
-    rules lie in their folder (`Dataset.at`) are asked; what changes inside a point file is not noticed by this.
+    The first frame of each partition that can be read stands for all of it: rules of reading are those of a scene. Only
+    data sets whose rules lie in their folder (`Dataset.at`) are asked; what changes inside a point file is not noticed.
     """
     if not hasattr(dataset, "at"):
         return frozenset()
@@ -35,19 +35,21 @@ def read_otherwise(
     for frame in frames:
         if frame.token in held and held[frame.token].row is not None:
             by_partition.setdefault(held[frame.token].partition, []).append(frame)
-    firsts = [(name, part[0]) for name, part in by_partition.items()]
-    if not firsts:
+    if not by_partition:
         return frozenset()
-    differs = storage.each(partial(_differs, storage, dataset, read_info(storage).provenance), firsts)
+    differs = storage.each(partial(_differs, storage, dataset, read_info(storage).provenance), by_partition.items())
     return frozenset(
-        frame.token for (name, _), other in zip(firsts, differs, strict=True) if other for frame in by_partition[name]
+        frame.token for part, other in zip(by_partition.values(), differs, strict=True) if other for frame in part
     )
 
 
-def _differs(storage: Storage, dataset: Dataset, provenance: Provenance, first: tuple[str, Frame]) -> bool:
-    name, frame = first
-    now = tried(frame, partial(dataset.points, frame))
-    if isinstance(now, FrameError):  # told where somebody needs it
+def _differs(
+    storage: Storage, dataset: Dataset, provenance: Provenance, partition: tuple[str, Sequence[Frame]]
+) -> bool:
+    name, frames = partition
+    read = ((frame, tried(frame, partial(dataset.points, frame))) for frame in frames)
+    frame, now = next(((frame, cloud) for frame, cloud in read if not isinstance(cloud, FrameError)), (frames[0], None))
+    if now is None:  # none can be read, which is told where somebody needs it
         return False
     try:
         xyz, intensity = Partition.open(storage, read_manifest(storage, name), provenance).points(frame.token)

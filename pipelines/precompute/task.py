@@ -7,7 +7,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -101,13 +101,15 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     # dask, or another run, may have done some since they were planned
     todo = [f for f in task.frames if f.token in task.anew or f.token not in held or held[f.token].lacks(f)]
     with one_thread(), unless_replaced(job.out, task.name, before):
-        there = _partition(job, before)
-        known = [frame for frame in todo if there and frame.token in held]
+        there = Partition.open(job.out, before, read_info(job.out).provenance) if before and before.frames else None
+        tools = _as_there(tools, there, todo)
+        labelled = there if tools.codec.keeps_cells else None  # labels can be added to it without CLIP
+        known = [frame for frame in todo if labelled and frame.token in held]
         late = {f.token for f in known if f.token not in task.anew and not held[f.token].recalibrated(f)}  # lack labels
         whole = computed([frame for frame in todo if frame.token not in late], tools, times, threads_beside(job.device))
         with closing(whole):
             for frame in todo:
-                made = _labelled(frame, there, tools) if there and frame.token in late else next(whole)
+                made = _labelled(frame, labelled, tools) if labelled and frame.token in late else next(whole)
                 if isinstance(made, FrameError):
                     if not job.skip_bad_frames:
                         raise made
@@ -128,11 +130,13 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     )
 
 
-def _partition(job: Job, row: PartitionRow | None) -> Partition | None:
-    """The task's partition, if it is there and labels can be added to it without CLIP."""
-    if row is None or not row.frames or not codecs.get(job.codec).keeps_cells:
-        return None
-    return Partition.open(job.out, row, read_info(job.out).provenance)
+def _as_there(tools: Tools, there: Partition | None, todo: Sequence[Frame]) -> Tools:
+    """Tools that keep what a partition has of frames to compute, and nobody else: labels, and the width of images."""
+    if there is None:
+        return tools
+    bare = {frame.token for frame in todo if frame.labels_path is None}
+    labels = {row.token: there.label(row.token) for row in there.row.frames if row.labelled and row.token in bare}
+    return replace(tools, kept_labels=labels, thumbnails=tools.thumbnails or there.thumbnail_width())
 
 
 def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame | FrameError:

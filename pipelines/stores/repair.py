@@ -298,13 +298,10 @@ def _in_order(splits: tuple[str, ...], usual: tuple[str, ...], every: bool) -> t
 def _thumbnail_width(storage: Storage, info: StoreInfo, rows: Sequence[PartitionRow]) -> int | None:
     """The width in pixels of the store's thumbnails; None if it has none, or none that can be read."""
     for row in rows:
-        for frame in row.frames:
-            if any(camera.thumbnail_bytes for camera in frame.cameras):
-                try:
-                    contents = Partition.open(storage, row, info.provenance).thumbnails(frame.token)
-                except CorruptStoreError:
-                    break
-                return max(decode_thumbnail(content).shape[1] for content in contents if content)
+        with suppress(CorruptStoreError):
+            width = Partition.open(storage, row, info.provenance).thumbnail_width()
+            if width is not None:
+                return width
     for folder in storage.children(PARTITIONS):  # of lost manifests
         content = first_thumbnail(storage, folder)
         if content is not None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ovps.cache.info import store_info
 from ovps.cache.manifest import read_manifests
+from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, DatasetError, FrameError
@@ -21,7 +22,15 @@ from pipelines.precompute import estimate, precompute
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
 from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
-from tests.helpers.recording import calibration, write_calibration, write_readings, write_recording
+from tests.helpers.recording import (
+    calibration,
+    rows_of,
+    write_calibration,
+    write_labels,
+    write_readings,
+    write_recording,
+    write_taxonomy,
+)
 from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture
 
@@ -426,6 +435,11 @@ def test_points_that_are_read_by_other_rules_are_computed_anew(tmp_path, change)
     assert precompute(options).frames == 0
     rules = calibration()
     write_calibration(rec, rules | {"points": rules.get("points", {}) | change})
+    content = (rec / "points/000.bin").read_bytes()
+    (rec / "points/000.bin").write_bytes(content[:3])
+    with pytest.raises(FrameError, match=r"000\.bin"):  # it does not hide that the others are read otherwise
+        precompute(options)
+    (rec / "points/000.bin").write_bytes(content)
     assert estimate(options).frames == 3
     summary = precompute(options)
     assert (summary.frames, summary.recalibrated) == (3, 3)
@@ -433,6 +447,33 @@ def test_points_that_are_read_by_other_rules_are_computed_anew(tmp_path, change)
     precompute(options.model_copy(update={"out": str(fresh)}))
     assert same_frames(store, fresh)
     assert precompute(options).frames == 0
+
+
+def test_what_the_store_alone_has_stays_where_frames_are_computed_anew(tmp_path):
+    rec, store = write_recording(tmp_path / "rec", frames=2), tmp_path / "zarr"
+    write_taxonomy(rec, {1: 1, 2: 2})
+    for number in range(2):
+        write_labels(rec, number, np.where(np.arange(len(rows_of(number))) < 216, 1001, 2000))
+    options = PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", workers=0)
+    precompute(options.model_copy(update={"thumbnails": 40}))
+    shutil.move(rec / "labels", tmp_path / "away")
+    known = calibration()
+    known["cameras"]["front"]["fx"] += 1
+    write_calibration(rec, known)
+    assert precompute(options).recalibrated == 2
+    shutil.move(tmp_path / "away", rec / "labels")
+    fresh = tmp_path / "fresh"
+    precompute(options.model_copy(update={"thumbnails": 40, "out": str(fresh)}))
+    assert same_frames(store, fresh)
+    assert all(frame.labelled for frame in Store.open(store).frames)
+    there, expected = (Store.open(path).pictures(Store.open(path).frames[1]) for path in (store, fresh))
+    np.testing.assert_array_equal(there[0][1], expected[0][1])
+
+    shutil.move(rec / "labels", tmp_path / "away")
+    (rec / "points/000.bin").write_bytes(rows_of(0)[:-5].tobytes())  # labels of others are none of these
+    write_calibration(rec, calibration())
+    with pytest.raises(FrameError, match=r"516 labels for 511 points, in the store alone.*000\.bin"):
+        precompute(options)
 
 
 def read_at(rec: Path, images: tuple[int, ...], metres: tuple[float, ...], late_us: int = 0) -> None:
