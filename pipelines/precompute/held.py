@@ -58,10 +58,19 @@ class Held:
 def _same_image(row: CameraRow, camera: Camera) -> bool:
     return (
         (row.width, row.height) == (camera.width, camera.height)
-        and PurePosixPath(row.image_path).name == Path(camera.image_path).name
+        and _same_file(PurePosixPath(row.image_path).parts, Path(camera.image_path).absolute().parts)
         and _alike(row.intrinsics, camera.intrinsics)
         and _alike(row.camera_from_lidar, camera.camera_from_lidar)
     )
+
+
+def _same_file(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Tell whether a path below a data root is the end of one of now, whose root may be another.
+
+    Of a file outside of the root, which may have been moved with or without it, the name alone counts.
+    """
+    below = before[-1:] if before[0] == ".." else before
+    return tuple(now[-len(below) :]) == tuple(below)
 
 
 def _alike(before: Sequence[float], now: NDArray[np.float64]) -> bool:

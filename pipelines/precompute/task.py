@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 
@@ -102,8 +103,9 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     todo = [f for f in task.frames if f.token in task.anew or f.token not in held or held[f.token].lacks(f)]
     with one_thread(), unless_replaced(job.out, task.name, before):
         there = Partition.open(job.out, before, read_info(job.out).provenance) if before and before.frames else None
-        tools = _as_there(tools, there, todo)
-        labelled = there if tools.codec.keeps_cells else None  # labels can be added to it without CLIP
+        if there and (own := _own(there, todo, job.thumbnails)):
+            tools = replace(tools, **own)
+        labelled = there if codecs.get(job.codec).keeps_cells else None  # labels can be added to it without CLIP
         known = [frame for frame in todo if labelled and frame.token in held]
         late = {f.token for f in known if f.token not in task.anew and not held[f.token].recalibrated(f)}  # lack labels
         whole = computed([frame for frame in todo if frame.token not in late], tools, times, threads_beside(job.device))
@@ -130,13 +132,12 @@ def run_task(job: Job, task: Task, on_frame: OnFrame) -> Done:
     )
 
 
-def _as_there(tools: Tools, there: Partition | None, todo: Sequence[Frame]) -> Tools:
-    """Tools that keep what a partition has of frames to compute, and nobody else: labels, and the width of images."""
-    if there is None:
-        return tools
+def _own(there: Partition, todo: Sequence[Frame], thumbnails: int | None) -> dict[str, Any]:
+    """Fields of `Tools` by which frames to compute keep what a partition alone has: labels, and images of its width."""
     bare = {frame.token for frame in todo if frame.labels_path is None}
     labels = {row.token: there.label(row.token) for row in there.row.frames if row.labelled and row.token in bare}
-    return replace(tools, kept_labels=labels, thumbnails=tools.thumbnails or there.thumbnail_width())
+    width = thumbnails or there.thumbnail_width()
+    return ({"kept_labels": labels} if labels else {}) | ({"thumbnails": width} if width else {})
 
 
 def _labelled(frame: Frame, there: Partition, tools: Tools) -> EncodedFrame | FrameError:

@@ -449,6 +449,23 @@ def test_points_that_are_read_by_other_rules_are_computed_anew(tmp_path, change)
     assert precompute(options).frames == 0
 
 
+def test_images_that_were_exchanged_between_folders_are_computed_anew(tmp_path):
+    """Their names are the same; only where the table says that they lie has been mended."""
+    rec, store = write_recording(tmp_path / "rec", frames=2), tmp_path / "zarr"
+    shutil.copytree(rec / "images/front", rec / "images/back")
+    for number in range(2):
+        shutil.copy(rec / f"images/front/{1 - number:03d}.png", rec / f"images/back/{number:03d}.png")
+    options = PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", workers=0)
+    for folder, made in (("back", 2), ("front", 2), ("front", 0)):
+        lines = [f"{n:03d},lidar,points/{n:03d}.bin,{100_000 * n}" for n in range(2)]
+        lines += [f"{n:03d},front,images/{folder}/{n:03d}.png,{100_000 * n}" for n in range(2)]
+        write_readings(rec, ["sweep,sensor,file,time_us", *lines])
+        assert precompute(options).frames == made
+    fresh = tmp_path / "fresh"
+    precompute(options.model_copy(update={"out": str(fresh)}))
+    assert same_frames(store, fresh)
+
+
 def test_what_the_store_alone_has_stays_where_frames_are_computed_anew(tmp_path):
     rec, store = write_recording(tmp_path / "rec", frames=2), tmp_path / "zarr"
     write_taxonomy(rec, {1: 1, 2: 2})
