@@ -32,7 +32,7 @@ from ovps.datasets import Dataset
 from ovps.errors import CacheError, DatasetError, FrameError, counted
 from ovps.frame import Frame
 from ovps.interrupt import kept
-from ovps.progress import progress
+from ovps.progress import progress, show_warnings
 from pipelines.precompute.compute_frame import read_labels
 from pipelines.precompute.flow import tried
 from pipelines.precompute.options import data_root
@@ -87,7 +87,8 @@ def add_labels(path: Where, dataroot: Path | None = None, on_error: Literal["sto
     root = data_root(about.dataset, dataroot)
     dataset = datasets.at(about.dataset, root)
     check_label_classes(storage, store.taxonomy, dataset.taxonomy)
-    listed = datasets.frames_of(dataset, root, about.dataset_version, subsets) if subsets else []
+    listed, lacking = datasets.frames_there(dataset, root, about.dataset_version, subsets) if subsets else ([], {})
+    show_warnings([f"labels of split {split} stay as they are: {error.message}" for split, error in lacking.items()])
     frames = {frame.token: frame for frame in listed}
     if store.frames and frames and not any(ref.token in frames for ref in store.frames):
         raise DatasetError(

@@ -71,6 +71,29 @@ def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
     return frames
 
 
+def frames_there(
+    dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
+) -> tuple[list[Frame], dict[str, DatasetError]]:
+    """List the frames of those of some splits that a data set has; of the others, by name, what it says of them.
+
+    Raises:
+        DatasetError, SetupError: as `frames_of`, where no split is there.
+    """
+    try:
+        return frames_of(dataset, root, version, subsets), {}
+    except DatasetError:
+        frames: list[Frame] = []
+        lacking: dict[str, DatasetError] = {}
+        for split in subsets:
+            try:
+                frames += frames_of(dataset, root, version, (split,))
+            except DatasetError as error:
+                lacking[split] = error
+        if len(lacking) == len(subsets):
+            raise
+        return frames, lacking
+
+
 def usual_subsets(dataset: Dataset, version: str) -> tuple[str, ...]:
     """The splits of a version that are meant where nobody names any."""
     own: dict[str, tuple[str, ...]] = getattr(dataset, "usual_subsets", {})

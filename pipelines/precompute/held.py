@@ -78,8 +78,12 @@ def _alike(before: Sequence[float], now: NDArray[np.float64]) -> bool:
 
 
 def placed(row: FrameRow, frame: Frame) -> FrameRow:
-    """A frame's record with what the data set says now of its subset, place in the scene, times and pose."""
+    """A frame's record with what the data set says now of its subset, place in the scene, times and pose.
+
+    With earlier sweeps the pose is that by which they were joined, and stays until they are joined anew.
+    """
     pose, times = frame.global_from_lidar, {camera.channel: camera.timestamp_us for camera in frame.cameras}
+    stays = frame.earlier or _alike(row.global_from_lidar, pose)
     cameras = (
         camera.model_copy(update={"timestamp_us": times.get(camera.channel, camera.timestamp_us)})
         for camera in row.cameras
@@ -91,7 +95,7 @@ def placed(row: FrameRow, frame: Frame) -> FrameRow:
             "timestamp_us": frame.timestamp_us,
             "cameras": tuple(cameras),
         }
-        | ({} if _alike(row.global_from_lidar, pose) else {"global_from_lidar": tuple(pose.ravel().tolist())})
+        | ({} if stays else {"global_from_lidar": tuple(pose.ravel().tolist())})
     )
 
 

@@ -635,13 +635,29 @@ def test_a_data_set_need_not_have_all_usual_splits(tmp_path, capsys):
     store = tmp_path / "zarr"
     precompute(options_for(root, store, subsets=("val",)))
     assert missing_frames(store, root) == {"val": {"frames": 0, "labels": 0}}
-    assert "warning: split train, of which the store has no frame, is not counted: " in capsys.readouterr().err
+    assert "warning: split train is not counted: " in capsys.readouterr().err
     before = written(store)
     for file in (store / "manifest").iterdir():
         file.unlink()
     summary = repair(RepairOptions(path=store, dataroot=root))
     assert (summary.manifests, summary.frames, summary.left) == (1, 2, ())
     assert written(store) == before
+
+
+def test_a_split_that_the_data_set_lacks_now_is_passed_over(tmp_path, capsys):
+    """As where its scenes were taken off the disk; labels of another were mended meanwhile."""
+    root = write_mini_nuscenes(tmp_path / "world", scenes=2, frames=1, points=100)
+    store = tmp_path / "zarr"
+    precompute(options_for(root, store))
+    (root / VERSION / "splits.json").write_text(json.dumps({"train": ["mini-0001"], "val": []}))
+    (train,) = frames_of(resolved(options_for(root, store, subsets=("train",))))
+    labels = np.load(train.labels_path)["data"]
+    np.savez_compressed(train.labels_path, data=labels[::-1])
+    assert missing_frames(store, root) == {"train": {"frames": 0, "labels": 0}}
+    assert "warning: split val is not counted: " in capsys.readouterr().err
+    assert add_labels(store, root).renewed == 1
+    assert "warning: labels of split val stay as they are: " in capsys.readouterr().err
+    assert all(frame.labelled for frame in Store.open(store).frames)
 
 
 @pytest.mark.parametrize("again", ["repair", "precompute", "labels"])

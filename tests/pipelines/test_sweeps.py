@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -58,6 +60,25 @@ def test_the_store_has_them_beside_the_frame_and_nothing_else_changes(made):
         for field in fields(frame):
             if not field.name.startswith("earlier"):
                 np.testing.assert_array_equal(getattr(frame, field.name), getattr(without, field.name))
+
+
+def test_a_pose_that_was_mended_joins_earlier_sweeps_anew(made, tmp_path):
+    root = Path(shutil.copytree(made[0], tmp_path / "data"))
+    store = Path(shutil.copytree(made[2], tmp_path / "zarr"))
+    tables = [json.loads((root / VERSION / f"{name}.json").read_text()) for name in ("sample_data", "ego_pose")]
+    keys = [row for row in tables[0] if row["is_key_frame"]]
+    of_first = {row["ego_pose_token"] for row in keys if row["sample_token"] == keys[0]["sample_token"]}
+    for pose in tables[1]:
+        pose["translation"][0] += 2 * (pose["token"] in of_first)
+    (root / VERSION / "ego_pose.json").write_text(json.dumps(tables[1]))
+    summary = precompute(options(root, store, sweeps=2))
+    assert (summary.frames, summary.recalibrated) == (1, 1)
+    precompute(options(root, tmp_path / "fresh", sweeps=2))
+    there, fresh = Store.open(store), Store.open(tmp_path / "fresh")
+    for ref in fresh.frames:
+        (same,) = (one for one in there.frames if one.token == ref.token)
+        np.testing.assert_array_equal(there.read(same).earlier_xyz, fresh.read(ref).earlier_xyz)
+    assert precompute(options(root, store, sweeps=2)).frames == 0
 
 
 def test_earlier_sweeps_that_are_not_there_are_told(tmp_path):
