@@ -138,7 +138,7 @@ def takes(model: type[Options]) -> Callable[[Callable[..., None]], Callable[...,
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
         def run(**values: Any) -> None:
-            given = {name: _read(field, values.pop(name)) for name, field in model.model_fields.items()}
+            given = {name: _read(name, field, values.pop(name)) for name, field in model.model_fields.items()}
             command(model.asked(**given), **values)
 
         parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
@@ -159,7 +159,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         if field.is_required():
             hint = list[str]
         elif flag.commas:
-            hint, default = str | None, None if default is None else ",".join(map(str, default))
+            hint, default = str | None, ",".join(map(str, default or ())) or None
         else:
             hint, default = list[str] | None, list(default) or None
     if flag.positional:
@@ -177,12 +177,15 @@ def _is_tuple(hint: Any) -> bool:
     return tuple in (get_origin(hint), *map(get_origin, get_args(hint)))
 
 
-def _read(field: FieldInfo, value: Any) -> Any:
+def _read(name: str, field: FieldInfo, value: Any) -> Any:
     if not _is_tuple(field.annotation) or (value is None and field.default is None):
         return value
-    if isinstance(value, str):
-        return tuple(part for item in split_unquoted(value, ",") if (part := unquoted(item)))
-    return tuple(value or ())
+    if not isinstance(value, str):
+        return tuple(value or ())
+    parts = tuple(part for item in split_unquoted(value, ",") if (part := unquoted(item)))
+    if not parts and field.default == ():  # which would mean all, where a script has an empty variable
+        raise ConfigError(f"{flag_of(name, field).name} names nothing", remedy="Name some, or leave the option out")
+    return parts
 
 
 def _name_of(model: type[Options], place: tuple[int | str, ...]) -> str:

@@ -206,6 +206,8 @@ TYPED = [
     *(f"world build --out {where} --scenes 1 --frames 1" for where in ("file", "file/x")),
     *(f"world build {option}" for option in ("--workers -1", "--workers 0", "--val-fraction nan", "--seed -1")),
     *(f"{PRECOMPUTE} --split {split}" for split in ("''", ",", "nope")),
+    f"{PRECOMPUTE} --cameras ''",
+    *(f"export --cache zarr --npz --out x --frames {frames}" for frames in ("''", ",")),
     *(f"{PRECOMPUTE} --dataset {name}" for name in ("''", "../x", "files")),
     *(f"{PRECOMPUTE} --out {where}" for where in ("file", "file/x")),
     *(f"{PRECOMPUTE} --grid {grid}" for grid in ("''", "cylinder:0x0x0", "cartesian:nan", "cartesian:-1")),

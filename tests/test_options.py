@@ -67,7 +67,7 @@ def test_every_field_has_its_option_with_the_same_default_and_help(model):
         assert option.required == field.is_required()
         assert (option.param_type_name == "argument") == flag_of(name, field).positional
         if isinstance(field.default, tuple):
-            assert option.default in (",".join(field.default), list(field.default) or None)
+            assert option.default in (",".join(field.default) or None, list(field.default) or None)
         elif not field.is_required():
             assert option.default == field.default
 
