@@ -15,6 +15,12 @@ from ovps.taxonomy import Kind, name_key
 
 NO_ENTRY = -1  # where a row of a vocabulary's entries is due: nothing was predicted
 SHOWN = 60  # characters of a name in a message
+# of the columns of a table, by `name_key`: as classes they would take points from others
+_HEADINGS = {
+    *("name", "class", "class name", "label", "label name", "category", "category name", "synonym"),
+    *("names", "classes", "labels", "categories", "synonyms", "id", "class id", "label id", "type"),
+}
+_TABLE = "Write one class a line, name[:thing|stuff][=synonym|synonym], such as car=automobile"
 
 # UTF-32's mark begins with UTF-16's
 _MARKS = (
@@ -52,7 +58,8 @@ def read_entries(names: str) -> tuple[Entry, ...]:
     The file is UTF-8, or any Unicode encoding with a byte order mark.
 
     Raises:
-        VocabularyError: no such file, not text, or not entries; see `parse_entries`.
+        VocabularyError: no such file, not text, a table of several columns (*.csv), or not entries; see
+            `parse_entries`.
     """
     path = Path(names)
     if not _is_file(path):
@@ -67,7 +74,10 @@ def read_entries(names: str) -> tuple[Entry, ...]:
             )
         return parse_entries(names)
     try:
-        return parse_entries(_decode(path.read_bytes()))
+        text = _decode(path.read_bytes())
+        if path.suffix.casefold() == ".csv":
+            _check_one_column(text)
+        return parse_entries(text)
     except faults(OSError) as error:
         raise VocabularyError(f"cannot read: {error.strerror}", path=path, remedy="Make it readable") from error
     except UnicodeDecodeError as error:
@@ -90,18 +100,25 @@ def parse_entries(text: str) -> tuple[Entry, ...]:
     Entry(name='road', kind='stuff', synonyms=('road', 'street, paved'))
 
     Raises:
-        VocabularyError: empty, a name twice, a kind other than thing and stuff, quotes that do not close, or signs
-            that separate nothing here.
+        VocabularyError: empty, the headings of a table above the names, a name twice, a kind other than thing and
+            stuff, quotes that do not close, or signs that separate nothing here.
     """
-    entries: list[Entry] = []
+    lines: list[list[Entry]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            items = split_unquoted(split_unquoted(line, "#")[0], ",")
-            entries += [_parse_entry(item) for item in items if _visible(item)]
+            if items := _items(line):
+                lines.append([_parse_entry(item) for item in items])
         except VocabularyError as error:
             raise VocabularyError(f"line {number}: {error.message}", remedy=error.remedy) from None
-    if not entries:
+    if not lines:
         raise VocabularyError("no class names given", remedy='Write for example "car, bus, road:stuff=road|street"')
+    headings = [entry.name for entry in lines[0] if name_key(entry.name) in _HEADINGS]
+    if headings and len(lines) > 1:
+        raise VocabularyError(
+            f"the first line is the heading of a table, and {shown(headings[0])} would become a class",
+            remedy=f"Leave that line out. {_TABLE}; a class that is called so may stand on a later line",
+        )
+    entries = [entry for line in lines for entry in line]
     first: dict[str, str] = {}
     for entry in entries:
         if other := first.get(key := name_key(entry.name)):
@@ -132,6 +149,21 @@ def odd_names(entries: Sequence[Entry]) -> list[str]:
             if re.search(r"\b(photo|picture|image)s? of\b", one[1], re.IGNORECASE)
         ),
     ]
+
+
+def _items(line: str) -> list[str]:
+    """The entries of a line, as they are written."""
+    return [item for item in split_unquoted(split_unquoted(line, "#")[0], ",") if _visible(item)]
+
+
+def _check_one_column(text: str) -> None:
+    """Raise VocabularyError for a table whose further columns, such as synonyms, would become classes of their own."""
+    lines = [items for line in text.splitlines() if (items := _items(line))]
+    if len(lines) > 1 and (columns := max(map(len, lines))) > 1:
+        raise VocabularyError(
+            f"a table of {columns} columns, of which each cell would become a class",
+            remedy=f"{_TABLE}; a list with several names a line is a .txt file",
+        )
 
 
 def _letters(text: str) -> bool:

@@ -60,6 +60,7 @@ def test_entries_as_text(text, entries):
         *("car=", "car=|", "car=a=b", "car=van:stuff", "car|van", "car=_"),
         *('"car, bus', 'car "big, red"', '"a" b', '"'),
         *("car;bus", "car\tbus", "car\uff0cbus", "car\u3001bus", "سيارة، حافلة", "car\uff1astuff"),
+        *("name\ncar\ntree", "\n# mine\nClass_Name, colour\ncar, red", 'id,"label"\n1,car'),
         *("\u201ccar\u201d", "'car, red'", '["car", "bus"]', "[car]", "- car\n- bus", "ca\0r", "caf\udce9"),
     ],
     ids=ascii,
@@ -172,6 +173,15 @@ def test_a_path_that_leads_nowhere_is_no_class(names, tmp_path, monkeypatch):
     assert caught.value.path == names
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "car,bus,class\n"), ("b.csv", "car,\nbus,,\nclass\n"), ("c.txt", "car, bus\nclass\n")],
+)
+def test_lists_of_names_that_are_no_table(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert [e.name for e in read_entries(str(tmp_path / name))] == ["car", "bus", "class"]
+
+
 @pytest.mark.parametrize("names", ["car/van", "No. 5", "a.k.a", "ca" * 5000])
 def test_names_that_are_no_path(names):
     assert [e.name for e in read_entries(names)] == [names]
@@ -185,6 +195,9 @@ def test_names_that_are_no_path(names):
         ("photo.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", "not a text file", "one name a line"),
         ("names.zip", b"PK\3\4\x14\0\0\0\x08\0\x9b\x7c\xff\xd8\xd9\xda", "not a text file", "one name a line"),
         ("names.txt", "car\nbus\n".encode("utf-16-le"), "UTF-16 without a byte order mark", "iconv"),
+        ("names.csv", b"name\ncar\ntree\n", "the heading of a table, and name would become a class", "on a later line"),
+        ("names.CSV", b"car,automobile\ntree,\n", "a table of 2 columns", "such as car=automobile"),
+        ("names.csv", b"name,synonyms\ncar,red\nbus,red\n", "a table of 2 columns", "such as car=automobile"),
     ],
 )
 def test_what_is_no_list_of_names_is_told_as_what_it_is(tmp_path, monkeypatch, name, content, message, remedy):
