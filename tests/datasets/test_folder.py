@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -877,15 +878,23 @@ def test_no_camera_is_called_as_sweeps_are():
         Calibration.model_validate(calibration() | {"cameras": {"lidar": KITTI}})
 
 
-def test_scenes_that_are_links_to_folders_of_one_name_are_called_as_the_links(tmp_path):
-    for day in ("monday", "tuesday"):
-        write_recording(tmp_path / day / "run", frames=1)
-        (tmp_path / "rec").mkdir(exist_ok=True)
-        (tmp_path / "rec" / day).symlink_to(tmp_path / day / "run")
-    write_calibration(tmp_path / "rec", calibration())
-    assert {scene.name for scene in find_scenes(tmp_path / "rec")} == {"monday", "tuesday"}
-    (tmp_path / "rec/tuesday").unlink()
-    assert [scene.name for scene in find_scenes(tmp_path / "rec")] == ["run"]  # as stores know it
+def test_a_scene_is_called_as_the_folder_that_its_link_leads_to_and_two_of_one_name_are_refused(tmp_path):
+    root = tmp_path / "rec"
+    root.mkdir()
+    write_calibration(root, calibration())
+    for folder in ("x/run", "y/run", "z/a"):
+        write_recording(tmp_path / folder, frames=1)
+    (root / "a").symlink_to(tmp_path / "x/run")
+    assert [scene.name for scene in find_scenes(root)] == ["run"]
+    (root / "b c").symlink_to(tmp_path / "y/run")
+    with pytest.raises(DatasetError, match="a and b c would be scenes of one name, run: a link is called") as caught:
+        find_scenes(root)
+    subprocess.run(caught.value.remedy.partition(": ")[2], shell=True, check=True)
+    (root / "d").symlink_to(tmp_path / "z/a")
+    assert [scene.name for scene in find_scenes(root)] == ["run", "b c", "a"]
+    (root / "e").symlink_to(tmp_path / "z/a")
+    with pytest.raises(DatasetError, match="Remove this link: both are one and the same folder"):
+        find_scenes(root)
 
 
 @pytest.mark.parametrize("name", ["x", "time_us"])

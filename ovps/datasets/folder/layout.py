@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ovps.datasets.folder.calibration import FILES, LIDAR, rotation_of
 from ovps.datasets.folder.point_files import READERS
 from ovps.datasets.near_names import beside, refuse_other_case, said_beside
-from ovps.errors import DatasetError
+from ovps.errors import DatasetError, command
 from ovps.geometry.calibration import rigid_fault
 from ovps.shortage import faults
 
@@ -97,12 +97,35 @@ def find_scenes(root: Path) -> list[Scene]:
                 remedy="Run the same `ovps data import` again: it begins anew",
             )
         refuse_other_case(folder, (IMAGES, LABELS, READINGS))
-    # as the folder that a link leads to, which stores know it by; links to folders of one name as themselves
-    names = [folder.resolve().name for folder in folders]
-    return [
-        _scene(root, folder, name if names.count(name) == 1 else folder.name)
-        for folder, name in zip(folders, names, strict=True)
-    ]
+    return [_scene(root, folder, name) for name, folder in _named(folders).items()]
+
+
+def _named(folders: Iterable[Path]) -> dict[str, Path]:
+    """Folders of scenes by the name that stores know a scene by: a link is called as the folder that it leads to.
+
+    So a scene has one name whatever other links lie beside it.
+
+    Raises:
+        DatasetError: two have one name.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        target = folder.resolve()
+        if target.name not in found:
+            found[target.name] = folder
+            continue
+        first = found[target.name]
+        link = first if folder.name == target.name else folder
+        made = f"{command('rm', link)} && {command('mkdir', link)} && {command('ln', '-s', link.resolve())}/*"
+        raise DatasetError(
+            f"{first.name} and {folder.name} would be scenes of one name, {target.name}: a link is called as the folder"
+            " that it leads to",
+            path=link,
+            remedy="Remove this link: both are one and the same folder"
+            if first.resolve() == target
+            else f"Make a scene of its own name of it: {made} {command(link)}",
+        )
+    return found
 
 
 def calibration_of(root: Path, folder: Path) -> Path:
