@@ -244,7 +244,7 @@ def _provenance(
     training = {
         "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
         "split": f"{run.split.name}: {', '.join(run.split.hidden) or 'nothing'} never labelled",
-        "steps": f"{run.step:,} of {info.total_steps:,}, {config.data.batch_size * config.accumulate} frames each",
+        "steps": f"{run.step:,} of {info.total_steps:,}, {config.frames_per_step(info.processes)} frames each",
         "seed": str(config.seed),
         "time": f"{seconds / run.step:.2f} s per step, {seconds / 60:.1f} min in all" if seconds else "not logged",
         "grid": info.grid,

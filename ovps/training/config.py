@@ -76,8 +76,11 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, p
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        per_step = self.data.batch_size * self.accumulate * processes
-        return max(1, round(self.epochs * frames / per_step))
+        return max(1, round(self.epochs * frames / self.frames_per_step(processes)))
+
+    def frames_per_step(self, processes: int) -> int:
+        """Frames that an update sees, of all processes together."""
+        return self.data.batch_size * self.accumulate * processes
 
 
 _LIKE = "Write YAML like that of ovps/configs/train"

@@ -198,10 +198,9 @@ def _provenance(
         "trainings": f"{len({c.training.key for c in cells})} for {len(cells)} evaluations",
         "scores": f"{experiment.out}/results.parquet, results.json",
     }
-    steps = config.data.batch_size * config.accumulate
     training = {
         "data": f"{info.dataset} {info.dataset_version}, {info.frames:,} frames of {', '.join(config.data.subsets)}",
-        "steps": f"{result.step:,} of {info.total_steps:,}, {steps} frames each",
+        "steps": f"{result.step:,} of {info.total_steps:,}, {config.frames_per_step(info.processes)} frames each",
         "seeds": ", ".join(map(str, sorted({c.scored.seed for c in cells}))),
         "grid": info.grid,
         "threads": f"{config.threads or 'all cores'}",

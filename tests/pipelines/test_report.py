@@ -169,14 +169,20 @@ def test_pictures_are_of_the_subset_that_was_scored(made, tmp_path, monkeypatch)
     assert " of train" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_frames_are_drawn_by_the_split_they_were_scored_by(made, tmp_path, monkeypatch):
+def test_frames_are_drawn_by_the_split_they_were_scored_by_and_counted_of_all_processes(made, tmp_path, monkeypatch):
     run, cache = made
     evaluate(run, cache, split="pla_b12n3", out=tmp_path / "eval", merge=LOOSE)
     opened = []
-    monkeypatch.setattr(
-        "pipelines.report.open_session", lambda *a, **k: opened.append(open_session(*a, **k)) or opened[-1]
-    )
-    report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html")
+
+    def opened_as_of_three(*arguments, **options):
+        session = open_session(*arguments, **options)
+        info = session.run.info.model_copy(update={"processes": 3})
+        opened.append(replace(session, run=replace(session.run, info=info)))
+        return opened[-1]
+
+    monkeypatch.setattr("pipelines.report.open_session", opened_as_of_three)
+    page = report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html").read_text()
+    assert "1 of 1, 3 frames each" in page
     (session,) = opened
     assert "other_flat" not in session.vocabulary.names
     assert session.split.novel == ("motorcycle", "pedestrian", "traffic_cone")

@@ -19,6 +19,8 @@ def test_nuscenes_is_the_full_scale_model():
     assert (config.epochs, config.model.queries, config.model.width, config.model.layers) == (40, 128, 256, 6)
     assert config.optimiser.milestones == pytest.approx((2 / 3, 8 / 9))
     assert config.total_steps(28_130) == 562_600
+    assert config.total_steps(28_130, processes=8) == 562_600 // 8
+    assert config.frames_per_step(8) == 16
 
 
 def test_overrides_reach_nested_settings():
