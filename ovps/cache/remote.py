@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -163,11 +163,11 @@ class RemoteStorage:
 
     @property
     def _client(self) -> ObjectStore:
-        return _client(self.url)
+        return _client(self.url, tuple(os.environ.items()))
 
     def _client_for(self, content: bytes | memoryview) -> ObjectStore:
         """Who sends a file."""
-        return _client(self.url, large=memoryview(content).nbytes > LARGE)
+        return _client(self.url, tuple(os.environ.items()), large=memoryview(content).nbytes > LARGE)
 
     @property
     def _kind(self) -> str:
@@ -246,17 +246,21 @@ async def _all_below(client: ObjectStore, key: str) -> Sequence[ObjectMeta]:
     return await obstore.list(client, prefix=key).collect_async()
 
 
-@cache
-def _client(url: str, *, large: bool = False) -> ObjectStore:
-    """One per process and store: it holds the connections.
+@lru_cache(maxsize=32)
+def _client(url: str, environment: tuple[tuple[str, str], ...], *, large: bool = False) -> ObjectStore:
+    """One per process and store, as long as the environment stays as it is: it holds the connections.
 
     While something is sent nobody sees how far it is, so large files have a client of more patience.
+
+    Args:
+        environment: of the process, of which the client reads server, credentials and proxy once, when it is made.
 
     Raises:
         ConfigError: an endpoint that is no address.
         StorageError: other settings of the environment that cannot be used.
     """
-    endpoints = {name: os.environ[name] for name in _ENDPOINTS[RemoteStorage(url)._kind] if os.environ.get(name)}
+    given = dict(environment)
+    endpoints = {name: given[name] for name in _ENDPOINTS[RemoteStorage(url)._kind] if given.get(name)}
     for name, endpoint in endpoints.items():
         _check_endpoint(name, endpoint)
     plain = any(endpoint.startswith("http://") for endpoint in endpoints.values())

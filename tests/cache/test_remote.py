@@ -255,6 +255,27 @@ def test_whatever_is_refused_the_remedy_is_the_right_one(ask, status, code, reme
     assert remedy in caught.value.remedy
 
 
+def test_a_server_and_keys_that_the_environment_names_later_are_taken(tmp_path):
+    with (
+        speaking(answered("403 Forbidden", "InvalidAccessKeyId")) as (wrong, _),
+        speaking(answered("404 Not Found", "NoSuchBucket")) as (right, came),
+        used(wrong, tmp_path),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        store = storage_of("s3://bucket/store")
+        with pytest.raises(StorageError, match="the server refuses"):
+            store.get("a")
+        patch.setenv("AWS_ENDPOINT_URL", right)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="no such bucket"):
+                store.get("a")
+        assert len(came) == 1  # the connection is kept
+        patch.setenv("AWS_ACCESS_KEY_ID", "another")
+        with pytest.raises(StorageError, match="no such bucket"):
+            store.get("a")
+        assert len(came) == 2
+
+
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"])
 @pytest.mark.parametrize(
     "value", ["localhost:9000", "127.0.0.1:9000", "http://", "https://a b", "http://host:99999", "ftp://h"]
@@ -262,7 +283,6 @@ def test_whatever_is_refused_the_remedy_is_the_right_one(ask, status, code, reme
 def test_an_endpoint_that_is_no_address(name, value, monkeypatch):
     """The client itself panics on some of them."""
     monkeypatch.setenv(name, value)
-    remote._client.cache_clear()
     with pytest.raises(ConfigError, match=f"{name} is '{value}', no address of a server.*Begin it with https://"):
         storage_of("s3://bucket/store").get("a")
 
