@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
 
-from ovps.errors import OvpsError, StorageError
+from ovps.errors import ConfigError, OvpsError, StorageError
 from ovps.shortage import faults
 
 TEMPORARY = ".tmp-"  # what files are called until they are whole
@@ -142,6 +143,7 @@ def locked(path: Path, busy: OvpsError, then: str = CHOOSE, error: type[OvpsErro
 
     Raises:
         OvpsError: `busy`.
+        ConfigError: this is a worker process that runs its parent's script again.
         StorageError, or another `error`: the disk refuses.
     """
     with refusals(path, then, error):
@@ -152,8 +154,20 @@ def locked(path: Path, busy: OvpsError, then: str = CHOOSE, error: type[OvpsErro
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as refusal:
-                raise busy from refusal
+                raise (_run_again() if _imports_main() else busy) from refusal
         yield
+
+
+def _imports_main() -> bool:
+    """Tell whether this process has only begun: multiprocessing imports the script that started it, by this mark."""
+    return getattr(multiprocessing.current_process(), "_inheriting", False)
+
+
+def _run_again() -> OvpsError:
+    return ConfigError(
+        "a worker process imports the script that started it, and with it does again all that the script does",
+        remedy='Put what the script does below `if __name__ == "__main__":`',
+    )
 
 
 def file_sha256(path: Path) -> str:

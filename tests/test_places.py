@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,32 @@ def test_what_is_in_the_way_is_named_as_its_user_knows_it(tmp_path):
         assert caught.value.path == str(tmp_path / "file")
     with pytest.raises(StorageError, match="Give a shorter name"):
         write_whole(tmp_path / ("x" * 300) / "y", b"")
+
+
+SCRIPT = """
+import multiprocessing, sys
+from pathlib import Path
+from ovps.errors import StorageError
+from ovps.files import locked
+
+with locked(Path(sys.argv[1]), StorageError("busy", remedy="Wait until it ends")):
+    child = multiprocessing.get_context("spawn").Process(target=print, args=("called",))
+    child.start()
+    child.join()
+"""
+
+
+def test_a_worker_that_runs_its_script_again_is_not_told_to_wait_for_its_parent(tmp_path):
+    def run(script):
+        (tmp_path / "script.py").write_text(script)
+        words = [sys.executable, tmp_path / "script.py", tmp_path / "lock"]
+        return subprocess.run(words, capture_output=True, text=True, check=True)
+
+    last = run(SCRIPT).stderr.splitlines()[-1]
+    assert last.startswith("ovps.errors.ConfigError: a worker process imports the script that started it")
+    assert last.endswith('Put what the script does below `if __name__ == "__main__":`')
+    mended = run(SCRIPT.replace("with locked", 'if __name__ == "__main__":\n  with locked'))
+    assert (mended.stdout, mended.stderr) == ("called\n", "")
 
 
 def test_a_store_may_be_where_a_store_is_to_be_but_not_inside_it(tmp_path):

@@ -74,6 +74,8 @@ class FrameTensors:
 class FrameDataset(Dataset[FrameTensors]):
     """The frames of a store as tensors, by scene and time. Each loader process opens the files that it reads.
 
+    It also imports the script that starts it, whose loop over the loader stands below `if __name__ == "__main__":`.
+
     Args:
         store: a folder, a URL, or an open store.
         subset: of the data set, e.g. `train`; None: all frames.
