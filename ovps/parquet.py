@@ -20,13 +20,15 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def parse_parquet(content: bytes) -> pa.Table:
-    """The content of a Parquet file as one table.
+    """The content of a Parquet file as one table, whose text is UTF-8.
 
     pyarrow would start threads of its own, and a process that ends soon after, as one with an error does, then aborts
     in every third run (`terminate called without an active exception`) instead of ending with its exit code.
 
     Raises:
-        pyarrow.ArrowException: not a Parquet file.
+        pyarrow.ArrowException: not a Parquet file, or a damaged one.
     """
     with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
-        return file.read(use_threads=False)
+        table = file.read(use_threads=False)
+    table.validate(full=True)
+    return table

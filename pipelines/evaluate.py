@@ -11,7 +11,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import pyarrow.parquet as pq
 import torch
 
 import ovps
-from cache_schemas import content_sha256
 from ovps import strict_json
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import FrameRef
@@ -55,12 +53,12 @@ from ovps.training.run import Run
 from ovps.training.run_files import LAST
 from ovps.versions import WROTE_IT, only_unknown, other_format
 from ovps.vocabulary import digest, without_entries
+from pipelines.written import WRITTEN, Written
 
 METRICS = "metrics.json"
 CLASSES = "classes.parquet"
 FRAMES = "frames.parquet"
 UNKNOWN = ("system", "system/seen", "clip/seen")  # scores for none of the vocabulary, see EvalResult
-WRITTEN = "written"  # in metrics.json: what the files were when the evaluation ended
 
 
 class UnsavedError(StorageError):
@@ -253,8 +251,7 @@ def save_result(result: EvalResult, folder: Path, frames: Sequence[FrameScore] =
     lines = [{"row": row.name, **c.model_dump()} for row in result.rows for c in row.panoptic.classes]
     contents = {CLASSES: _parquet(lines)} | ({FRAMES: _parquet([f.model_dump() for f in frames])} if frames else {})
     record = json.loads(strict_json.dumps(result.model_dump(mode="json")))  # as it will be read
-    files = {name: sha256(content).hexdigest() for name, content in contents.items()}
-    record[WRITTEN] = {"files": files, "sha256": _written_sha256(record, files)}
+    record[WRITTEN] = Written.of(record, contents).model_dump()
     contents[METRICS] = (strict_json.dumps(record, indent=2) + "\n").encode()
     write_together({folder / name: content for name, content in contents.items()})
     if not frames:
@@ -266,10 +263,6 @@ def _parquet(lines: list[dict[str, Any]]) -> bytes:
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(lines), content)
     return content.getvalue()
-
-
-def _written_sha256(record: dict[str, Any], files: Mapping[str, str | None]) -> str:
-    return content_sha256({**record, "files": files})
 
 
 def load_result(folder: Path) -> EvalResult:
@@ -284,10 +277,10 @@ def load_result(folder: Path) -> EvalResult:
         record = json.loads(path.read_text(encoding="utf-8"))
         if other := other_format(record, FORMAT):
             raise ConfigError(other, path=path, remedy=WROTE_IT)
-        written = record.pop(WRITTEN, None)
+        written = Written.model_validate(record.pop(WRITTEN)) if WRITTEN in record else None
         result = EvalResult.model_validate(record)
         if written is not None:
-            _check_unchanged(folder, record, written["files"], written["sha256"])
+            _check_unchanged(folder, record, written)
         return result
     except FileNotFoundError as error:
         raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
@@ -302,10 +295,8 @@ class ChangedError(ConfigError):
     """Scores that are not those that were measured."""
 
 
-def _check_unchanged(folder: Path, record: dict[str, Any], files: dict[str, str | None], sha256: str) -> None:
-    changed = [name for name, known in files.items() if file_sha256(folder / name) != known]
-    if _written_sha256(record, files) != sha256:
-        changed.append(METRICS)
+def _check_unchanged(folder: Path, record: dict[str, Any], written: Written) -> None:
+    changed = written.changed(folder) + [METRICS] * (not written.is_of(record))
     if changed:
         raise ChangedError(
             f"{' and '.join(changed)} changed after the evaluation: these are not the scores that were measured",

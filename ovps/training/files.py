@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,7 +24,16 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: the disk refuses; what was there is untouched.
     """
-    files.write_whole(path, content, _THEN, CheckpointError)
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together, as `ovps.files` does.
+
+    Raises:
+        CheckpointError: the disk refuses; where that is for want of room, what was there is untouched.
+    """
+    files.write_together(contents, _THEN, CheckpointError)
 
 
 def exclusive(run: Path) -> AbstractContextManager[None]:

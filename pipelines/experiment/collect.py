@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cache_schemas import Provenance
 from ovps.errors import ConfigError, faults_of, listed
@@ -20,7 +20,7 @@ from ovps.evaluation.results import Row, split_of
 from ovps.shortage import faults
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig
-from ovps.training.files import write_whole
+from ovps.training.files import write_together
 from ovps.training.metrics import read_metrics, training_seconds
 from ovps.training.run_files import load_settings
 from ovps.training.system_files import load_system
@@ -30,6 +30,7 @@ from pipelines.experiment.cell import found
 from pipelines.experiment.provenance import CodeState, code_state, this_machine
 from pipelines.experiment.schema import Experiment
 from pipelines.experiment.trainings import Training
+from pipelines.written import WRITTEN, Written
 
 PARQUET = "results.parquet"
 JSON = "results.json"
@@ -95,6 +96,7 @@ class Results(Made):
         runs: each with the scores of every class, by row; reference rows once per split.
         parts: of results that were joined, how each part was made. Their own command, code, machine and versions are
             then those that joined them: no score comes from there.
+        written: digests of it and of results.parquet; None where an earlier version wrote it.
     """
 
     format: str = FORMAT
@@ -103,6 +105,7 @@ class Results(Made):
     split_names: dict[str, str] = {}
     runs: list[RunRecord]
     parts: list[Made] = []
+    written: Written | None = Field(None, exclude=True)  # made anew whenever it is saved
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,17 +164,17 @@ def earlier(out: Path) -> Results | None:
     """The results that a folder holds; None where it holds none.
 
     Raises:
-        ConfigError: another version wrote them, or they cannot be read.
+        ConfigError: another version wrote them, they cannot be read, or have changed after they were written.
     """
     try:
         return read_results(out / JSON)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except faults(OSError, ValueError) as error:
         raise ConfigError(
             f"damaged, or no results of an experiment: {faults_of(error)}",
             path=out / JSON,
-            remedy="Restore it, or delete it: what the experiment asks for is written again, other scores are lost",
+            remedy="Restore it, or delete it and run the experiment: scores that it does not ask for are lost",
         ) from error
 
 
@@ -199,17 +202,21 @@ def read_results(path: Path) -> Results:
 
     Raises:
         ConfigError: another version wrote it.
-        OSError, ValueError: it cannot be read, or holds something else.
+        OSError, ValueError: it cannot be read, holds something else, or has changed after it was written.
     """
     content = path.read_bytes()
+    record = json.loads(content)
+    if other := other_format(record, FORMAT):
+        raise ConfigError(other, path=path, remedy=WROTE_IT)
     try:
-        if other := other_format(json.loads(content), FORMAT):
-            raise ConfigError(other, path=path, remedy=WROTE_IT)
-        return Results.model_validate_json(content)
+        results = Results.model_validate_json(content)
     except ValidationError as error:
         if unknown := only_unknown(error):
             raise ConfigError(unknown, path=path, remedy=WROTE_IT) from error
         raise
+    if results.written is not None and not results.written.is_of(record):
+        raise ValueError(f"{path.name} changed after it was written")
+    return results
 
 
 def left_out(before: Results, there: Sequence[Collected]) -> list[RunRecord]:
@@ -290,15 +297,18 @@ def made(command: str, seconds: dict[str, float]) -> Made:
 
 
 def write(out: Path, results: Results, table: pa.Table) -> None:
-    """Write results.parquet, then results.json, each whole or not at all.
+    """Write results.parquet and results.json, which holds the digests of both.
 
     Raises:
         CheckpointError: the disk refuses.
     """
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
-    write_whole(out / PARQUET, buffer.getvalue().to_pybytes())
-    write_whole(out / JSON, (results.model_dump_json() + "\n").encode())
+    contents = {PARQUET: buffer.getvalue().to_pybytes()}
+    record = json.loads(results.model_dump_json())  # as it will be read
+    record[WRITTEN] = Written.of(record, contents).model_dump()
+    contents[JSON] = (json.dumps(record) + "\n").encode()
+    write_together({out / name: content for name, content in contents.items()})
 
 
 def _record(collected: Collected, references: bool) -> RunRecord:

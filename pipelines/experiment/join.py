@@ -21,11 +21,12 @@ from ovps.parquet import read_parquet
 from ovps.places import check_free
 from ovps.shortage import faults
 from ovps.training.config import flat
-from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, made, read_results, write
+from pipelines.experiment.collect import JSON, PARQUET, SCHEMA, Made, Results, RunRecord, earlier, made, write
 from pipelines.experiment.provenance import command_line
 
 SAME = ("world", "data", "clip", "train", "set", "subset")  # of an experiment: else scores do not compare
 OWN = ("seed", "threads")  # settings of a run that may differ within a row of the table
+_AGAIN = "Copy both files again from where they were made, or run the experiment, or the join, again"
 
 Cell = tuple[str, str, int]  # system, split, seed
 
@@ -65,34 +66,33 @@ def read_part(folder: Path) -> Part:
     """The two files of an experiment's `out`.
 
     Raises:
-        ConfigError: one is not there, of another version, not of this format, or not that of the other.
+        ConfigError: one is not there, of another version, damaged, or not that of the other.
     """
-    try:
-        results = read_results(folder / JSON)
-        part = Part(folder, results, read_parquet(folder / PARQUET).cast(SCHEMA))
-    except faults(OSError, pa.ArrowException, ValueError) as error:
+    results = earlier(folder)
+    if results is None:
         raise ConfigError(
-            f"no results of an experiment: {faults_of(error)}",
+            f"no results of an experiment: {JSON} is not there",
             path=folder,
             remedy=f"Name the folder that `ovps experiment run` wrote {JSON} and {PARQUET} to: its `out`",
-        ) from error
-    _check_one_pair(part)
-    return part
-
-
-def _check_one_pair(part: Part) -> None:
-    """Raise ConfigError unless both files have the same cells, with the same mIoU: it is no other evaluation's."""
-    said = {_cell(record): _miou(record) for record in part.results.runs}
-    lines = ((line, (line["system"], line["split"], line["seed"])) for line in part.rows.to_pylist())
-    there = {cell: line["miou"] for line, cell in lines if line["kind"] == "system" and line["group"] == "all"}
-    differ = [_label(cell) for cell in dict.fromkeys([*said, *there]) if not _alike(said.get(cell), there.get(cell))]
-    if differ:
-        raise ConfigError(
-            f"{PARQUET} is not that of the {JSON} beside it: they differ in {differ[0]}"
-            + (f" and {len(differ) - 1} more" if len(differ) > 1 else ""),
-            path=part.folder,
-            remedy="Copy both again from where they were made, or run the experiment, or the join, again",
         )
+    try:
+        rows = read_parquet(folder / PARQUET).cast(SCHEMA)
+        changed = results.written is not None and PARQUET in results.written.changed(folder)
+    except faults(OSError, pa.ArrowException, ValueError) as error:
+        raise ConfigError(f"cannot be read: {faults_of(error)}", path=folder / PARQUET, remedy=_AGAIN) from error
+    differ = _other_cells(results, rows)
+    if changed or differ:
+        where = f": they differ in {listed(differ, 1)}" if differ else ""
+        raise ConfigError(f"damaged, or not that of the {JSON} beside it{where}", path=folder / PARQUET, remedy=_AGAIN)
+    return Part(folder, results, rows)
+
+
+def _other_cells(results: Results, rows: pa.Table) -> list[str]:
+    """Cells that only one file has, or another mIoU of: all that tells where an earlier version wrote no digests."""
+    said = {_cell(record): _miou(record) for record in results.runs}
+    lines = ((line, (line["system"], line["split"], line["seed"])) for line in rows.to_pylist())
+    there = {cell: line["miou"] for line, cell in lines if line["kind"] == "system" and line["group"] == "all"}
+    return [_label(cell) for cell in dict.fromkeys([*said, *there]) if not _alike(said.get(cell), there.get(cell))]
 
 
 def _miou(record: RunRecord) -> float:

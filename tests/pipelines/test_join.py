@@ -61,8 +61,9 @@ def by_cell(lines):
 
 
 def rewrite(out, change):
-    """Edit results.json as if another run had written it."""
+    """Edit results.json as if another run of an earlier version, which wrote no digests, had written it."""
     content = records(out)
+    content.pop("written", None)
     change(content)
     (out / "results.json").write_text(json.dumps(content))
 
@@ -194,8 +195,13 @@ def test_what_is_no_result_is_named(made, tmp_path):
     with pytest.raises(ConfigError, match=r"results\.json"):
         join([made / "out", tmp_path], tmp_path / "joined")
     damaged = part(made, tmp_path / "a", (0,))
+    whole = (damaged / "results.json").read_bytes()
+    (damaged / "results.json").write_bytes(whole.replace(b'"parameters": ', b'"parameters": 1', 1))
+    with pytest.raises(ConfigError, match=r"damaged, or no results.*results\.json changed after it was written"):
+        join([damaged], tmp_path / "joined")
+    (damaged / "results.json").write_bytes(whole)
     (damaged / "results.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ConfigError, match="no results of an experiment"):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*results\.parquet"):
         join([damaged], tmp_path / "joined")
 
 
@@ -226,23 +232,30 @@ def test_parts_of_other_code_and_versions_are_named(made, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("other", ["another seed", "another evaluation"])
+@pytest.mark.parametrize("other", ["another seed", "another evaluation", "a damaged score", "a damaged name"])
 def test_scores_that_are_not_those_of_the_json_beside_them_are_refused(made, tmp_path, other):
-    """As after half of a copy from another machine."""
+    """As after half of a copy from another machine, or of what goes bad on a disk; nothing else tells of PQ."""
     out = part(made, tmp_path / "a", (0,))
     table = pq.read_table(made / "out" / "results.parquet")
     wanted = table["seed"].to_pylist()
-    if other == "another seed":
-        table = table.filter([seed == 1 for seed in wanted])
-    else:
-        table = table.filter([seed == 0 for seed in wanted])
-        table = table.set_column(table.column_names.index("miou"), "miou", pc.multiply(table["miou"], 0.99))
-    pq.write_table(table, out / "results.parquet")
+    words = r"not that of the results\.json beside it"
+    if other.startswith("another"):
+        rewrite(out, lambda content: None)
+        words += ": they differ in"
+    table = table.filter([seed == (1 if other == "another seed" else 0) for seed in wanted])
+    for score, changed in (("miou", "another evaluation"), ("pq", "a damaged score")):
+        if other == changed:
+            table = table.set_column(table.column_names.index(score), score, pc.multiply(table[score], 0.99))
+    pq.write_table(table, out / "results.parquet", compression="none")
+    if other == "a damaged name":
+        content = (out / "results.parquet").read_bytes()
+        (out / "results.parquet").write_bytes(content.replace(b"true_masks", b"true\xf3masks"))
+        words = "cannot be read: .*UTF8"
     for command in (lambda: result_table(out), lambda: join([made / "out", out], tmp_path / "joined")):
-        with pytest.raises(ConfigError, match=r"results\.parquet is not that of the results\.json beside it") as error:
+        with pytest.raises(ConfigError, match=words) as error:
             command()
-        assert error.value.path == str(out)
-        assert "Copy both again" in error.value.remedy
+        assert error.value.path == str(out / "results.parquet")
+        assert "Copy both files again" in error.value.remedy
     assert not (tmp_path / "joined").exists()
 
 
@@ -298,6 +311,7 @@ def test_results_of_before_harmonic_means_were_written_have_them_too(made, tmp_p
     out = part(made, tmp_path / "old", (0, 1))
     before = result_table(out).markdown()
     table = pq.read_table(out / "results.parquet")
+    rewrite(out, lambda content: None)
     pq.write_table(table.filter([r["group"] != "harmonic" for r in table.to_pylist()]), out / "results.parquet")
     assert pq.read_table(out / "results.parquet").num_rows < table.num_rows
     assert result_table(out).markdown() == before
