@@ -80,6 +80,18 @@ def _closed(path: str | bytes | PathLike[str]) -> Path | None:
     return next((one for one, right in asked if os.path.lexists(one) and not os.access(one, right)), None)
 
 
+def unread(error: Exception, path: str | PathLike[str], remedy: str) -> str:
+    """Say in one line that a file cannot be read, and what to do: as `OvpsError` does, for a list of faults.
+
+    Args:
+        error: of reading it.
+        remedy: what to do, unless the right to read is lacking.
+    """
+    if isinstance(error, PermissionError) and _closed(path):
+        return f"{_DENIED}: {right_to_read(path)}"
+    return f"cannot be read: {faults_of(error)}: {remedy}"
+
+
 def _denied(error: BaseException) -> PermissionError | None:
     """The refusal that an error was raised from, of whatever right."""
     cause = error.__cause__
@@ -93,7 +105,7 @@ class OvpsError(Exception):
 
     Args:
         message: what is wrong, one sentence without a full stop.
-        path: the file or folder at fault.
+        path: the file or folder at fault; where the right to read was lacking, what may not be read is named instead.
         frame: the token of the frame at fault.
         remedy: what the user can do; where the right to read was lacking, that is said instead.
     """
@@ -112,9 +124,15 @@ class OvpsError(Exception):
     ) -> None:
         super().__init__(message, path, frame, remedy)
         self._message = message
-        self.path = None if path is None else os.fsdecode(path)
+        self._path = path
         self.frame = frame
         self._remedy = remedy
+
+    @property
+    def path(self) -> str | None:
+        """The file or folder at fault; None if the error is of none."""
+        path = self._path if self._unread is None else self._unread
+        return None if path is None else os.fsdecode(path)
 
     @property
     def message(self) -> str:
@@ -128,10 +146,10 @@ class OvpsError(Exception):
         return self._remedy if self._unread is None else right_to_read(self._unread)
 
     @property
-    def _unread(self) -> str | bytes | None:
+    def _unread(self) -> str | bytes | PathLike[str] | None:
         """The file that could not be read for want of the right; None if the error is of something else."""
         denied = _denied(self) if self.reading else None
-        file = (denied.filename or self.path) if denied is not None else None
+        file = (denied.filename or self._path) if denied is not None else None
         return file if file is not None and _closed(file) else None  # else it was to be written, or is no file
 
     def with_remedy(self, remedy: str) -> Self:

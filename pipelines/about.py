@@ -153,7 +153,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise ConfigError(
             f"not what `ovps predict` writes: {reason}",
             path=path,
-            remedy="Give another --out, or delete the folder",
+            remedy="Predict into another folder, or delete this one",
         ) from error
 
 

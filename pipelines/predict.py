@@ -251,7 +251,7 @@ def check(
     try:
         about = read_about(out)
     except ConfigError as error:
-        return [f"{ABOUT}: {error.message}: predict into another folder"]
+        return [f"{ABOUT}: {error.message}: {error.remedy}"]
     if about is None and (store.taxonomy.submission is None or "format" in asked or (out / "labels" / subset).is_dir()):
         return [f"{ABOUT}: no such file, without which plain arrays have no meaning: put it back, or predict anew"]
     if about is not None:

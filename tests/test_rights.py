@@ -113,16 +113,38 @@ def test_a_folder_that_may_not_be_written_is_named_and_not_what_was_tried_in_it(
     assert f"cannot write: Permission denied (file {closed}). Make {closed} writable" in done.stderr
 
 
+CHECKS = """
+import sys
+from pathlib import Path
+from ovps.inference import kitti_submission, plain_labels, submission
+
+folder, points = Path(sys.argv[1]), {"08_000000": 1}
+print(*submission.check_submission(folder, "val", points, None), sep="\\n")
+print(*plain_labels.check_labels(folder, "val", points, ()), sep="\\n")
+print(*kitti_submission.FORMAT.check(folder, "val", points, None), sep="\\n")
+Path(sys.argv[2]).chmod(0)
+kitti_submission.FORMAT.check(folder, "val", points, None)
+"""
+
+
 def test_predictions_that_may_not_be_read_are_not_missing(tmp_path):
-    closed = tmp_path / "sequences" / "08" / "predictions"
-    closed.mkdir(parents=True)
-    closed.chmod(0)
-    check = f"FORMAT.check(Path({str(tmp_path)!r}), 'val', {{'08_000000': 1}}, None)"
-    program = f"from pathlib import Path; from ovps.inference.kitti_submission import FORMAT; print({check})"
-    command = [*WITHOUT_RIGHTS, sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    closed.chmod(0o700)
-    assert f"PermissionError: [Errno 13] Permission denied: {str(closed)!r}" in done.stderr
+    kitti = tmp_path / "sequences" / "08" / "predictions" / "000000.label"
+    names = ("val/submission.json", "panoptic/val/08_000000_panoptic.npz", "labels/val/08_000000.npz")
+    files = [*(tmp_path / name for name in names), kitti]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0)
+    done = subprocess.run(
+        [*WITHOUT_RIGHTS, sys.executable, "-c", CHECKS, tmp_path, kitti.parent],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    kitti.parent.chmod(0o700)
+    told = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert told == [f"may not be read: {right_to_read(file)}" for file in files]
+    assert f"PermissionError: [Errno 13] Permission denied: {str(kitti.parent)!r}" in done.stderr
 
 
 @pytest.mark.parametrize("closed", [["partitions"], ["manifest", ".lock"]])
@@ -144,6 +166,7 @@ def test_what_may_not_be_read_is_to_be_made_readable(made, answers, name):
     wanted = "u+rx" if place.is_dir() else "u+r"
     assert told["remedy"].endswith(f"the right to read it: chmod {wanted} {place}"), told
     assert "may not be read" in told["message"]
+    assert Path(told["path"]).is_relative_to(place), told
     assert "elete" not in output
 
 
@@ -170,6 +193,7 @@ def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path, monke
     assert raised(OSError(5, "Input/output error")).remedy == "Delete it"
     denied = raised(PermissionError(13, "Permission denied", str(closed)))
     assert (denied.message, denied.remedy) == ("may not be read", right_to_read(closed))
+    assert (denied.path, raised(OSError(5, "Input/output error")).path) == (str(closed), str(tmp_path))
     for other in (
         PermissionError(13, "Permission denied"),  # of a port
         PermissionError(13, "Permission denied", str(tmp_path / "to be written")),

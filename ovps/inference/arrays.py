@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ovps.errors import unread
 from ovps.files import write_whole
 from ovps.shortage import faults
 
@@ -47,7 +48,7 @@ def array_or_fault(path: Path, name: str, dtype: DTypeLike, points: int) -> NDAr
         with np.load(path, allow_pickle=False) as file:
             found: NDArray = file[name]
     except faults(*_NO_ARRAY, most=8 * points + _HEADER) as error:
-        return f"cannot be read: {error}: write the array `{name}` again, with numpy.savez_compressed"
+        return unread(error, path, f"write the array `{name}` again, with numpy.savez_compressed")
     return found if found.dtype == dtype and found.shape == (points,) else f"{found.dtype} {found.shape}: {wanted}"
 
 

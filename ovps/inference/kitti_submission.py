@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, unread
 from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.inference.segments import numbered
@@ -98,7 +98,7 @@ def _faults(path: Path, points: int, taxonomy: Taxonomy) -> Iterator[str]:
     try:
         content = path.read_bytes()
     except faults(OSError) as error:
-        yield f"cannot be read: {error.strerror or error}"
+        yield unread(error, path, "write it again")
         return
     if len(content) != 4 * points:
         yield f"{len(content)} bytes, expected {4 * points}: a uint32 for each of {points} points"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, unread
 from ovps.file_names import file_of
 from ovps.files import write_whole
 from ovps.inference.arrays import array_or_fault, save_arrays
@@ -161,7 +161,7 @@ def _check_meta(path: Path) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except faults(OSError, ValueError, RecursionError) as error:
-        return [f"submission.json: cannot be read: {error}: write it as `ovps predict` does"]
+        return [f"submission.json: {unread(error, path, 'write it as `ovps predict` does')}"]
     meta = content.get("meta") if isinstance(content, dict) else None
     if not isinstance(meta, dict):
         return ["submission.json: holds no object `meta`: write it as `ovps predict` does"]

@@ -119,6 +119,7 @@ def test_a_folder_that_does_not_say_what_it_holds(here, tmp_path, spoil, told):
     spoil(folder)
     (problem,) = check(here / "zarr", folder)
     assert problem.startswith(told)
+    assert ": " in problem.removeprefix(told)  # what to do
 
 
 ENTRIES = (Entry("car", "thing", ("car",)), Entry("road", "stuff", ("road",)))
