@@ -30,7 +30,7 @@ from ovps.report.pictures import FrameView, Labels
 from ovps.report.run_page import NOT_MEASURED, ReportContent, render_run
 from ovps.taxonomy import Taxonomy
 from ovps.training.cache_content import content_of
-from ovps.training.metrics import read_metrics, training_seconds
+from ovps.training.metrics import lost_curves, read_metrics, training_seconds
 from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
@@ -105,7 +105,9 @@ def report(
             remedy="Name by --vocab the file that was scored, or leave it out if none was named then",
         )
     scored = _scored(session, result, evaluation or run / "eval")
-    warnings = list(dict.fromkeys([*result.warnings, *session.warnings(), *_renewed(session, result, scored)]))
+    known = session.run
+    lost = lost_curves(run, known.step, known.info.total_steps, known.config.log_interval)
+    warnings = list(dict.fromkeys([*result.warnings, *session.warnings(), *_renewed(session, result, scored), *lost]))
     show_warnings(warnings)
     taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too

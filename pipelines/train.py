@@ -46,7 +46,7 @@ from ovps.training.config import TrainConfig, flat, load_config
 from ovps.training.distributed import Processes, join, own_device, synchronise_norms
 from ovps.training.files import exclusive
 from ovps.training.loop import StepReport, train_steps
-from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog, last_step
+from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog, last_step, lost_curves
 from ovps.training.network import make_network
 from ovps.training.objective import make_objective
 from ovps.training.optimiser import make_optimiser
@@ -164,7 +164,7 @@ def _train(
         start = _resume(run, config, info, network, optimiser)
         if processes.first:
             save_vocabulary(batches.store.vocabulary, run / VOCABULARY)  # the same, as `_resume` found, if it is whole
-            show_warnings(changes(run, content))
+            show_warnings([*changes(run, content), *lost_curves(run, start, total, load_settings(run)[0].log_interval)])
     else:
         start = 0
         if processes.first:

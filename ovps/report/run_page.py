@@ -37,7 +37,7 @@ class ReportContent:
         not_measured: what the numbers say nothing about.
         caveat: the gravest of that, as the end of a sentence that begins with `but`.
         scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
-        warnings: of the evaluation, and of the run and the store now.
+        warnings: of the evaluation, and of the run, its curves and the store now.
     """
 
     evaluation: EvalResult

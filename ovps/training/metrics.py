@@ -119,6 +119,27 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     return result
 
 
+def lost_curves(run: Path, step: int, total: int, interval: int) -> list[str]:
+    """Warn of a `metrics.jsonl` that ends before the last step that the run has logged, as a disk can leave it.
+
+    None of a run without the file.
+
+    Args:
+        step, total: where the run is, and where it ends.
+        interval: of the log.
+
+    Raises:
+        CheckpointError: see `read_metrics`.
+    """
+    path = run / METRICS
+    logged = step if step == total else step - step % interval
+    last = max((line["step"] for line in read_metrics(run)), default=0)
+    if last >= logged or not path.is_file():
+        return []
+    text = f"the curves of {path} end at step {last:,}, and the run is at step {step:,}"
+    return [f"{text}: the rest of the file is lost or damaged; restore it if you have a copy"]
+
+
 def _scalars(line: bytes) -> dict[str, float]:
     """What a line holds, by name; raise ValueError or TypeError if it is damaged."""
     values = {name: math.nan if x is None else x for name, x in dict(json.loads(line.decode())).items()}

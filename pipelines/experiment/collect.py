@@ -21,7 +21,7 @@ from ovps.shortage import faults
 from ovps.taxonomy import load_split
 from ovps.training.config import TrainConfig
 from ovps.training.files import write_together
-from ovps.training.metrics import read_metrics, training_seconds
+from ovps.training.metrics import lost_curves, read_metrics, training_seconds
 from ovps.training.run_files import load_settings
 from ovps.training.system_files import load_system
 from ovps.versions import WROTE_IT, only_unknown, other_format
@@ -139,18 +139,18 @@ def collect(trainings: Sequence[Training]) -> tuple[list[Collected], list[str]]:
 
 
 def warnings_of(cells: Sequence[Collected]) -> list[str]:
-    """List what evaluations warn of, each once, with the cells that it is said of where others are without it.
+    """List what evaluations and curves warn of, each once, with the cells that it is said of where not of all.
 
     Not that a system which is trained by a split of its own, as an upper bound, has seen novel labels: it is meant to.
     """
     said_of: dict[str, list[str]] = {}
     for cell in cells:
-        result = cell.scored.result
+        result, run = cell.scored.result, cell.training.run
+        config, info = load_settings(run)
         expected: list[str] = []
         if load_system(cell.training.system).train_split is not None:
-            trained = load_settings(cell.training.run)[1].split
-            expected = split_warnings(split_of(result), trained, result.novel_taught, result.base_hidden)
-        for warning in result.warnings:
+            expected = split_warnings(split_of(result), info.split, result.novel_taught, result.base_hidden)
+        for warning in [*result.warnings, *lost_curves(run, result.step, info.total_steps, config.log_interval)]:
             if warning not in expected:
                 label = f"{cell.scored.system}, {cell.scored.split}, seed {cell.scored.seed}"
                 said_of.setdefault(warning, []).append(label)

@@ -598,6 +598,9 @@ def test_what_scores_warn_of_is_told_and_on_the_page(made, tmp_path):
     cells, _ = collect(plan(load_experiment(str(path))))
     plain = replace(cells[1].scored, result=cells[1].scored.result.model_copy(update={"warnings": []}))
     assert warnings_of([cells[0], replace(cells[1], scored=plain)]) == [f"{warning} (pfc, b12n4, seed 0)"]
+    curves = cells[0].training.run / "metrics.jsonl"
+    curves.write_bytes(bytes(500))  # of a machine whose power failed
+    assert f"the curves of {curves} end at step 0" in warnings_of(cells)[1]
 
 
 def test_what_cannot_go_on_offers_what_an_experiment_has(store, tmp_path):

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -244,8 +245,11 @@ def test_warnings_of_the_scores_are_shown(made, tmp_path, capsys):
     run, cache = made
     result = evaluate(run, cache, merge=LOOSE, out=tmp_path / "eval")
     save_result(result.model_copy(update={"warnings": ["2 of <3> frames"]}), tmp_path / "eval")
+    run = shutil.copytree(run, tmp_path / "run")
+    (run / "metrics.jsonl").write_bytes(bytes(500))  # of a machine whose power failed
     page = report(run, cache, evaluation=tmp_path / "eval", out=tmp_path / "r.html", count=1).read_text()
     assert '<p class="warning">2 of &lt;3&gt; frames</p>' in page
+    assert f'<p class="warning">the curves of {run / "metrics.jsonl"} end at step 0, and the run is at step 1' in page
     assert "warning: 2 of <3> frames" in capsys.readouterr().err
 
 

@@ -117,12 +117,15 @@ def damaged(*arguments):
     raise CorruptStoreError("not the bytes that were written")
 
 
-def test_a_finished_run_is_left_alone_and_restart_begins_anew(store, tmp_path):
+def test_a_finished_run_is_left_alone_and_restart_begins_anew(store, tmp_path, capsys):
     small_run(store, tmp_path, "steps=2", "keep_interval=1")
     content = (tmp_path / "checkpoints/last.pt").read_bytes()
     (tmp_path / "notes.txt").write_text("the user's own")
+    (tmp_path / METRICS).write_bytes((tmp_path / METRICS).read_bytes()[:-9])
+    capsys.readouterr()
     again = small_run(store, tmp_path, "steps=2", "keep_interval=1")
     assert (again.resumed_from, again.step, again.losses) == (2, 2, {})
+    assert f"warning: the curves of {tmp_path / METRICS} end at step 1" in capsys.readouterr().err
     assert (tmp_path / "checkpoints/last.pt").read_bytes() == content
     assert weights(tmp_path, "step_1")["step"] == 1
     for name in ("content_of", "measure"):

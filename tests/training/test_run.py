@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ovps.cache.reader import Store
 from ovps.errors import CacheError, CheckpointError, VocabularyError
 from ovps.training.checkpoint import load_checkpoint, save_checkpoint
-from ovps.training.metrics import MetricsLog, last_step, read_metrics, step_seconds, training_seconds
+from ovps.training.metrics import MetricsLog, last_step, lost_curves, read_metrics, step_seconds, training_seconds
 from ovps.training.run import load_run
 from ovps.training.run_files import CONFIG, load_settings
 from tests.helpers.synthetic_store import provenance, write_synthetic_store
@@ -211,6 +211,22 @@ def test_metrics_have_every_part_of_the_loss(run):
     assert last_step(run) == 4
     assert json.loads((run / "run.json").read_text())["total_steps"] == 4
     assert list((run / "tensorboard").iterdir())
+
+
+def test_curves_that_a_disk_has_lost_are_told(run):
+    assert lost_curves(run, 4, 4, 1) == []
+    path = run / "metrics.jsonl"
+    whole = path.read_bytes()
+    for content, last in ((whole[: len(whole) // 2], 2), (bytes(len(whole)), 0), (b"", 0)):
+        path.write_bytes(content)
+        (told,) = lost_curves(run, 4, 4, 1)
+        assert f"the curves of {path} end at step {last}, and the run is at step 4" in told
+    path.write_bytes(whole)
+    assert lost_curves(run, 9, 12, 5) != []
+    assert lost_curves(run, 5, 5, 4) != []  # the last step is logged whatever the interval
+    assert lost_curves(run, 7, 12, 4) == []
+    path.unlink()
+    assert lost_curves(run, 4, 4, 1) == []  # of a run that was handed on without
 
 
 def test_a_run_of_before_a_setting_came_names_it(run):
