@@ -69,6 +69,8 @@ from ovps.training.system_files import check_config, load_system
 from ovps.vocabulary import save_vocabulary
 from pipelines.options import TrainOptions
 
+FILES = (CONFIG, INFO, VOCABULARY, STATISTICS, CACHE, METRICS)  # of a run
+FOLDERS = ("checkpoints", TENSORBOARD)
 MEAN = "distance to the mean CLIP feature"  # what a checkpoint states of the run's statistics
 ROOM = 64  # frames of a batch that may be more than there are: they repeat
 
@@ -154,6 +156,8 @@ def _train(
     options: TrainOptions, config: TrainConfig, batches: Batches, info: RunInfo, processes: Processes, begin: float
 ) -> TrainSummary:
     run, total, device = options.run, info.total_steps, processes.device
+    if processes.first:
+        _check_places(run)
     system = systems.get(config.system)
     classes = training_classes(system, batches.store.vocabulary, info.classes)
     torch.manual_seed(config.seed)
@@ -302,6 +306,19 @@ def plan(store: Store, config: TrainConfig, processes: int = 1) -> tuple[Batches
     return batches, info
 
 
+def _check_places(run: Path) -> None:
+    """Raise CheckpointError if a folder lies in the place of a file of the run, or a file in that of a folder."""
+    wrong = [(run / name, "folder", "file") for name in (*FILES, LAST) if (run / name).is_dir()]
+    wrong += [(run / name, "file", "folder") for name in FOLDERS if (run / name).is_file()]
+    if wrong:
+        path, there, wanted = wrong[0]
+        raise CheckpointError(
+            f"a {there} lies where a {wanted} of the run should be",
+            path=path,
+            remedy="Move it away, and run the same command again",
+        )
+
+
 def _check_no_checkpoint_is_lost(run: Path) -> None:
     """Raise CheckpointError if a run without a last checkpoint has been so far that it had one."""
     step = last_step(run) if (run / INFO).is_file() else 0
@@ -403,9 +420,9 @@ def _checkpoints_due(config: TrainConfig, step: int, stop: int) -> list[str]:
 
 def _clear(run: Path) -> None:
     """Remove what a run consists of, and nothing else that may lie in the folder."""
-    for name in (CONFIG, INFO, VOCABULARY, STATISTICS, CACHE, METRICS):
+    for name in FILES:
         (run / name).unlink(missing_ok=True)
-    for name in ("checkpoints", TENSORBOARD):
+    for name in FOLDERS:
         shutil.rmtree(run / name, ignore_errors=True)
 
 

@@ -140,6 +140,20 @@ def test_a_finished_run_is_left_alone_and_restart_begins_anew(store, tmp_path, c
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_a_folder_in_place_of_a_file_of_a_run_is_told_before_anything_is_removed(store, tmp_path):
+    small_run(store, tmp_path, "steps=1")
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    for name, there in (("statistics.safetensors", "folder"), (LAST, "folder"), ("tensorboard", "file")):
+        (tmp_path / name).rename(tmp_path / "aside")
+        (tmp_path / name).mkdir() if there == "folder" else (tmp_path / name).touch()
+        for restart in (False, True):
+            with pytest.raises(CheckpointError, match=f"a {there} lies where a .*{name}.*Move it away"):
+                small_run(store, tmp_path, "steps=1", restart=restart)
+        (tmp_path / name).rmdir() if there == "folder" else (tmp_path / name).unlink()
+        (tmp_path / "aside").rename(tmp_path / name)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
 def test_the_loss_goes_down(store, tmp_path):
     summary = small_run(store, tmp_path, "steps=60", "checkpoint_interval=100", "optimiser.lr=3e-3")
     lines = read_metrics(tmp_path)
