@@ -16,14 +16,13 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from ovps import __version__, shortage, strict_json
+from ovps import __version__, plugins, shortage, strict_json
 from ovps.commands import cache, data, experiment, vocab, world
 from ovps.commands.declare import Json, example, runs
 from ovps.commands.shown import out, show
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import launched, listening, told
 from ovps.options import takes
-from ovps.plugins import raised_outside
 from ovps.progress import show_warnings
 from ovps.shortage import faults
 from pipelines.options import (
@@ -47,13 +46,17 @@ UsageError: Any = typer.BadParameter.__mro__[1]  # of click, or of typer's own c
 
 
 class Commands(TyperGroup):
-    """The commands; one that is stopped by a signal ends with `Interrupted`."""
+    """The commands; one that is stopped by a signal ends with `Interrupted`, and other packages are named."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         with told(), _usage():
             return super().make_context(*args, **more)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        with plugins.told():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: typer.Context) -> Any:
         try:
             with told(), _usage():
                 return super().invoke(ctx)
@@ -69,11 +72,6 @@ class Commands(TyperGroup):
                 f"a name or word that is no text in UTF-8: {error.object!a}",
                 remedy="Rename the file, or write the word in a terminal of UTF-8 (locale charmap)",
             ) from error
-        except faults(Exception) as error:
-            outside = raised_outside(error)
-            if outside is None or isinstance(error, OvpsError):
-                raise
-            raise outside from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -72,7 +73,9 @@ class Registry(Generic[T]):
         ((where, package),) = found.items()
         try:
             thing = EntryPoint(name, where, group).load()
-        except faults(Exception) as error:  # a module of others may raise anything at import
+        except KeyboardInterrupt:
+            raise
+        except faults(BaseException) as error:  # a module of others may raise anything at import, and end by sys.exit
             raise SetupError(
                 f"{name} of {group} cannot be loaded from {where}: {type(error).__name__}: {error}",
                 remedy=f"Mend the package {package}, or uninstall it",
@@ -149,7 +152,13 @@ def _packages() -> dict[str, str]:
 
 
 def raised_outside(error: BaseException) -> SetupError | None:
-    """Name package and line of what a part of another package has raised; None if none has raised it."""
+    """Name package and line of what a part of another package has raised, if only to end by `sys.exit`.
+
+    Returns:
+        None if none has raised it, of an interrupt, and of an `OvpsError`, which says by itself what to do.
+    """
+    if isinstance(error, (KeyboardInterrupt, OvpsError)):
+        return None
     packages = _packages()
     for frame, line in reversed(list(walk_tb(error.__traceback__))):
         package = packages.get(str(frame.f_globals.get("__name__")).partition(".")[0])
@@ -160,3 +169,19 @@ def raised_outside(error: BaseException) -> SetupError | None:
                 remedy=f"Mend the package {package}",
             )
     return None
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn what a part of another package raises into an error that names package and line.
+
+    Raises:
+        SetupError: it has raised something.
+    """
+    try:
+        yield
+    except faults(BaseException) as error:
+        outside = raised_outside(error)
+        if outside is None:
+            raise
+        raise outside from error

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from ovps import machine
 from ovps.errors import OvpsError, SetupError
 
-E = TypeVar("E", bound=Exception)
+E = TypeVar("E", bound=BaseException)
 Short = Literal["memory", "threads", "files", "gpu"]
 
 # Address space that every command works with. The processes of `precompute --workers 2` had 5.8 GB each at their peak,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, EntryPoints
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 
 from ovps import cli, datasets, plugins
 from ovps.cache.reader import Store
+from pipelines.options import PrecomputeOptions
+from pipelines.precompute import precompute
 from tests.test_outside import PAGES, blocks, write_shapes
 
 MISTAKES = '''
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -63,6 +67,13 @@ def unreadable(self, *given):
     raise FrameError("no such frame", frame="a-000")
 
 
+def raises(error):
+    def method(self, *given):
+        raise error
+
+    return method
+
+
 class Lacks:
     name, taxonomy, occlusion, default_version = "lacks", Shapes.taxonomy, Shapes.occlusion, "v1"
 
@@ -84,6 +95,11 @@ numbers = of(Shapes, "numbers", frames=lambda self, *asked: [1, 2])
 broken_tables = of(Shapes, "broken_tables", frames=lambda self, *asked: {}["tables"])
 rewound = of(Shapes, "rewound", _frame=lambda self, *a: replace(Shapes._frame(self, *a), timestamp_us=100_000 - a[-1]))
 damaged = of(Shapes, "damaged", _frame=unreadable)
+quits = of(Shapes, "quits", image=lambda self, camera: sys.exit(0))
+quits_early = of(Shapes, "quits_early", frames=lambda self, *asked: sys.exit())
+not_mounted = of(Shapes, "not_mounted", frames=raises(OSError("not mounted")))
+cancelled = of(Shapes, "cancelled", points=raises(type("Cancelled", (BaseException,), {})("no time")))
+stopped = of(Shapes, "stopped", points=raises(KeyboardInterrupt))
 lazy = of(Shapes, "lazy", frames=one_by_one)
 
 
@@ -109,6 +125,7 @@ arrays = LoaderOf("arrays", encode=lambda self, images: Colours.encode(self, ima
 scalar = LoaderOf("scalar", encode=lambda self, images: torch.tensor(1.0))
 sparse = LoaderOf("sparse", encode=lambda self, images: Colours.encode(self, images).to_sparse())
 taught = LoaderOf("taught", encode=lambda self, images: Colours.encode(self, images).requires_grad_())
+quitter = LoaderOf("quitter", encode=lambda self, images: sys.exit("enough"))
 fewer = LoaderOf("fewer", embed=fewer_texts)
 loader_class = Loader
 
@@ -280,9 +297,10 @@ no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, b
 NAMES = {
     "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers "
     "refills twins broken_tables lazy rewound damaged raises_first "
+    "quits quits_early not_mounted cancelled stopped "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
-    "ovps.encoders": "exhausted wide arrays fewer scalar sparse taught"
+    "ovps.encoders": "exhausted wide arrays fewer scalar sparse taught quitter"
     " loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded"
     " hot one_text one_cell",
@@ -306,9 +324,9 @@ def package(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def ovps(package, tmp_path, monkeypatch, capsys):
-    """Run a command line with that package installed; gives exit code, standard output and standard error."""
+@contextmanager
+def installed(package):
+    """With that package, and the things of the pages under their own names."""
     points = [EntryPoint(name, f"mistaken.mistakes:{name}", g) for g, names in NAMES.items() for name in names.split()]
     for name, group, where in (
         ("shapes", "ovps.datasets", "mistaken.shapes:DATASET"),
@@ -316,8 +334,26 @@ def ovps(package, tmp_path, monkeypatch, capsys):
         ("bytes", "ovps.codecs", "mistaken.bytes:CODEC"),
     ):
         points.append(EntryPoint(name, where, group))
-    monkeypatch.setattr(plugins, "entry_points", lambda **asked: EntryPoints(points).select(**asked))
-    monkeypatch.syspath_prepend(str(package))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "entry_points", lambda **asked: EntryPoints(points).select(**asked))
+        patch.syspath_prepend(str(package))
+        yield
+
+
+@pytest.fixture(scope="module")
+def shapes(package, tmp_path_factory):
+    """A store of the data set of the page, by its encoder and codec."""
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder / "data")
+    made = {"dataset": "shapes", "dataroot": folder / "data", "encoder": "colours", "codec": "bytes"}
+    with installed(package):
+        precompute(PrecomputeOptions(**made, workers=0, grid="cylinder:60x45x8", out=str(folder / "zarr")))
+    return folder / "zarr"
+
+
+@pytest.fixture
+def ovps(package, tmp_path, monkeypatch, capsys):
+    """Run a command line with that package installed; gives exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     write_shapes(tmp_path / "data")
 
@@ -330,7 +366,8 @@ def ovps(package, tmp_path, monkeypatch, capsys):
             code = end.code
         return code, *capsys.readouterr()
 
-    return run
+    with installed(package):
+        yield run
 
 
 COMMAND = "precompute --dataset {} --dataroot data --encoder {} --codec {} --workers 0 --grid cylinder:60x45x8 --out z"
@@ -368,6 +405,11 @@ ONE_PART = [
     ("nothing", "colours", "bytes", 8, "`frames` of data set nothing gives None"),
     ("numbers", "colours", "bytes", 8, "`frames` of data set numbers gives 1, expected frames"),
     ("broken_tables", "colours", "bytes", 8, r"mistaken has raised KeyError: 'tables' \(file .*mistakes\.py:\d+"),
+    ("quits", "colours", "bytes", 3, r"mistaken has raised SystemExit: 0 \(file .*mistakes\.py:\d+, frame"),
+    ("quits_early", "colours", "bytes", 8, r"mistaken has raised SystemExit: *\(file .*mistakes\.py:\d+\)"),
+    ("not_mounted", "colours", "bytes", 8, r"mistaken has raised OSError: not mounted \(file .*mistakes\.py:\d+\)"),
+    ("cancelled", "colours", "bytes", 3, r"mistaken has raised Cancelled: no time.*frame"),
+    ("shapes", "quitter", "bytes", 3, r"mistaken has raised SystemExit: enough.*frame"),
     ("shapes", "exhausted", "bytes", 3, r"mistaken has raised RuntimeError: no more.*frame"),
     ("shapes", "wide", "bytes", 3, r"wide gives FRONT cells of shape \(8, 12, 4\), and said .* of 5 .*frame train-"),
     (
@@ -532,9 +574,8 @@ def test_gradients_that_an_encoder_leaves_on_are_no_matter(ovps):
     assert ended == 0, err
 
 
-def test_a_codec_that_loses_little_is_no_warning(ovps):
-    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
-    assert json.loads(ovps("cache info z --json")[1])["warnings"] == []
+def test_a_codec_that_loses_little_is_no_warning(ovps, shapes):
+    assert json.loads(ovps(f"cache info {shapes} --json")[1])["warnings"] == []
 
 
 def test_one_odd_frame_is_left_out(ovps, tmp_path):
@@ -559,13 +600,12 @@ def test_so_is_one_that_is_looked_at_before_the_others(ovps):
 
 
 @pytest.mark.parametrize(
-    "command", ["query --cache z red+box --html x.html", "view --cache z --html x.html --query red+box --query blue"]
+    "command", ["query --cache {} red+box --html x.html", "view --cache {} --html x.html --query red+box --query blue"]
 )
-def test_words_against_that_are_not_read(ovps, command):
+def test_words_against_that_are_not_read(ovps, shapes, command):
     def words(*more):
-        return [word.replace("+", " ") for word in command.split()] + list(more)
+        return [word.replace("+", " ") for word in command.format(shapes).split()] + list(more)
 
-    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
     ended, out, err = ovps(words("--json"))
     assert ended == 0, err
     (warning,) = [text for text in json.loads(out)["warnings"] if "--against" in text]
@@ -595,6 +635,15 @@ def test_frames_may_be_a_generator(ovps):
     assert (ended, json.loads(out)["frames"]) == (0, 4), err
 
 
+def training(store, folder, system):
+    """The command that trains a system for a step, its files in a folder."""
+    (folder / "split.yaml").write_text("{name: shapes, taxonomy: shapes, novel: [ball]}")
+    (folder / "s.yaml").write_text(f"settings: {{system: {system}}}")
+    small = "model.width=16 model.heads=2 model.ffn=16 model.layers=1 model.queries=8 model.encoder.channels=[8,16]"
+    settings = " ".join(f"--set {setting}" for setting in f"steps=1 threads=1 data.batch_size=1 {small}".split())
+    return f"train --cache {store} --split split.yaml --system s.yaml {settings} --out run"
+
+
 @pytest.mark.parametrize(
     ("system", "message"),
     [
@@ -610,12 +659,8 @@ def test_frames_may_be_a_generator(ovps):
         ("bad_loss", r"mistaken has raised ZeroDivisionError: division by zero \(file .*mistakes\.py:\d+"),
     ],
 )
-def test_a_mistake_in_a_system_is_told(ovps, tmp_path, system, message):
-
-    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
-    (tmp_path / "s.yaml").write_text(f"settings: {{system: {system}}}")
-    (tmp_path / "split.yaml").write_text("{name: shapes, taxonomy: shapes, novel: [ball]}")
-    ended, _, err = ovps("train --cache z --split split.yaml --system s.yaml --set steps=1 --set threads=1 --out run")
+def test_a_mistake_in_a_system_is_told(ovps, shapes, tmp_path, system, message):
+    ended, _, err = ovps(training(shapes, tmp_path, system))
     assert ended == 8, err
     assert "Traceback" not in err
     assert re.search(message, " ".join(err.split())), err
@@ -650,15 +695,16 @@ def test_an_old_store_with_such_tokens_is_written_nowhere_else(ovps, tmp_path, m
         ("fewer_entries", 8, r"`classes` of system fewer_entries gives 2 classes that are not the 3 entries"),
     ],
 )
-def test_an_answer_that_is_none_is_told(ovps, tmp_path, system, code, message):
-    assert ovps(COMMAND.format("shapes", "colours", "bytes"))[0] == 0
-    (tmp_path / "split.yaml").write_text("{name: shapes, taxonomy: shapes, novel: [ball]}")
-    (tmp_path / "s.yaml").write_text(f"settings: {{system: {system}}}")
-    ended, _, err = ovps("train --cache z --split split.yaml --system s.yaml --set steps=1 --set threads=1 --out run")
+def test_an_answer_that_is_none_is_told(ovps, shapes, tmp_path, system, code, message):
+    ended, _, err = ovps(training(shapes, tmp_path, system))
     assert ended == 0, err
-    ended, _, err = ovps("predict --run run --cache z --out p")
+    ended, _, err = ovps(f"predict --run run --cache {shapes} --out p")
     assert ended == code, err
     assert re.search(message, " ".join(err.split())), err
+
+
+def test_ctrl_c_in_another_package_is_its_own_error(ovps):
+    assert ovps(COMMAND.format("stopped", "colours", "bytes"))[0] == 130
 
 
 def test_a_mistake_in_ovps_itself_is_a_traceback(ovps, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Protocol
 import pytest
 
 from ovps import plugins
+from ovps.batch.loader_workers import _Parcels
 from ovps.doctor import examine
 from ovps.errors import ConfigError, SetupError
 from ovps.plugins import Registry
@@ -60,12 +61,30 @@ def test_what_cannot_be_loaded_says_from_where(installed, value):
     assert error.value.remedy == f"Mend the package {package}, or uninstall it"
 
 
-def test_a_module_that_raises_when_it_is_imported_is_told(installed, tmp_path, monkeypatch):
-    (tmp_path / "raises.py").write_text("1 / 0")
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), ("raise SystemExit(0)", "SystemExit: 0")],
+)
+def test_a_module_that_raises_when_it_is_imported_is_told(installed, tmp_path, monkeypatch, code, raised):
+    module = f"raises_{len(code)}"
+    (tmp_path / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    installed(("mine", "raises:THING"))
-    with pytest.raises(SetupError, match="from raises:THING: ZeroDivisionError: division by zero"):
+    installed(("mine", f"{module}:THING"))
+    with pytest.raises(SetupError, match=f"from {module}:THING: {raised}"):
         NONE.get("mine")
+
+
+class Quits:
+    """Batches of a store whose codec ends by sys.exit."""
+
+    def __getitem__(self, number):
+        exec(compile("raise SystemExit(0)", "quits.py", "exec"), {"__name__": "quits.codec"})
+
+
+def test_what_ends_in_a_loader_process_is_told(installed):
+    installed(("mine", "quits.codec:CODEC"))
+    told = _Parcels(Quits())[0]
+    assert str(told) == "quits has raised SystemExit: 0 (file quits.py:1). Mend the package quits"
 
 
 def test_doctor_loads_what_other_packages_bring(installed, tmp_path):

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
+from ovps import plugins
 from ovps.batch.sample import Batch
 from ovps.errors import OvpsError, SetupError, TrainingError
 from ovps.interrupt import deaf_children
@@ -103,7 +104,8 @@ class _Parcels(Dataset[bytes | OvpsError]):
 
     def __getitem__(self, number: int) -> bytes | OvpsError:
         try:
-            batch = self.batches[number]
+            with plugins.told():
+                batch = self.batches[number]
             with _told():
                 _spare_files()
                 return bytes(ForkingPickler.dumps(pack(batch)))

@@ -257,7 +257,7 @@ class Visitor:
             yield
         except OvpsError as error:
             self._tell(str(error))
-        except Exception as error:
+        except BaseException as error:  # another package may end by sys.exit
             self._tell(f"{type(error).__name__}: {error}")
 
     def _tell(self, text: str) -> None:

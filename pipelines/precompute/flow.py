@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cache_schemas import SkippedRow
 from ovps.cache.writer import EncodedFrame
 from ovps.clip.protocol import AT_ONCE
-from ovps.errors import FrameError, OvpsError, SetupError
+from ovps.errors import FrameError, SetupError
 from ovps.frame import Frame
 from ovps.plugins import raised_outside
 from ovps.shortage import faults
@@ -173,7 +173,7 @@ def _with_cells(
             f"the GPU has no room for {at_once} images with {tools.encoder.name}: {str(error).splitlines()[0]}",
             remedy="End what else runs on it, or take a GPU with more memory, a smaller encoder or a smaller --upscale",
         ) from error
-    except faults(Exception) as error:
+    except faults(BaseException) as error:
         fault = error if isinstance(error, FrameError) else _of_outside(error)
         if len(frames) == 1:
             return [_named(fault, frames[0].frame)]
@@ -196,14 +196,14 @@ def tried(frame: Frame, do: Callable[[], T]) -> T | FrameError:
         return do()
     except FrameError as error:
         return _named(error, frame)
-    except faults(Exception) as error:
+    except faults(BaseException) as error:
         return _named(_of_outside(error), frame)
 
 
-def _of_outside(error: Exception) -> FrameError:
+def _of_outside(error: BaseException) -> FrameError:
     """What a data set, encoder or codec of another package has raised, as the error of the frame; else raises it."""
     outside = raised_outside(error)
-    if outside is None or isinstance(error, OvpsError):
+    if outside is None:
         raise error
     return FrameError(outside.message, path=outside.path, remedy=outside.remedy)
 

@@ -27,7 +27,7 @@ from ovps.extras import extra
 from ovps.taxonomy import load_taxonomy
 from ovps.viewer.catalogue import Catalogue, chosen_frames
 from ovps.viewer.offline import NAMELESS, _entries
-from ovps.viewer.server import same_site, start_viewer
+from ovps.viewer.server import Visitor, same_site, start_viewer
 from ovps.vocabulary import save_vocabulary
 from pipelines.look import image_reader, inside, open_catalogue, present
 from pipelines.options import LookOptions, ViewOptions
@@ -284,3 +284,11 @@ def test_what_is_novel_is_so_by_the_split_of_each_run(made, tmp_path):
     page = (tmp_path / "v.html").read_text(encoding="utf-8")
     (frame,) = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])["frames"]
     assert [len(layer["novel"]) for layer in frame["layers"]] == [4, 6]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit("enough")])
+def test_what_anything_raises_is_told_on_the_page(error):
+    said = []
+    with Visitor._told(SimpleNamespace(_tell=said.append)):
+        raise error
+    assert said == [f"{type(error).__name__}: {error}"]
