@@ -1,4 +1,4 @@
-"""Lines about servers that are waited for, so that no command is silent while one does not answer."""
+"""Lines about servers and calls that are waited for, so that no command is silent while one does not answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOKS = 40  # of the watching thread, in the time between two lines
 
 
 class Waits:
-    """The requests of this process that are under way.
+    """The requests of this process that are under way: to servers, and calls of which nobody knows how long they take.
 
     When one of them takes half of `progress.TELL_EVERY`, a line on stderr says so, and from then on every `TELL_EVERY`
     seconds. The thread that looks lives only as long as something is waited for.
@@ -26,14 +26,14 @@ class Waits:
         self._told = float("-inf")
 
     @contextmanager
-    def of(self, server: str, file: str) -> Iterator[None]:
+    def of(self, whom: str, what: str) -> Iterator[None]:
         """Around one request: whom it asks, and for what."""
         request = object()
         with self._lock:
-            self._begun[request] = (monotonic(), server, file)
             if not self._watch.is_alive():
                 self._watch = Thread(target=self._look, name="waiting", daemon=True)
                 self._watch.start()
+            self._begun[request] = (monotonic(), whom, what)
         try:
             yield
         finally:
@@ -52,9 +52,9 @@ class Waits:
                 progress.say(line)
 
     def _line(self, now: float) -> str | None:
-        begun, server, file = min(self._begun.values())
+        begun, whom, what = min(self._begun.values())
         if now < max(begun + progress.TELL_EVERY / 2, self._told + progress.TELL_EVERY):
             return None
         self._told = now
         others = f", and {len(self._begun) - 1} more requests" if len(self._begun) > 1 else ""
-        return f"waiting for {server} for {now - begun:.0f} s: {file}{others}"
+        return f"waiting for {whom} for {now - begun:.0f} s: {what}{others}"

@@ -145,7 +145,7 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
     folder = root.with_name(f"{root.name}-check") if out is None else out
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)
-    frames = data.frames(root, data.default_version, data.subsets(root))
+    frames = datasets.frames_of(data, root, data.default_version, data.subsets(root))
     check_free(folder)
     check_writable(folder)
     check_unique(frames)

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 import numpy as np
 import pytest
 
-from ovps import cli, datasets, plugins
+from ovps import cli, datasets, plugins, progress
 from ovps.cache.reader import Store
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute import precompute
@@ -19,6 +19,7 @@ from tests.test_outside import PAGES, blocks, write_shapes
 
 MISTAKES = '''
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -99,6 +100,7 @@ quits = of(Shapes, "quits", image=lambda self, camera: sys.exit(0))
 quits_early = of(Shapes, "quits_early", frames=lambda self, *asked: sys.exit())
 not_mounted = of(Shapes, "not_mounted", frames=raises(OSError("not mounted")))
 cancelled = of(Shapes, "cancelled", points=raises(type("Cancelled", (BaseException,), {})("no time")))
+slow = of(Shapes, "slow", frames=lambda self, *asked: time.sleep(0.2) or Shapes.frames(self, *asked))
 stopped = of(Shapes, "stopped", points=raises(KeyboardInterrupt))
 lazy = of(Shapes, "lazy", frames=one_by_one)
 
@@ -125,6 +127,13 @@ arrays = LoaderOf("arrays", encode=lambda self, images: Colours.encode(self, ima
 scalar = LoaderOf("scalar", encode=lambda self, images: torch.tensor(1.0))
 sparse = LoaderOf("sparse", encode=lambda self, images: Colours.encode(self, images).to_sparse())
 taught = LoaderOf("taught", encode=lambda self, images: Colours.encode(self, images).requires_grad_())
+class SlowLoader(LoaderOf):
+    def load(self, weights, **more):
+        time.sleep(0.2)
+        return super().load(weights, **more)
+
+
+slow_load = SlowLoader("slow_load")
 quitter = LoaderOf("quitter", encode=lambda self, images: sys.exit("enough"))
 fewer = LoaderOf("fewer", embed=fewer_texts)
 loader_class = Loader
@@ -205,6 +214,7 @@ def doubled_cameras(frame):
 
 
 rescales = of(Bytes, "rescales", encode=rescaled)
+slow_fit = of(Bytes, "slow_fit", fit=lambda self, sample: time.sleep(0.2) or Bytes.fit(self, sample))
 never = of(Bytes, "never", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s) * np.nan)
 narrow = of(Bytes, "narrow", decode=lambda self, arrays, valid, s: Bytes.decode(self, arrays, valid, s)[:, :2])
 fits_nan = of(Bytes, "fits_nan", fit=lambda self, sample: {"scale": Bytes.fit(self, sample)["scale"] * np.nan})
@@ -297,15 +307,15 @@ no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, b
 NAMES = {
     "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers "
     "refills twins broken_tables lazy rewound damaged raises_first "
-    "quits quits_early not_mounted cancelled stopped "
+    "quits quits_early not_mounted cancelled stopped slow "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
     " slashed climbs windows nul newline lengthy blank surrogate bell other_split",
-    "ovps.encoders": "exhausted wide arrays fewer scalar sparse taught quitter"
+    "ovps.encoders": "exhausted wide arrays fewer scalar sparse taught quitter slow_load"
     " loader_class embeds embeds_nan unread_texts no_place no_grid"
     " wide_cells narrow_cells half_cells no_stride cold colder endless worded"
     " hot one_text one_cell",
     "ovps.codecs": "short other unread no_key never narrow fits_nan fits_none keeper no_factors exact unscaled"
-    " rescales",
+    " rescales slow_fit",
     "ovps.systems": "no_network no_loss bad_loss floats detached unlearnt signed no_text mute vague"
     " novel_text turned_text fewer_voxels below above longer fewer_entries",
 }
@@ -701,6 +711,16 @@ def test_an_answer_that_is_none_is_told(ovps, shapes, tmp_path, system, code, me
     ended, _, err = ovps(f"predict --run run --cache {shapes} --out p")
     assert ended == code, err
     assert re.search(message, " ".join(err.split())), err
+
+
+def test_what_takes_long_in_another_package_is_told(ovps, monkeypatch):
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.2)
+    ended, _, err = ovps(COMMAND.format("slow", "slow_load", "slow_fit"))
+    assert ended == 0, err
+    told = dict(re.findall(r"^waiting for (.*) for \d+ s: (.*)$", err, re.MULTILINE))
+    assert told["the frames of slow"].endswith("data")
+    assert told["encoder slow_load"] == "its usual weights"
+    assert re.fullmatch(r"its fit to \d+ features", told["codec slow_fit"])
 
 
 def test_ctrl_c_in_another_package_is_its_own_error(ovps):

@@ -6,14 +6,17 @@ An encoder is found by name: a built-in one, that of another installed package, 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 from ovps.clip.protocol import Encoder, EncoderLoader
 from ovps.errors import SetupError
-from ovps.plugins import Registry
+from ovps.plugins import Registry, is_outside
 from ovps.protocols import unlike
+from ovps.waiting import Waits
 
 REGISTRY = Registry[EncoderLoader]("ovps.encoders", EncoderLoader, {"demo": "ovps.clip.open_clip_encoder:DEMO"})
 names = REGISTRY.names  # open_clip's models are not among them
+_waits = Waits()
 
 
 def get(name: str) -> EncoderLoader:
@@ -38,7 +41,10 @@ def load(name: str, weights: str | None = None, *, device: str = "cpu", upscale:
         WeightsError: weights that cannot be used.
         SetupError: it cannot be imported, is not what `Encoder` says, or calls itself otherwise.
     """
-    encoder = get(name).load(weights, device=device, upscale=upscale)
+    loader = get(name)
+    # that of open_clip's models says by itself what it waits for
+    with _waits.of(f"encoder {name}", weights or "its usual weights") if is_outside(loader) else nullcontext():
+        encoder = loader.load(weights, device=device, upscale=upscale)
     fault, where = unlike(encoder, Encoder) or ("", None)
     if not fault:
         if not (math.isfinite(encoder.temperature) and encoder.temperature > 0):

@@ -18,6 +18,7 @@ from ovps.geometry.calibration import odd_intrinsics
 from ovps.geometry.visibility import senseless
 from ovps.plugins import Registry, is_outside, misgiven
 from ovps.protocols import described, unlike
+from ovps.waiting import Waits
 
 GROUP = "ovps.datasets"
 BUILT_IN = {
@@ -27,6 +28,7 @@ BUILT_IN = {
 }
 REGISTRY = Registry[Dataset](GROUP, Dataset, BUILT_IN)
 get, names = REGISTRY.get, REGISTRY.names
+_waits = Waits()
 
 
 def at(name: str, root: Path) -> Dataset:
@@ -54,8 +56,9 @@ def frames_of(dataset: Dataset, root: Path, version: str, subsets: Sequence[str]
         SetupError: the data set gives something else, or frames that no store can hold.
     """
     try:
-        found: Any = dataset.frames(root, version, subsets, **asked)
-        frames = list(found) if isinstance(found, Iterable) else [found]
+        with _waits.of(f"the frames of {dataset.name}", str(root)):
+            found: Any = dataset.frames(root, version, subsets, **asked)
+            frames = list(found) if isinstance(found, Iterable) else [found]
     except FrameError as error:  # of the list: no frame can be left out of it
         raise DatasetError(error.message, path=error.path, frame=error.frame, remedy=error.remedy) from error
     for frame in frames:
@@ -107,7 +110,8 @@ def warnings_of(dataset: Dataset, root: Path, frames: Sequence[Frame]) -> tuple[
         DatasetError: files that cannot be read.
     """
     find: Any = getattr(dataset, "warnings", None)
-    found: Any = find(root, frames) if find else ()
+    with _waits.of(f"the warnings of {dataset.name}", str(root)):
+        found: Any = find(root, frames) if find else ()
     if isinstance(found, str) or not isinstance(found, Iterable) or not all(isinstance(w, str) for w in found):
         raise misgiven("data set", dataset, "warnings", f"{described(found)}, expected a list of sentences", SetupError)
     clocks = (*standing_clocks(frames), *odd_unit(frames)) if is_outside(dataset) else ()

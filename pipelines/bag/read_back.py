@@ -18,9 +18,10 @@ def refusals_of(recording: Path) -> list[str]:
         StorageError: the disk refuses.
     """
     try:
-        data = datasets.at("folder", recording.absolute())
+        root = recording.absolute()
+        data = datasets.at("folder", root)
         assert isinstance(data, Folder)
-        frames = data.frames(recording.absolute(), data.default_version, data.subsets(recording.absolute()))
+        frames = datasets.frames_of(data, root, data.default_version, data.subsets(root))
     except DatasetError as error:
         return [_cannot_be_used(error, recording)]
     found: list[OvpsError] = []

@@ -58,7 +58,7 @@ def sweeps_of(path: Path, limit: int | None) -> Sweeps:
     data = datasets.at("folder", root)
     assert isinstance(data, Folder)
     subsets = data.subsets(root)
-    frames = data.frames(root, data.default_version, subsets)
+    frames = datasets.frames_of(data, root, data.default_version, subsets)
     chosen = [frame for frame in frames if Path(frame.points_path) == path] if one else frames
     unseen = {token: file for token, file in data.unseen(root).items() if not one or file == path}
     if not chosen and unseen:

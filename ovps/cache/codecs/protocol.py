@@ -18,9 +18,11 @@ from cache_schemas import Array, check_shapes, dims_of
 from ovps.errors import FrameError, SetupError
 from ovps.plugins import misgiven
 from ovps.protocols import described
+from ovps.waiting import Waits
 
 Arrays = dict[str, NDArray[Any]]
 State = Mapping[str, NDArray[Any]]
+_waits = Waits()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,8 @@ def fitted(codec: Codec, sample: NDArray[np.float32]) -> State:
     Raises:
         SetupError: it makes no arrays by name, or some with NaN.
     """
-    state: Any = codec.fit(sample)
+    with _waits.of(f"codec {codec.name}", f"its fit to {len(sample):,} features"):
+        state: Any = codec.fit(sample)
     wanted = "expected arrays of numbers by name"
     if not isinstance(state, Mapping):
         raise misgiven("codec", codec, "fit", f"{described(state)}, {wanted}", SetupError)
