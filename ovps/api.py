@@ -11,7 +11,6 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.devices import device_of
-from ovps.errors import CacheError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
 from ovps.inference.predict_frame import predict_frame
@@ -60,7 +59,8 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
 
     Args:
         run: from `load_run`.
-        frame: from a store of the CLIP that the run was trained with. Its labels are not looked at.
+        frame: from a store of the CLIP that the run was trained with, and with as many earlier sweeps; of these only
+            whether there are some is seen. Its labels are not looked at.
         vocabulary: the classes to choose from, or a file of them that `ovps vocab build` wrote; the data set's own
             (`run.vocabulary`) without what its split ignores, if nothing is said.
 
@@ -69,16 +69,12 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
         nothing was found, and `instance` (N,) int64, 0 for stuff.
 
     Raises:
-        CacheError: the frame has CLIP features of another length.
+        CacheError: the frame has CLIP features of another length, or points of earlier sweeps where the run had none,
+            or none where it had some.
         VocabularyError: no vocabulary, or one of another CLIP.
     """
     chosen = _vocabulary(run, vocabulary)
-    if frame.clip.shape[1] != run.clip.clip_dim:
-        raise CacheError(
-            f"the frame has CLIP features of {frame.clip.shape[1]} channels, run {run.path} of {run.clip.clip_dim}",
-            frame=frame.token,
-            remedy="Use a cache of the CLIP that the run was trained with",
-        )
+    run.check_frame(frame)
     device = next(run.network.parameters()).device
     batch = run.batch(frame).to(device)
     classes = run.classes(chosen).to(device)

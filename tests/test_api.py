@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,18 @@ def test_a_score_on_what_was_learned_is_told_as_that(folder, run, capsys):
 def test_words_for_unlabelled_frames_are_those_that_there_are(folder, run):
     with pytest.raises(ConfigError, match="unlabelled frames are 'refuse'"):
         ovps.score(run, ovps.open_store(folder / "zarr/driveworld"), unlabelled_frames="refuse")
+
+
+@pytest.mark.parametrize(("trained", "seen"), [(0, True), (2, False)])
+def test_a_frame_with_other_earlier_sweeps_is_refused(folder, run, trained, seen):
+    frame = (store := ovps.open_store(folder / "zarr/driveworld")).read(store.frames[0])
+    earlier = {"earlier_xyz": frame.xyz[:5], "earlier_intensity": frame.intensity[:5]} if seen else {}
+    known = replace(run, info=run.info.model_copy(update={"sweeps": trained}))
+    with pytest.raises(CacheError, match=f"run .* was trained with {trained}.*--sweeps {trained}"):
+        ovps.segment(known, replace(frame, **earlier))
+    if not seen:
+        with pytest.raises(CacheError, match="the cache has 0 earlier sweeps"):
+            ovps.score(known, store)
 
 
 def test_a_frame_or_store_of_another_clip_is_refused(run, tmp_path):

@@ -134,6 +134,24 @@ class Run:
                 remedy=f"Make such a cache, `ovps precompute --sweeps {self.info.sweeps}`, or train on this one",
             )
 
+    def check_frame(self, frame: CachedFrame) -> None:
+        """Raise CacheError if a frame shows that its cache is none for this run: by the length of its CLIP features, or
+        by points of earlier sweeps, of which it does not say how many sweeps they are."""
+        if frame.clip.shape[1] != self.clip.clip_dim:
+            raise CacheError(
+                f"the frame has CLIP features of {frame.clip.shape[1]} channels, run {self.path} of"
+                f" {self.clip.clip_dim}",
+                frame=frame.token,
+                remedy="Use a cache of the CLIP that the run was trained with",
+            )
+        if (frame.earlier_xyz is not None) != (self.info.sweeps > 0):
+            raise CacheError(
+                f"the frame has {'no ' if frame.earlier_xyz is None else ''}points of earlier sweeps, run {self.path}"
+                f" was trained with {self.info.sweeps} of them",
+                frame=frame.token,
+                remedy=f"Use a frame of a cache made by `ovps precompute --sweeps {self.info.sweeps}`",
+            )
+
     def check_vocabulary(self, vocabulary: Vocabulary, path: Path | None = None) -> None:
         """Raise VocabularyError unless the vocabulary was made with the CLIP of this run."""
         there = (vocabulary.encoder, vocabulary.weights_sha256, vocabulary.embeddings.shape[1])
