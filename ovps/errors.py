@@ -247,7 +247,7 @@ class SetupError(OvpsError):
 
 
 class TrainingError(OvpsError):
-    """A loss or gradient that is no number any more, or a process that trains or loads for training and has gone."""
+    """A loss or gradient that is no number, a process that trains or loads and has gone, or two trainings in one."""
 
     kind = "training"
     exit_code = 9

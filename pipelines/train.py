@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from ovps.batch.loader import Batches, training_frames
 from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
 from ovps.devices import device_of
-from ovps.errors import CheckpointError, ConfigError
+from ovps.errors import CheckpointError, ConfigError, TrainingError
 from ovps.geometry.grid import Grid
 from ovps.inference.session import random_clip
 from ovps.interrupt import finishing, kept
@@ -72,6 +73,7 @@ from pipelines.options import TrainOptions
 FILES = (CONFIG, INFO, VOCABULARY, STATISTICS, CACHE, METRICS)  # of a run
 FOLDERS = ("checkpoints", TENSORBOARD)
 MEAN = "distance to the mean CLIP feature"  # what a checkpoint states of the run's statistics
+_TRAINING = threading.Lock()
 ROOM = 64  # frames of a batch that may be more than there are: they repeat
 
 
@@ -113,7 +115,8 @@ def train(options: TrainOptions) -> TrainSummary:
         CacheError: no cache, or a damaged one.
         CheckpointError: a run or checkpoint that is damaged or of another architecture, or that another process
             trains; a full disk.
-        TrainingError: a loss that is not finite; another process has gone; a loader process fails.
+        TrainingError: a loss that is not finite; another process has gone; a loader process fails; this process is
+            training another run.
         KeyboardInterrupt: from within a step, where the signal is listened to (`ovps.interrupt`), only after it, with a
             checkpoint.
     """
@@ -122,7 +125,7 @@ def train(options: TrainOptions) -> TrainSummary:
     check_free(options.run, but="run")
     check_text(options.run)  # TensorBoard takes no other
     device = own_device(device_of(options.device))
-    with torch_threads(config.threads), join(device) as processes, deterministic_algorithms():
+    with _alone(), torch_threads(config.threads), join(device) as processes, deterministic_algorithms():
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
@@ -131,6 +134,24 @@ def train(options: TrainOptions) -> TrainSummary:
             show_warnings(random_clip(batches.store.provenance, systems.get(config.system), config))
         with exclusive(options.run) if processes.first else nullcontext():
             return _train(options, config, batches, info, processes, begin)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One training of this process at a time: several would draw from torch's one random generator, each in its turn.
+
+    Raises:
+        TrainingError: another one is under way, in another thread.
+    """
+    if not _TRAINING.acquire(blocking=False):
+        raise TrainingError(
+            "this process is training another run, and both would draw from one random generator",
+            remedy="Train one run after the other, or each in a process of its own",
+        )
+    try:
+        yield
+    finally:
+        _TRAINING.release()
 
 
 def resolve(options: TrainOptions) -> TrainConfig:

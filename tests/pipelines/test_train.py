@@ -15,6 +15,7 @@ from ovps.errors import CacheError, CheckpointError, ConfigError, CorruptStoreEr
 from ovps.geometry.grid import Grid, voxelise
 from ovps.training.cache_content import content_of
 from ovps.training.config import flat
+from ovps.training.files import exclusive
 from ovps.training.metrics import METRICS, read_metrics
 from ovps.training.run import load_run
 from ovps.training.run_files import INFO, LAST, load_settings
@@ -89,22 +90,27 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(store, tmp_path, monkeypa
     assert same_bits(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(store, tmp_path, monkeypatch):
+def test_a_run_is_trained_by_one_process_at_a_time_and_a_process_trains_one_run(store, tmp_path, monkeypatch):
     from pipelines import train as module
+
+    with exclusive(tmp_path / "run"):
+        for more in ({}, {"restart": True}):
+            with pytest.raises(CheckpointError, match=r"another process.*Wait until it ends"):
+                small_run(store, tmp_path / "run", "steps=3", **more)
 
     whole = module.train_steps
 
     def beside_another(*args, **kwargs):
         for report in whole(*args, **kwargs):
             yield report
-            for more in ({}, {"restart": True}):
-                with pytest.raises(CheckpointError, match=r"another process.*Wait until it ends"):
-                    small_run(store, tmp_path / "run", "steps=3", **more)
+            with pytest.raises(TrainingError, match=r"this process is training another run.*one run after the other"):
+                small_run(store, tmp_path / "other", "steps=3")
 
     monkeypatch.setattr(module, "train_steps", beside_another)
     assert small_run(store, tmp_path / "run", "steps=3").step == 3
     monkeypatch.undo()
-    assert small_run(store, tmp_path / "run", "steps=3").resumed_from == 3  # the lock ended with the training
+    assert not (tmp_path / "other").exists()
+    assert small_run(store, tmp_path / "run", "steps=3").resumed_from == 3  # the locks ended with the training
 
 
 def test_workers_do_not_change_the_weights(store, tmp_path):
