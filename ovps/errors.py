@@ -146,6 +146,11 @@ class OvpsError(Exception):
         return self._remedy if self._unread is None else right_to_read(self._unread)
 
     @property
+    def unreadable(self) -> bool:
+        """Tell whether the right to read a file is all that was lacking."""
+        return self._unread is not None
+
+    @property
     def _unread(self) -> str | bytes | PathLike[str] | None:
         """The file that could not be read for want of the right; None if the error is of something else."""
         denied = _denied(self) if self.reading else None

@@ -107,13 +107,19 @@ def _trained_anew(run: Path) -> Iterator[None]:
 
 
 def found(training: Training, evaluation: Evaluation) -> EvalResult | None:
-    """The evaluation, if it is there and of these weights, frames, labels, this split, vocabulary and inference."""
+    """The evaluation, if it is there and of these weights, frames, labels, this split, vocabulary and inference.
+
+    Raises:
+        ConfigError: it may not be read.
+    """
     try:
         result = load_result(training.folder(evaluation))
     except ChangedError as error:
         say(f"{error.message} (file {error.path}); scored again")
         return None
-    except ConfigError:
+    except ConfigError as error:
+        if error.unreadable:  # scores that are there and closed are not scored again
+            raise
         return None  # not evaluated, or by another version
     weights = file_sha256(training.run / LAST)
     if weights is None or not is_store(storage_of(training.cache)):

@@ -549,6 +549,24 @@ def test_scores_of_other_frames_are_not_taken_although_they_are_as_many(store, t
     assert one.found(training, training.evaluations[0]) is None
 
 
+def test_scores_that_may_not_be_read_are_not_scored_again(made, monkeypatch):
+    experiment, _, _ = made
+    (training, *_) = plan(experiment)
+    evaluation = training.evaluations[0]
+    scores = training.folder(evaluation) / "metrics.json"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != scores)
+    real = Path.read_text
+
+    def closed(path, *given, **more):
+        if path == scores:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *given, **more)
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    with pytest.raises(ConfigError, match=r"may not be read .*metrics\.json.*chmod u\+r"):
+        one.found(training, evaluation)
+
+
 def test_labels_that_were_mended_are_scored_and_who_learned_from_others_is_named(
     store, tmp_path, spies, capsys, monkeypatch
 ):
