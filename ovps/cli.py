@@ -298,12 +298,12 @@ def segment(
 def report(options: ReportOptions, as_json: Json = False) -> None:
     """One self-contained HTML page: tables, training curves, ground truth beside prediction."""
     from ovps import datasets
-    from pipelines.evaluate import load_result
     from pipelines.report import report as write
+    from pipelines.report import scores_of
 
     data: dict[str, Any] = {}
     if options.dataroot is not None:
-        scored = load_result(options.evaluation or options.run / "eval")
+        scored = scores_of(options.run, options.cache, options.evaluation)
         known = datasets.get(scored.cache.dataset)
         frames = datasets.frames_of(known, options.dataroot, scored.cache.dataset_version, (scored.subset,))
         data = {"frames": frames, "read_image": known.image}

@@ -265,8 +265,11 @@ def _parquet(lines: list[dict[str, Any]]) -> bytes:
     return content.getvalue()
 
 
-def load_result(folder: Path) -> EvalResult:
+def load_result(folder: Path, again: str = "ovps eval --run RUN --cache CACHE") -> EvalResult:
     """Read the result that `evaluate` wrote.
+
+    Args:
+        again: the command that writes it, for a remedy.
 
     Raises:
         ConfigError: nothing there, of another version, or changed since. Files of before digests were written are
@@ -283,7 +286,7 @@ def load_result(folder: Path) -> EvalResult:
             _check_unchanged(folder, record, written)
         return result
     except FileNotFoundError as error:
-        raise ConfigError("not evaluated yet", path=path, remedy="Run: ovps eval --run RUN --cache CACHE") from error
+        raise ConfigError("not evaluated yet", path=path, remedy=f"Run: {again}") from error
     except faults(OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if unknown := only_unknown(error):
             raise ConfigError(unknown, path=path, remedy=f"{WROTE_IT}, or run `ovps eval` again") from error

@@ -80,7 +80,7 @@ def report(
     path = out or run / "report.html"
     check_free(path, file=".html")
     check_writable(path, file=True)
-    result = load_result(evaluation or run / "eval")
+    result = scores_of(run, cache, evaluation)
     merge, classifier = settings_of(result, evaluation or run / "eval")
     session = open_session(
         run,
@@ -96,7 +96,7 @@ def report(
         raise ConfigError(
             f"its scores are of other weights, those of step {result.step}, than the run has now",
             path=evaluation or run / "eval",
-            remedy=f"Evaluate again: {command('ovps', 'eval', '--run', run, '--cache', session.store.path)}",
+            remedy=f"Evaluate again: {_evaluating(run, cache, evaluation)}",
         )
     if result.vocabulary_sha256 not in (None, digest(session.vocabulary)):
         raise ConfigError(
@@ -151,6 +151,23 @@ def _scored(session: Session, result: EvalResult, folder: Path) -> list[FrameRef
             remedy=f"Name by --cache the store that was scored, or score this one: {again}",
         )
     return [ref for ref in frames if ref.token in tokens]
+
+
+def scores_of(run: Path, cache: Where, evaluation: Path | None) -> EvalResult:
+    """Read the scores that a report is of.
+
+    Args:
+        evaluation: folder of metrics.json; None: `RUN/eval`.
+
+    Raises:
+        ConfigError: see `load_result`.
+    """
+    return load_result(evaluation or run / "eval", _evaluating(run, cache, evaluation))
+
+
+def _evaluating(run: Path, cache: Where, evaluation: Path | None) -> str:
+    where = ("--out", evaluation) if evaluation else ()
+    return command("ovps", "eval", "--run", run, "--cache", cache, *where)
 
 
 def _renewed(session: Session, result: EvalResult, scored: Sequence[FrameRef]) -> list[str]:

@@ -70,7 +70,7 @@ def do(job: Job, stage: Stage) -> None:
         with _trained_anew(training.run):
             check_same(training.run, config, plan(Store.open(training.cache), config)[1], BEGIN_ANEW)
     if not trained(training.run):
-        with stage(training.command):
+        with stage(training.command), _trained_anew(training.run, "--restart"):
             train(training.options)
     for evaluation in [e for e in training.evaluations if found(training, e) is None]:
         with exclusive(training.run), stage(evaluation_command(training, evaluation)):
@@ -97,11 +97,17 @@ def steps_of(run: Path) -> int:
 
 
 @contextmanager
-def _trained_anew(run: Path) -> Iterator[None]:
-    """Say of a damaged run how the experiment trains it again: `ovps train` would be asked for all of its settings."""
+def _trained_anew(run: Path, instead_of: str = "") -> Iterator[None]:
+    """Say of a damaged run how the experiment trains it again: `ovps train` would be asked for all of its settings.
+
+    Args:
+        instead_of: what a remedy names that is replaced; others stay.
+    """
     try:
         yield
     except CheckpointError as error:
+        if instead_of not in (error.remedy or ""):
+            raise
         remedy = f"Restore it, or delete the run, which the experiment then trains again: {command('rm', '-r', run)}"
         raise CheckpointError(error.message, path=error.path, remedy=remedy) from error
 

@@ -641,10 +641,15 @@ def test_a_damaged_checkpoint_is_trained_again_as_the_error_says(store, tmp_path
     (training,) = plan(load_experiment(str(path)))
     last = training.run / "checkpoints" / "last.pt"
     weights = load_run(training.run).network.state_dict()
-    last.write_bytes(last.read_bytes()[:1000])
+    cut = last.read_bytes()[:1000]
+    last.unlink()
+    with pytest.raises(CheckpointError, match="missing, and the run has been at step 4") as gone:
+        run(str(path))
+    last.write_bytes(cut)
     with pytest.raises(CheckpointError, match="damaged, or not a checkpoint") as caught:
         run(str(path))
-    assert "--restart" not in str(caught.value)
+    assert "--restart" not in f"{caught.value}{gone.value}"
+    assert gone.value.remedy == caught.value.remedy
     command = caught.value.remedy[caught.value.remedy.index("rm -r ") :]
     subprocess.run(shlex.split(command), check=True)
     assert run(str(path)).done == 1

@@ -200,8 +200,10 @@ def test_without_the_data_set_the_report_says_so_and_random_weights_are_marked(m
 
 
 def test_a_run_that_is_not_evaluated(made, tmp_path):
-    with pytest.raises(ConfigError, match="not evaluated yet"):
-        report(*made, evaluation=tmp_path)
+    run, cache = made
+    with pytest.raises(ConfigError, match="not evaluated yet") as caught:
+        report(run, cache, evaluation=tmp_path / "own")
+    assert caught.value.remedy == f"Run: ovps eval --run {run} --cache {cache} --out {tmp_path / 'own'}"
 
 
 def test_scores_of_other_weights_are_not_shown(made, tmp_path):
