@@ -195,13 +195,13 @@ def _plugins() -> list[Check]:
 def _place(cache: str) -> Check:
     """Of the store: a folder, or a bucket that answers; and the store that is there, if it is one that can be read."""
     from ovps.cache.disk import LocalStorage  # after `_imports`
-    from ovps.cache.layout import INFO
+    from ovps.cache.layout import INFO, MANIFESTS
     from ovps.cache.store_info import read_info
     from ovps.cache.where import storage_of
 
     try:
         storage = storage_of(cache)
-        if INFO in storage.children():
+        if {INFO, MANIFESTS} & set(storage.children()):
             read_info(storage)
     except OvpsError as error:
         return Check(name="cache", status="problem", found=error.message, remedy=error.remedy or "")

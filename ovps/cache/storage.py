@@ -16,7 +16,8 @@ R = TypeVar("R")
 AT_ONCE = 16  # requests to a server
 # remedies for what only a whole run writes, and for `store.json`
 LOST = "Restore it, or run again what wrote the store, into a new folder"
-LOST_INFO = "Restore it, or delete it and run the command that wrote the store again, with the same options"
+SAME_COMMAND = "run the command that wrote the store again, with the same options"
+LOST_INFO = f"Restore it, or delete it and {SAME_COMMAND}"
 
 
 class Entry(NamedTuple):

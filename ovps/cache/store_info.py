@@ -7,8 +7,8 @@ import json
 from pydantic import ValidationError
 
 from cache_schemas import SCHEMA_VERSION, StoreInfo, content_sha256
-from ovps.cache.layout import INFO, INFO_SHA256
-from ovps.cache.storage import LOST_INFO, Storage
+from ovps.cache.layout import INFO, INFO_SHA256, MANIFESTS
+from ovps.cache.storage import LOST_INFO, SAME_COMMAND, Storage
 from ovps.errors import CacheError, CorruptStoreError, faults_of
 from ovps.shortage import faults
 from ovps.versions import WROTE_IT, only_unknown
@@ -19,7 +19,7 @@ def read_info(storage: Storage) -> StoreInfo:
 
     Raises:
         CacheError: no store there, or one of another version.
-        CorruptStoreError: unreadable.
+        CorruptStoreError: unreadable, or missing where there are manifests.
     """
     file = storage.at(INFO)
     try:
@@ -36,6 +36,12 @@ def read_info(storage: Storage) -> StoreInfo:
             raise ValueError("not the content that was written")
         return StoreInfo.model_validate(content)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if storage.children(MANIFESTS):
+            raise CorruptStoreError(
+                f"{INFO} is missing, and without it the store cannot be read",
+                path=file,
+                remedy=f"Restore it, or {SAME_COMMAND}",
+            ) from error
         raise CacheError("no cache here", path=storage.at(), remedy="Make one: ovps precompute") from error
     except faults(OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         if unknown := only_unknown(error):

@@ -51,10 +51,10 @@ from ovps.cache.layout import (
     new_folder,
     partition_key,
 )
-from ovps.cache.manifest import find_manifest, write_manifest
-from ovps.cache.partition import Partition
+from ovps.cache.manifest import find_manifest, read_manifests, write_manifest
+from ovps.cache.partition import Partition, of_other_settings
 from ovps.cache.remedies import maker_of
-from ovps.cache.storage import Storage
+from ovps.cache.storage import SAME_COMMAND, Storage
 from ovps.cache.store_info import read_info
 from ovps.errors import CacheError, CorruptStoreError, ProvenanceError, StorageError, listed
 from ovps.files import TEMPORARY
@@ -77,19 +77,27 @@ def create_store(
 ) -> StoreInfo:
     """Make an empty store, or check that the one that is there may be added to.
 
+    A store that has lost `store.json` gets the same again.
+
     Args:
         provenance: names the others by their hashes.
         vocabulary: of the classes of the taxonomy.
         state: of the codec, see `Codec.fit`.
 
     Raises:
-        ProvenanceError: the store was made with other settings; names both values of each.
+        ProvenanceError: the store was made with other settings; names both values of each, if they are known.
         CacheError: the store is of another schema version.
         StorageError: the disk refuses.
     """
     if is_store(storage):
         return check_provenance(storage, provenance)
     _check_ours(storage)
+    if of_other_settings(storage, read_manifests(storage), provenance):
+        raise ProvenanceError(
+            f"{INFO} is missing, and the partitions that are there were made with other settings than these",
+            path=storage.at(INFO),
+            remedy=f"Restore it, or {SAME_COMMAND}; or choose another place for the store",
+        )
     names = vocabulary_bytes(vocabulary)
     fitted = state_bytes(state)
     _put_first(storage, VOCABULARY, names)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from cache_schemas import CameraRow
 from ovps import datasets
 from ovps.cache.disk import LocalStorage
+from ovps.cache.layout import INFO
 from ovps.cache.object_embeddings import count_objects
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
@@ -101,10 +102,11 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     check_place(storage)
     frames, blind = asked_for(options)
     odd = (*blind, *oddities(options, frames))
-    held = {}
+    held = held_in(storage)
     if is_store(storage):
         check_settings(options, storage)
-        held = held_in(storage)
+    elif held:
+        odd = (*odd, f"{storage.at(INFO)} is missing: it is made again if these settings are those of what is there")
     check_scenes(frames, held, storage)
     anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))
     tasks = plan(frames, held, options.partition_frames, anew)

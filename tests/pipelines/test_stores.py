@@ -39,6 +39,7 @@ from pipelines.options import (
 )
 from pipelines.precompute import precompute
 from pipelines.precompute.asked import frames_of
+from pipelines.precompute.estimate import estimate
 from pipelines.precompute.options import resolved
 from pipelines.stores import derived, plain
 from pipelines.stores import repair as repair_module
@@ -696,6 +697,14 @@ def test_a_store_with_the_store_json_of_another_is_not_made_anew(world, whole, t
         repair(RepairOptions(path=store, dataroot=world))
     assert contents(store) | {".lock": b""} == before | {".lock": b""}
     (store / "store.json").unlink()  # as the remedy says
+    lost = contents(store)
+    with pytest.raises(CorruptStoreError, match=r"missing, and without it .*store\.json.*with the same options"):
+        Store.open(store)
+    with pytest.raises(ProvenanceError, match=r"store\.json is missing, and the partitions .* other settings"):
+        precompute(options_for(world, store, codec="dense", grid="cylinder:48x36x8", thumbnails=40))
+    assert contents(store) == lost
+    asked = estimate(options_for(world, store, thumbnails=40))
+    assert (asked.frames, "store.json is missing" in asked.warnings[-1]) == (0, True)
     assert precompute(options_for(world, store, thumbnails=40)).frames == 0
     assert written(store) == written(whole)
 
