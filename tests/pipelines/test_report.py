@@ -149,7 +149,9 @@ def test_pictures_are_of_the_subset_that_was_scored(made, tmp_path, monkeypatch)
     scored = tmp_path / "eval"
     evaluate(run, cache, subset="train", out=scored, merge=LOOSE)
     asked = []
-    known = SimpleNamespace(frames=lambda root, version, subsets: asked.append(subsets) or (), image=None)
+    known = SimpleNamespace(
+        name="nuscenes", frames=lambda root, version, subsets: asked.append(subsets) or (), image=None
+    )
     monkeypatch.setattr(datasets, "get", lambda name: known)
     words = [
         "--run",
