@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
-from ovps.errors import OvpsError, TrainingError
+from ovps.errors import CheckpointError, OvpsError, TrainingError
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept, listening
 from ovps.machine import check_semaphores
 from ovps.progress import console
@@ -23,10 +24,12 @@ from pipelines.experiment.stages import Stages, announce, duration
 from pipelines.experiment.watch import watched
 
 LOOK_EVERY = 2.0  # seconds
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> None:
-    """Do all jobs. One that fails leaves those that wait undone; what is under way is finished first.
+    """Do all jobs. Where one fails by its own run the others are done; else those that wait are left undone, and what
+    is under way is finished first.
 
     Args:
         processes: 1: in this process.
@@ -36,15 +39,23 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
     Raises:
         OvpsError: of the first job that failed.
     """
+    failures: list[OvpsError] = []
     if processes == 1:
         for number, job in enumerate(jobs, 1):
             if len(jobs) > 1:
                 announce(f"run {number} of {len(jobs)}: {_about(job)}")
-            do(job, stages.stage)
+            try:
+                do(job, stages.stage)
+            except OvpsError as error:
+                if number == len(jobs) or not of_one_run(error):
+                    raise
+                failures.append(error)
+                _tell(job, error)
+        if failures:
+            raise failures[0]
         return
     check_semaphores("Use one process: --jobs 1")
     done: list[Job] = []
-    failures: list[OvpsError] = []
     running: dict[Future, Job] = {}
     with (
         watched(jobs) as look,
@@ -59,8 +70,7 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
                     took = future.result()
                 except (OvpsError, BrokenProcessPool) as error:
                     failures.append(error if isinstance(error, OvpsError) else _died(job, logs))
-                    text = f"failed: {_about(job)}: {failures[-1]}"
-                    console.print(text, style="red", soft_wrap=True, highlight=False)
+                    _tell(job, failures[-1])
                 else:
                     stages.add(took)
                     done.append(job)
@@ -74,14 +84,15 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
 def _ended(
     jobs: Sequence[Job], processes: int, pool: ThreadPoolExecutor, logs: Path, running: dict[Future, Job]
 ) -> Iterator[list[tuple[Job, Future]]]:
-    """Those that have ended, every now and then, until all have; after one that failed none is begun any more."""
+    """Those that have ended, every now and then, until all have; none is begun any more after one that failed, unless
+    by its own run."""
     waiting = deque(jobs)
     while running or waiting:
         while waiting and len(running) < processes:
             job = waiting.popleft()
             running[pool.submit(_in_fresh_process, job, _log(logs, job))] = job
         finished, _ = wait(running, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
-        if any(future.exception() for future in finished):
+        if not all(of_one_run(error) for future in finished if (error := future.exception())):
             waiting.clear()
         yield [(running.pop(future), future) for future in finished]
 
@@ -96,6 +107,16 @@ def _stopped(running: Iterable[Future]) -> Iterator[None]:
         while wait(running, timeout=1.0).not_done:
             end_children()  # one that was about to begin
         raise
+
+
+def of_one_run(error: BaseException) -> bool:
+    """Tell whether an error is of one run, and not of the disk, the memory or the whole experiment."""
+    full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
+    return isinstance(error, CheckpointError | TrainingError) and not full
+
+
+def _tell(job: Job, error: OvpsError) -> None:
+    console.print(f"failed: {_about(job)}: {error}", style="red", soft_wrap=True, highlight=False)
 
 
 def _about(job: Job) -> str:

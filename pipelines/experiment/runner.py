@@ -16,7 +16,9 @@ from ovps.machine import check_processes
 from ovps.places import check_free
 from ovps.progress import console, say, show_warnings
 from ovps.taxonomy import load_split
+from ovps.training.run_files import LAST
 from ovps.training.system_files import load_system
+from pipelines.evaluate import file_sha256
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import (
     JSON,
@@ -32,7 +34,7 @@ from pipelines.experiment.collect import (
 from pipelines.experiment.comparison_page import write_report
 from pipelines.experiment.projection import confirm, estimate
 from pipelines.experiment.provenance import command_line
-from pipelines.experiment.queue import run_all
+from pipelines.experiment.queue import of_one_run, run_all
 from pipelines.experiment.schema import Experiment, load_experiment, selected
 from pipelines.experiment.stages import Stages, announce
 from pipelines.experiment.stores import prepare
@@ -102,8 +104,8 @@ def run_experiment(
     confirm(expected, ASK_ABOVE_HOURS, yes, sys.stdin.isatty)
     try:
         run_all(todo, jobs, experiment.out / "logs", stages)
-    except (OvpsError, KeyboardInterrupt):
-        _results(experiment, whole, stages, report=False)  # what is done is not lost on anyone
+    except (OvpsError, KeyboardInterrupt) as error:  # what is done is not lost on anyone
+        _results(experiment, whole, stages, report=of_one_run(error))
         raise
     return _results(experiment, whole, stages)
 
@@ -161,8 +163,12 @@ def _other_results(runs: Sequence[RunRecord], was: Experiment, now: Experiment) 
     which = "" if was.name == now.name else f"the experiment {was.name}, with "
     told: dict[str, list[str]] = {}
     for run in runs:
-        stays = Path(run.run).is_dir()
-        of = f"{which}other settings or data, whose runs stay" if stays else "runs that are not here any more"
+        if not Path(run.run).is_dir():
+            of = "runs that are not here any more"
+        elif file_sha256(Path(run.run) / LAST) != run.checkpoint_sha256:
+            of = "weights that their runs do not have any more"
+        else:
+            of = f"{which}other settings or data, whose runs stay"
         told.setdefault(of, []).append(f"{run.system}, {run.split}, seed {run.seed} in {run.run}")
     return [
         f"left out of {now.out / JSON}, which had them: results of {of} ({'; '.join(names)})"

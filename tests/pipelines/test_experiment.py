@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -271,11 +272,15 @@ def test_results_of_runs_that_are_gone_are_not_said_to_stay(made, tmp_path, caps
     content = json.loads((tmp_path / "out" / "results.json").read_text().replace(str(folder), str(tmp_path)))
     del content["written"]  # which would tell of the change
     (tmp_path / "out" / "results.json").write_text(json.dumps(content))
-    gone = next((tmp_path / "runs").glob("pfc-*-s1-*"))
+    gone, lost = (next((tmp_path / "runs").glob(f"{name}-*")) for name in ("pfc-*-s1", "ovps-*-s1"))
     shutil.rmtree(gone)
+    (lost / "checkpoints/last.pt").unlink()
     experiment = load_experiment(str(path))
     before = read_results(tmp_path / "out" / "results.json")
-    stay, left = run_module._other_results(before.runs, before.experiment, experiment)
+    said = run_module._other_results(before.runs, before.experiment, experiment)
+    reasons = ("whose runs stay", "not here any more", "do not have any more")
+    stay, left, weights = (next(text for text in said if reason in text) for reason in reasons)
+    assert f"ovps, b12n4, seed 1 in {lost}" in weights
     assert "results of other settings or data, whose runs stay (" in stay
     assert str(gone) not in stay
     assert left.endswith(f"results of runs that are not here any more (pfc, b12n4, seed 1 in {gone})")
@@ -858,16 +863,43 @@ def test_processes_give_the_same_weights(made, store, tmp_path, monkeypatch):
     assert any("threads=1" in command for command in json.loads((tmp_path / "out" / "seconds.json").read_text()))
 
 
-def test_a_job_that_fails_stops_the_queue_and_keeps_what_is_done(store, tmp_path, spies):
+def test_a_run_that_fails_keeps_no_other_from_being_done(store, tmp_path, spies, capsys):
     bad = tmp_path / "bad.yaml"
     bad.write_text("settings: {optimiser.lr: 1.0e+30}")
     path = write_experiment(tmp_path, store, seeds=[0], systems=["ovps", str(bad), "pfc"])
     with pytest.raises(TrainingError, match="step 2"):
         run(str(path))
-    assert [name.split("-")[0] for name in spies["train"]] == ["ovps", "bad"]
-    assert {line["system"] for line in table(tmp_path)} == {"ovps"}
+    assert [name.split("-")[0] for name in spies["train"]] == ["ovps", "bad", "pfc"]
+    assert {line["system"] for line in table(tmp_path)} == {"ovps", "pfc"}
     missing = json.loads((tmp_path / "out" / "results.json").read_text())["missing"]
-    assert missing == ["bad, b12n4, seed 0", "pfc, b12n4, seed 0"]
+    assert missing == ["bad, b12n4, seed 0"]
+    assert "failed: bad, b12n4, seed 0: " in "".join(capsys.readouterr())
+    assert "bad, b12n4, seed 0" in (tmp_path / "report.html").read_text(), "what is missing stands on the page"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "goes_on"),
+    [
+        (TrainingError("not finite"), None, True),
+        (CheckpointError("damaged"), None, True),
+        (CheckpointError("cannot write"), OSError(errno.ENOSPC, "No space left on device"), False),
+        (ConfigError("no frames"), None, False),
+        (CacheError("damaged"), None, False),
+    ],
+)
+def test_what_would_end_the_other_runs_too_ends_the_queue(made, tmp_path, monkeypatch, error, cause, goes_on):
+    experiment, _, _ = made
+    jobs, done = [Job(t) for t in plan(experiment)], []
+
+    def do(job, stage):
+        done.append(job)
+        if len(done) == 1:
+            raise error from cause
+
+    monkeypatch.setattr(queue, "do", do)
+    with pytest.raises(type(error)):
+        queue.run_all(jobs, 1, tmp_path, Stages(tmp_path / "seconds.json"))
+    assert len(done) == (len(jobs) if goes_on else 1)
 
 
 def test_trainings_in_other_processes_have_one_bar(store, tmp_path, monkeypatch):
@@ -896,13 +928,13 @@ def test_processes_a_failure_cancels_those_that_wait(made, tmp_path, monkeypatch
     def worker(job, log):
         started.append(job)
         if len(started) == 2:
-            raise TrainingError("it broke")
+            raise CacheError("it broke")
         return {job.training.command: 1.0}
 
     monkeypatch.setattr(queue, "_in_fresh_process", worker)
     monkeypatch.setattr(queue, "ThreadPoolExecutor", lambda processes: ThreadPoolExecutor(1))
     stages = Stages(tmp_path / "seconds.json")
-    with pytest.raises(TrainingError, match="it broke"):
+    with pytest.raises(CacheError, match="it broke"):
         queue.run_all(jobs, 2, tmp_path, stages)
     assert 2 <= len(started) < len(jobs) + 1
     assert jobs[0].training.command in stages.seconds
