@@ -445,13 +445,21 @@ def check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | No
     Raises:
         FrameError: they are not.
     """
-    if label is not None and len(label) != len(cloud):
+    if label is None or len(label) == len(cloud):
+        return
+    if frame.labels_path is None:
         raise FrameError(
-            f"{len(label)} labels for {len(cloud)} points" + (", in the store alone" if not frame.labels_path else ""),
-            path=frame.labels_path or frame.points_path,
+            f"{len(cloud)} points are read of it now, and its labels, which the store alone has, are {len(label)}",
+            path=frame.points_path,
             frame=frame.token,
-            remedy="Points and labels are of different downloads: fetch both again",
+            remedy="Put its label file back, or compute into another place",
         )
+    raise FrameError(
+        f"{len(label)} labels for {len(cloud)} points",
+        path=frame.labels_path,
+        frame=frame.token,
+        remedy="Points and labels are of different downloads: fetch both again",
+    )
 
 
 def _check_features(frame: Frame, camera: Camera, encoder: Encoder, cells: NDArray[np.float32]) -> None:

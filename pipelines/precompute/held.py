@@ -65,11 +65,12 @@ def _same_image(row: CameraRow, camera: Camera) -> bool:
 
 
 def _same_file(before: Sequence[str], now: Sequence[str]) -> bool:
-    """Tell whether a path below a data root is the end of one of now, whose root may be another.
+    """Tell whether a path below a data root is that of a file of now: by its name and two folders above it.
 
-    Of a file outside of the root, which may have been moved with or without it, the name alone counts.
+    Folders above may be another root, or a scene's, which a link may give any name. Of a file outside of the root,
+    which may have been moved with or without it, the name alone counts.
     """
-    below = before[-1:] if before[0] == ".." else before
+    below = before[-1:] if before[0] == ".." else before[-3:]
     return tuple(now[-len(below) :]) == tuple(below)
 
 
