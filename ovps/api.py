@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.devices import device_of
+from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
 from ovps.inference.predict_frame import predict_frame
@@ -18,9 +20,13 @@ from ovps.inference.prediction import PointLabels, class_ids
 from ovps.inference.session import check_classes, labelled_frames_of, run_warnings, seen_in_training
 from ovps.machine import use_own_cores
 from ovps.progress import progress, show_warnings
+from ovps.protocols import described
 from ovps.training import run as runs
 from ovps.training.run import Run
 from ovps.vocabulary import Vocabulary, load_vocabulary, without_entries
+
+_RUN = "what `ovps.load_run` gives"
+_VOCABULARY = "a file that `ovps vocab build` made of your names, or what `ovps.vocabulary.load_vocabulary` reads"
 
 
 def open_store(path: Where) -> Store:
@@ -32,6 +38,7 @@ def open_store(path: Where) -> Store:
 
     Raises:
         CacheError: no store there, one of another version, or a damaged one.
+        ConfigError: no folder and no URL.
     """
     return Store.open(path)
 
@@ -47,8 +54,9 @@ def load_run(path: str | Path, device: str | None = None, backend: str | None = 
 
     Raises:
         CheckpointError: no run there, or a damaged one.
-        ConfigError: no such device or backend.
+        ConfigError: no such device or backend, or no path.
     """
+    _check("path", path, (str, os.PathLike), "the folder of a run that `ovps train` made")
     use_own_cores()
     place = device_of(device)
     return runs.load_run(Path(path), place, backend)
@@ -71,8 +79,11 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
     Raises:
         CacheError: the frame has CLIP features of another length, or points of earlier sweeps where the run had none,
             or none where it had some.
+        ConfigError: an argument of another kind.
         VocabularyError: no vocabulary, or one of another CLIP.
     """
+    _check("run", run, (Run,), _RUN)
+    _check("frame", frame, (CachedFrame,), "what `store.read` gives")
     chosen = _vocabulary(run, vocabulary)
     run.check_frame(frame)
     device = next(run.network.parameters()).device
@@ -111,9 +122,12 @@ def score(
 
     Raises:
         CacheError: a store of another CLIP.
-        ConfigError: no frames of that subset, or frames without labels.
+        ConfigError: no frames of that subset, or frames without labels; an argument of another kind.
         VocabularyError: none of its entries is a class of the data set.
     """
+    _check("run", run, (Run,), _RUN)
+    _check("store", store, (Store,), "what `ovps.open_store` gives")
+    _check("subset", subset, (str,), "the name of one split of the store")
     run.check_cache(store.provenance, store.path)
     own = without_entries(store.vocabulary, run.split.ignored)
     chosen, taxonomy = _vocabulary(run, own if vocabulary is None else vocabulary), run.split.scored(run.taxonomy)
@@ -139,8 +153,16 @@ def score(
 
 def _vocabulary(run: Run, vocabulary: Vocabulary | str | Path | None) -> Vocabulary:
     """The vocabulary to answer with, once it is known to be of the run's CLIP."""
-    path = Path(vocabulary) if isinstance(vocabulary, (str, Path)) else None
-    chosen = load_vocabulary(path) if path else (vocabulary or without_entries(run.vocabulary, run.split.ignored))
-    assert isinstance(chosen, Vocabulary)
+    if vocabulary is None:
+        return without_entries(run.vocabulary, run.split.ignored)
+    _check("vocabulary", vocabulary, (Vocabulary, str, os.PathLike), _VOCABULARY)
+    path = None if isinstance(vocabulary, Vocabulary) else Path(vocabulary)
+    chosen = vocabulary if isinstance(vocabulary, Vocabulary) else load_vocabulary(vocabulary)
     run.check_vocabulary(chosen, path)
     return chosen
+
+
+def _check(name: str, given: object, kinds: tuple[type, ...], wanted: str) -> None:
+    """Raise ConfigError unless an argument is of one of the kinds that are wanted, which a remedy says in words."""
+    if not isinstance(given, kinds):
+        raise ConfigError(f"`{name}` is {described(given)}", remedy=f"Give {wanted}")

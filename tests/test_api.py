@@ -112,6 +112,25 @@ def test_a_score_on_what_was_learned_is_told_as_that(folder, run, capsys):
     assert re.search(r"^warning: \d+ of \d+ frames are of scenes that the run was trained on", capsys.readouterr().err)
 
 
+def test_what_is_no_argument_is_told_by_what_is(folder, run):
+    store = ovps.open_store(folder / "zarr/driveworld")
+    frame = store.read(store.frames[0])
+    for call, told in (
+        (lambda: ovps.open_store(None), "no store can be at None. Give a folder, or a URL"),
+        (lambda: ovps.open_store(run), "no store can be at Run. Give a folder, or a URL"),
+        (lambda: ovps.load_run(None), "`path` is None. Give the folder of a run"),
+        (lambda: ovps.segment(run.path, frame), "`run` is PosixPath. Give what `ovps.load_run` gives"),
+        (lambda: ovps.segment(run, store.frames[0]), "`frame` is FrameRef. Give what `store.read` gives"),
+        (lambda: ovps.segment(run, frame, ["car", "bus"]), "`vocabulary` is list. Give a file that `ovps vocab build`"),
+        (lambda: ovps.score(str(run.path), store), "`run` is str. Give what `ovps.load_run` gives"),
+        (lambda: ovps.score(run, store.path), "`store` is str. Give what `ovps.open_store` gives"),
+        (lambda: ovps.score(run, store, vocabulary=["car"]), "`vocabulary` is list. Give a file"),
+        (lambda: ovps.score(run, store, subset=["val"]), "`subset` is list. Give the name of one split"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{re.escape(told)}"):
+            call()
+
+
 def test_words_for_unlabelled_frames_are_those_that_there_are(folder, run):
     with pytest.raises(ConfigError, match="unlabelled frames are 'refuse'"):
         ovps.score(run, ovps.open_store(folder / "zarr/driveworld"), unlabelled_frames="refuse")

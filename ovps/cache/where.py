@@ -13,11 +13,13 @@ from ovps.cache.layout import INFO
 from ovps.cache.storage import Storage
 from ovps.errors import ConfigError, StorageError
 from ovps.places import at_home, check_free
+from ovps.protocols import described, lacking
 
 REMOTE = ("s3", "s3a", "gs", "az", "abfs", "abfss")  # schemes of object stores
 _SCHEMES = ("file", *REMOTE)
 # also with a slash too few, which would be a folder of a strange name; a drive of Windows is one letter
 _LIKE_URL = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]+):/|(?P<known>{'|'.join(_SCHEMES)}):", re.IGNORECASE)
+_GIVE = f"Give a folder, or a URL of {', '.join(f'{name}://' for name in _SCHEMES)}"
 _WITH_ACCOUNT = ("abfs", "abfss")  # container@account
 
 Where = str | os.PathLike[str] | Storage  # what a person may give: a folder, a URL, or what was made of it
@@ -27,11 +29,13 @@ def storage_of(where: Where) -> Storage:
     """The storage that a folder, a `file://` URL, or the URL of a bucket and a prefix means. Nothing is looked at.
 
     Raises:
-        ConfigError: a URL of another kind, without a bucket, or with parts that would not be heeded; or what was
-            meant for a URL and is none.
+        ConfigError: a URL of another kind, without a bucket, or with parts that would not be heeded; what was meant for
+            a URL and is none; or something else.
         SetupError: a URL of a bucket, and the extra [remote] is not installed.
     """
     if not isinstance(where, (str, os.PathLike)):
+        if lacking(where, Storage):
+            raise ConfigError(f"no store can be at {described(where)}", remedy=_GIVE)
         return where
     text = os.fspath(where)
     like = _LIKE_URL.match(text)
@@ -39,10 +43,7 @@ def storage_of(where: Where) -> Storage:
         return LocalStorage(at_home(Path(text)).absolute())
     scheme = (like["scheme"] or like["known"]) if like else ""
     if scheme.lower() not in _SCHEMES:
-        raise ConfigError(
-            f"no store can be at {text!r}",
-            remedy=f"Give a folder, or a URL of {', '.join(f'{name}://' for name in _SCHEMES)}",
-        )
+        raise ConfigError(f"no store can be at {text!r}", remedy=_GIVE)
     rest = text[len(scheme) + 1 :]
     if scheme not in _SCHEMES or not rest.startswith("//"):
         small = scheme.lower()
