@@ -39,8 +39,8 @@ class Registry(Generic[T]):
         group: of entry points, e.g. `ovps.systems`.
         protocol: what each of them has.
         optional: methods that only those have of which another attribute says so.
-        built_in: where those of ovps are, as `module:attribute`, which need no installed ovps. Another package's of the
-            same name is an error, and replaces none.
+        built_in: where those of ovps are, as `module:attribute`, which need no installed ovps, and those that a script
+            adds. Another package's of the same name is an error, and replaces none.
     """
 
     group: str
@@ -57,9 +57,9 @@ class Registry(Generic[T]):
                 what the protocol says.
         """
         group, built_in = self.group, self.built_in
-        others = {point.value: point for point in self.others() if point.name == name}
-        found = {built_in[name]: "ovps"} if name in built_in else {}
-        found |= {where: package_of(point) for where, point in others.items()}
+        listed = [EntryPoint(name, built_in[name], group)] if name in built_in else []  # of a script's own module, too
+        brought = [point for point in self.others() if point.name == name]
+        found = {point.value: package_of(point) for point in (*listed, *brought)}
         if not found:
             kind = group.rpartition(".")[2].removesuffix("s")
             raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from ovps import plugins
+from ovps import plugins, systems
 from ovps.batch.loader_workers import _Parcels
 from ovps.doctor import examine
 from ovps.errors import ConfigError, SetupError
@@ -102,6 +102,14 @@ def test_one_name_in_two_packages_is_ambiguous(installed):
         NONE.get("mine")
     installed(("mine", "json:loads"), ("mine", "json:loads"))  # seen twice on the path: no two things
     assert NONE.get("mine")
+
+
+def test_what_a_script_adds_is_looked_at_as_what_a_package_brings(tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text("class System: pass\nSYSTEM = System()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(systems.BUILT_IN, "mine", "of_mine:SYSTEM")
+    with pytest.raises(SetupError, match=r"mine of ovps\.systems lacks .*needs_labels.*Mend the package of_mine"):
+        systems.get("mine")
 
 
 def test_a_thing_must_bear_the_name_it_is_found_by(installed):
