@@ -130,9 +130,18 @@ def _as_before(training: Training) -> Training:
     for cache in (storage.root, *(storage.root.relative_to(folder) for folder in storage.root.parents)):
         key = training_key(config, str(cache))
         run = run_folder(training.run.parent, name, key[:8])
-        if run.is_dir():
+        if run.is_dir() and _of_same_files(run, training):
             return training.model_copy(update={"key": key, "run": run})
     return training
+
+
+def _of_same_files(run: Path, training: Training) -> bool:
+    """Tell whether a run began with the very files of a training's store: one of another store may be called alike."""
+    with suppress(OvpsError):
+        before = load_content(run)
+        batches, _ = plan_training(Store.open(training.cache), resolve(training.options))
+        return before is not None and not before.renewed(content_of(batches.store, batches.frames))
+    return False
 
 
 def located(trainings: Iterable[Training]) -> list[Training]:

@@ -1266,11 +1266,16 @@ def test_trainings_are_known_from_any_working_folder(made, store, tmp_path, monk
     assert [(training.key, training.run) for training in plan(experiment)] == expected
     elsewhere = experiment.model_copy(update={"runs": tmp_path})
     for training in plan(elsewhere):  # as they are called that begin here
+        assert training.key not in {key for key, _ in expected}
         training.run.mkdir()
+        shutil.copy(expected[0][1] / "cache.json", training.run)
     begun = [(training.key, training.run) for training in plan(elsewhere)]
-    assert not {key for key, _ in begun} & {key for key, _ in expected}
     monkeypatch.chdir("/")
     assert [(training.key, training.run) for training in plan(elsewhere)] == begun
+    for training in plan(elsewhere):  # a store of another place that is called alike
+        content = json.loads((training.run / "cache.json").read_text())
+        (training.run / "cache.json").write_text(json.dumps(content | {"features_sha256": "0" * 64}))
+    assert not {training.run for training in plan(elsewhere)} & {run for _, run in begun}
 
 
 def test_times_of_an_experiment_that_were_cut_off_are_told(tmp_path):
