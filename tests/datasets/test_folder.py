@@ -720,6 +720,7 @@ def camera_of(model, distortion, rest=KITTI):
         ("fisheye", [1e308] * 4, "no pinhole camera fits"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_a_lens_that_no_picture_is_left_of_is_refused_by_its_coefficients(model, distortion, says, tmp_path):
     lens = KITTI | {"model": model, "distortion": distortion}
     root = write_recording(tmp_path / "drive", frames=1, changed={"cameras": {"front": lens}})
@@ -751,6 +752,13 @@ def test_real_lenses_are_taken_without_a_word(name):
     camera = camera_of(model, distortion, rest)
     assert pinhole(camera)[0] > 0
     assert odd_lens(camera) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_wide_fisheye_that_looks_past_its_image_is_no_camera():
+    rest = {"width": 640, "height": 480, "fx": 100, "fy": 100, "cx": -64, "cy": 240}
+    with pytest.raises(ValueError, match="no pinhole camera fits"):
+        pinhole(camera_of("fisheye", [0, 0, 0, 0], rest))
 
 
 @pytest.mark.parametrize("width", [400, 711])

@@ -108,15 +108,19 @@ def _pinhole(camera: CameraModel) -> tuple[float, float, float, float]:
         import cv2
     matrix, size = camera.matrix(), (camera.width, camera.height)
     coefficients = np.array(camera.distortion, np.float64)
-    if camera.model == "fisheye":
-        if _reach(camera).max() >= _ACROSS:  # OpenCV looks for the edges in a plane in front of the camera
-            return _middle(camera)
-        new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(matrix, coefficients, size, np.eye(3), balance=0.0)
+    fisheye = camera.model == "fisheye"
+    if fisheye and _reach(camera).max() >= _ACROSS:  # OpenCV looks for the edges in a plane in front of the camera
+        fx, fy, cx, cy = _middle(camera)
     else:
-        new, _ = cv2.getOptimalNewCameraMatrix(matrix, coefficients, size, 0, size)
-    fx, fy, cx, cy = (float(new[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    if camera.model == "fisheye" and min(fx / camera.width, fy / camera.height) < 0.5 / np.tan(_WIDEST):
-        return _middle(camera)
+        if fisheye:
+            new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+                matrix, coefficients, size, np.eye(3), balance=0.0
+            )
+        else:
+            new, _ = cv2.getOptimalNewCameraMatrix(matrix, coefficients, size, 0, size)
+        fx, fy, cx, cy = (float(new[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        if fisheye and min(fx / camera.width, fy / camera.height) < 0.5 / np.tan(_WIDEST):
+            fx, fy, cx, cy = _middle(camera)
     if not np.isfinite((fx, fy, cx, cy)).all() or min(fx, fy) <= 0:
         raise ValueError(f"no pinhole camera fits distortion {list(camera.distortion)} of model {camera.model}")
     return fx, fy, cx, cy
@@ -144,7 +148,8 @@ def _reach(camera: CameraModel) -> NDArray[np.float64]:
 def _middle(camera: CameraModel) -> tuple[float, float, float, float]:
     """The pinhole camera that sees the middle of a fisheye too wide for one: `_WIDEST` to a side at most."""
     left, right, up, down = np.tan(np.minimum(_reach(camera), _WIDEST))
-    fy = max(camera.width / 2 / min(left, right) * camera.fy / camera.fx, camera.height / 2 / min(up, down))
+    with np.errstate(divide="ignore"):  # where the centre lies outside of the image
+        fy = max(camera.width / 2 / min(left, right) * camera.fy / camera.fx, camera.height / 2 / min(up, down))
     return float(fy * camera.fx / camera.fy), float(fy), camera.width / 2, camera.height / 2
 
 
