@@ -130,6 +130,7 @@ def report(
         warnings=warnings,
         no_images=no_images,
         not_measured=not_measured,
+        unlabelled=not session.run.system.needs_labels,
     )
     write_page(path, render_run(content))
     return path

@@ -130,6 +130,7 @@ def verdict(
     caveat: str,
     taught: Sequence[str] = (),
     hidden: Sequence[str] = (),
+    unlabelled: bool = False,
 ) -> str:
     """One sentence: the result, and what it does not say.
 
@@ -143,16 +144,19 @@ def verdict(
         caveat: as the end of a sentence that begins with `but`; empty: none.
         taught: of the novel classes, those whose labels it was trained with.
         hidden: base classes whose labels it was not trained with.
+        unlabelled: it was trained without any label.
     """
     words, taught_words, hidden_words = (", ".join(spaced(n) for n in names) for names in (novel, taught, hidden))
     result = f"{name} reaches a PQ of {text(pq.get('all'))} on {frames:,} frames"
     if pq.get("novel") is not None:
-        base = "base classes" if taught or hidden else "classes that it was taught"
+        base = "base classes" if taught or hidden or unlabelled else "classes that it was taught"
         base += f" (without labels of {hidden_words})" if hidden else ""
         knew = "those that it never saw a label of"
         if taught:
             part = "which it was taught too" if len(taught) == len(novel) else f"of which it was taught {taught_words}"
             knew = f"the novel ones, {part}"
+        if unlabelled:
+            knew = "novel ones, of neither of which it saw a label"
         result += f": {text(pq.get('base'))} on {base}, and {text(pq['novel'])} on {knew} ({words})"
         others = [f"{other} has {text(score)}" for other, score in beside.items() if score is not None]
         others += [f"chance is {text(chance)}"] if chance is not None else []

@@ -37,6 +37,7 @@ class ReportContent:
         not_measured: what the numbers say nothing about.
         caveat: the gravest of that, as the end of a sentence that begins with `but`.
         scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
+        unlabelled: the run was trained without any label.
         warnings: of the evaluation, and of the run, its curves and the store now.
     """
 
@@ -50,6 +51,7 @@ class ReportContent:
     caveat: str = ""
     scene: str | None = None
     warnings: Sequence[str] = ()
+    unlabelled: bool = False
 
     @property
     def title(self) -> str:
@@ -75,6 +77,7 @@ class ReportContent:
             self.caveat,
             self.evaluation.novel_taught,
             self.evaluation.base_hidden,
+            self.unlabelled,
         )
 
     @cached_property

@@ -78,7 +78,7 @@ class ComparisonContent:
         warnings: of the scores, a sentence each.
         not_measured: what the numbers say nothing about.
         caveat: the gravest of that, as the end of a sentence that begins with `but`.
-        taught_all: systems that were trained with all labels.
+        taught_all, taught_none: systems that were trained with all labels, and without any.
         scene: a page of one frame to turn (`ovps view --html`), whose frame the opening shows; None: none.
     """
 
@@ -93,6 +93,7 @@ class ComparisonContent:
     not_measured: Sequence[str] = ()
     caveat: str = ""
     taught_all: Collection[str] = ()
+    taught_none: Collection[str] = ()
     scene: str | None = None
     warnings: Sequence[str] = ()
 
@@ -165,6 +166,7 @@ class ComparisonContent:
             self.caveat,
             novel if self.main in self.taught_all else result.novel_taught,
             result.base_hidden,
+            self.main in self.taught_none,
         )
 
     @cached_property

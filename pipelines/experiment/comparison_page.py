@@ -47,6 +47,7 @@ def write_report(experiment: Experiment, cells: Sequence[Collected], missing: Se
     content = ComparisonContent(
         caveat=_caveat(experiment, scored),
         taught_all=_taught_all(experiment.systems),
+        taught_none=_taught_none(experiment.systems),
         scene=_scene(main, pictures[0]),
         title=experiment.name,
         cells=scored,
@@ -74,6 +75,12 @@ def _taught_all(names: Sequence[str]) -> set[str]:
     """Those of the systems that are trained with the labels of all classes."""
     trained = [system for system in map(load_system, names) if system.train_split == "all"]
     return {system.name for system in trained if systems.get(system.settings["system"]).needs_labels}
+
+
+def _taught_none(names: Sequence[str]) -> set[str]:
+    """Those of the systems that are trained without any label."""
+    found = map(load_system, names)
+    return {system.name for system in found if not systems.get(system.settings["system"]).needs_labels}
 
 
 def _descriptions(names: Sequence[str]) -> dict[str, str]:

@@ -46,7 +46,7 @@ from pipelines.experiment import queue, stores
 from pipelines.experiment import runner as run_module
 from pipelines.experiment.cell import Job
 from pipelines.experiment.collect import collect, read_results, warnings_of
-from pipelines.experiment.comparison_page import _taught_all, choose_frames
+from pipelines.experiment.comparison_page import _taught_all, _taught_none, choose_frames
 from pipelines.experiment.projection import Estimate, confirm, estimate, makespan
 from pipelines.experiment.provenance import CodeState, code_state
 from pipelines.experiment.runner import run, run_experiment
@@ -782,6 +782,7 @@ def test_only_who_has_seen_all_labels_is_out_of_the_comparison():
         "closed_set",
         "closed_set_long",
     }
+    assert _taught_none(("ovps", "closed_set", "openscene", "label_free")) == {"openscene", "label_free"}
 
 
 def test_frames_are_chosen_by_a_rule():

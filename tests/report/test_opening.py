@@ -120,6 +120,8 @@ def test_the_sentence_says_the_result_and_its_caveat():
     other = verdict("ovps", 60, pq, ["bus", "traffic_cone"], None, {}, "", taught=["traffic_cone"], hidden=["truck"])
     assert "47.9 on base classes (without labels of truck)" in other
     assert "the novel ones, of which it was taught traffic cone (bus, traffic cone)" in other
+    none = verdict("openscene", 60, pq, ["bus"], None, {}, "", unlabelled=True)
+    assert "47.9 on base classes, and 52.1 ± 1.1 on novel ones, of neither of which it saw a label (bus)" in none
     assert verdict("all", 1, {"all": 0.5}, [], None, {}, "") == "all reaches a PQ of 50.0 on 1 frames."
 
 
