@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -76,7 +77,14 @@ def test_a_segmented_frame_and_a_score_are_those_of_the_commands(folder, run):
 
 def test_what_the_split_ignores_is_neither_answered_nor_scored(folder, tmp_path):
     store = ovps.open_store(folder / "zarr/driveworld")
-    small_run(store.path, tmp_path / "run", "steps=2", *LOOSE, split="pla_b12n3")
+    split = {
+        "name": "own",
+        "taxonomy": "nuscenes",
+        "novel": ["bus", "trailer"],
+        "ignored": ["barrier"],
+    }  # the first one
+    (tmp_path / "own.yaml").write_text(json.dumps(split))
+    small_run(store.path, tmp_path / "run", "steps=2", *LOOSE, split=str(tmp_path / "own.yaml"))
     run = ovps.load_run(tmp_path / "run", device="cpu")
     assert ovps.score(run, store) == evaluate(run.path, store.path, device="cpu").system.panoptic
     session = open_session(run.path, store.path, device="cpu")
