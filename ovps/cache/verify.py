@@ -137,7 +137,10 @@ def _lost_manifests(storage: Storage, info: StoreInfo) -> list[Problem]:
         message = (
             f"lost: {storage.at(partition_key(folder))} holds its frames, but without a manifest nobody reads them"
         )
-        remedy = f"Restore it, or {again_lost(storage, info.provenance)}"
+        remedy = (
+            f"Restore it, or {again_lost(storage, info.provenance)}. If neither does, its first frame is in another"
+            f" partition by now, or has left the data set: then delete {storage.at(partition_key(folder))}"
+        )
         manifest = storage.at(manifest_key(partition))
         found.append(Problem(kind="missing", path=manifest, message=message, remedy=remedy))
     return found

@@ -134,5 +134,16 @@ def partition_name(scene: str, index: int, token: str) -> str:
     The hash keeps partitions apart whose scenes differ in signs that no file name has, or in upper and lower case
     alone, and those that began at one index when the data set had other frames.
     """
+    plain, digest = frame_key(scene, token)
+    return f"{plain}.{index:06d}.{digest}"
+
+
+def frame_key(scene: str, token: str) -> tuple[str, str]:
+    """Scene and hash by which the name of a partition tells its first frame, whatever that one's index."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", scene)[:64].lstrip("-") or "_"
-    return f"{plain}.{index:06d}.{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+    return plain, hashlib.sha256(token.encode()).hexdigest()[:8]
+
+
+def first_frame_of(partition: str) -> tuple[str, str]:
+    """The `frame_key` of the frame that a partition is named after; its index may be another one by now."""
+    return partition.partition(".")[0], partition.rpartition(".")[2]

@@ -165,8 +165,8 @@ def _quarantined(frames: Sequence[Frame], tried: Sequence[Frame], after: Mapping
 
 def _lost(storage: Storage, partition: str) -> str:
     return (
-        f"the manifest of partition {partition} was lost, and its frames are none of those asked for: what it holds is"
-        f" kept ({command('ovps', 'cache', 'verify', storage.at())})"
+        f"the manifest of partition {partition} was lost, and its first frame is not asked for, or in another partition"
+        f" by now: what it holds is kept ({command('ovps', 'cache', 'verify', storage.at())} says what helps)"
     )
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from pydantic import BaseModel
 
-from cache_schemas import MAX_FRAMES, PartitionRow, SkippedRow, StoreInfo
+from cache_schemas import MAX_FRAMES, FrameRow, PartitionRow, SkippedRow, StoreInfo
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.cameras import decode_thumbnail
@@ -37,7 +37,7 @@ from ovps.cache.writer import (
     write_partition,
 )
 from ovps.clip.text import build_vocabulary
-from ovps.errors import CorruptStoreError, DatasetError, command
+from ovps.errors import CorruptStoreError, DatasetError, FrameError, command, counted
 from ovps.frame import Frame
 from ovps.interrupt import kept
 from ovps.progress import progress
@@ -49,7 +49,7 @@ from pipelines.precompute.compute_frame import StageTimes, Tools, read_labels
 from pipelines.precompute.flow import computed, sorted_out, tried
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
-from pipelines.precompute.plan import partition_name, plan
+from pipelines.precompute.plan import first_frame_of, frame_key, plan
 from pipelines.precompute.prepare import prepare
 from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
@@ -114,7 +114,7 @@ def repair(options: RepairOptions) -> RepairSummary:
             _repair_root(work, found.root)
         note = f"what is repaired in {storage.at()} stays; the same command does the rest"
         todo = len(found.labels) + len(found.features) + len(found.lost)
-        frames, renewed = 0, []
+        frames, renewed, again = 0, [], []
         with may_skip(options.on_error), kept(lambda: note), progress("repair", "partitions", todo) as counter:
             for row in found.labels:
                 renewed += _renewed(row, _repair_labels(work, row))
@@ -124,7 +124,10 @@ def repair(options: RepairOptions) -> RepairSummary:
                 frames += len(row.frames)
                 counter.advance()
             for name in found.lost:
-                frames += _make_again(work, name, found.lost)
+                made = _make_again(work, name, found.lost)
+                if made is not None:
+                    frames += made
+                    again.append(name)
                 counter.advance()
         with suppress(CorruptStoreError):  # a manifest of frames that the data set does not have: told by `left`
             remove_leftovers(storage)
@@ -133,8 +136,8 @@ def repair(options: RepairOptions) -> RepairSummary:
         path=storage.at(),
         partitions=len(partitions(storage)),
         labels=len(found.labels),
-        features=len(found.features) + len(found.lost),
-        manifests=len(found.lost),
+        features=len(found.features) + len(again),
+        manifests=len(again),
         files=tuple(found.root),
         frames=frames,
         renewed=len(renewed),
@@ -231,21 +234,33 @@ class _Work:
             device=options.device,
         )
         self.options: Resolved = resolved(asked)
-        self._known = tuple(split for split in self.options.subsets if split in splits)
+        self._tokens = {frame.token for row in rows for frame in row.frames}
         self._frames: list[Frame] | None = None
         self._tools: Tools | None = None
 
     @property
     def frames(self) -> list[Frame]:
-        """Frames of the data set."""
+        """Frames of the data set.
+
+        Raises:
+            DatasetError: none, or none of those that the store has.
+        """
         if self._frames is None:
             try:
-                self._frames = frames_of(self.options)
-            except DatasetError:  # it may lack a split that is usual
-                there = tuple(split for split in self.options.subsets if split in self._known or self._has(split))
+                found = frames_of(self.options)
+            except DatasetError:  # it may lack a split that is usual, or the scenes of one have gone since
+                there = tuple(split for split in self.options.subsets if self._has(split))
                 if not there:
                     raise
-                self._frames = frames_of(self.options.model_copy(update={"subsets": there}))
+                found = frames_of(self.options.model_copy(update={"subsets": there}))
+            if self._tokens and self._tokens.isdisjoint(frame.token for frame in found):
+                raise DatasetError(
+                    f"none of the store's {counted(len(self._tokens), 'frame')} is in it",
+                    path=self.options.dataroot,
+                    frame=found[0].token,
+                    remedy="Give the --dataroot that the store was made of",
+                )
+            self._frames = found
         return self._frames
 
     def _has(self, split: str) -> bool:
@@ -263,26 +278,33 @@ class _Work:
             self._tools = tools_of(job)
         return self._tools
 
-    def of(self, row: PartitionRow) -> list[Frame]:
-        """Find the frames of a partition, as the store has them: a label that came since is no repair.
+    def of(self, records: Sequence[FrameRow]) -> tuple[list[Frame], list[SkippedRow]]:
+        """Find frames of the store, as it has them: a label that came since is no repair.
+
+        Returns:
+            Those that there are, and records of those that the data set does not have any more, or not with labels.
 
         Raises:
-            DatasetError: one that the data set does not have any more, or not with its labels.
+            FrameError: one of the latter, where they are not skipped.
         """
         there = {frame.token: frame for frame in self.frames}
-        found = []
-        for record in row.frames:
+        found, gone = [], []
+        for record in records:
             frame = there.get(record.token)
-            if frame is None or (record.labelled and frame.labels_path is None):
-                raise DatasetError(
-                    "the data set does not have the frame any more, or not its labels",
-                    path=self.options.dataroot,
-                    frame=record.token,
-                    remedy="Give the --dataroot that the store was made of",
-                )
-            labels = frame.labels_path if record.labelled else None
-            found.append(replace(frame, labels_path=labels, subset=record.subset, index=record.index))
-        return found
+            if frame is not None and (frame.labels_path is not None or not record.labelled):
+                labels = frame.labels_path if record.labelled else None
+                found.append(replace(frame, labels_path=labels, subset=record.subset, index=record.index))
+                continue
+            error = FrameError(
+                "the data set does not have the frame any more, or not its labels",
+                path=self.options.dataroot,
+                frame=record.token,
+                remedy="Give the --dataroot that the store was made of",
+            )
+            if self.options.on_error != "skip":
+                raise error
+            gone.append(SkippedRow(token=record.token, kind=error.kind, reason=str(error)))
+        return found, gone
 
 
 def _in_order(splits: tuple[str, ...], usual: tuple[str, ...], every: bool) -> tuple[str, ...]:
@@ -349,9 +371,10 @@ def _repair_labels(work: _Work, row: PartitionRow) -> PartitionRow:
             assert label is not None  # it has a path
             return with_labels(partition, frame.token, label, work.taxonomy, frame.labels_path)
 
-        frames = [frame for frame, record in zip(work.of(row), row.frames, strict=True) if record.labelled]
+        frames, gone = work.of([record for record in row.frames if record.labelled])
         made = (tried(frame, partial(labelled, frame)) for frame in frames)
         encoded, bad = sorted_out(frames, made, work.options.on_error)
+        bad += gone
         known = {frame.row.token: frame for frame in encoded} | _sound(work, row, bad)
         skipped = _with(row.skipped, [record for record in bad if record.token not in known])
         bare = [record.model_copy(update={"labelled": False, "objects": 0}) for record in row.frames]
@@ -364,10 +387,11 @@ def _repair_labels(work: _Work, row: PartitionRow) -> PartitionRow:
 
 
 def _repair_features(work: _Work, row: PartitionRow) -> PartitionRow:
-    frames = work.of(row)
+    frames, gone = work.of(row.frames)
     with one_thread(), unless_replaced(work.storage, row.partition, row):
         with closing(computed(frames, work.tools, StageTimes(), threads_beside(work.options.device))) as made:
             encoded, bad = sorted_out(frames, made, work.options.on_error)
+        bad += gone
         sound = _sound(work, row, bad)
         together = sorted([*encoded, *sound.values()], key=lambda frame: frame.row.index)
         skipped = _with(row.skipped, [record for record in bad if record.token not in sound])
@@ -388,17 +412,22 @@ def _with(before: Sequence[SkippedRow], now: Sequence[SkippedRow]) -> list[Skipp
     return [*(record for record in before if record.token not in tokens), *now]
 
 
-def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
-    """A partition of which nobody knows the frames: what the data set has where its first frame is, up to the next.
+def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int | None:
+    """A partition of which nobody knows the frames: what the data set has from its first frame on, up to the next.
 
     Until they are computed the store has them as quarantined: who stops here finds them again.
+
+    Returns:
+        How many frames were made; None where the first one is in another partition, or none of the data set: what there
+        is of the partition stays.
     """
     storage = work.storage
     held = _held(storage)
     known = [frame for frame, of in _by_lost(work.frames, lost) if of == name or frame.token in held]
-    task = next((task for task in plan(known, held, MAX_FRAMES) if task.name == name), None)
+    first = first_frame_of(name)
+    task = next((task for task in plan(known, held, MAX_FRAMES) if first_frame_of(task.name) == first), None)
     if task is None:
-        return 0  # told by `left`
+        return None  # told by `left`
     tools = work.tools  # before anything is written: they may not be those of the store
     before = _readable(storage, name)
     if before is None:
@@ -413,10 +442,11 @@ def _make_again(work: _Work, name: str, lost: Sequence[str]) -> int:
 
 def _by_lost(frames: Sequence[Frame], lost: Sequence[str]) -> Iterator[tuple[Frame, str | None]]:
     """Each frame and the lost partition that it was of: the one that began last, if it is of that drive."""
+    begun = {first_frame_of(name): name for name in lost}
     current: tuple[str, str] | None = None
     for frame in frames:
-        name = partition_name(frame.scene, frame.index, frame.token)
-        if name in lost:
+        name = begun.get(frame_key(frame.scene, frame.token))
+        if name is not None:
             current = frame.scene, name
         yield frame, current[1] if current and current[0] == frame.scene else None
 

@@ -49,6 +49,7 @@ from pipelines.stores.missing import missing_frames
 from pipelines.stores.plain import arrays_of, export_arrays
 from pipelines.stores.repair import repair
 from pipelines.stores.select import merge, subset
+from tests.helpers import recording
 from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
 from tests.helpers.stores import contents, read_all, same_frames, written
 from tests.helpers.synthetic_store import write_synthetic_store
@@ -659,6 +660,10 @@ def test_a_split_that_the_data_set_lacks_now_is_passed_over(tmp_path, capsys):
     assert add_labels(store, root).renewed == 1
     assert "warning: labels of split val stay as they are: " in capsys.readouterr().err
     assert all(frame.labelled for frame in Store.open(store).frames)
+    flip(store, "labels", "points/label/c/0")  # of both splits
+    summary = repair(RepairOptions(path=store, dataroot=root, on_error="skip"))
+    assert (summary.labels, summary.left, len(summary.quarantined)) == (2, (), 1)
+    assert {frame.subset: frame.labelled for frame in Store.open(store).frames} == {"train": True, "val": False}
 
 
 @pytest.mark.parametrize("again", ["repair", "precompute", "labels"])
@@ -762,8 +767,55 @@ def test_what_cannot_be_repaired_is_told(world, whole, tmp_path):
     assert "notes.txt: a file that no manifest lists" in summary.left[0]
     damaged(store, "label lost")
     other = write_mini_nuscenes(tmp_path / "other", scenes=2, frames=1, points=300)
-    with pytest.raises(DatasetError, match=r"does not have the frame any more.*--dataroot"):
+    with pytest.raises(FrameError, match=r"does not have the frame any more.*--dataroot.*--on-error skip$"):
         repair(RepairOptions(path=store, dataroot=other))
+    other = with_other_tokens(write_mini_nuscenes(tmp_path / "third", scenes=2, frames=1, labelled=False))
+    with pytest.raises(DatasetError, match=r"none of the store's 6 frames is in it.*--dataroot"):
+        repair(RepairOptions(path=store, dataroot=other, on_error="skip"))
+
+
+@pytest.mark.parametrize(("part", "array"), [("features", "points/xyz/c/0/0"), ("labels", "points/label/c/0")])
+def test_a_frame_that_has_left_the_data_set_keeps_no_other_from_being_repaired(tmp_path, part, array):
+    root = recording.write_recording(tmp_path / "drive", frames=3)
+    recording.write_taxonomy(root, {1: 1, 2: 2})
+    for number in range(3):
+        recording.write_labels(root, number, np.full(len(recording.rows_of(number)), 1000 + number))
+    asked = options_for(root, tmp_path / "zarr", dataset="folder", partition_frames=1)
+    precompute(asked)
+    gone, stays, _ = sorted(read_all(asked.out))
+    for file in root.rglob("000.*"):
+        file.unlink()
+    flip(Path(asked.out), part, array)
+    with pytest.raises(FrameError, match=f"frame {gone}.*--on-error skip$"):
+        repair(RepairOptions(path=asked.out, dataroot=root))
+    summary = repair(RepairOptions(path=asked.out, dataroot=root, on_error="skip"))
+    assert ([record.token for record in summary.quarantined], summary.left) == ([gone], ())
+    assert stays in read_all(asked.out)
+
+
+@pytest.mark.parametrize("found_by", ["repair", "precompute"])
+def test_a_frame_in_front_of_a_partition_that_lost_its_manifest(tmp_path, found_by):
+    """Its first frame has another index now: repair finds it by its token; once it is elsewhere, the folder may go."""
+    root = recording.write_recording(tmp_path / "drive", frames=3)
+    asked = options_for(root, tmp_path / "zarr", dataset="folder")
+    first = {file: file.read_bytes() for file in root.rglob("000.*")}
+    for file in first:
+        file.unlink()
+    precompute(asked)
+    (manifest,) = Path(asked.out, "manifest").iterdir()
+    manifest.unlink()
+    for file, content in first.items():
+        file.write_bytes(content)
+    if found_by == "precompute":
+        assert any("lost, and its first frame" in warning for warning in precompute(asked).warnings)
+    summary = repair(RepairOptions(path=asked.out, dataroot=root))
+    assert summary.manifests == (found_by == "repair")
+    for left in summary.left:
+        shutil.rmtree(re.search(r"then delete (\S+)$", left)[1])
+    assert len(summary.left) == (found_by == "precompute")
+    precompute(asked)
+    assert verify_store(asked.out) == []
+    assert len(Store.open(asked.out).frames) == 3
 
 
 @pytest.mark.parametrize("form", ["npz", "npy"])
