@@ -389,7 +389,7 @@ def main(*command: str) -> None:
         command: what is called with the arguments of the process; by default they name it.
     """
     try:
-        with listening(insist=not launched()), shortage.told(), _full_output():
+        with listening(insist=not launched()), told(), shortage.told(), _full_output():
             try:
                 app([*command, *sys.argv[1:]])
             finally:

@@ -18,6 +18,7 @@ import pytest
 
 from ovps import interrupt
 from ovps.cache.verify import verify_store
+from ovps.cli import main
 from ovps.interrupt import command_line, finishing, interrupted, kept, listening
 from ovps.training.metrics import read_metrics
 from pipelines import train as train_module
@@ -95,6 +96,19 @@ def test_a_second_signal_ends_at_once():
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
         assert time.monotonic() - begin < 5
+
+
+def test_a_signal_before_the_command_is_built_is_told(monkeypatch, capsys):
+    def signalled(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("ovps.cli.app", signalled)
+    monkeypatch.setattr(sys, "argv", ["ovps", "cache", "verify", "zarr", "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capsys.readouterr()
+    assert (end.value.code, json.loads(out)["error"]) == (130, "interrupted")
+    assert err.startswith("interrupted: it had not ended. Run it again: ")
 
 
 # Training
