@@ -56,10 +56,15 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
     try:
+        asks = _ASKS.intersection(sys.argv[1:])
+        if not asks and not _in_a_folder():  # libraries that cannot be told where they are end in an abort
+            _State.code = SETUP
+            _tell("the current folder has been removed", "Go to one that is there (cd)")
+            sys.exit(SETUP)
         from ovps.shortage import address_space_too_short
 
         short = address_space_too_short()
-        if short is not None and not _ASKS.intersection(sys.argv[1:]):
+        if short is not None and not asks:
             _State.code = SETUP
             _tell(*short)
             sys.exit(SETUP)
@@ -77,6 +82,14 @@ def main() -> None:
     except SystemExit as end:
         _State.code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
+
+
+def _in_a_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _installation(error: Exception) -> tuple[str, str] | None:

@@ -68,6 +68,17 @@ def test_a_limit_of_the_address_space_is_named(tmp_path, megabytes):
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_current_folder_that_was_removed_is_named(tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    command = f"cd {here}; rmdir {here}; exec {sys.executable} -m ovps cache info {tmp_path} --json"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 8, ended.stderr
+    assert ended.stderr == "setup error: the current folder has been removed. Go to one that is there (cd)\n"
+    assert json.loads(ended.stdout)["message"] == "the current folder has been removed"
+
+
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("train", "--help")])
 def test_help_is_given_however_little_memory_there_is(tmp_path, arguments):
     ended = begin(*arguments, stand_ins=tmp_path, limit=500 << 20)
