@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame
@@ -89,7 +92,8 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
     device = next(run.network.parameters()).device
     batch = run.batch(frame).to(device)
     classes = run.classes(chosen).to(device)
-    found = predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
+    with _evaluating(run.network):
+        found = predict_frame(run.system, run.network, batch, classes, run.config.merge, run.config.classifier).labels
     if vocabulary is not None:
         return found
     row_of = {name: row for row, name in enumerate(run.vocabulary.names)}
@@ -149,6 +153,18 @@ def score(
             )
             counter.advance()
     return panoptic_result(counts, taxonomy, run.split.novel_ids(taxonomy))
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode, and each of its modules back in its own: it may be in a training."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _vocabulary(run: Run, vocabulary: Vocabulary | str | Path | None) -> Vocabulary:

@@ -70,7 +70,10 @@ def test_a_segmented_frame_and_a_score_are_those_of_the_commands(folder, run):
         assert (found.entry >= 0).any(), frame.token
         np.testing.assert_array_equal(found.entry, expected.labels.entry)
         np.testing.assert_array_equal(found.instance, expected.labels.instance)
+    modes = [module.training for module in run.network.train().modules()]  # as between two epochs of one's own
     scores = ovps.score(run, store)
+    assert [module.training for module in run.network.modules()] == modes
+    run.network.eval()
     assert scores == evaluate(run.path, store.path, device="cpu").system.panoptic
     assert scores.groups["all"].miou > 0
 
@@ -127,6 +130,9 @@ def test_what_is_no_argument_is_told_by_what_is(folder, run):
         (lambda: ovps.open_store(None), "no store can be at None. Give a folder, or a URL"),
         (lambda: ovps.open_store(run), "no store can be at Run. Give a folder, or a URL"),
         (lambda: ovps.load_run(None), "`path` is None. Give the folder of a run"),
+        (lambda: store.read(frame.token), "`ref` is str. Give one of `frames` of the store"),
+        (lambda: store.cameras(0), "`ref` is 0. Give one of `frames` of the store"),
+        (lambda: store.objects(replace(store.frames[0], partition="x")), "a frame of another store"),
         (lambda: ovps.segment(run.path, frame), "`run` is PosixPath. Give what `ovps.load_run` gives"),
         (lambda: ovps.segment(run, store.frames[0]), "`frame` is FrameRef. Give what `store.read` gives"),
         (lambda: ovps.segment(run, frame, ["car", "bus"]), "`vocabulary` is list. Give a file that `ovps vocab build`"),

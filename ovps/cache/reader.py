@@ -29,11 +29,13 @@ from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
 from ovps.errors import CacheError, ConfigError, CorruptStoreError, faults_of
 from ovps.frame import Camera
+from ovps.protocols import described
 from ovps.taxonomy import Taxonomy
 from ovps.versions import WROTE_IT, only_unknown
 from ovps.vocabulary import Vocabulary, parse_vocabulary
 
 T = TypeVar("T")
+_ONE = "Give one of `frames` of the store, for example `next(ref for ref in store.frames if ref.token == token)`"
 
 
 @dataclass(eq=False)
@@ -110,6 +112,11 @@ class Store:
         """Warn of frames that nobody can read, because manifests are lost."""
         return lost_warnings(self.storage, self.info)
 
+    @cached_property
+    def _partitions(self) -> frozenset[str]:
+        """Names of those that have frames."""
+        return frozenset(ref.partition for ref in self.frames)
+
     @property
     def path(self) -> str:
         """Folder or URL."""
@@ -156,6 +163,7 @@ class Store:
         Raises:
             CorruptStoreError: a file that is missing, of another size, or whose checksum is wrong.
             CacheError: the store does not hold the frame any more.
+            ConfigError: `ref` is none of `frames`.
         """
         return self._of(ref, lambda partition: partition.read(ref.token))
 
@@ -163,7 +171,7 @@ class Store:
         """The points, voxels and labels of one frame as they are stored, and its features as cells and their weights.
 
         Raises:
-            CorruptStoreError, CacheError: as `read` does.
+            CorruptStoreError, CacheError, ConfigError: as `read` does.
         """
         return self._of(ref, lambda partition: partition.factors(ref.token))
 
@@ -171,7 +179,7 @@ class Store:
         """The labelled segments of one frame and their embeddings, quicker than the whole frame.
 
         Raises:
-            CorruptStoreError, CacheError: as `read` does.
+            CorruptStoreError, CacheError, ConfigError: as `read` does.
         """
         return self._of(ref, lambda partition: partition.objects(ref.token))
 
@@ -179,7 +187,7 @@ class Store:
         """The cameras of a frame, of the images as they were; image paths are relative unless a data root is given.
 
         Raises:
-            CorruptStoreError, CacheError: as `read` does.
+            CorruptStoreError, CacheError, ConfigError: as `read` does.
         """
         rows = self._of(ref, lambda partition: partition.row.frames[partition.positions[ref.token]].cameras)
         return tuple(camera_of(row, dataroot) for row in rows)
@@ -188,7 +196,7 @@ class Store:
         """The thumbnails (H, W, 3) uint8 of a frame, each with its camera at that size; none if it has none.
 
         Raises:
-            CorruptStoreError, CacheError: as `read` does.
+            CorruptStoreError, CacheError, ConfigError: as `read` does.
         """
         contents = self._of(ref, lambda partition: partition.thumbnails(ref.token))
         images = [decode_thumbnail(content) if content else None for content in contents]
@@ -199,7 +207,15 @@ class Store:
         ]
 
     def _of(self, ref: FrameRef, look: Callable[[Partition], T]) -> T:
-        """What `look` finds in the partition of a frame, as it is now if it has been replaced."""
+        """What `look` finds in the partition of a frame, as it is now if it has been replaced.
+
+        Raises:
+            ConfigError: no frame of this store.
+        """
+        if not isinstance(ref, FrameRef):
+            raise ConfigError(f"`ref` is {described(ref)}", remedy=_ONE)
+        if ref.partition not in self._partitions:
+            raise ConfigError("a frame of another store", path=self.path, frame=ref.token, remedy=_ONE)
         opened = self._open.get(ref.partition)
         row = opened.row if opened else read_manifest(self.storage, ref.partition)
         while True:

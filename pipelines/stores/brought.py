@@ -35,6 +35,7 @@ from pipelines.options import ImportOptions, PrecomputeOptions
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.compute_frame import check_labels, read_cloud, read_labels
 from pipelines.precompute.flow import sorted_out, tried
+from pipelines.precompute.held import Held, placed
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.prepare import provenance_of
@@ -156,16 +157,23 @@ class _Source:
         return tried(frame, lambda: encode_frame(*self._frame(frame), self.codec))
 
     def changed(self, frames: Sequence[Frame], storage: Storage, row: PartitionRow) -> list[str]:
-        """Compare the first frame that a run before has committed: its features, and its labels if it has some."""
-        first = next(frame for frame in frames if frame.token == row.frames[0].token)
-        made = next(iter(self.made((first,)).frames), None)
+        """Compare what a run before has committed: poses, times and cameras of all frames, the arrays of the first.
+
+        Labels count where both have some.
+        """
+        now = {frame.token: frame for frame in frames}
+        moved = [
+            one.token
+            for one in row.frames
+            if placed(one, now[one.token]) != one or Held(row.partition, row.scene, one).recalibrated(now[one.token])
+        ]
+        first = now[row.frames[0].token]
+        made = None if moved else next(iter(self.made((first,)).frames), None)
         if made is None:  # it is there, and cannot be made any more
-            return []
+            return moved
         (there,) = stored_frames(storage, row, {first.token})
-        names = [array.name for array in self.codec.arrays]
-        if made.row.labelled and there.row.labelled:
-            names.append("points/label")
-        same = all(np.array_equal(made.arrays[name], there.arrays[name]) for name in names)
+        both = made.arrays.keys() & there.arrays.keys()  # those of labels only where a frame has some
+        same = all(np.array_equal(made.arrays[name], there.arrays[name]) for name in both)
         return [] if same else [first.token]
 
     def _frame(self, frame: Frame) -> tuple[CachedFrame, VoxelFeatures]:

@@ -207,8 +207,8 @@ def _check_source(storage: Storage, pieces: Sequence[Piece], before: Mapping[str
     if changed:
         these = "this partition" if len(manifests) == 1 else "these partitions"
         raise CacheError(
-            f"the store there has other features, labels or poses of {counted(len(changed), 'frame')} than would be"
-            " written now",
+            f"the store there has other features, labels, poses or cameras of {counted(len(changed), 'frame')} than"
+            " would be written now",
             path=storage.at(),
             frame=changed[0],
             remedy=f"Give a new folder as --out, or delete {' and '.join(manifests)} to have {these} made anew",

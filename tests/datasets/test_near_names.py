@@ -373,6 +373,7 @@ def test_scenes_that_lie_where_none_is_looked_for_are_a_warning(tmp_path):
     deep = write_recording(tmp_path / "all", scene="monday")
     for place in ("2024/tuesday", "2024/june/friday", "monday/part2"):
         write_recording(tmp_path / "all" / place)
+    (root / "zarr/partitions/flat.000000.zarr/points").mkdir(parents=True)  # of a store
     flat, all_of_it = (said(folder.at(place), place, folder_frames(place)) for place in (root, deep))
     elsewhere = "folders hold points where no scene is looked for, and are not read, the first is"
     assert f"1 {elsewhere} {root}/tuesday" in flat

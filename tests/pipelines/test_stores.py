@@ -422,7 +422,9 @@ def test_labels_that_are_others_in_the_source_now_are_told_and_brought(tmp_path,
     for store in (source, tmp_path / "source-val"):
         relabel(store)
     before = contents(out)
-    with pytest.raises(CacheError, match=r"has other features, labels or poses of \d frames? than.*Give a new") as told:
+    with pytest.raises(
+        CacheError, match=r"has other features, labels, poses or cameras of \d frames? than.*Give a new"
+    ) as told:
         run(source, out)
     assert contents(out) == before
     (manifest,) = told_to_delete(str(told.value.remedy))
@@ -435,7 +437,7 @@ def test_labels_that_are_others_in_the_source_now_are_told_and_brought(tmp_path,
 
 def test_features_that_are_others_in_the_source_now_are_told(tmp_path):
     some_of(write_synthetic_store(tmp_path / "a", frames=2), tmp_path / "out")
-    with pytest.raises(CacheError, match="has other features, labels or poses of 1 frame than"):
+    with pytest.raises(CacheError, match="has other features, labels, poses or cameras of 1 frame than"):
         some_of(write_synthetic_store(tmp_path / "b", frames=2, noise=0.4), tmp_path / "out")
 
 
@@ -1016,8 +1018,37 @@ def test_an_import_tells_of_labels_that_are_others_now(world, tmp_path):
     import_features(imported(root, tmp_path))
     file = Path(frames_of(resolved(options_for(root, tmp_path)))[0].labels_path)
     np.savez_compressed(file, data=np.where(np.arange(300) % 3, np.load(file)["data"], 17_042))
-    with pytest.raises(CacheError, match=r"other features, labels or poses of 1 frame.*delete \S+\.parquet"):
+    with pytest.raises(CacheError, match=r"other features, labels, poses or cameras of 1 frame.*delete \S+\.parquet"):
         import_features(imported(root, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "frames"),
+    [("points", "intensity_max", 510, 1), ("cameras", "fx", recording.FOCAL + 1, 2), (None, None, None, 1)],
+    ids=["intensity", "camera", "time"],
+)
+def test_an_import_tells_of_what_else_the_data_set_says_now(tmp_path, part, name, value, frames):
+    """A camera of both frames, the time of the second one; intensities are compared in the first."""
+    root = recording.write_recording(tmp_path / "drive", frames=2)
+    files = {"lidar": "points/{:03d}.bin", "front": "images/front/{:03d}.png"}
+    lines = [f"{n},{sensor},{file.format(n)},{n + 1}00000" for n in (0, 1) for sensor, file in files.items()]
+    recording.write_readings(root, ["sweep,sensor,file,time_us", *lines])
+    options = imported(root, tmp_path, dataset="folder")
+    options.features.mkdir()
+    for frame in frames_of(resolved(options_for(root, tmp_path, dataset="folder"))):
+        features = np.random.default_rng(frame.index).normal(size=(len(recording.rows_of(frame.index)), 64))
+        np.save(options.features / f"{frame.token}.npy", features.astype(np.float32))
+    import_features(options)
+    assert import_features(options).frames_before == 2
+    content = recording.calibration()
+    if part is None:
+        lines = [line.replace(",200000", ",200001") for line in lines]
+        recording.write_readings(root, ["sweep,sensor,file,time_us", *lines])
+    else:
+        (content[part]["front"] if part == "cameras" else content[part])[name] = value
+    recording.write_calibration(root, content)
+    with pytest.raises(CacheError, match=rf"poses or cameras of {frames} frames? than.*delete \S+\.parquet"):
+        import_features(options)
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,9 @@ def _elsewhere(root: Path) -> list[Path]:
 
 
 def _folders(above: Path) -> list[Path]:
-    """Those that a scene does not consist of."""
-    return [path for path in listed(above) if path.is_dir() and path.name not in (POINTS, IMAGES, LABELS)]
+    """Those that a scene does not consist of, nor a store: it may lie in a recording, and its arrays are points too."""
+    own = [path for path in listed(above) if path.name not in (POINTS, IMAGES, LABELS) and path.suffix != ".zarr"]
+    return [path for path in own if path.is_dir()]
 
 
 def _untold(scene: Scene) -> list[Path]:
