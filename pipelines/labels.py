@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from cache_schemas import FrameRow, SkippedRow
+from cache_schemas import FrameRow, Provenance, SkippedRow
 from ovps import datasets
 from ovps.cache import codecs
 from ovps.cache.late_labels import check_count, with_labels
@@ -24,7 +24,7 @@ from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifests, unless_replaced
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
-from ovps.cache.remedies import same_again
+from ovps.cache.remedies import PRECOMPUTE, maker_of, same_again
 from ovps.cache.sweeps import label_warnings
 from ovps.cache.where import Where
 from ovps.cache.writer import EncodedFrame, check_label_classes, write_labels
@@ -223,5 +223,13 @@ def _check_labels(store: Store, now: _Labels) -> None:
             f"codec {about.codec} keeps features of voxels: of {count} frames whose labels are others now, objects"
             " cannot be made without CLIP",
             path=storage.at(),
-            remedy=f"Delete {' and '.join(manifests)} and run {same_again(about)}, which makes these partitions anew",
+            remedy=f"{_source_first(about)} {' and '.join(manifests)} and run {same_again(about)}, which makes these"
+            " partitions anew",
         )
+
+
+def _source_first(about: Provenance) -> str:
+    """What comes before the manifests that are to be deleted: what is made of a store has the labels of that one."""
+    if maker_of(about) == PRECOMPUTE:
+        return "Delete"
+    return "If this store was made of another one, run `ovps cache labels` on that one first. Then delete"

@@ -14,6 +14,7 @@ from ovps.cache.reader import Store
 from ovps.errors import counted
 from ovps.file_names import file_of
 from ovps.files import write_whole
+from ovps.geometry.grid import Grid
 from ovps.geometry.visibility import Occlusion
 from ovps.inference.plain_labels import labels_path
 from ovps.report.colours import entry_colours, rgb
@@ -34,7 +35,8 @@ class Counts:
         points, seen, beyond: in all, those that some camera sees, those beyond the range of the grid.
     """
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, grid: Grid) -> None:
+        self._grid = grid
         self.by_entry, self.instances = np.zeros(entries + 1), np.zeros(entries + 1, np.int64)
         self.points = self.seen = self.beyond = 0
 
@@ -46,7 +48,7 @@ class Counts:
         self.instances += np.bincount(of, minlength=rows)
         self.points += len(entry)
         self.seen += int((frame.views > 0).sum())
-        self.beyond += frame.beyond_range
+        self.beyond += int(self._grid.beyond(frame.xyz).sum())
 
     def share(self, count: float) -> float:
         """Share of all points."""
@@ -69,6 +71,7 @@ def look_through(
     refs: Sequence[FrameRef],
     labels: Mapping[str, Path],
     *,
+    grid: Grid,
     vocabulary: Path | None,
     pictures: int,
     ply: bool,
@@ -78,6 +81,7 @@ def look_through(
     Args:
         out: folder for pictures and clouds.
         labels: folder of predictions by subset.
+        grid: by whose voxels the points were labelled.
         vocabulary: that was predicted with; None: the store's own.
         pictures: how many frames are drawn.
         ply: write OUT/ply/TOKEN.ply of every frame.
@@ -90,7 +94,7 @@ def look_through(
     occlusion = Occlusion.model_validate(known.occlusion) if known.occlusion else None
     count = min(pictures, len(refs))
     pictured = {refs[round(place)].token for place in np.linspace(0, len(refs) - 1, count)}
-    counts, drawn = Counts(len(entries.names)), []
+    counts, drawn = Counts(len(entries.names), grid), []
     for ref in refs:
         frame = store.read(ref)
         with np.load(labels_path(labels[ref.subset], ref.subset, ref.token)) as written:

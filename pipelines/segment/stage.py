@@ -18,6 +18,7 @@ from ovps.clip.protocol import RANDOM
 from ovps.entries import Entry, quoted, read_entries
 from ovps.errors import ConfigError, ProvenanceError, VocabularyError, WeightsError, counted
 from ovps.files import refusals
+from ovps.geometry.grid import Grid
 from ovps.places import check_free, check_no_url
 from ovps.report.linked import PICTURES
 from ovps.training.run import Run, load_run
@@ -88,16 +89,20 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
             options.run, cache, folder, vocabulary=vocabulary, subset=subset, only=only, device=options.device
         )
     folders = {subset: one.out for subset, one in found.items()}
-    look = look_through(out, store, refs, folders, vocabulary=vocabulary, pictures=options.pictures, ply=options.ply)
+    known, there = store.provenance, {ref.token for ref in refs}
+    grid = run.grid if run else Grid.parse(known.grid)
+    look = look_through(
+        out, store, refs, folders, grid=grid, vocabulary=vocabulary, pictures=options.pictures, ply=options.ply
+    )
 
-    counts, known, there = look.counts, store.provenance, {ref.token for ref in refs}
+    counts = look.counts
     beyond = counts.share(counts.beyond)
     warnings = [
         *computed.warnings,
         *(_cannot_be_read(record, record.token in there) for record in computed.quarantined),
         *of_words,
         *(warning for one in found.values() for warning in one.warnings),
-        *([_far(beyond, known.grid)] if beyond > _FAR else []),
+        *([_far(beyond, str(grid))] if beyond > _FAR else []),
         *([FRAGMENTS] if options.run is None else []),
     ]
     summary = SegmentSummary(
@@ -110,7 +115,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         points=counts.points,
         seen_share=counts.share(counts.seen),
         unlabelled_share=counts.share(counts.by_entry[-1]),
-        grid=known.grid,
+        grid=str(grid),
         beyond_range_share=beyond,
         encoder=known.encoder,
         weights_random=known.weights_random,

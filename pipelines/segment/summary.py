@@ -19,7 +19,8 @@ class SegmentSummary:
         frames: that are labelled; frames_drawn: of them, those on the page.
         left_out: frames that cannot be read, and sweeps without an image, and why.
         cache: the store of features: what it holds is not computed again.
-        grid: of the store; beyond_range_share: of the points, those that stand in its border cells.
+        grid: of the run's network, or of the store where there is no run.
+        beyond_range_share: of the points, those that stand in its border cells.
         seen_share: of the points, that some camera sees.
         unlabelled_share: of the points.
         warnings: what to know before believing the labels.

@@ -21,10 +21,11 @@ from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, ConfigError, DatasetError, FrameError, ProvenanceError
 from pipelines.labels import add_labels
-from pipelines.options import PrecomputeOptions, RepairOptions, TrainOptions
+from pipelines.options import ConvertOptions, PrecomputeOptions, RepairOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
+from pipelines.stores.convert import convert
 from pipelines.stores.repair import repair
 from pipelines.train import train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
@@ -222,6 +223,23 @@ def test_a_codec_without_cells_refuses_and_its_remedy_works(folder):
         Path(manifest).unlink()
     precompute(one_scene(folder / "world", folder / "dense", codec="dense"))
     assert all(frame.label is not None for frame in read_all(folder / "dense").values())
+
+
+def test_what_was_converted_gets_the_labels_of_its_source(folder, tmp_path):
+    root, pca, dense = Path(shutil.copytree(folder / "world", tmp_path / "world")), tmp_path / "pca", tmp_path / "dense"
+    precompute(one_scene(root, pca, codec="cells-pca"))
+    again = ConvertOptions(cache=pca, out=dense, codec="dense")
+    convert(again)
+    for frame in frames_of(resolved(one_scene(root, pca))):
+        labels = np.load(frame.labels_path)["data"]
+        np.savez_compressed(frame.labels_path, data=labels[::-1])
+    with pytest.raises(CacheError, match=r"run `ovps cache labels` on that one first\. Then delete") as told:
+        add_labels(dense, root)
+    add_labels(pca, root)
+    for manifest in re.findall(r"\S+\.parquet", told.value.remedy):
+        Path(manifest).unlink()
+    convert(again)
+    assert add_labels(dense, root).renewed == 0
 
 
 def test_points_that_fall_on_other_cells_are_refused(folder):

@@ -92,6 +92,10 @@ def test_a_run_that_was_trained_elsewhere_keeps_its_grid(recording, tmp_path, el
     assert Store.open(summary.cache).provenance.grid == load_settings(tmp_path / "run")[1].grid
     about = json.loads((summary.predictions[0] / "about.json").read_text())
     assert (about["run"], about["format"]) == ("run", "arrays")
+    grid = "cylinder:60x45x8:rho=0..9,z=-5..3"  # of the features alone: the network knows its own
+    other = segment(recording, SegmentOptions(run=tmp_path / "run", grid=grid, limit=2, out=tmp_path / "other"))
+    assert Store.open(other.cache).provenance.grid == grid
+    assert (other.grid, other.beyond_range_share) == (summary.grid, summary.beyond_range_share)
 
 
 def test_a_run_that_a_recording_has_no_features_for_is_told_before_clip_runs(
