@@ -180,6 +180,13 @@ class Taxonomy(BaseModel, frozen=True, extra="forbid"):
         assert self.instance_divisor is not None  # one of the two there is
         return raw // self.instance_divisor
 
+    def instance_number(self, raw: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Take the number of the object within its class (N,) out of raw labels (N,); 0: it has none."""
+        if self.class_modulus is not None:
+            return raw // self.class_modulus
+        assert self.instance_divisor is not None  # one of the two there is
+        return raw % self.instance_divisor
+
     def true_segments(self, raw: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         """Turn raw labels (N,) into class ids (N,) uint8 and the segments (N,) uint32 that the evaluation counts.
 

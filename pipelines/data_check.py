@@ -245,6 +245,7 @@ class _Look:
         self.problems.add("labels", self.labels.mistake())
         self.warnings.add("labels", self.labels.odd())
         self.warnings.add("labels of some", self.labels.of_some())
+        self.warnings.add("labels of things", self.labels.without_numbers())
         axes = axes_mistake(np.concatenate(self.clouds)) if self.clouds else None
         self.problems.add("axes", axes)
         for name, text in self.mistakes.items():

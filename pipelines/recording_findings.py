@@ -24,7 +24,7 @@ from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
-from pipelines.precompute.oddities import odd_intensities
+from pipelines.precompute.oddities import odd_intensities, odd_things
 
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin
@@ -84,6 +84,7 @@ class LabelCounts:
         self.frames = self.points = self.classed = self.lost = 0
         self.unnamed = Counter[int]()
         self.bare: list[str] = []
+        self._things: list[NDArray[np.uint32]] = []  # raw labels that occur, by frame
 
     def add(self, token: str, label: NDArray[np.uint32]) -> None:
         """Count the raw labels (N,) of a frame."""
@@ -96,6 +97,7 @@ class LabelCounts:
         self.lost = max(self.lost, int(label[raw == 0].max(initial=0)))
         self.frames += 1
         self.points += len(label)
+        self._things.append(np.unique(label))
         if self.classed == before:
             self.bare.append(token)
 
@@ -138,6 +140,10 @@ class LabelCounts:
             f" class, the first is {self.bare[0]}: write its label file as those of the others, by"
             f" `{self._coding()}`, unless nothing in it is labelled"
         )
+
+    def without_numbers(self) -> str | None:
+        """Say that no thing has the number of an object."""
+        return odd_things(self.taxonomy, self._things)
 
     def _unnamed(self) -> str:
         return listed(f"{number} ({count:,} points)" for number, count in self.unnamed.most_common())

@@ -18,6 +18,7 @@ from ovps.errors import OvpsError, counted, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
+from ovps.taxonomy import Taxonomy
 from pipelines.precompute.flow import tried
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved
@@ -35,7 +36,13 @@ def oddities(options: Resolved, frames: Sequence[Frame]) -> tuple[str, ...]:
     """
     dataset = datasets.get(options.dataset)
     found = datasets.warnings_of(dataset, options.dataroot, frames)
-    return (*_empty_splits(options, frames), *found, *_few_sweeps(options.sweeps, frames), *_points(options, frames))
+    return (
+        *_empty_splits(options, frames),
+        *found,
+        *_few_sweeps(options.sweeps, frames),
+        *_points(options, frames),
+        *_labels(options, frames),
+    )
 
 
 def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
@@ -75,6 +82,16 @@ def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     return found
 
 
+def _labels(options: Resolved, frames: Sequence[Frame]) -> list[str]:
+    """Those of some frames, in which no object has a number."""
+    dataset = datasets.at(options.dataset, options.dataroot)
+    labelled = [frame for frame in frames if frame.labels_path is not None]
+    some = labelled[:: -(-len(labelled) // _SWEEPS) or 1]
+    read = [tried(frame, partial(dataset.labels, frame)) for frame in some]
+    odd = odd_things(dataset.taxonomy, [label for label in read if isinstance(label, np.ndarray)])
+    return [odd] if odd else []
+
+
 def alike_features(storage: Storage, held: Iterable[Held]) -> list[str]:
     """Warn of an encoder that makes the same of whatever it is shown, by the first frame that has features."""
     for one in held:
@@ -92,6 +109,24 @@ def alike_features(storage: Storage, held: Iterable[Held]) -> list[str]:
             f" cameras see in frame {frame.token}: look at its `encode`, its weights and the images"
         ]
     return []
+
+
+def odd_things(taxonomy: Taxonomy, labels: Iterable[NDArray[np.integer]]) -> str | None:
+    """Say that no thing has a number in raw labels (N,) of some frames; None if one has, or there are no things."""
+    pooled = set[int]()
+    for raw in labels:
+        semantic, _ = taxonomy.decode(raw)
+        things = np.isin(semantic, taxonomy.thing_ids)
+        if taxonomy.instance_number(raw[things]).any():
+            return None
+        pooled |= {*np.unique(semantic[things]).tolist()}
+    if not pooled:
+        return None
+    return (
+        f"no object has a number in the labels that were read: of {listed(taxonomy.by_id[one].name for one in pooled)}"
+        " all points of a frame count as one object. Number the objects of a class from 1 in each frame, or make it"
+        " stuff in the taxonomy, unless there is never more than one of them"
+    )
 
 
 def odd_intensities(intensity: NDArray[np.floating]) -> str | None:

@@ -19,6 +19,8 @@ from ovps.errors import DatasetError
 from ovps.geometry import mistakes
 from ovps.geometry.grid import Grid, fitting_grid
 from pipelines.data_check import check
+from pipelines.options import PrecomputeOptions
+from pipelines.precompute import estimate
 from tests.helpers.recording import (
     CAMERA_FROM_LIDAR,
     FOCAL,
@@ -479,6 +481,32 @@ def test_a_label_file_written_otherwise_than_others_is_told(other, tmp_path):
     assert "1 of 2 frames with labels that were read have not one point with a class, the first is drive.001" in warning
     assert "`instance_divisor: 1000`" in warning
     assert (found.problems, found.labelled_share) == ((), pytest.approx(1 / 3, abs=0.01))
+
+
+def test_things_without_numbers_are_told(tmp_path):
+    """Class numbers alone, as of semantic labels: all cars of a frame are one."""
+    root = labelled_recording(tmp_path / "drive", {10: 1, 20: 2})
+    for number in range(2):
+        write_labels(root, number, np.resize([10000, 20000, 0], len(rows_of(number))))
+    told = "no object has a number in the labels that were read: of car all points of a frame count as one object"
+    (warning,) = check(root).warnings
+    assert warning.startswith(told)
+    values = {"dataset": "folder", "dataroot": root, "encoder": "demo", "workers": 0, "out": tmp_path / "zarr"}
+    assert sum(text.startswith(told) for text in estimate(PrecomputeOptions.model_validate(values)).warnings) == 1
+    write_labels(root, 0, np.resize([10001, 20000, 0], len(rows_of(0))))
+    assert check(root).warnings == ()
+    assert not any(told in text for text in estimate(PrecomputeOptions.model_validate(values)).warnings)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ()])
+def test_a_label_file_holds_one_array(tmp_path, names):
+    root = labelled_recording(tmp_path / "drive", {10: 1, 20: 2})
+    file = root / "labels" / "000.npy"
+    labels = np.load(file)
+    file.unlink()
+    np.savez(file.with_suffix(".npz"), **dict.fromkeys(names, labels))
+    (problem,) = check(root).problems
+    assert f"it holds {'2 arrays' if names else '0 arrays'}, not one" in problem
 
 
 def test_labels_that_are_all_zero_are_no_mistake_but_told(tmp_path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovps.datasets.folder.point_files import AGAIN, check_size
 from ovps.datasets.near_names import refuse_other_case
 from ovps.datasets.reading import read_bytes
-from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.errors import ConfigError, DatasetError, FrameError, counted
 from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy, load_taxonomy
 
@@ -54,6 +54,8 @@ def read_labels(path: str, token: str) -> NDArray[np.uint32]:
         content = np.load(BytesIO(raw), allow_pickle=False)
         if isinstance(content, np.lib.npyio.NpzFile):
             check_size(content.zip, _BYTES)
+            if len(content.files) != 1:
+                raise ValueError(f"it holds {counted(len(content.files), 'array')}, not one")
             (name,) = content.files
             content = content[name]
     except faults(Exception, most=_BYTES) as error:  # numpy and zipfile have no common base for damaged bytes
