@@ -256,19 +256,23 @@ def _record(
 ) -> StepReport | None:
     """Let the steps happen, with metrics, checkpoints and progress; the last one, if there was any.
 
-    The last one has a checkpoint, whether it is step number `stop` or the steps ended before.
+    The last one has a checkpoint, whether it is step number `stop` or the steps ended before. Whatever step has one has
+    a line of metrics before it: curves that end before the checkpoint are lost ones (`lost_curves`).
     """
     last: StepReport | None = None
-    saved: list[str] = []
+    logged, saved = False, [LAST]
     with MetricsLog(run, start) as metrics, progress("train", "steps", total, done=start) as counter:
         for last in steps:
             counter.show(last.step, _note(last))
-            if last.step % config.log_interval == 0 or last.gradient_ratio is not None or last.step == stop:
-                metrics.write(last.step, last.scalars())
             saved = _checkpoints_due(config, last.step, stop)
+            logged = bool(saved) or last.step % config.log_interval == 0 or last.gradient_ratio is not None
+            if logged:
+                metrics.write(last.step, last.scalars())
             for name in saved:
                 save(name, last.step)
         if last is not None and LAST not in saved:
+            if not logged:
+                metrics.write(last.step, last.scalars())
             save(LAST, last.step)
     return last
 

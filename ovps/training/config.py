@@ -34,7 +34,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, p
         threads: of torch and MinkowskiEngine; None: all cores. Two numbers of threads give different last bits.
             Trainings beside each other want one each: threads that wait for one another spin.
         statistics_frames: frames that the mean CLIP feature is taken over.
-        log_interval: steps between lines of metrics.
+        log_interval: steps between lines of metrics; each checkpoint's step has one too.
         gradient_interval: steps between measurements of the gradient norm of L_V against the rest; 0: never.
         checkpoint_interval: steps between checkpoints.
         keep_interval: steps between checkpoints that are kept for good; 0: only the last one is kept.

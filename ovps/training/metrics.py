@@ -126,7 +126,7 @@ def lost_curves(run: Path, step: int, total: int, interval: int) -> list[str]:
 
     Args:
         step, total: where the run is, and where it ends.
-        interval: of the log.
+        interval: of the log: earlier versions wrote no line of a checkpoint's step but by it.
 
     Raises:
         CheckpointError: see `read_metrics`.
