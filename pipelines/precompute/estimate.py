@@ -29,7 +29,7 @@ from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed, tried
 from pipelines.precompute.held import check_scenes, held_in, placed
-from pipelines.precompute.oddities import oddities
+from pipelines.precompute.oddities import moved_away, oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
 from pipelines.precompute.prepare import check_settings, prepare
@@ -108,6 +108,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     elif held:
         odd = (*odd, f"{storage.at(INFO)} is missing: it is made again if these settings are those of what is there")
     check_scenes(frames, held, storage)
+    odd = (*odd, *moved_away(options, frames, held))
     anew = read_otherwise(frames, held, storage, datasets.at(options.dataset, options.dataroot))
     tasks = plan(frames, held, options.partition_frames, anew)
     missing = [frame for task in tasks for frame in task.frames]

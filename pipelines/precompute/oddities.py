@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from ovps.cache.partition import Partition
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.clip.asked import alike
-from ovps.errors import OvpsError, counted, listed
+from ovps.errors import DatasetError, OvpsError, counted, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
@@ -52,6 +52,39 @@ def _empty_splits(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     absent = [split for split in options.subsets if split not in there]
     few = options.only or options.limit  # of which a split may have none
     return [] if few or not absent else [f"split {listed(absent)} has no frames here: it goes without"]
+
+
+def moved_away(options: Resolved, frames: Sequence[Frame], held: Mapping[str, Held]) -> list[str]:
+    """Warn of frames that a store holds under a split that was asked for, and that are of another one now.
+
+    Who asks for that one too has them moved; until then they are trained on, or scored, as what they were.
+
+    Args:
+        frames: asked for.
+        held: by the store.
+    """
+    asked = {frame.token for frame in frames}
+    rows = {token: one.row for token, one in held.items() if one.row is not None}
+    stale = {token for token, row in rows.items() if row.subset in options.subsets and token not in asked}
+    dataset = datasets.get(options.dataset)
+    usual = datasets.usual_subsets(dataset, options.version)
+    others = tuple(dict.fromkeys((*usual, *(row.subset for row in rows.values()))))
+    others = tuple(split for split in others if split not in options.subsets)
+    if not stale or not others:
+        return []
+    try:
+        found, _ = datasets.frames_there(dataset, options.dataroot, options.version, others)
+    except DatasetError:  # it has none of them
+        return []
+    moved = {frame.token: frame.subset for frame in found if frame.token in stale}
+    if not moved:
+        return []
+    before, now = dict.fromkeys(rows[token].subset for token in moved), dict.fromkeys(moved.values())
+    return [
+        f"the store holds {counted(len(moved), 'frame')} of split {listed(before)} that the data set has in"
+        f" {listed(now)} now, the first is {next(iter(moved))}: run `ovps precompute` with"
+        f" --split {','.join((*options.subsets, *now))}, which moves them"
+    ]
 
 
 def _few_sweeps(asked: int, frames: Sequence[Frame]) -> list[str]:

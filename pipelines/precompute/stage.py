@@ -24,7 +24,7 @@ from pipelines.precompute.codec_choice import codec_warnings
 from pipelines.precompute.display import Display, display
 from pipelines.precompute.executor import run_here, run_on_dask
 from pipelines.precompute.held import Held, check_scenes, held_in, move, placed
-from pipelines.precompute.oddities import alike_features, oddities
+from pipelines.precompute.oddities import alike_features, moved_away, oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import Task, plan
 from pipelines.precompute.prepare import open_store, prepare
@@ -88,6 +88,7 @@ def _computed(options: Resolved) -> Outcome:
         if options.scheduler or options.workers:
             forget_encoder()  # the workers have their own
         before, anew, tasks = there or _missing(options, frames)
+        warnings += moved_away(options, frames, before)
         moved = move(frames, storage)
         start = perf_counter()
         results: list[Done] = []

@@ -290,9 +290,17 @@ def test_frames_that_moved_to_another_subset(tmp_path):
     arrays = {name: c for name, c in contents(tmp_path / "zarr").items() if name.startswith("partitions")}
     (root / VERSION / "splits.json").write_text(json.dumps({"train": ["mini-0002"], "val": ["mini-0001"]}))
     dry = estimate(options_for(root, tmp_path / "zarr"))
-    summary = precompute(options_for(root, tmp_path / "zarr"))
     assert (dry.moved, dry.frames, dry.frames_before) == (4, 0, 4)
-    assert (summary.moved, summary.frames, summary.frames_before) == (4, 0, 4)
+    assert not any("moves them" in text for text in dry.warnings)
+    train = options_for(root, tmp_path / "zarr", subsets=("train",))
+    for summary in (estimate(train), precompute(train)):
+        assert (summary.moved, summary.frames, summary.frames_before) == (2, 0, 2)
+        (told,) = (text for text in summary.warnings if "moves them" in text)
+        assert "holds 2 frames of split train that the data set has in val now" in told
+        assert "--split train,val" in told
+    summary = precompute(options_for(root, tmp_path / "zarr", subsets=("train", "val")))
+    assert (summary.moved, summary.frames, summary.frames_before) == (2, 0, 4)
+    assert not any("moves them" in text for text in summary.warnings)
     assert {name: c for name, c in contents(tmp_path / "zarr").items() if name.startswith("partitions")} == arrays
     precompute(options_for(root, tmp_path / "in one go"))
     assert same_frames(tmp_path / "zarr", tmp_path / "in one go")
