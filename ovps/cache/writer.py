@@ -143,8 +143,7 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
         CacheError: it is of another schema version.
     """
     info = read_info(storage)
-    pairs = {name: (value, getattr(provenance, name)) for name, value in info.provenance}
-    differing = [f"{name} {there!r} there, {now!r} now" for name, (there, now) in pairs.items() if there != now]
+    differing = other_settings(info.provenance, provenance)
     if differing:
         remedy = "Choose another place for the store, or the settings of this one"
         if info.provenance.converted_from != provenance.converted_from:
@@ -157,6 +156,12 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
             f"the store was made with other settings: {'; '.join(differing)}", path=storage.at(), remedy=remedy
         )
     return info
+
+
+def other_settings(there: Provenance, now: Provenance) -> list[str]:
+    """What differs between two provenances, each with both values: stores mix only if nothing does."""
+    pairs = {name: (value, getattr(now, name)) for name, value in there}
+    return [f"{name} {a!r} there, {b!r} now" for name, (a, b) in pairs.items() if a != b]
 
 
 def check_label_classes(storage: Storage, there: Taxonomy, now: Taxonomy) -> None:

@@ -9,14 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas import Provenance
 from ovps.cache import codecs
 from ovps.cache.codecs.choice import FRAMES_PER_FITTED, SMALL, Fidelity, fidelity
 from ovps.cache.codecs.protocol import Codec, State, fitted, sample_of
 from ovps.cache.codecs.state import read_state
 from ovps.cache.reader import Store
 from ovps.cache.store_info import read_info
-from ovps.cache.writer import is_store
-from ovps.errors import ConfigError, DatasetError, FrameError
+from ovps.cache.where import storage_of
+from ovps.cache.writer import is_store, other_settings
+from ovps.errors import ConfigError, DatasetError, FrameError, ProvenanceError
 from ovps.frame import Frame
 from ovps.progress import progress
 from pipelines.precompute.compute_frame import Tools, smallest_codec, voxel_features
@@ -89,6 +91,24 @@ def codec_like(place: str, asked: str | None, **encoder: str) -> tuple[str, Stat
                 remedy="Give another --like, or none",
             )
     return known.codec, read_state(other.storage, known)
+
+
+def check_like(place: str, provenance: Provenance) -> None:
+    """Check that a new store can be merged with the one that it is to be like, before anything is computed.
+
+    What the features have lost on the way (`converted_from`) has no say: only who makes a store of another has any.
+
+    Raises:
+        ProvenanceError: they are of different settings; names both values of each.
+    """
+    storage = storage_of(place)
+    there = read_info(storage).provenance.model_copy(update={"converted_from": provenance.converted_from})
+    if differing := other_settings(there, provenance):
+        raise ProvenanceError(
+            f"the store to be like is of other settings, and could not be merged with: {'; '.join(differing)}",
+            path=storage.at(),
+            remedy="Give the settings of that store, another --like, or none",
+        )
 
 
 def codec_warnings(job: Job, todo: int) -> tuple[str, ...]:

@@ -103,9 +103,8 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     frames, blind = asked_for(options)
     odd = (*blind, *oddities(options, frames))
     held = held_in(storage)
-    if is_store(storage):
-        check_settings(options, storage)
-    elif held:
+    check_settings(options)
+    if held and not is_store(storage):
         odd = (*odd, f"{storage.at(INFO)} is missing: it is made again if these settings are those of what is there")
     check_scenes(frames, held, storage)
     odd = (*odd, *moved_away(options, frames, held))

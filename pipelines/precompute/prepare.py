@@ -9,7 +9,6 @@ import ovps
 from cache_schemas import Provenance
 from ovps import datasets
 from ovps.cache.codecs.state import state_sha256
-from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import check_provenance, create_store, is_store
@@ -19,7 +18,7 @@ from ovps.clip.text import build_vocabulary, encoder_warnings
 from ovps.datasets import Dataset
 from ovps.frame import Frame
 from ovps.vocabulary import entries_of
-from pipelines.precompute.codec_choice import choose_codec, codec_like
+from pipelines.precompute.codec_choice import check_like, choose_codec, codec_like
 from pipelines.precompute.options import Resolved
 from pipelines.precompute.task import Job, encoder_of
 
@@ -64,6 +63,8 @@ def prepare(options: Resolved, frames: list[Frame]) -> tuple[Job, Provenance]:
         codec=job.codec,
         codec_state_sha256=state_sha256(job.state),
     )
+    if options.like is not None:
+        check_like(options.like, provenance)
     return job, provenance
 
 
@@ -93,11 +94,12 @@ def _without_clip(options: Resolved, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def check_settings(options: Resolved, storage: Storage) -> None:
-    """Check that a store may be added to, as far as is known without CLIP: its weights are taken to be the same.
+def check_settings(options: Resolved) -> None:
+    """Check that stores go with the settings, as far as is known without CLIP: its weights are taken to be the same.
 
     Raises:
-        ProvenanceError: it was made with other settings; names both values of each.
+        ProvenanceError: the store to write, or the one that it is to be like, was made with other settings; names both
+            values of each.
     """
     dataset = datasets.at(options.dataset, options.dataroot)
     now = _without_clip(options, dataset) | {
@@ -110,7 +112,11 @@ def check_settings(options: Resolved, storage: Storage) -> None:
         now |= {"codec": codec, "codec_state_sha256": state_sha256(state)}
     elif options.codec:
         now["codec"] = options.codec
-    check_provenance(storage, read_info(storage).provenance.model_copy(update=now))
+    storage = storage_of(options.out)
+    if is_store(storage):
+        check_provenance(storage, read_info(storage).provenance.model_copy(update=now))
+    if options.like:
+        check_like(options.like, read_info(storage_of(options.like)).provenance.model_copy(update=now))
 
 
 def open_store(job: Job, provenance: Provenance) -> list[str]:

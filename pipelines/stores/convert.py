@@ -21,7 +21,7 @@ from ovps.cache.writer import EncodedFrame, is_store
 from ovps.errors import CacheError, ConfigError
 from ovps.taxonomy import Taxonomy
 from pipelines.options import ConvertOptions
-from pipelines.precompute.codec_choice import codec_like, spread
+from pipelines.precompute.codec_choice import check_like, codec_like, spread
 from pipelines.precompute.task import bytes_of
 from pipelines.stores.derived import DerivedSummary, Known, Made, Piece, write_derived
 from pipelines.stores.select import check_known
@@ -51,6 +51,8 @@ def convert(options: ConvertOptions) -> DerivedSummary:
     source.frames_of(None)  # or tell why there is none
     state = _state(options, source, codec)
     provenance = _provenance(source.provenance, codec, state)
+    if options.like is not None:
+        check_like(options.like, provenance)
     rows = list(read_manifests(source.storage))
     pieces = []
     for row in rows:

@@ -140,6 +140,13 @@ def test_a_dry_run_takes_the_codec_of_the_store_that_the_run_would_be_like(datar
     assert estimate(asked).codec == precompute(asked).codec == "dense"
     with pytest.raises(ConfigError, match=r"codec 'dense', not 'cells'"):
         estimate(asked.model_copy(update={"codec": "cells", "out": str(tmp_path / "other")}))
+    other = asked.model_copy(update={"grid": "cartesian:0.5", "out": str(tmp_path / "other")})
+    for use in (estimate, precompute):
+        with pytest.raises(
+            ProvenanceError, match=r"could not be merged with: grid 'cylinder.*' there, 'cartesian"
+        ) as no:
+            use(other)
+        assert no.value.path == like
 
 
 def test_a_dry_run_speaks_of_the_exact_codec_and_fits_none(dataroot, many, monkeypatch, tmp_path):
