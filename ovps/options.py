@@ -139,6 +139,9 @@ def takes(model: type[Options]) -> Callable[[Callable[..., None]], Callable[...,
 
         def run(**values: Any) -> None:
             given = {name: _read(name, field, values.pop(name)) for name, field in model.model_fields.items()}
+            for name, value in given.items():
+                if "" in (value if isinstance(value, tuple) else (value,)):
+                    raise _nothing(name, model.model_fields[name])
             command(model.asked(**given), **values)
 
         parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
@@ -184,8 +187,15 @@ def _read(name: str, field: FieldInfo, value: Any) -> Any:
         return tuple(value or ())
     parts = tuple(part for item in split_unquoted(value, ",") if (part := unquoted(item)))
     if not parts and field.default == ():  # which would mean all, where a script has an empty variable
-        raise ConfigError(f"{flag_of(name, field).name} names nothing", remedy="Name some, or leave the option out")
+        raise _nothing(name, field)
     return parts
+
+
+def _nothing(name: str, field: FieldInfo) -> ConfigError:
+    """An empty text, as of a variable of a script that is not set: a default is meant by leaving the option out."""
+    flag = flag_of(name, field)
+    remedy = "Name some" if flag.positional or field.is_required() else "Name some, or leave the option out"
+    return ConfigError(f"{flag.name} names nothing", remedy=remedy)
 
 
 def _name_of(model: type[Options], place: tuple[int | str, ...]) -> str:

@@ -268,3 +268,20 @@ def test_a_place_in_ones_home_is_there_where_no_shell_says_so(tmp_path, monkeypa
     data = values["data"] | {"dataroot": "~/d"}
     found = Experiment.model_validate({**values, "name": "x", "runs": "~/runs", "data": data})
     assert (found.runs, found.data.dataroot) == (tmp_path / "runs", tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["eval", "--run", "x", "--subset", ""], "--subset names nothing. Name some, or leave the option out"),
+        (["query", "chair", "--frames", ""], "--frames names nothing. Name some, or leave the option out"),
+        (["precompute", "--only", ""], "--only names nothing. Name some, or leave the option out"),
+        (["cache", "convert", "--out", "x", "--codec", ""], "--codec names nothing. Name some"),
+    ],
+)
+def test_an_empty_text_names_nothing(monkeypatch, capsys, arguments, refused):
+    """As a variable of a script that is not set."""
+    monkeypatch.setattr(sys, "argv", ["ovps", *arguments])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err.strip().endswith(refused)
