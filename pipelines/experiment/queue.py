@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ovps.errors import CheckpointError, OvpsError, TrainingError
 from ovps.interrupt import deaf_children, end_children, end_with_parent, kept, listening
 from ovps.machine import check_semaphores
 from ovps.progress import console
-from pipelines.experiment.cell import Job, do
+from pipelines.experiment.cell import Job, Stage, do
 from pipelines.experiment.stages import Stages, announce, duration
 from pipelines.experiment.watch import watched
 
@@ -42,10 +42,9 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
     failures: list[OvpsError] = []
     if processes == 1:
         for number, job in enumerate(jobs, 1):
-            if len(jobs) > 1:
-                announce(f"run {number} of {len(jobs)}: {_about(job)}")
+            stage = _titled(stages.stage, f"run {number} of {len(jobs)}: {_about(job)}")
             try:
-                do(job, stages.stage)
+                do(job, stage if len(jobs) > 1 else stages.stage)
             except OvpsError as error:
                 if number == len(jobs) or not of_one_run(error):
                     raise
@@ -74,8 +73,8 @@ def run_all(jobs: Sequence[Job], processes: int, logs: Path, stages: Stages) -> 
                 else:
                     stages.add(took)
                     done.append(job)
-                    text = f"[{len(done)} of {len(jobs)}] {_about(job)}: {duration(sum(took.values()))}"
-                    console.print(text, highlight=False)
+                    time_taken = duration(sum(took.values())) if took else "was there already"
+                    console.print(f"[{len(done)} of {len(jobs)}] {_about(job)}: {time_taken}", highlight=False)
             look(f"{len(done)} of {len(jobs)} runs")
     if failures:
         raise failures[0]
@@ -95,6 +94,18 @@ def _ended(
         if not all(of_one_run(error) for future in finished if (error := future.exception())):
             waiting.clear()
         yield [(running.pop(future), future) for future in finished]
+
+
+def _titled(stage: Stage, title: str) -> Stage:
+    """Stages under a title, which is said before the first one: where nothing is left to do, nothing is said."""
+    titles = [title]
+
+    def entered(command: str) -> AbstractContextManager[None]:
+        while titles:
+            announce(titles.pop())
+        return stage(command)
+
+    return entered
 
 
 @contextmanager

@@ -888,7 +888,7 @@ def test_a_run_that_fails_keeps_no_other_from_being_done(store, tmp_path, spies,
         (CacheError("damaged"), None, False),
     ],
 )
-def test_what_would_end_the_other_runs_too_ends_the_queue(made, tmp_path, monkeypatch, error, cause, goes_on):
+def test_what_would_end_the_other_runs_too_ends_the_queue(made, tmp_path, monkeypatch, capsys, error, cause, goes_on):
     experiment, _, _ = made
     jobs, done = [Job(t) for t in plan(experiment)], []
 
@@ -896,11 +896,19 @@ def test_what_would_end_the_other_runs_too_ends_the_queue(made, tmp_path, monkey
         done.append(job)
         if len(done) == 1:
             raise error from cause
+        if len(done) == 3:
+            for step in ("train it", "score it"):
+                with stage(step):
+                    pass
 
     monkeypatch.setattr(queue, "do", do)
     with pytest.raises(type(error)):
         queue.run_all(jobs, 1, tmp_path, Stages(tmp_path / "seconds.json"))
     assert len(done) == (len(jobs) if goes_on else 1)
+    said = capsys.readouterr().err.splitlines()
+    titles = [line for line in said if "run " in line and " of " in line]
+    assert len(titles) == int(goes_on), "of a run that something is done for"
+    assert all("run 3 of" in line for line in titles)
 
 
 def test_trainings_in_other_processes_have_one_bar(store, tmp_path, monkeypatch):
