@@ -159,7 +159,7 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
 
 
 def other_settings(there: Provenance, now: Provenance) -> list[str]:
-    """What differs between two provenances, each with both values: stores mix only if nothing does."""
+    """List the settings in which two provenances differ, each with both values: stores mix only if in none."""
     pairs = {name: (value, getattr(now, name)) for name, value in there}
     return [f"{name} {a!r} there, {b!r} now" for name, (a, b) in pairs.items() if a != b]
 

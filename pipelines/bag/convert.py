@@ -22,8 +22,6 @@ from pipelines.bag.read_back import refusals_of
 from pipelines.bag.topics import choose, list_topics, opened, passed_over
 from pipelines.bag.write import Written, check_new, clear, table, write_readings
 
-_FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
-
 
 @dataclass(frozen=True)
 class ImportSummary:
@@ -101,8 +99,7 @@ def import_bag(
             check_new(out)
             clear(out)
             written = write_readings(reader, out, cloud_topic, chosen, matched, index, field)
-            full = next((value for value in _FULL if written.highest <= value), written.highest)
-            calibration["points"]["intensity_max"] = full
+            calibration["points"]["intensity_max"] = written.full
             write_whole(out / "calibration.yaml", yaml.safe_dump(calibration, sort_keys=False).encode())
             write_whole(out / READINGS, table(matched, written.images, moving).encode())
             with refusals(out):
@@ -121,7 +118,7 @@ def import_bag(
         apart_ms={name: {"median": float(np.median(t)), "most": float(t.max())} for name, t in apart.items() if len(t)},
         moves=f"{moving.frame} in {moving.world}" if moving else None,
         invalid_share=written.invalid_share,
-        intensity_max=full,
+        intensity_max=written.full,
         warnings=(
             *(() if cameras else passed_over(topics, chosen)),
             *_of_the_bag(index, without, left_out),
@@ -145,13 +142,17 @@ def _of_the_bag(index: Index, without: Sequence[str], left_out: dict[str, int]) 
 
 
 def _of_the_intensity(field: str, written: Written, index: Index) -> list[str]:
-    """Warn of points that have NaN there."""
-    if not written.dark:
-        return []
-    return [
-        f"{written.dark:,} of {written.written:,} points have NaN or infinity as {field!r}, and got 0;"
-        f" --intensity names another field: {', '.join(index.fields)}"
-    ]
+    """Warn of points that have NaN there, or stray readings."""
+    another = f"--intensity names another field: {', '.join(index.fields)}"
+    found = []
+    if written.dark:
+        dark = f"{written.dark:,} of {written.written:,} points have NaN or infinity as {field!r}, and got 0"
+        found.append(f"{dark}; {another}")
+    if written.bright:
+        bright = f"{written.bright:,} of {written.written:,} points have more than {written.full:g} as {field!r}"
+        most = f"up to {written.highest:g}, and got {written.full:g}, which is taken for a full intensity"
+        found.append(f"{bright}, {most}; {another}")
+    return found
 
 
 def _of_the_cameras(apart: dict[str, NDArray], moves: bool) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ovps.datasets.folder.layout import COLUMNS, IMAGES, LIDAR, POINTS, POSE, UNFINISHED
@@ -24,20 +25,66 @@ from pipelines.bag.messages import Unreadable, message_of, read_cloud, read_imag
 from pipelines.bag.topics import CameraTopic
 from pipelines.bag.transforms import Motion
 
+_FULL = (1.0, 255.0, 65535.0)  # what a full intensity is written as
+_STRAY = 0.01  # of the readings at most, above the scale of the others
+
 
 @dataclass(frozen=True)
 class Written:
     """Names of the images that were written, by camera and time stamp, and facts of the points.
 
     Attributes:
+        highest: intensity in the bag.
+        full: what a full intensity is taken to be, see `Intensities.full`.
         dark: points without a number as intensity, which got 0, of so many `written`.
+        bright: points above `full`, which got it.
     """
 
     highest: float
+    full: float
     invalid_share: float
     dark: int
+    bright: int
     written: int
     images: dict[tuple[str, int], str]
+
+
+class Intensities:
+    """Readings of a whole bag, of which as much is kept as tells what a full one is written as."""
+
+    def __init__(self) -> None:
+        self.highest = 0.0
+        self._lit = 0  # readings that are not 0, which say nothing of the scale
+        self._above = dict.fromkeys(_FULL, 0)
+        self._by_file: dict[Path, float] = {}
+
+    def add(self, readings: NDArray[np.float32], file: Path) -> None:
+        """Take in those (N,) of a sweep, which is written to a file."""
+        self._by_file[file] = float(readings.max(initial=0))
+        self.highest = max(self.highest, self._by_file[file])
+        self._lit += int((readings > 0).sum())
+        for scale in self._above:
+            self._above[scale] += int((readings > scale).sum())
+
+    @property
+    def full(self) -> float:
+        """The smallest usual scale that holds all but stray readings, else the highest of them.
+
+        >>> stray = Intensities()
+        >>> stray.add(np.array([*range(1, 256)] * 10 + [1e30], np.float32), Path("a.npy"))
+        >>> stray.full, stray.above_full
+        (255.0, 1)
+        """
+        return next((scale for scale, above in self._above.items() if above <= _STRAY * self._lit), self.highest)
+
+    @property
+    def above_full(self) -> int:
+        """Number of stray readings."""
+        return self._above.get(self.full, 0)
+
+    def files_above_full(self) -> list[Path]:
+        """List the files that have stray readings."""
+        return [file for file, highest in self._by_file.items() if highest > self.full]
 
 
 def check_new(out: Path) -> None:
@@ -78,7 +125,7 @@ def write_readings(
     by_topic = {camera.images: camera.name for camera in cameras}
     wanted = {camera.images: {m.images[camera.name] for m in matched if camera.name in m.images} for camera in cameras}
     unstamped, left = index.unstamped(), len(matched) + sum(map(len, wanted.values()))
-    highest, invalid, dark, total = 0.0, 0, 0, 0
+    intensities, invalid, dark, total = Intensities(), 0, 0, 0
     clouds_done: set[int] = set()
     images: dict[tuple[str, int], str] = {}
     with progress("import", "sweeps", len(matched)) as counter:
@@ -100,10 +147,9 @@ def write_readings(
                     good[~lit, 3] = 0
                     invalid, total = invalid + len(rows) - len(good), total + len(rows)
                     dark += int((~lit).sum())
-                    highest = max(highest, float(good[:, 3].max()))
-                    buffer = io.BytesIO()
-                    np.save(buffer, good)
-                    write_whole(out / POINTS / f"{names[at]}.npy", buffer.getvalue())
+                    file = out / POINTS / f"{names[at]}.npy"
+                    intensities.add(good[:, 3], file)
+                    _write_points(file, good)
                     clouds_done.add(at)
                     counter.advance()
                 else:
@@ -115,7 +161,18 @@ def write_readings(
                     break
             except Unreadable:
                 continue  # counted in the first pass; whatever else has this time can be read
-    return Written(highest, invalid / max(total, 1), dark, total - invalid, images)
+    full, bright = intensities.full, intensities.above_full
+    for file in intensities.files_above_full():
+        rows = np.load(file)
+        rows[:, 3] = rows[:, 3].clip(max=full)
+        _write_points(file, rows)
+    return Written(intensities.highest, full, invalid / max(total, 1), dark, bright, total - invalid, images)
+
+
+def _write_points(file: Path, rows: NDArray[np.float32]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    write_whole(file, buffer.getvalue())
 
 
 def table(matched: Sequence[Matched], images: dict[tuple[str, int], str], moving: Motion | None) -> str:

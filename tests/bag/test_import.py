@@ -396,12 +396,14 @@ def test_a_field_of_intensity_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("every", [1, 10])
 def test_points_without_a_number_as_intensity_are_kept_and_told(every, tmp_path):
-    """As drivers have it that do not fill the field."""
+    """As drivers have it that do not fill the field; one stray reading is told, too, and no scale for the others."""
 
     def dark(topic, number, message):
         if topic != "/points":
             return {}
         rows = message.data.view(np.float32).reshape(-1, 5).copy()
+        if number == 0:
+            rows[1, 4] = 1e6
         rows[::every, 4] = np.nan
         return {"data": rows.reshape(-1).view(np.uint8)}
 
@@ -410,6 +412,11 @@ def test_points_without_a_number_as_intensity_are_kept_and_told(every, tmp_path)
     assert summary.intensity_max == (1 if every == 1 else 255)
     assert summary.invalid_share == pytest.approx(2 / (len(POSTS) + 2))
     (told,) = [text for text in summary.warnings if "have NaN or infinity as 'intensity'" in text]
+    stray = [text for text in summary.warnings if "more than" in text]
+    assert [text.partition(",")[0] for text in stray] == [
+        f"1 of {SWEEPS * len(POSTS)} points have more than 255 as 'intensity'"
+    ] * (every > 1)
+    assert all("up to 1e+06, and got 255" in text for text in stray)
     lacking = len(range(0, len(POSTS), every))
     assert told.startswith(f"{SWEEPS * lacking} of {SWEEPS * len(POSTS)} points have")
     assert told.endswith("--intensity names another field: x, y, z, intensity")
@@ -417,6 +424,7 @@ def test_points_without_a_number_as_intensity_are_kept_and_told(every, tmp_path)
     for frame in frames:
         intensity = data.points(frame).intensity
         assert ((intensity == 0).sum(), (intensity > 0).sum()) == (lacking, len(POSTS) - lacking)
+        assert intensity.max() in ((0,) if every == 1 else (1, np.float32(100 / 255)))
 
 
 def half_as_large(topic, number, message):
