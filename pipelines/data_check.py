@@ -44,6 +44,7 @@ from pipelines.recording_findings import (
     mount_of,
     odd_clocks,
     odd_points,
+    other_sizes,
     resized,
     unknown_motion,
     wrong_poses,
@@ -156,6 +157,9 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
         looked.problems.add(text, text)
     for place in spread:
         looked.at(frames[place])
+    for channel, text in other_sizes([frame for place, frame in enumerate(frames) if place not in spread]).items():
+        if f"image {channel}" not in looked.problems:
+            looked.problems.add(text, text)
     looked.warnings.add("motion", unknown_motion(frames))
     for text in odd_point_files(frames):
         looked.problems.add_once(text)

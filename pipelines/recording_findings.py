@@ -22,6 +22,7 @@ from ovps.datasets.motion import leaps
 from ovps.errors import FrameError, counted, listed
 from ovps.frame import Camera, Frame
 from ovps.geometry.mistakes import Mount
+from ovps.progress import progress
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
 from pipelines.precompute.oddities import odd_intensities, odd_things
@@ -274,16 +275,45 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
     return found
 
 
+def other_sizes(frames: Sequence[Frame]) -> dict[str, str]:
+    """Images of another size than their calibration is for, by their headers alone: a sentence for each camera.
+
+    A camera may be set otherwise in the midst of a drive. Those that cannot be read are passed over.
+    """
+    images = {camera.image_path: (frame, camera) for frame in frames for camera in frame.cameras}
+    wrong: dict[str, list[str]] = {}
+    with progress("sizes of images", "images", len(images)) as counter:
+        for path, (frame, camera) in images.items():
+            counter.advance()
+            size = _size_of(path)
+            if size not in (None, (camera.width, camera.height)):
+                wrong.setdefault(camera.channel, []).append(f"{path} with {size[0]}x{size[1]} pixels ({frame.token})")
+    of = Counter(camera.channel for _, camera in images.values())
+    return {
+        channel: f"{len(found)} of {of[channel]} images of {channel} are of another size than the calibration file"
+        f" says, the first is {found[0]}: leave them out, or make them a recording of their own with its calibration"
+        for channel, found in wrong.items()
+    }
+
+
+def _size_of(path: str) -> tuple[int, int] | None:
+    """Width and height of an image, pixels; None if its header cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except faults(OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 def resized(camera: Camera) -> tuple[str, CameraModel | None]:
     """Say what to write for an image of another size than its calibration is for: a sentence, and the camera if known.
 
     Pixel (0, 0) is the centre of the first one, so the left rim of an image, at -0.5, is what stays where it is.
     """
-    try:
-        with Image.open(camera.image_path) as image:
-            width, height = image.size
-    except faults(OSError, ValueError, Image.DecompressionBombError):
+    size = _size_of(camera.image_path)
+    if size is None:
         return "", None
+    width, height = size
     across, down = width / camera.width, height / camera.height
     if (across, down) == (1, 1):
         return "", None

@@ -9,10 +9,12 @@ from ovps.datasets.folder import Folder
 from ovps.errors import DatasetError, FrameError, OvpsError, command
 from ovps.geometry.calibration import check_calibration
 from pipelines.precompute.compute_frame import check_cloud
+from pipelines.recording_findings import other_sizes
 
 
 def refusals_of(recording: Path) -> list[str]:
-    """Warn of what keeps a recording from being used: its calibration, its first sweep, the first image of each camera.
+    """Warn of what keeps a recording from being used: its calibration, its first sweep, the first image of each camera,
+    and later ones of another size.
 
     Raises:
         StorageError: the disk refuses.
@@ -25,7 +27,7 @@ def refusals_of(recording: Path) -> list[str]:
     except DatasetError as error:
         return [_cannot_be_used(error, recording)]
     found: list[OvpsError] = []
-    seen: set[str] = set()
+    seen, unusable = set[str](), set[str]()
     for frame in frames:
         new = [camera for camera in frame.cameras if camera.channel not in seen]
         try:
@@ -36,8 +38,10 @@ def refusals_of(recording: Path) -> list[str]:
                 data.image(camera)
         except FrameError as error:
             found.append(error)
+            unusable |= {camera.channel for camera in new}
         seen |= {camera.channel for camera in new}
-    return [_cannot_be_used(error, recording) for error in found]
+    later = [text for channel, text in other_sizes(frames).items() if channel not in unusable]
+    return [*(_cannot_be_used(error, recording) for error in found), *later]
 
 
 def _cannot_be_used(error: OvpsError, recording: Path) -> str:

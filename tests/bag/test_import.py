@@ -442,6 +442,19 @@ def below_zero(topic, number, message):
     return {"data": rows.reshape(-1).view(np.uint8)}
 
 
+def test_a_later_image_of_another_size_is_told(tmp_path):
+    """By the import, and by a check that does not read the frame."""
+
+    def later(topic, number, message):
+        return half_as_large(topic, number, message) if number else {}
+
+    found = import_bag(write_bag(tmp_path / "bag", "mcap", odd=later), tmp_path / "out").warnings
+    (told,) = [text for text in found if "of another size" in text]
+    assert re.search(rf"^{SWEEPS - 1} of {SWEEPS} images of front are .* the first is \S+ with 240x160 pixels", told)
+    problems = check(tmp_path / "out", out=tmp_path / "page", count=1).problems
+    assert any("images of front are of another size" in text for text in problems)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
