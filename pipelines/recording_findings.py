@@ -18,6 +18,7 @@ from ovps.datasets.clocks import APART_US, farthest_apart, images_apart, odd_uni
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
 from ovps.datasets.folder.labels import TAXONOMY
 from ovps.datasets.folder.layout import calibration_above
+from ovps.datasets.folder.point_files import unfilled_end
 from ovps.datasets.motion import leaps
 from ovps.errors import FrameError, counted, listed
 from ovps.frame import Camera, Frame
@@ -267,6 +268,12 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
         found["zeros"] = (
             f"{zeros:.0%} of the points of a sweep lie at (0, 0, 0), pulses without a return: set `invalid: drop` under"
             " `points`"
+        )
+    how = calibration.points
+    if how.invalid == "drop" and (empty := unfilled_end(frame.points_path, frame.token, how)):
+        found["end"] = (
+            f"the point file of {frame.token} ends in {counted(empty, 'point')} of zeros and has no others, which"
+            " `invalid: drop` leaves out: copy or record it again, unless it is filled up with them on purpose"
         )
     if odd := odd_intensities(intensity):
         found["intensity"] = odd

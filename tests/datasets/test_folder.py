@@ -24,6 +24,7 @@ from ovps.datasets.folder.undistort import odd_lens, pinhole, undistort
 from ovps.errors import DatasetError, FrameError
 from ovps.geometry.projection import project
 from ovps.geometry.transforms import inverse
+from pipelines.recording_findings import odd_points
 from tests.helpers.recording import (
     CAMERA_FROM_LIDAR,
     HEIGHT,
@@ -562,6 +563,10 @@ def test_a_copy_that_was_not_finished_is_told(empty, ending, tmp_path):
     assert caught.value.path == str(path)
     write_calibration(root, calibration() | {"points": calibration()["points"] | {"invalid": "drop"}})
     assert read(rows) == len(rows) - empty
+    data, (frame,) = frames_of(root)
+    cloud = data.points(frame)
+    told = odd_points(frame, cloud.xyz, cloud.intensity)["end"]
+    assert f"ends in {empty} points of zeros and has no others, which `invalid: drop` leaves out" in told
     write_calibration(root, calibration())
     rows[7] = 0
     if empty == 256:

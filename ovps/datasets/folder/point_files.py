@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def read_points(
         xyz = np.stack([np.asarray(fields[name], np.float64) for name in "xyz"], axis=1)
         intensity = fields.get(how.intensity)
         light = np.zeros(len(xyz)) if intensity is None else np.asarray(intensity, np.float64)
-        unfilled = _unfilled([np.asarray(fields[name]) for name in ("x", "y", "z", how.intensity) if name in fields])
+        unfilled = _unfilled(fields, how)
     good = np.isfinite(xyz).all(axis=1) & np.isfinite(light)
 
     def refused(message: str, remedy: str) -> FrameError:
@@ -114,8 +114,19 @@ def read_points(
     return PointCloud(placed.astype(np.float32), light.astype(np.float32)), good
 
 
-def _unfilled(columns: Sequence[NDArray]) -> int:
-    """Number of rows of zeros at the end; 0 where they fill no block, or there are others, as of no returns."""
+def unfilled_end(path: str, token: str, how: PointFiles) -> int:
+    """Count the points of zeros at the end of a file, as one has that was not copied to its end, or is padded.
+
+    0 where they fill no block, or there are others, as of pulses without a return.
+
+    Raises:
+        FrameError: the file cannot be read.
+    """
+    return _unfilled(_read(path, token, how), how)
+
+
+def _unfilled(fields: Fields, how: PointFiles) -> int:
+    columns = [np.asarray(fields[name]) for name in ("x", "y", "z", how.intensity) if name in fields]
     zeros = np.logical_and.reduce([column == 0 for column in columns])
     count = len(zeros) - int(np.flatnonzero(~zeros).max(initial=-1)) - 1
     size = count * sum(column.itemsize for column in columns)
