@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,10 @@ from ovps.taxonomy import load_taxonomy
 Format = Literal["nuscenes", "semantickitti"]
 _IMAGE_SIZE = {"nuscenes": (704, 396), "semantickitti": kitti_rig.IMAGE_SIZE}
 _BEFORE = {"format": "nuscenes"}  # of worlds that were built before there was a choice
+
+_MOST_SCENES = 1000
+_FRAME_BYTES = 1.2e6  # on disk, of images of the usual size
+_MUCH_BYTES = 1e9  # of a world, worth a word before it is built
 
 WORLD_VERSION = 1
 """Raise it when the same settings give other bytes: a half-built world of an older version is then refused."""
@@ -116,6 +121,12 @@ def build_world(
     damaged = [spec.name for spec in missing if spec.record.exists()]
     if damaged:
         say(f"files of {', '.join(damaged)} are missing or not what was written: built again")
+    expected = len(missing) * frames * _FRAME_BYTES
+    if expected > _MUCH_BYTES:
+        free = shutil.disk_usage(out).free
+        say(
+            f"{len(missing):,} scenes of {frames} frames take about {expected / 1e9:.0f} GB of {free / 1e9:.0f} GB free"
+        )
     before = scenes - len(missing)
     done = before
     with (
@@ -179,6 +190,8 @@ def _check(
         raise ConfigError(f"the share of validation scenes is {val_fraction}", remedy="Give 0 or more, below 1")
     if frames > 80:
         raise ConfigError(f"frames is {frames}", remedy="Give at most 80 per scene; make more scenes instead")
+    if scenes > _MOST_SCENES:
+        raise ConfigError(f"scenes is {scenes:,}", remedy=f"Give at most {_MOST_SCENES:,}, as many as nuScenes has")
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ Device = Annotated[str | None, AfterValidator(_usable)]
 class WorldOptions(Options):
     """Settings of a drive world, see `driveworld.build_world`."""
 
-    scenes: int = Field(24, description="Streets.")
+    scenes: int = Field(24, description="Streets, 1,000 at most.")
     frames: int = Field(10, description="Key frames per street, two a second.")
     seed: int = Field(1, description="The same seed gives the same bytes.")
     format: Literal["nuscenes", "semantickitti"] = Field(

@@ -111,12 +111,31 @@ def test_other_settings_in_the_same_folder_are_refused(tiny: WorldSummary) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"scenes": 0}, {"frames": 0}, {"image_size": (0, 54)}, {"azimuth_steps": 1}, {"workers": 0}, {"seed": -1}]
+    "wrong",
+    [
+        {"scenes": 0},
+        {"scenes": 1001},
+        {"frames": 0},
+        {"image_size": (0, 54)},
+        {"azimuth_steps": 1},
+        {"workers": 0},
+        {"seed": -1},
+    ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         build_world(tmp_path, **({"workers": 1} | TINY | wrong))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_large_world_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("driveworld.build._run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build_world(tmp_path, scenes=1000, frames=80, seed=1, workers=1)
+    assert "1,000 scenes of 80 frames take about 96 GB of " in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_full_disk_is_a_storage_error_and_can_be_resumed(tiny: WorldSummary, tmp_path: Path) -> None:
