@@ -76,7 +76,8 @@ class System(Protocol):
 
     One that does not look at all settings of inference may have `reads`, a tuple of the beginnings of those that it
     does (`("merge.split_gap",)`): others that are given are warned of. One that cannot name masks in all ways may have
-    `namings`, a tuple of the values of `classifier.classes` that it can be asked with: others are refused.
+    `namings`, a tuple of the values of `classifier.classes` that it can be asked with: others are refused. Without
+    either, or with None, all are taken: a subclass that answers in its own way sets its own.
     """
 
     name: str
