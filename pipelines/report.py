@@ -246,7 +246,7 @@ def frame_view(
         scene=frame.scene,
         index=frame.index,
         xyz=frame.xyz,
-        true=Labels(*taxonomy.decode(frame.label)),
+        true=Labels(*taxonomy.true_segments(frame.label)),
         predicted=predicted,
         cameras=cameras,
         **more,

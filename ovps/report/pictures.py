@@ -37,7 +37,7 @@ class FrameView:
 
     Attributes:
         xyz: (N, 3) float32, metres, LiDAR frame.
-        true, predicted: of its points.
+        true, predicted: of its points; instances of true stuff are the segments that the evaluation counts.
         cameras: with their images (H, W, 3) uint8; none: the images are not at hand.
         name: of what predicted.
         beside: other systems by name, and their labels.

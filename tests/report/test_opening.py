@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ovps.report.opening import best_view, opening, verdict
 from ovps.report.pictures import FrameView, Labels
 from ovps.taxonomy import load_taxonomy
 from pipelines.evaluate import evaluate
-from pipelines.report import report
+from pipelines.report import frame_view, report
 from tests.helpers.browser import chromium, complaints, keep, pixels, requests, until
 from tests.pipelines.test_report import fake_camera, fake_frames
 from tests.pipelines.untrained import LOOSE, untrained
@@ -56,6 +57,16 @@ def test_what_is_missed_is_what_pq_counts_as_missed(true, predicted, seed):
         called = view.predicted.semantic[kind.rows]
         assert (called == kind.called).sum() == np.bincount(called).max()
         assert set(view.true.semantic[kind.rows].tolist()) == {kind.true}
+
+
+def test_segments_of_true_stuff_are_those_that_are_scored():
+    """As in SemanticKITTI, where road and lane marking are two segments of one class."""
+    taxonomy = load_taxonomy("semantickitti")
+    raw = np.repeat(np.array([40, 60], np.uint32), 60)
+    frame = SimpleNamespace(token="t", scene="s", index=0, xyz=np.zeros((120, 3), np.float32), label=raw)
+    nothing = Labels(np.zeros(120, np.uint8), np.zeros(120, np.uint32))
+    found = find_mistakes([frame_view(frame, taxonomy, nothing, [])], taxonomy)
+    assert (found.segments, found.missed) == (2, 2)
 
 
 def test_kinds_of_mistakes_say_what_something_was_called():
