@@ -371,15 +371,23 @@ def _for_machines(error: OvpsError) -> None:
             print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
 
 
+_NO_ROOM = {
+    errno.ENOSPC: "Make room where the output goes to",
+    errno.EDQUOT: "Make room where the output goes to: the disk quota is used up",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
+}
+
+
 @contextmanager
 def _full_output() -> Iterator[None]:
     """A disk without room for what is printed: files that are written name themselves in their errors."""
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        remedy = _NO_ROOM.get(error.errno or 0)
+        if remedy is None or error.filename is not None:
             raise
-        raise StorageError("no room for the output", remedy="Make room where the output goes to") from error
+        raise StorageError("no room for the output", remedy=remedy) from error
 
 
 def main(*command: str) -> None:

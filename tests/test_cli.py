@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import subprocess
 import sys
@@ -317,6 +318,21 @@ def test_an_output_that_is_closed_or_full_is_no_traceback(store, where, code, tm
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert int((tmp_path / "code").read_text()) == code, done.stderr
     assert ("Traceback" in done.stderr, "Exception" in done.stderr) == (False, False)
+
+
+def test_a_limit_of_file_sizes_that_meets_the_output_is_named(store, tmp_path):
+    command = [sys.executable, "-m", "ovps", "cache", "info", str(store)]
+    with (tmp_path / "out.txt").open("w") as out:
+        done = subprocess.run(
+            command,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        )
+    assert done.returncode == StorageError.exit_code, done.stderr
+    assert "no room for the output. Raise the limit on file sizes (ulimit -f)" in done.stderr
 
 
 @pytest.mark.parametrize("where", CLOSED)

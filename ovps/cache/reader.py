@@ -27,7 +27,7 @@ from ovps.cache.remedies import again_lost
 from ovps.cache.storage import LOST, Storage
 from ovps.cache.store_info import read_info
 from ovps.cache.where import Where, storage_of
-from ovps.errors import CacheError, ConfigError, CorruptStoreError, faults_of
+from ovps.errors import CacheError, ConfigError, CorruptStoreError, command, counted, faults_of
 from ovps.frame import Camera
 from ovps.protocols import described
 from ovps.taxonomy import Taxonomy
@@ -93,13 +93,15 @@ class Store:
         lacking = [name for name in dict.fromkeys(subsets or ()) if name not in there]
         if found and not lacking:
             return found
-        if there and subsets:
-            raise ConfigError(
-                f"the store has no frames of {', '.join(lacking)}; it has {', '.join(there)}",
-                path=self.path,
-                remedy=remedy,
-            )
         lost = lost_partitions(self.storage, self.info)
+        if there and subsets:
+            also = f", and {counted(len(lost), 'partition')} without a manifest, as {next(iter(lost))}" if lost else ""
+            verify = command("ovps", "cache", "verify", self.path)
+            raise ConfigError(
+                f"the store has no frames of {', '.join(lacking)}; it has {', '.join(there)}{also}",
+                path=self.path,
+                remedy=f"{remedy}. `{verify}` tells of what was lost" if lost else remedy,
+            )
         if lost:
             raise CorruptStoreError(
                 f"the store has no frame, because manifests are lost, as that of partition {next(iter(lost))}",

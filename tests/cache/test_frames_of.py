@@ -24,6 +24,17 @@ def test_frames_of_splits_are_those_that_say_so(tmp_path):
     assert told.value.exit_code == 2
 
 
+def test_a_split_all_of_whose_manifests_are_lost_is_told_as_that(tmp_path):
+    path = write_synthetic_store(tmp_path / "zarr", frames=2)
+    store = Store.open(path)
+    for partition in {ref.partition for ref in store.frames if ref.subset == "val"}:
+        (path / "manifest" / f"{partition}.parquet").unlink()
+    with pytest.raises(
+        ConfigError, match=rf"no frames of val; it has train, and \d partitions? without a manifest.*verify {path}`"
+    ):
+        Store.open(path).frames_of(["val"])
+
+
 def test_a_store_that_has_lost_its_manifests_is_damaged_and_one_without_a_frame_is_not(tmp_path):
     path = write_synthetic_store(tmp_path / "zarr", frames=2)
     for file in (path / "manifest").iterdir():
