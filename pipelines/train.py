@@ -32,7 +32,8 @@ from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save
 from ovps.cache.reader import Store
 from ovps.devices import device_of
 from ovps.errors import CheckpointError, ConfigError, TrainingError
-from ovps.geometry.grid import Grid
+from ovps.geometry.grid import Grid, voxelise
+from ovps.geometry.odd_grid import odd_grid
 from ovps.inference.session import random_clip
 from ovps.interrupt import finishing, kept
 from ovps.machine import torch_threads
@@ -73,6 +74,7 @@ from pipelines.options import TrainOptions
 FILES = (CONFIG, INFO, VOCABULARY, STATISTICS, CACHE, METRICS)  # of a run
 FOLDERS = ("checkpoints", TENSORBOARD)
 MEAN = "distance to the mean CLIP feature"  # what a checkpoint states of the run's statistics
+_FRAMES_LOOKED_AT = 3  # for what is odd in all of them
 _TRAINING = threading.Lock()
 ROOM = 64  # frames of a batch that may be more than there are: they repeat
 
@@ -196,6 +198,8 @@ def _train(
             if not options.restart:
                 _check_no_checkpoint_is_lost(run)
             _check_labels(batches)
+            if config.data.grid is not None:  # that of the store was looked at when it was made
+                show_warnings(_odd_grid(batches))
             measured = measure(batches.store, batches.frames, config.statistics_frames)
             if options.restart:  # what was there goes when there is something to take its place
                 _clear(run)
@@ -364,6 +368,16 @@ def _begin(run: Path, store: Store, content: CacheContent, statistics: ClipStati
     save_content(run, content)
     save_vocabulary(store.vocabulary, run / VOCABULARY)
     save_statistics(statistics, run / STATISTICS)
+
+
+def _odd_grid(batches: Batches) -> list[str]:
+    """Warn of a grid of the network that does not fit the points of some frames."""
+    some = batches.frames[:: -(-len(batches.frames) // _FRAMES_LOOKED_AT)]
+    clouds = [batches.store.read(ref).xyz for ref in some]
+    points = np.array([len(xyz) for xyz in clouds])
+    voxels = sum(len(voxelise(xyz, batches.grid)[0]) for xyz in clouds)
+    beyond = sum(batches.grid.beyond(xyz).sum() for xyz in clouds) / max(points.sum(), 1)
+    return odd_grid(int(points.sum()), voxels, float(beyond), int(np.median(points)), "data.grid")
 
 
 def _check_labels(batches: Batches) -> None:

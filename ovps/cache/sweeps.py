@@ -13,15 +13,13 @@ from pydantic import BaseModel
 
 from cache_schemas import CameraRow
 from ovps.geometry.mistakes import is_upright
+from ovps.geometry.odd_grid import odd_grid
 
 _ENOUGH = 5  # frames from which a spread can be told
 _OUTLIER = 9.0  # median absolute deviations, six standard deviations of a normal distribution
 _LEAST_LOSS = 0.02  # of the median
 _TILT = 30.0  # degrees between the LiDAR's axis in two places; the steepest street has 20
 _SAME = 1e-3  # metres, and entries of a rotation, between two cameras in one place
-_FAR = 0.25  # of the points beyond the grid's range
-_COARSE, _FINE = 0.01, 0.995  # voxels for each point
-_SPARSE = 1000  # points, which any grid may tell apart
 
 
 class Sweep(Protocol):
@@ -118,23 +116,9 @@ def sweep_warnings(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
             f"{tilted} of {found.frames} frames have a LiDAR that is tilted by more than {_TILT:.0f} degrees against"
             " the rest: their poses may be wrong, quaternions (x, y, z, w) in place of (w, x, y, z) for example"
         )
-    if found.beyond_range_share > _FAR:
-        warnings.append(
-            f"{found.beyond_range_share:.0%} of the points lie beyond the grid's range and stand in its border cells:"
-            " choose a wider grid, if the points are in metres"
-        )
-    return (*warnings, *_grid_warnings(sweeps, found.points_median), *label_warnings(sweeps))
-
-
-def _grid_warnings(sweeps: Sequence[Sweep], median: int) -> list[str]:
-    """Warn of a grid whose cells are far too large or too small for the points: it may be in other units."""
     points, voxels = sum(sweep.points for sweep in sweeps), sum(sweep.voxels for sweep in sweeps)
-    if voxels < _COARSE * points:
-        mean = points / max(voxels, 1)
-        return [f"{mean:,.0f} points share a voxel on average: give a finer --grid, its cells in metres"]
-    if voxels > _FINE * points and median >= _SPARSE:
-        return ["nearly every point has a voxel of its own: give a coarser --grid, its cells in metres"]
-    return []
+    warnings += odd_grid(points, voxels, found.beyond_range_share, found.points_median, "--grid")
+    return (*warnings, *label_warnings(sweeps))
 
 
 def cut_off(points: Mapping[str, int]) -> list[str]:

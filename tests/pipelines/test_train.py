@@ -396,6 +396,22 @@ def test_one_voxel_alone_can_be_normalised(store, tmp_path):
     assert np.isfinite(weights(tmp_path)["network"]["encoder.out.weight"]).all()
 
 
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ("cylinder:1x1x1", "points share a voxel on average: give a finer data.grid"),
+        ("cylinder:30x30x8:rho=0..50,z=50..54", "of the points lie beyond the grid's range and stand in its border"),
+        ("cylinder:30x30x8", None),
+        ("null", None),
+    ],
+)
+def test_a_grid_of_the_network_that_does_not_fit_the_points_is_told(store, tmp_path, capsys, grid, says):
+    small_run(store, tmp_path, f"data.grid={grid}", "steps=1", "model.encoder.norm=layer")
+    told = [line for line in capsys.readouterr().err.splitlines() if "grid" in line]
+    assert len(told) == (says is not None)
+    assert all(says in line for line in told)
+
+
 def test_splits_that_cannot_be_trained_on(store, tmp_path):
     split = tmp_path / "mine.yaml"
     split.write_text("{name: mine, taxonomy: nuscenes, novel: [tram]}")
