@@ -115,6 +115,20 @@ def test_every_format_gives_the_same_points(kind, tmp_path):
         np.testing.assert_allclose(cloud.intensity, np.linspace(0, 1, len(cloud)), atol=1e-5)
 
 
+def test_points_that_are_python_objects_are_told_as_that(tmp_path):
+    root = write_recording(tmp_path / "drive", frames=1)
+    (file,) = (root / "points").iterdir()
+    file.unlink()
+    for suffix, save in ((".npy", np.save), (".npz", np.savez)):
+        path = file.with_suffix(suffix)
+        save(path, np.array(rows_of(0).tolist(), object))
+        data, (frame,) = frames_of(root)
+        with pytest.raises(FrameError, match="it holds Python objects") as error:
+            data.points(frame)
+        assert "numpy.array(rows" in (error.value.remedy or "")
+        path.unlink()
+
+
 def test_a_text_pcd_that_is_damaged_is_told_in_our_words(tmp_path):
     root = write_recording(tmp_path / "drive", frames=1)
     (file,) = (root / "points").iterdir()

@@ -28,6 +28,8 @@ _ALL = (
     "Name all {} as `columns` under `points` of the calibration file, in their order; names other than x, y, z and that"
     " of the intensity are passed over"
 )
+_OBJECTS = "it holds Python objects, and nothing is unpickled"
+_NUMBERS = 'Save the points as an array of numbers: numpy.save(FILE, numpy.array(rows, "float32"))'
 _ZEROS = 4096  # bytes at the end of a file: a block that was never filled
 _DROP = "Set `invalid: drop` under `points` of the calibration file, or leave such points and their labels out"
 
@@ -210,6 +212,8 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
         expected = {".npy": "an .npy", ".npz": "a zip", ".pcd": "a PCD"}.get(suffix, "?")
         alien = found if found and not found.startswith(expected) else None
         reason = f"it is {alien}" if alien else " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:  # numpy has no class of its own for this
+            remedy, reason = _NUMBERS, _OBJECTS
     raise FrameError(f"the point file cannot be read: {reason}", path=path, frame=token, remedy=remedy)
 
 
