@@ -22,6 +22,7 @@ CHOOSE = "or choose another folder"
 AGAIN = "and run the same command again: what is committed is kept, only the rest is done"
 
 _MENDS = {
+    0: "Free some space, or raise the limit on file sizes (ulimit -f)",  # numpy says how much was written, and not why
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space: the disk quota is used up",
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
