@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +62,9 @@ def read_entries(names: str) -> tuple[Entry, ...]:
             `parse_entries`.
     """
     path = Path(names)
-    if not _is_file(path):
+    if not _is(path.is_file):
         if _FILE.fullmatch(names):  # it would become a class of its own
-            folder = path.is_dir()
+            folder = _is(path.is_dir)
             raise VocabularyError(
                 "a folder, not a file of class names" if folder else "no such file of class names",
                 path=names,
@@ -72,7 +72,7 @@ def read_entries(names: str) -> tuple[Entry, ...]:
                 if folder
                 else "Mend the path, or give the names",
             )
-        return parse_entries(names)
+        return _without_folders(parse_entries(names))
     try:
         text = _decode(path.read_bytes())
         if path.suffix.casefold() == ".csv":
@@ -149,6 +149,19 @@ def odd_names(entries: Sequence[Entry]) -> list[str]:
             if re.search(r"\b(photo|picture|image)s? of\b", one[1], re.IGNORECASE)
         ),
     ]
+
+
+def _without_folders(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Raise VocabularyError if a synonym is a folder: of pictures, whose name CLIP would be asked for."""
+    for entry in entries:
+        for text in entry.synonyms:
+            if "/" in text and _is(Path(text).is_dir):
+                raise VocabularyError(
+                    f"{said(entry, text)} is a folder, not a word",
+                    path=text,
+                    remedy="For a class by pictures: ovps vocab build --images NAME=FOLDER",
+                )
+    return entries
 
 
 def _items(line: str) -> list[str]:
@@ -292,8 +305,9 @@ def _reads_as(content: bytes, encoding: str) -> bool:
         return False
 
 
-def _is_file(path: Path) -> bool:
+def _is(ask: Callable[[], bool]) -> bool:
+    """Ask the disk about a path, which may be no path at all."""
     try:
-        return path.is_file()
+        return ask()
     except faults(OSError, ValueError):  # a long list of names is no file name
         return False

@@ -191,6 +191,8 @@ def test_names_that_are_no_path(names):
     ("name", "content", "message", "remedy"),
     [
         ("folder/", None, "a folder, not a file of class names", "--images NAME=FOLDER"),
+        ("car, bus=folder/", None, r"bus \(as 'folder/'\) is a folder", "--images NAME=FOLDER"),
+        ("a/" * 3000, None, "no such file", "Mend the path"),
         ("photo.png", None, "no such file", "Mend the path"),
         ("photo.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", "not a text file", "one name a line"),
         ("names.zip", b"PK\3\4\x14\0\0\0\x08\0\x9b\x7c\xff\xd8\xd9\xda", "not a text file", "one name a line"),
@@ -207,7 +209,7 @@ def test_what_is_no_list_of_names_is_told_as_what_it_is(tmp_path, monkeypatch, n
         (tmp_path / name).write_bytes(content)
     with pytest.raises(VocabularyError, match=message) as caught:
         read_entries(name)
-    assert name.rstrip("/") in caught.value.path
+    assert name.rpartition("=")[2].rstrip("/") in caught.value.path
     assert remedy in caught.value.remedy
 
 
