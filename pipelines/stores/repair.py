@@ -143,7 +143,7 @@ def repair(options: RepairOptions) -> RepairSummary:
         renewed=len(renewed),
         quarantined=_quarantined(storage, found.rows),
         left=left,
-        warnings=_warnings(storage, renewed),
+        warnings=(*_refilled(storage, again), *_warnings(storage, renewed)),
     )
 
 
@@ -355,6 +355,17 @@ def _warnings(storage: Storage, renewed: Sequence[str]) -> tuple[str, ...]:
     return (
         f"the data set has other labels now than the store had in {len(renewed)} of the partitions that were repaired,"
         f" {renewed[0]} first; `{others}` brings all others up to it",
+    )
+
+
+def _refilled(storage: Storage, again: Sequence[str]) -> tuple[str, ...]:
+    """Tell that a partition which had a part of the data set's frames, as in a subset, has all of them now."""
+    if not again:
+        return ()
+    frames = counted(sum(len(row.frames) for row in map(partial(_readable, storage), again) if row), "frame")
+    return (
+        f"no manifest said any more which frames {counted(len(again), 'partition')} had, {again[0]} first:"
+        f" what was made has all that the data set has there, {frames}",
     )
 
 

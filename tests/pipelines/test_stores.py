@@ -645,6 +645,7 @@ def test_a_data_set_need_not_have_all_usual_splits(tmp_path, capsys):
         file.unlink()
     summary = repair(RepairOptions(path=store, dataroot=root))
     assert (summary.manifests, summary.frames, summary.left) == (1, 2, ())
+    assert "has all that the data set has there, 2 frames" in summary.warnings[0]
     assert written(store) == before
 
 
