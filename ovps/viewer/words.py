@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ovps.entries import no_text
 from ovps.errors import VocabularyError
+from ovps.taxonomy import name_key
 from ovps.viewer.relevance import NEGATIVES
 from ovps.viewer.view import Question
 
@@ -73,13 +74,15 @@ class Words:
     def ask(self, text: str, negatives: Sequence[str]) -> tuple[Question, list[str]]:
         """A question, and warnings of what of it CLIP does not see; waits for the tower.
 
-        A usual negative in which the tower finds nothing to read is left out: nobody has written it.
+        A usual negative in which the tower finds nothing to read is left out: nobody has written it. So is the query
+        itself among the negatives, which nothing could be nearer to.
 
         Raises:
             VocabularyError: nothing to read in the text or in another negative, or far too much.
             OvpsError: the tower could not be loaded.
         """
-        text, *others = map(checked, (text, *negatives))
+        text = checked(text)
+        others = [name for name in map(checked, negatives) if name_key(name) != name_key(text)]
         tower = self.start().result()
         query = self._embed(tower, text)
         found, unread = [query[:0]], []
@@ -94,6 +97,8 @@ class Words:
                     ) from error
                 unread.append(name)
         warnings = tower.warnings(text)
+        if len(others) < len(negatives):
+            warnings = [*warnings, "the query is not held against itself (--against)"]
         if unread:
             left = f"the query is not held against {', '.join(unread)} (--against): CLIP reads nothing there"
             warnings = [*warnings, left]

@@ -85,6 +85,8 @@ def test_the_text_tower_is_loaded_once_and_in_the_background(plain):
     assert len(loads) == 1
     assert loads[0] is not threading.current_thread()
     assert (question.text, question.queries.shape[0], question.negatives.shape[0], warnings) == ("bus", 1, 1, [])
+    itself, (warning,) = words.ask("bus", ("Bus ", "car"))
+    assert (len(itself.negatives), warning) == (1, "the query is not held against itself (--against)")
 
 
 def test_a_tower_that_cannot_be_loaded_says_so_and_is_tried_again(plain):
