@@ -69,8 +69,7 @@ def load_clip(encoder: str, weights: str | None = None, seed: int = 0) -> Clip:
         WeightsError: weights not named, not found, not downloadable, damaged, not finite, or of another architecture.
     """
     check_known(encoder)
-    if weights is None:
-        weights = _default_weights(encoder)
+    weights = named_weights(encoder, weights)
     with _waits.of(f"the weights of {encoder}", _source(encoder, weights)):  # a large CLIP takes a minute from a disk
         return _load(encoder, weights, seed)
 
@@ -92,6 +91,19 @@ def _load(encoder: str, weights: str, seed: int) -> Clip:
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
     )
+
+
+def named_weights(encoder: str, weights: str | None) -> str:
+    """Name the weights that would be loaded, which are there or can be asked for; nothing is loaded yet.
+
+    Raises:
+        WeightsError: weights not named, not found, of an unknown kind, or trained with another activation.
+    """
+    if weights is None:
+        weights = _default_weights(encoder)
+    if weights != RANDOM:
+        _check_named(encoder, weights)
+    return weights
 
 
 def check_known(encoder: str, others: Sequence[str] = ()) -> None:
@@ -151,10 +163,12 @@ def _create_random(encoder: str, seed: int) -> Any:
             ) from error
 
 
-def _create_with_weights(encoder: str, weights: str) -> Any:
-    path = Path(weights)
-    tags = open_clip.list_pretrained_tags_by_model(encoder)
-    is_tag = weights in tags
+def _is_tag(encoder: str, weights: str) -> bool:
+    return weights in open_clip.list_pretrained_tags_by_model(encoder)
+
+
+def _check_named(encoder: str, weights: str) -> None:
+    path, is_tag = Path(weights), _is_tag(encoder, weights)
     if not is_tag and not path.is_file():
         looks_like_path = len(path.parts) > 1 or path.suffix in SUFFIXES
         raise WeightsError(
@@ -169,25 +183,27 @@ def _create_with_weights(encoder: str, weights: str) -> Any:
     if not is_tag:
         check_text(path)
     check_activation(encoder, weights)
+
+
+def _create_with_weights(encoder: str, weights: str) -> Any:
     try:
         with _without_logging():
             return open_clip.create_model(encoder, pretrained=weights, require_pretrained=True, weights_only=True)
     except faults(Exception) as error:  # open_clip, torch, safetensors and huggingface_hub each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if is_tag:
+        if _is_tag(encoder, weights):
             raise WeightsError(
                 f"cannot get the weights {weights} of {encoder}: {reason}", remedy=_ways(encoder)
             ) from error
         raise WeightsError(
             f"not weights of {encoder}: {reason}",
-            path=path,
+            path=weights,
             remedy="The file is damaged, of another architecture, or a pickle; save its state dict as safetensors",
         ) from error
 
 
 def _source(encoder: str, weights: str) -> str:
-    tagged = weights in open_clip.list_pretrained_tags_by_model(encoder)
-    return f"{weights}, from the network where they are not here yet" if tagged else weights
+    return f"{weights}, from the network where they are not here yet" if _is_tag(encoder, weights) else weights
 
 
 def _ways(encoder: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from cache_schemas import CameraRow
-from ovps import datasets
+from ovps import clip, datasets
 from ovps.cache.disk import LocalStorage
 from ovps.cache.layout import INFO
 from ovps.cache.object_embeddings import count_objects
@@ -21,8 +21,9 @@ from ovps.cache.where import check_place, storage_of
 from ovps.cache.writer import EncodedFrame, is_store
 from ovps.clip.activation import check_activation
 from ovps.clip.protocol import RANDOM
-from ovps.errors import FrameError, counted
+from ovps.errors import FrameError, WeightsError, counted
 from ovps.frame import Frame
+from ovps.plugins import is_outside
 from pipelines.options import PrecomputeOptions
 from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_like, exact_codec
@@ -118,6 +119,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
     sweeps: list[_Sweep] = []
     if missing:
         check_activation(options.encoder, options.weights)
+        odd = (*odd, *_no_weights(options))
         job = _job(options.model_copy(update={"weights": RANDOM}), frames)
         codec = job.codec
         first = _first_good(job, missing, times)
@@ -144,6 +146,19 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         sweeps=sweep_statistics(sweeps),
         warnings=(*odd, *_absent(missing), *sweep_warnings(sweeps)),
     )
+
+
+def _no_weights(options: Resolved) -> list[str]:
+    """Tell of weights that are not there yet: a dry run needs none, the run itself does."""
+    if is_outside(clip.get(options.encoder)):
+        return []  # of another package, whose loader alone knows
+    from ovps.clip.loading import named_weights  # torch
+
+    try:
+        named_weights(options.encoder, options.weights)
+    except WeightsError as error:
+        return [f"without --dry-run this is refused: {error}"]
+    return []
 
 
 def _job(options: Resolved, frames: list[Frame]) -> Job:

@@ -388,7 +388,9 @@ def test_dry_run_counts_and_writes_nothing(dataroot, whole, tmp_path):
 
 
 def test_dry_run_needs_no_weights(dataroot, tmp_path):
-    assert estimate(options_for(dataroot, tmp_path / "zarr", weights="no such file.safetensors")).frames > 0
+    dry = estimate(options_for(dataroot, tmp_path / "zarr", weights="no such file.safetensors"))
+    assert dry.frames > 0
+    assert dry.warnings[0].startswith("without --dry-run this is refused: no such file of weights (file no such file.")
     with pytest.raises(WeightsError, match="--encoder ViT-B-16-quickgelu"):  # but says what their tag tells
         estimate(options_for(dataroot, tmp_path / "zarr", encoder="ViT-B-16", weights="openai"))
 
