@@ -158,10 +158,10 @@ def check_provenance(storage: Storage, provenance: Provenance) -> StoreInfo:
     return info
 
 
-def other_settings(there: Provenance, now: Provenance) -> list[str]:
+def other_settings(there: Provenance, other: Provenance, other_is: str = "now") -> list[str]:
     """List the settings in which two provenances differ, each with both values: stores mix only if in none."""
-    pairs = {name: (value, getattr(now, name)) for name, value in there}
-    return [f"{name} {a!r} there, {b!r} now" for name, (a, b) in pairs.items() if a != b]
+    pairs = {name: (value, getattr(other, name)) for name, value in there}
+    return [f"{name} {a!r} there, {b!r} {other_is}" for name, (a, b) in pairs.items() if a != b]
 
 
 def check_label_classes(storage: Storage, there: Taxonomy, now: Taxonomy) -> None:

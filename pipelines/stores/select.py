@@ -18,7 +18,7 @@ from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
 from ovps.cache.where import check_place, real_place, storage_of
-from ovps.cache.writer import check_provenance, stored_frames
+from ovps.cache.writer import other_settings, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from ovps.files import check_writable
 from ovps.progress import progress
@@ -265,7 +265,15 @@ def _piece(source: Store, row: PartitionRow, tokens: Collection[str]) -> Piece |
 
 
 def _check_alike(first: Store, other: Store) -> None:
-    check_provenance(other.storage, first.provenance)
+    if differing := other_settings(first.provenance, other.provenance, "here"):
+        remedy = "Leave it out, or make one of the two anew as the other was (--like, where a codec was fitted)"
+        if first.provenance.converted_from != other.provenance.converted_from:
+            remedy = "What another codec has lost does not come back: leave it out"
+        raise ProvenanceError(
+            f"made with other settings than {first.path}: {'; '.join(differing)}",
+            path=other.path,
+            remedy=remedy,
+        )
     if first.info.vocabulary_sha256 != other.info.vocabulary_sha256:
         raise ProvenanceError(
             f"its vocabulary differs from that of {first.path}",
