@@ -42,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[None]:
+    """Tests do not pull the plug, and waited a sixth of their time for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def texts_embedded_once() -> Iterator[None]:
     """Most tests compute a small store of the same classes; a third of that time were the demo CLIP's texts."""
     known: dict[tuple[str, ...], NDArray[np.float32]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -36,7 +35,6 @@ def quick(monkeypatch: pytest.MonkeyPatch, texts: dict) -> None:
         return texts[key]
 
     monkeypatch.setattr(prepare, "build_vocabulary", embedded)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -226,9 +225,8 @@ def test_ahead_is_map_with_a_bound(things, threads, limit):
 
 
 @pytest.mark.parametrize("workers", [None, 1])
-def test_a_store_made_beside_an_accelerator_has_the_same_bytes(root, tmp_path, workers, monkeypatch):
+def test_a_store_made_beside_an_accelerator_has_the_same_bytes(root, tmp_path, workers):
     """Repeated frames of a simulated one, in partitions of two, by threads, and by two tasks at a time in a worker."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     changes = {"dataset": "repeated", "encoder": "simulated", "weights": None, "partition_frames": 2}
     with plugged(seconds=0.001, times=7):
         precompute(options_for(root, tmp_path / "plain", **changes))

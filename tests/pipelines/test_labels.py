@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -34,13 +33,6 @@ from tests.helpers.stores import contents, read_all, same_frames
 from tests.pipelines.test_precompute import one_scene
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
 from tests.pipelines.untrained import TINY
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture(scope="module")

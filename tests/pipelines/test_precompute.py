@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -41,14 +40,6 @@ from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.stores import contents, written
 
 SCENES, FRAMES = 2, 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    """As in the tests of the cache: nobody pulls the plug."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture(scope="module")

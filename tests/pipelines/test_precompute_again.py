@@ -32,7 +32,7 @@ from tests.helpers.recording import (
     write_taxonomy,
 )
 from tests.helpers.stores import contents, read_all, same_frames
-from tests.pipelines.test_precompute import no_fsync, one_scene, options_for, truncate  # noqa: F401  a fixture
+from tests.pipelines.test_precompute import one_scene, options_for, truncate
 
 
 def table(root: Path, name: str, change) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -31,12 +30,6 @@ from tests.helpers.mini_nuscenes import CAMERA_YAW_DEG, VERSION, write_mini_nusc
 from tests.helpers.recording import CAMERA_FROM_LIDAR, calibration, write_recording
 
 FRAMES = 6
-
-
-@pytest.fixture(autouse=True)
-def no_fsync(monkeypatch):
-    """As in the tests of the cache: nobody pulls the plug."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

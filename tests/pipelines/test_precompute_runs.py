@@ -5,7 +5,6 @@ Frames are computed in no time here: by a stand-in that knows the token alone. E
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -122,7 +121,6 @@ def open_store(job, provenance):
 @pytest.fixture(scope="module", autouse=True)
 def no_clip():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(partition_module, "tools_of", lambda job: None)
         patch.setattr(partition_module, "computed", lambda frames, *others: (stand_in(frame) for frame in frames))
         patch.setattr(

@@ -33,7 +33,7 @@ from pipelines.train import TrainOptions, train
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.s3 import BUCKET, Rude, copy_of, served, silent, speaking, used
 from tests.helpers.stores import same_frames, written
-from tests.pipelines.test_precompute import no_fsync, one_scene  # noqa: F401  a fixture
+from tests.pipelines.test_precompute import one_scene
 from tests.pipelines.test_precompute_again import bring_labels, take_labels
 from tests.pipelines.untrained import LOOSE, TINY
 

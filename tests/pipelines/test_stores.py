@@ -60,13 +60,6 @@ LOSSY = {"cells-pca": 0.998, "cells-int8": 0.999, "cells-pq": 0.95}  # and the l
 GRID = "cylinder:60x45x8"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     return write_mini_nuscenes(tmp_path_factory.mktemp("stores") / "world", scenes=2, frames=3, points=300)
