@@ -14,7 +14,7 @@ from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
-from ovps.devices import device_of
+from ovps.devices import device_of, usual_tensors
 from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
 from ovps.evaluation.results import PanopticResult, panoptic_result
@@ -46,6 +46,7 @@ def open_store(path: Where) -> Store:
     return Store.open(path)
 
 
+@usual_tensors()
 def load_run(path: str | Path, device: str | None = None, backend: str | None = None) -> Run:
     """Load a training run: its network in evaluation mode, its settings, its vocabulary.
 
@@ -65,6 +66,7 @@ def load_run(path: str | Path, device: str | None = None, backend: str | None = 
     return runs.load_run(Path(path), place, backend)
 
 
+@usual_tensors()
 def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | None = None) -> PointLabels:
     """Give every point of a frame a class and an instance.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from ovps.errors import ConfigError, counted
@@ -9,6 +12,18 @@ from ovps.shortage import faults
 
 _TYPES = ("cpu", "cuda", "privateuseone")  # the last: torch's name for an accelerator of another package
 _REMEDY = "Give cpu, cuda, or cuda:0 and so on; `ovps doctor` says what torch sees"
+
+
+@contextmanager
+def usual_tensors() -> Iterator[None]:
+    """Let torch make float32 on the CPU where nothing is said, whatever the caller has set as its defaults."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def device_of(name: str | None) -> torch.device:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ovps
 import ovps.api
@@ -76,6 +77,21 @@ def test_a_segmented_frame_and_a_score_are_those_of_the_commands(folder, run):
     run.network.eval()
     assert scores == evaluate(run.path, store.path, device="cpu").system.panoptic
     assert scores.groups["all"].miou > 0
+
+
+@pytest.mark.parametrize("change", ["dtype", "device"])
+def test_defaults_that_the_caller_has_set_change_nothing(folder, run, request, change):
+    store = ovps.open_store(folder / "zarr/driveworld")
+    frame = store.read(store.frames[0])
+    usual = ovps.segment(run, frame)
+    if change == "dtype":
+        request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+        torch.set_default_dtype(torch.float64)  # as who does geometry has
+    else:
+        request.addfinalizer(lambda: torch.set_default_device(None))
+        torch.set_default_device("meta")
+    for one in (run, ovps.load_run(folder / "runs/driveworld", device="cpu")):
+        assert (ovps.segment(one, frame).entry == usual.entry).all()
 
 
 def test_what_the_split_ignores_is_neither_answered_nor_scored(folder, tmp_path):
