@@ -61,7 +61,7 @@ class PredictSummary:
         problems: of the files, read back; empty is valid.
         encoder: the CLIP of the cache and of the vocabulary.
         weights_random: it has random weights: labels that come from it mean nothing.
-        warnings: instances left out, random weights.
+        warnings: no point with a class, instances left out, random weights.
     """
 
     out: Path
@@ -150,7 +150,7 @@ def predict(
         encoder=session.vocabulary.encoder,
         weights_random=session.store.provenance.weights_random,
         seconds=time.perf_counter() - begin,
-        warnings=_warnings(session, written.left_out),
+        warnings=_warnings(session, written),
     )
 
 
@@ -281,8 +281,10 @@ def _submit(session: Session, out: Path, subset: str, token: str, labels: PointL
     return layout.write(out, subset, token, semantic, labels.instance, taxonomy), left_out
 
 
-def _warnings(session: Session, left_out: dict[str, int]) -> list[str]:
-    warnings = session.warnings()
+def _warnings(session: Session, written: _Written) -> list[str]:
+    warnings, left_out = session.warnings(), written.left_out
+    if written.unlabelled == sum(written.points.values()):
+        warnings.append("no point has a class: the run finds nothing here; train it longer, or lower merge.score")
     if left_out:
         room = format_of(session.run.taxonomy).instances
         frames = [f"{token}: {count}" for token, count in left_out.items()]

@@ -89,6 +89,7 @@ raises_first = of(Shapes, "raises_first", points=never_first, at=lambda self, ro
 doubled = of(Shapes, "doubled", points=doubles)
 pairs = of(Shapes, "pairs", points=lambda self, frame: (1, 2))
 whole_labels = of(Shapes, "whole_labels", labels=lambda self, frame: Shapes.labels(self, frame).astype(np.int64))
+float_labels = of(Shapes, "float_labels", labels=lambda self, frame: Shapes.labels(self, frame).astype(float))
 withheld = of(Shapes, "withheld", labels=lambda self, frame: None)
 blind = of(Shapes, "blind", image=lambda self, camera: None)
 nothing = of(Shapes, "nothing", frames=lambda self, *asked: None)
@@ -305,7 +306,7 @@ turned_text = of(QuerySystem, "turned_text", training_classes=turned)
 no_text = of(QuerySystem, "no_text", training_classes=lambda self, vocabulary, base: ["box"])
 '''
 NAMES = {
-    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels withheld blind nothing numbers "
+    "ovps.datasets": "lacks a_class raises_once doubled pairs whole_labels float_labels withheld blind nothing numbers "
     "refills twins broken_tables lazy rewound damaged raises_first "
     "quits quits_early not_mounted cancelled stopped slow "
     "seconds no_pose no_tuple path_labels by_itself bare_occlusion wide_gaps in_radians one_warning camera_seconds"
@@ -400,6 +401,7 @@ ONE_PART = [
         3,
         r"`labels` of data set whole_labels gives int64.*\(file .*s\.py:\d+, frame",
     ),
+    ("float_labels", "colours", "bytes", 3, r"`labels` of data set float_labels gives float64.*s\.py:\d+, frame"),
     ("blind", "colours", "bytes", 3, r"`image` of data set blind gives None.*\(file .*s\.py:\d+, frame"),
     (
         "withheld",

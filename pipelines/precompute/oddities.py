@@ -19,6 +19,7 @@ from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
 from ovps.taxonomy import Taxonomy
+from pipelines.precompute.compute_frame import read_cloud, read_labels
 from pipelines.precompute.flow import tried
 from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved
@@ -103,7 +104,7 @@ def _points(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     """Those that lie elsewhere than around the LiDAR, whose z is not up, or with odd intensities."""
     dataset = datasets.at(options.dataset, options.dataroot)
     some = frames[:: -(-len(frames) // _SWEEPS)]
-    read = [tried(frame, partial(dataset.points, frame)) for frame in some]
+    read = [tried(frame, partial(read_cloud, frame, dataset)) for frame in some]
     clouds = [cloud for cloud in read if isinstance(cloud, PointCloud)]  # whoever computes another says what is wrong
     if not clouds:
         return []
@@ -120,7 +121,7 @@ def _labels(options: Resolved, frames: Sequence[Frame]) -> list[str]:
     dataset = datasets.at(options.dataset, options.dataroot)
     labelled = [frame for frame in frames if frame.labels_path is not None]
     some = labelled[:: -(-len(labelled) // _SWEEPS) or 1]
-    read = [tried(frame, partial(dataset.labels, frame)) for frame in some]
+    read = [tried(frame, partial(read_labels, frame, dataset)) for frame in some]
     odd = odd_things(dataset.taxonomy, [label for label in read if isinstance(label, np.ndarray)])
     return [odd] if odd else []
 

@@ -74,17 +74,25 @@ def with_pictures(catalogue: Catalogue, of: Of, hits: list[Hit], refs: dict[str,
 
 
 def nothing_found(
-    question: Question, hits: list[Hit], text: str | None, least: int, index: ObjectIndex, itself: int | None = None
+    question: Question,
+    of: Of,
+    hits: list[Hit],
+    text: str | None,
+    least: int,
+    index: ObjectIndex,
+    itself: int | None = None,
 ) -> list[str]:
     """Warn if nothing was found, or nothing that is nearer to the words than to what they are told from.
 
     Args:
+        of: what was searched.
         text: the words; None of an example.
         least: points that an object must have.
         itself: row of the example, which is not searched; None: it is none of these objects.
     """
     if not len(index.points):
-        return ["nothing to search: no camera sees any object"]
+        run = "the run finds no segment that a camera sees; --of objects or clusters needs none of it"
+        return [f"nothing to search: {run if of == 'segments' else 'no camera sees any object'}"]
     if not hits:
         others = index.points if itself is None else np.delete(index.points, itself)
         if not len(others):

@@ -88,7 +88,7 @@ def query(options: QueryOptions) -> QuerySummary:
         FrameHit(token, refs[token].scene, refs[token].index, float(score(np.array([best], np.float32))[0]))
         for token, best in best_frames(index, ranking, options.top)
     ]
-    warnings += [*catalogue.warnings(), *notes, *nothing_found(question, hits, options.text, least, index, itself)]
+    warnings += [*catalogue.warnings(), *notes, *nothing_found(question, of, hits, options.text, least, index, itself)]
     hits = with_pictures(catalogue, of, hits, refs)
     sheet = Sheet(
         title=question.text,

@@ -35,6 +35,9 @@ def test_the_data_sets_own_classes_become_a_submission(made, tmp_path):
     summary = predict(*made, tmp_path, merge=LOOSE)
     assert (summary.format, summary.frames, summary.problems) == ("submission", 2, [])
     assert 0 < summary.unlabelled < summary.points == 1200
+    none = predict(*made, tmp_path / "none", merge=LOOSE.model_copy(update={"score": 1.0}))
+    assert (none.unlabelled, none.warnings[-1][:23]) == (1200, "no point has a class: t")
+    assert len(none.warnings) == len(summary.warnings) + 1
     store = Store.open(made[1])
     points = {ref.token: 600 for ref in store.frames if ref.subset == "val"}
     assert check_submission(tmp_path, "val", points, load_taxonomy("nuscenes")) == []

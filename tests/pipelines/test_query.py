@@ -121,12 +121,15 @@ def test_an_example_without_others_is_told_as_that():
     one, unit = np.zeros(1, np.int64), np.eye(1, 4, dtype=np.float32)
     question = Question("like it", unit, np.zeros((0, 4), np.float32), 0.01)
     index = ObjectIndex(unit.astype(np.float16), np.array(["a"], object), one, np.array(["car"], object), one + 20)
-    assert nothing_found(question, [], None, 15, index, itself=0) == [
+    assert nothing_found(question, "objects", [], None, 15, index, itself=0) == [
         "nothing to search: the example is the only object that a camera sees"
     ]
     both = ObjectIndex(*(np.concatenate([x, x]) for x in vars(index).values()))
-    (told,) = nothing_found(question, [], None, 25, both, itself=0)
+    (told,) = nothing_found(question, "objects", [], None, 25, both, itself=0)
     assert "no other object has 25 points or more (--min-points), the largest has 20" in told
+    none = ObjectIndex(*(x[:0] for x in vars(index).values()))
+    for of, said in {"objects": "no camera sees any", "segments": "the run finds no", "clusters": "no camera"}.items():
+        assert said in nothing_found(question, of, [], "bus", 15, none)[0]
 
 
 def test_what_is_listed_is_an_example_as_it_is_named(ask, made):
