@@ -19,6 +19,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import TextIO
 
+from ovps.json_output import json_file, keep_apart, print_json
+
 STOPPED, SETUP = 130, 8  # exit codes of `ovps.errors.Interrupted` and `SetupError`, which cost an import
 _ASKS = {"--help", "-h", "--version"}  # are answered however little memory there is
 _MESSAGE, _REMEDY = "it had not ended", "Start the same command again"
@@ -51,6 +53,8 @@ class _Unread(io.FileIO):
 def main() -> None:
     """Run the command line in an orderly process: every exit code is a documented one."""
     _open_standard_files()
+    if "--json" in sys.argv and not _ASKS.intersection(sys.argv[1:]):
+        keep_apart(_text(os.dup(1), sys.stdout))
     atexit.register(_leave)  # the first to be registered is the last to be called
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -113,7 +117,7 @@ def _tell(message: str, remedy: str) -> None:
     with suppress(OSError):
         if "--json" in sys.argv:
             record = {"error": "setup", "message": message, "path": None, "frame": None, "remedy": remedy}
-            print(json.dumps(record), flush=True)
+            print_json(json.dumps(record))
     with suppress(OSError):
         print(f"setup error: {message}. {remedy}", file=sys.stderr, flush=True)
 
@@ -161,7 +165,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     with suppress(OSError):
         if first and "--json" in sys.argv:
             record = f'{{"error": "interrupted", "message": "{_MESSAGE}", "path": null, "frame": null'
-            os.write(1, f'{record}, "remedy": "{_REMEDY}"}}\n'.encode())
+            os.write(json_file(), f'{record}, "remedy": "{_REMEDY}"}}\n'.encode())
     with suppress(OSError):
         if first:
             os.write(2, f"interrupted: {_MESSAGE}. {_REMEDY}\n".encode())

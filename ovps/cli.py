@@ -22,6 +22,7 @@ from ovps.commands.declare import Json, example, runs
 from ovps.commands.shown import out, show
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import launched, listening, told
+from ovps.json_output import print_json
 from ovps.options import takes
 from ovps.progress import show_warnings
 from ovps.shortage import faults
@@ -120,7 +121,7 @@ def doctor(
 
     report = examine(cache)
     if as_json:
-        print(report.model_dump_json(indent=2))
+        print_json(report.model_dump_json(indent=2))
     else:
         table = Table("", "", "found", "remedy")
         marks = {"ok": Text("ok", "green"), "warning": Text("note", "yellow"), "problem": Text("missing", "red")}
@@ -210,7 +211,7 @@ def evaluate(options: EvaluateOptions, as_json: Json = False) -> None:
         raise
     show_warnings(result.warnings)
     if as_json:
-        print(result.model_dump_json(indent=2))
+        print_json(result.model_dump_json(indent=2))
     else:
         print_result(result, out)
 
@@ -338,7 +339,6 @@ def view(options: ViewOptions, as_json: Json = False) -> None:
 
 def _url_as_json(url: str) -> None:
     show({"url": url}, as_json=True)
-    sys.stdout.flush()  # whoever started the viewer waits for it
 
 
 runs(
@@ -368,7 +368,7 @@ def _for_machines(error: OvpsError) -> None:
     if "--json" in sys.argv:
         record = {"error": error.kind, "message": error.message, "path": error.path, "frame": error.frame}
         with suppress(OSError):  # the output may be what is full
-            print(strict_json.dumps(record | {"remedy": error.remedy}), flush=True)
+            print_json(strict_json.dumps(record | {"remedy": error.remedy}))
 
 
 _NO_ROOM = {

@@ -246,7 +246,7 @@ def test_a_signal_while_the_command_line_is_imported_is_one_sentence(number, tmp
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     ) as process:
-        assert process.stdout.readline() == "ready\n"
+        assert process.stderr.readline() == "ready\n"  # with --json nothing else is on stdout
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=20)
     assert stderr.splitlines() == ["interrupted: it had not ended. Start the same command again"]

@@ -97,3 +97,12 @@ def test_an_older_encoding_of_the_output_ends_no_command(tmp_path):
     (tmp_path / "typer.py").write_text("import sys\nprint('50.1 \u00b1 0.2')\nsys.exit(0)\n")
     ended = begin("--version", stand_ins=tmp_path, PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "50.1 \\xb1 0.2\n", "")
+
+
+def test_what_others_print_is_no_part_of_the_json(tmp_path):
+    prints = "import os\nprint('loading', flush=True)\nos.system('echo another process')\n"
+    (tmp_path / "typer.py").write_text(f"{prints}raise ImportError('libx.so')\n")
+    ended = begin("cache", "info", "zarr", "--json", stand_ins=tmp_path)
+    assert json.loads(ended.stdout)["error"] == "setup"
+    assert ended.stderr.splitlines()[:2] == ["loading", "another process"]
+    assert begin("cache", "info", "zarr", stand_ins=tmp_path).stdout == "loading\nanother process\n"

@@ -10,6 +10,7 @@ import typer
 from ovps import strict_json
 from ovps.commands.declare import Json, example, runs
 from ovps.commands.shown import out, show
+from ovps.json_output import print_json
 from ovps.options import takes
 from pipelines.options import (
     ArraysOptions,
@@ -61,7 +62,7 @@ def cache_verify(
     with progress("verify", "partitions", len(partitions(storage))) as counter:
         problems = verify_store(storage, counter.advance)
     if as_json:
-        print(strict_json.dumps([p.model_dump() for p in problems], indent=2))
+        print_json(strict_json.dumps([p.model_dump() for p in problems], indent=2))
     else:
         for problem in problems:
             out.print(str(problem), style="red", highlight=False)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovps import strict_json
+from ovps.json_output import print_json
 from ovps.progress import LISTED, show_warnings
 
 WIDE = 1000  # columns where there is no terminal: a log or a program reads whole names and whole lines
@@ -27,7 +28,7 @@ def show(summary: Any, as_json: bool) -> None:
     record = TypeAdapter(type(summary)).dump_python(summary, mode="json")
     show_warnings(record.get("warnings", []))
     if as_json:
-        print(strict_json.dumps(record, indent=2))
+        print_json(strict_json.dumps(record, indent=2))
         return
     record.pop("warnings", None)
     if hasattr(summary, "in_words"):

@@ -362,6 +362,9 @@ def test_a_table_without_times_is_in_the_order_of_its_lines(tmp_path):
     (root / "readings.csv").write_text(table.replace("points/000.bin,", "points/000.bin,7"))
     with pytest.raises(DatasetError, match=r"line \d: some lines have a time_us.*Give each its time, or none"):
         frames_of(root)
+    (root / "readings.csv").write_text(table.replace("time_us\n", "time_us,\n", 1))
+    with pytest.raises(DatasetError, match=r"lack nothing, others: '' .*or a comma at its end"):
+        frames_of(root)
 
 
 def test_scenes_have_splits_and_may_have_a_calibration_of_their_own(tmp_path):

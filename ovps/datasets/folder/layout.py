@@ -255,11 +255,13 @@ def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
         lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         unknown = [name for name in reader.fieldnames or () if name not in (*COLUMNS, *POSE)]
         if lacking or unknown:
+            others = ", ".join(map(repr, unknown)) or "none"
             raise _wrong(
                 table,
                 1,
-                f"its columns lack {', '.join(lacking) or 'nothing'}, others: {', '.join(map(str, unknown)) or 'none'}",
-                f"The first line is {','.join(COLUMNS)}, and with poses {','.join((*COLUMNS, *POSE))}",
+                f"its columns lack {', '.join(lacking) or 'nothing'}, others: {others}",
+                f"The first line is {','.join(COLUMNS)}, and with poses {','.join((*COLUMNS, *POSE))}; without spaces,"
+                " other signs or a comma at its end",
             )
         for row in reader:
             if None in row or None in row.values():
