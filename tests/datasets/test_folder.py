@@ -67,6 +67,11 @@ def write_pcd(path, rows, encoding):
     )
 
 
+def write_pcd_in_capitals(path, rows):
+    write_pcd(path, rows, "binary")
+    path.write_bytes(path.read_bytes().replace(b"FIELDS x y z", b"FIELDS X Y Z"))
+
+
 def write_padded_pcd(path, rows):
     """As PCL writes PointXYZI: padding fields between what is meant."""
     header = (
@@ -94,6 +99,8 @@ WRITERS = {
     "ascii.pcd": lambda path, rows: write_pcd(path, rows, "ascii"),
     "binary.pcd": lambda path, rows: write_pcd(path, rows, "binary"),
     "compressed.pcd": lambda path, rows: write_pcd(path, rows, "binary_compressed"),
+    "capitals.npz": lambda path, rows: np.savez(path, X=rows[:, 0], Y=rows[:, 1], Z=rows[:, 2], intensity=rows[:, 3]),
+    "capitals.pcd": write_pcd_in_capitals,
     "padded.pcd": write_padded_pcd,
     "text.ply": lambda path, rows: write_ply(path, rows, True),
     "binary.ply": lambda path, rows: write_ply(path, rows, False),

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ _NUMBERS = 'Save the points as an array of numbers: numpy.save(FILE, numpy.array
 _ZEROS = 4096  # bytes at the end of a file: a block that was never filled
 _DROP = "Set `invalid: drop` under `points` of the calibration file, or leave such points and their labels out"
 
+T = TypeVar("T")
 Fields = Mapping[str, NDArray]
 # whatever the readers raise for bytes that are not of their format
 _DAMAGED = (
@@ -194,7 +196,7 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
     raw = read_bytes("point file", path, token, AGAIN)
     remedy = AGAIN
     try:
-        fields = READERS[suffix](path, raw, how)
+        fields = _small_axes(READERS[suffix](path, raw, how))
         lacking = [name for name in "xyz" if name not in fields]
         if lacking:
             raise _Refused(f"it has no {', '.join(lacking)}, but {', '.join(fields) or 'nothing'}")
@@ -215,6 +217,14 @@ def _read(path: str, token: str, how: PointFiles) -> Fields:
         if "allow_pickle" in reason:  # numpy has no class of its own for this
             remedy, reason = _NUMBERS, _OBJECTS
     raise FrameError(f"the point file cannot be read: {reason}", path=path, frame=token, remedy=remedy)
+
+
+def _small_axes(columns: Mapping[str, T]) -> Mapping[str, T]:
+    """Columns X, Y and Z as x, y and z, unless others are called so."""
+    return {
+        (name.lower() if name in ("X", "Y", "Z") and name.lower() not in columns else name): column
+        for name, column in columns.items()
+    }
 
 
 def _bin(path: str, raw: bytes, how: PointFiles) -> Fields:
@@ -240,8 +250,9 @@ def _npz(path: str, raw: bytes, how: PointFiles) -> Fields:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is an .npy file")
         check_size(archive.zip, _BYTES)
-        if {"x", "y", "z"} <= set(archive.files):
-            return {name: archive[name] for name in archive.files if name in ("x", "y", "z", how.intensity)}
+        columns = _small_axes({name: name for name in archive.files})
+        if {"x", "y", "z"} <= columns.keys():
+            return {name: archive[own] for name, own in columns.items() if name in ("x", "y", "z", how.intensity)}
         names = archive.files if how.array is None else [how.array]
         if len(names) != 1 or names[0] not in archive.files:
             raise _Refused(f"it holds the arrays {', '.join(archive.files)}: name one as `array`")
