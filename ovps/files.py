@@ -50,7 +50,8 @@ def refusals(path: Path, then: str = CHOOSE, error: type[OvpsError] = StorageErr
         mend = _MENDS.get(refusal.errno or 0, "Mend the disk")
         if refusal.errno == errno.EACCES:
             mend = f"Make {_closed(fault.absolute())} writable"
-        told = error(f"cannot write: {refusal.strerror or refusal}", path=fault, remedy=f"{mend}, {then}")
+        remedy = mend if refusal.errno == errno.EROFS and then == CHOOSE else f"{mend}, {then}"
+        told = error(f"cannot write: {refusal.strerror or refusal}", path=fault, remedy=remedy)
         told.reading = False
         raise told from refusal
 

@@ -206,5 +206,7 @@ def test_another_remedy_gives_way_only_where_reading_was_refused(tmp_path, monke
     ):
         raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
     assert "chmod" not in str(told.value)
+    with pytest.raises(StorageError, match=r"a disk that can be written$"), refusals(tmp_path):
+        raise OSError(30, "Read-only file system")
     with pytest.raises(StorageError, match="Free some space, or raise the limit on file sizes"), refusals(tmp_path):
         raise OSError("150530 requested and 25600 written")  # numpy on a full disk: no number of the error

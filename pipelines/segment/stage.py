@@ -17,7 +17,7 @@ from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM
 from ovps.entries import Entry, quoted, read_entries
 from ovps.errors import ConfigError, ProvenanceError, VocabularyError, WeightsError, counted
-from ovps.files import refusals
+from ovps.files import check_writable, refusals
 from ovps.geometry.grid import Grid
 from ovps.places import check_free, check_no_url
 from ovps.report.linked import PICTURES
@@ -66,6 +66,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     root = sweeps.root
     out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
     run = _asked(options, out)
+    check_writable(out)
     info = run.info if run else None
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
     own = _trained(run) if run and not run.system.uses_text and options.names is None else None

@@ -266,7 +266,10 @@ def _piece(source: Store, row: PartitionRow, tokens: Collection[str]) -> Piece |
 
 def _check_alike(first: Store, other: Store) -> None:
     if differing := other_settings(first.provenance, other.provenance, "here"):
-        remedy = "Leave it out, or make one of the two anew as the other was (--like, where a codec was fitted)"
+        remedy = (
+            "Leave it out, or make one of the two anew as the other was, where a codec was fitted with"
+            " `ovps cache convert --like` or `ovps precompute --like`"
+        )
         if first.provenance.converted_from != other.provenance.converted_from:
             remedy = "What another codec has lost does not come back: leave it out"
         raise ProvenanceError(

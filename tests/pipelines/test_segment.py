@@ -19,6 +19,7 @@ from ovps.errors import (
     FrameError,
     ProvenanceError,
     SetupError,
+    StorageError,
     VocabularyError,
     WeightsError,
 )
@@ -180,6 +181,7 @@ def test_what_was_asked_for_is_checked_before_clip_runs(recording, tmp_path, sto
         ({"out": tmp_path / "x", "names": "car, car"}, VocabularyError),
         ({"out": tmp_path / "x", "names": "a\udcffb"}, VocabularyError),
         ({"out": tmp_path / "x", "run": tmp_path / "no run"}, CheckpointError),
+        ({"out": Path("/proc/segments"), "names": "car"}, StorageError),
     ):
         with pytest.raises(kind):
             segment(recording, SegmentOptions(encoder="demo", **wrong))
