@@ -222,7 +222,10 @@ TYPED = [
     *(f"{TRAIN} --out {where}" for where in ("file", "file/x")),
     *(f"{TRAIN} --set {setting}" for setting in ("''", "=", "=1", "steps", "steps=", "steps=-1", "steps=[1")),
     *(f"train --cache zarr --set {setting}" for setting in ("epochs=inf", "epochs=nan")),
-    *(f"{TRAIN} --set {setting}" for setting in ("epochs=3", "optimiser.lr=inf", "model=3")),
+    *(
+        f"{TRAIN} --set {setting}"
+        for setting in ("epochs=3", "optimiser.lr=inf", "model=3", "augmentation.translate=60")
+    ),
     *(f"{TRAIN} --set {setting}" for setting in ("seed=99999999999999999999", "threads=0", "threads=100000")),
     *(f"{TRAIN} --set data.{setting}" for setting in ("subsets=", "subsets=[]", "workers=-1", "grid=x")),
     *(f"{TRAIN} --set model.{s}" for s in ("queries=0", "heads=5", "layers=0", "encoder.channels=[0]")),

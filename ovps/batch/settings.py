@@ -18,14 +18,15 @@ class AugmentationConfig(_Settings):
         rotate: about z, by an angle uniform over the circle.
         flip_x, flip_y: mirror with probability one half.
         scale: largest relative change of size, uniform around 1; 0 is off.
-        translate: standard deviation of a shift of the whole frame, metres; 0 is off.
+        translate: standard deviation of a shift of the whole frame, metres; 0 is off. More than a few metres would move
+            it out of the grid.
     """
 
     rotate: bool = True
     flip_x: bool = True
     flip_y: bool = True
     scale: float = Field(default=0.05, ge=0, lt=1)
-    translate: float = Field(default=0.1, ge=0)
+    translate: float = Field(default=0.1, ge=0, le=5)
 
 
 UnlabelledFrames = Literal["error", "skip"]
