@@ -6,7 +6,7 @@ loader's process makes no (V, C) float32, and less goes to the GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -78,16 +78,16 @@ class FrameDataset(Dataset[FrameTensors]):
 
     Args:
         store: a folder, a URL, or an open store.
-        subset: of the data set, e.g. `train`; None: all frames.
+        subset: of the data set, e.g. `train`, or several; None: all frames.
 
     Raises:
-        ConfigError: no frame of that subset.
+        ConfigError: no frame of one of them.
         CacheError: no store there, or a damaged one.
     """
 
-    def __init__(self, store: Store | Where, subset: str | None = None) -> None:
+    def __init__(self, store: Store | Where, subset: str | Sequence[str] | None = None) -> None:
         self.store = store if isinstance(store, Store) else Store.open(store)
-        self.refs = self.store.frames_of(None if subset is None else [subset])
+        self.refs = self.store.frames_of([subset] if isinstance(subset, str) else subset)
 
     def __len__(self) -> int:
         return len(self.refs)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from cache_schemas import Provenance
+from ovps.cache.layout import manifest_key
 from ovps.cache.manifest import read_manifest
 from ovps.cache.partition import Partition
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.datasets import Dataset
-from ovps.errors import CorruptStoreError, FrameError
+from ovps.errors import CorruptStoreError, DatasetError, FrameError
 from ovps.frame import Frame
+from ovps.geometry.same_sweep import is_same_sweep
 from pipelines.precompute.flow import tried
 from pipelines.precompute.held import Held
 
@@ -28,6 +31,9 @@ def read_otherwise(
 
     The first frame of each partition that can be read stands for all of it: rules of reading are those of a scene. Only
     data sets whose rules lie in their folder (`Dataset.at`) are asked; what changes inside a point file is not noticed.
+
+    Raises:
+        DatasetError: the points are those of another sweep, as of another drive whose scene is called the same.
     """
     if not hasattr(dataset, "at"):
         return frozenset()
@@ -37,26 +43,36 @@ def read_otherwise(
             by_partition.setdefault(held[frame.token].partition, []).append(frame)
     if not by_partition:
         return frozenset()
-    differs = storage.each(partial(_differs, storage, dataset, read_info(storage).provenance), by_partition.items())
-    return frozenset(
-        frame.token for part, other in zip(by_partition.values(), differs, strict=True) if other for frame in part
+    compare = partial(_compared, storage, dataset, read_info(storage).provenance)
+    found = dict(zip(by_partition, storage.each(compare, by_partition.items()), strict=True))
+    exchanged = [name for name, how in found.items() if how == "another"]
+    if exchanged:
+        raise _another(by_partition[exchanged[0]][0], [storage.at(manifest_key(name)) for name in exchanged], storage)
+    return frozenset(frame.token for name, part in by_partition.items() if found[name] != "same" for frame in part)
+
+
+def _another(frame: Frame, manifests: Sequence[str], storage: Storage) -> DatasetError:
+    return DatasetError(
+        f"the store {storage.at()} holds another sweep as this frame of scene {frame.scene!r}",
+        path=frame.points_path,
+        frame=frame.token,
+        remedy="If this is another drive, give the folder of its scene a name of its own, or choose another place for"
+        f" the store; if the sweep was recorded or exported again, delete {' and '.join(manifests)}",
     )
 
 
-def _differs(
+def _compared(
     storage: Storage, dataset: Dataset, provenance: Provenance, partition: tuple[str, Sequence[Frame]]
-) -> bool:
+) -> Literal["same", "otherwise", "another"]:
     name, frames = partition
     read = ((frame, tried(frame, partial(dataset.points, frame))) for frame in frames)
     frame, now = next(((frame, cloud) for frame, cloud in read if not isinstance(cloud, FrameError)), (frames[0], None))
     if now is None:  # none can be read, which is told where somebody needs it
-        return False
+        return "same"
     try:
         xyz, intensity = Partition.open(storage, read_manifest(storage, name), provenance).points(frame.token)
     except CorruptStoreError:  # likewise
-        return False
-    return not (
-        xyz.shape == now.xyz.shape
-        and np.allclose(xyz, now.xyz, rtol=0, atol=ALIKE)
-        and np.allclose(intensity, now.intensity, rtol=0, atol=ALIKE)
-    )
+        return "same"
+    if xyz.shape != now.xyz.shape or not np.allclose(xyz, now.xyz, rtol=0, atol=ALIKE):
+        return "otherwise" if is_same_sweep(xyz, now.xyz) else "another"
+    return "same" if np.allclose(intensity, now.intensity, rtol=0, atol=ALIKE) else "otherwise"

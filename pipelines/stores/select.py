@@ -11,16 +11,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache_schemas import FrameRow, PartitionRow
 from ovps.cache.codecs.state import read_state
 from ovps.cache.disk import LocalStorage
 from ovps.cache.manifest import read_manifests
+from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
 from ovps.cache.where import check_place, real_place, storage_of
 from ovps.cache.writer import other_settings, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from ovps.files import check_writable
+from ovps.geometry.same_sweep import is_same_sweep
 from ovps.progress import progress
 from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.held import Place, other_drive
@@ -81,7 +86,9 @@ def merge(options: MergeOptions) -> DerivedSummary:
                 f"the stores hold different versions of frames ({len(differing)} here), the other ones are in {others}",
                 path=source.path,
                 frame=differing[0].frame.token,
-                remedy=_with_labels(differing, before) or _without(source, {held.scene for held in differing}, before),
+                remedy=_another_name(differing, before)
+                or _with_labels(differing, before)
+                or _without(source, {held.scene for held in differing}, before),
             )
         scene = other_drive(_places(before.values()), _places(holds))
         if scene is not None:
@@ -132,6 +139,17 @@ def _with_labels(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str
     return f"Frames of {listed(bare)} have no labels there, and have some elsewhere: add them with {' and '.join(add)}"
 
 
+def _another_name(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str | None:
+    """What to do about two drives whose scenes and frames are called the same; None where it is one drive."""
+    first = differing[0]
+    if is_same_sweep(before[first.frame.token].xyz(), first.xyz()):
+        return None
+    return (
+        f"Give scene {first.scene} another name in one of the data sets (the folder of a recording), and precompute"
+        " that one into a new store: they are sweeps of two drives"
+    )
+
+
 def _without(source: Store, differing: Collection[str], elsewhere: Collection[str]) -> str:
     """How to merge a store without the frames that other stores hold in another version.
 
@@ -162,6 +180,11 @@ class _Held:
     @property
     def scene(self) -> str:
         return self.partition.row.scene
+
+    def xyz(self) -> NDArray[np.float32]:
+        """Read its points (N, 3) float32, metres."""
+        opened = Partition.open(self.store.storage, self.partition.row, self.store.provenance)
+        return opened.points(self.frame.token)[0]
 
 
 def _of(source: Store, row: PartitionRow) -> list[_Held]:

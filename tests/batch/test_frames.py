@@ -37,6 +37,7 @@ def test_a_frame_is_that_of_the_reader(path):
 
 
 def test_a_batch_holds_its_frames_one_after_another(path):
+    assert len(FrameDataset(path, subset=["train", "val"])) == len(FrameDataset(path))
     dataset = FrameDataset(path, subset="val")
     frames = [dataset[number] for number in range(len(dataset))]
     batch = join_frames(part for part in (join_frames(frames[:2]), frames[2]))

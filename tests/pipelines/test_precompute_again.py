@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,11 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, DatasetError, FrameError
-from pipelines.options import PrecomputeOptions
+from pipelines.options import MergeOptions, PrecomputeOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.asked import frames_of
 from pipelines.precompute.options import resolved
+from pipelines.stores.select import merge
 from tests.helpers.mini_nuscenes import VERSION, with_other_tokens, write_mini_nuscenes
 from tests.helpers.recording import (
     calibration,
@@ -455,6 +457,29 @@ def test_points_that_are_read_by_other_rules_are_computed_anew(tmp_path, change)
     precompute(options.model_copy(update={"out": str(fresh)}))
     assert same_frames(store, fresh)
     assert precompute(options).frames == 0
+
+
+def test_another_drive_whose_scene_and_files_are_called_the_same_is_refused(tmp_path):
+    """As recordings/monday/drive and recordings/tuesday/drive are: its frames would take the place of the others."""
+    rec, store = write_recording(tmp_path / "rec", frames=3), tmp_path / "zarr"
+    options = PrecomputeOptions(dataset="folder", dataroot=rec, out=str(store), encoder="demo", workers=0)
+    precompute(options)
+    before = contents(store)
+    other = write_recording(tmp_path / "other" / "rec", frames=2)
+    for number in range(2):
+        (other / f"points/{number:03d}.bin").write_bytes(rows_of(7 + number).tobytes())
+    for run in (estimate, precompute):
+        with pytest.raises(DatasetError, match=r"another sweep .*another drive.*a name of its own") as caught:
+            run(options.model_copy(update={"dataroot": other}))
+    assert contents(store) == before
+    tuesday = tmp_path / "tuesday"
+    precompute(options.model_copy(update={"dataroot": other, "out": str(tuesday)}))
+    with pytest.raises(CacheError, match=r"Give scene .* another name in one .* of two drives"):
+        merge(MergeOptions(caches=(str(store), str(tuesday)), out=tmp_path / "both"))
+    for manifest in re.findall(r"\S+\.parquet", caught.value.remedy or ""):
+        Path(manifest).unlink()
+    assert precompute(options.model_copy(update={"dataroot": other})).frames == 2
+    assert precompute(options.model_copy(update={"dataroot": other})).frames == 0
 
 
 def test_images_that_were_exchanged_between_folders_are_computed_anew(tmp_path):
