@@ -37,6 +37,7 @@ from ovps.cache.writer import (
     write_partition,
 )
 from ovps.clip.text import build_vocabulary
+from ovps.datasets import Dataset
 from ovps.errors import CorruptStoreError, DatasetError, FrameError, command, counted
 from ovps.frame import Frame
 from ovps.interrupt import kept
@@ -51,6 +52,7 @@ from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import first_frame_of, frame_key, plan
 from pipelines.precompute.prepare import prepare
+from pipelines.precompute.reread import read_otherwise
 from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
 
@@ -239,11 +241,16 @@ class _Work:
         self._tools: Tools | None = None
 
     @property
+    def dataset(self) -> Dataset:
+        """The data set where it lies."""
+        return datasets.at(self.options.dataset, self.options.dataroot)
+
+    @property
     def frames(self) -> list[Frame]:
         """Frames of the data set.
 
         Raises:
-            DatasetError: none, or none of those that the store has.
+            DatasetError: none, or none of those that the store has, or those of another drive.
         """
         if self._frames is None:
             try:
@@ -260,6 +267,7 @@ class _Work:
                     frame=found[0].token,
                     remedy="Give the --dataroot that the store was made of",
                 )
+            read_otherwise(found, _held(self.storage), self.storage, self.dataset)  # raises for another drive
             self._frames = found
         return self._frames
 
@@ -371,7 +379,7 @@ def _refilled(storage: Storage, again: Sequence[str]) -> tuple[str, ...]:
 
 def _repair_labels(work: _Work, row: PartitionRow) -> PartitionRow:
     """Labels of the data set, objects of the stored cells."""
-    dataset = datasets.at(work.options.dataset, work.options.dataroot)
+    dataset = work.dataset
     check_label_classes(work.storage, work.taxonomy, dataset.taxonomy)
     with unless_replaced(work.storage, row.partition, row):
         sound = row.model_copy(update={"labels": None})

@@ -18,6 +18,7 @@ from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, DatasetError, FrameError
+from pipelines.labels import add_labels
 from pipelines.options import MergeOptions, PrecomputeOptions
 from pipelines.precompute import estimate, precompute
 from pipelines.precompute.asked import frames_of
@@ -468,18 +469,23 @@ def test_another_drive_whose_scene_and_files_are_called_the_same_is_refused(tmp_
     other = write_recording(tmp_path / "other" / "rec", frames=2)
     for number in range(2):
         (other / f"points/{number:03d}.bin").write_bytes(rows_of(7 + number).tobytes())
-    for run in (estimate, precompute):
+    of_other = options.model_copy(update={"dataroot": other})
+    for run in (
+        lambda: add_labels(store, other),
+        lambda: estimate(of_other),
+        lambda: precompute(of_other),
+    ):
         with pytest.raises(DatasetError, match=r"another sweep .*another drive.*a name of its own") as caught:
-            run(options.model_copy(update={"dataroot": other}))
+            run()
     assert contents(store) == before
     tuesday = tmp_path / "tuesday"
-    precompute(options.model_copy(update={"dataroot": other, "out": str(tuesday)}))
+    precompute(of_other.model_copy(update={"out": str(tuesday)}))
     with pytest.raises(CacheError, match=r"Give scene .* another name in one .* of two drives"):
         merge(MergeOptions(caches=(str(store), str(tuesday)), out=tmp_path / "both"))
     for manifest in re.findall(r"\S+\.parquet", caught.value.remedy or ""):
         Path(manifest).unlink()
-    assert precompute(options.model_copy(update={"dataroot": other})).frames == 2
-    assert precompute(options.model_copy(update={"dataroot": other})).frames == 0
+    assert precompute(of_other).frames == 2
+    assert precompute(of_other).frames == 0
 
 
 def test_images_that_were_exchanged_between_folders_are_computed_anew(tmp_path):
