@@ -30,7 +30,7 @@ class Sweeps:
     Attributes:
         root: of the recording.
         subsets: that a data set may have; present: those that the recording has.
-        frames: that are meant.
+        scenes: of the recording, and frames: those that are meant.
         unseen: those that no camera has an image of; none are named where there is a limit.
     """
 
@@ -38,6 +38,7 @@ class Sweeps:
     data: Folder
     subsets: tuple[str, ...]
     present: tuple[str, ...]
+    scenes: frozenset[str]
     frames: list[Frame]
     unseen: tuple[SkippedRow, ...]
 
@@ -76,6 +77,7 @@ def sweeps_of(path: Path, limit: int | None) -> Sweeps:
         data=data,
         subsets=subsets,
         present=tuple(subset for subset in subsets if any(frame.subset == subset for frame in frames)),
+        scenes=frozenset(frame.scene for frame in frames),
         frames=limited(chosen, limit),
         unseen=tuple(
             SkippedRow(token=token, kind="image", reason=f"no camera has an image of it (file {file})")

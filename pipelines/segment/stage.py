@@ -10,13 +10,14 @@ import numpy as np
 
 from cache_schemas import SkippedRow
 from ovps import defaults
+from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.store_info import read_info
 from ovps.cache.where import storage_of
 from ovps.cache.writer import is_store
 from ovps.clip.protocol import RANDOM
 from ovps.entries import Entry, quoted, read_entries
-from ovps.errors import ConfigError, ProvenanceError, VocabularyError, WeightsError, counted
+from ovps.errors import ConfigError, ProvenanceError, VocabularyError, WeightsError, counted, listed
 from ovps.files import check_writable, refusals
 from ovps.geometry.grid import Grid
 from ovps.places import check_free, check_no_url
@@ -54,7 +55,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
         path: of a recording, or of one of its point files, of which alone labels are then made.
 
     Raises:
-        ConfigError: the path is a URL.
+        ConfigError: the path is a URL, or results of another recording are there.
         DatasetError, FrameError: no recording, or one that does not hold together: `ovps data check` says more; a
             frame that cannot be read, where such are not to be left out.
         ProvenanceError: features that are there were made with other settings, such as another occlusion.
@@ -67,6 +68,7 @@ def segment(path: Path, options: SegmentOptions) -> SegmentSummary:
     out = (options.out or root.with_name(f"{root.name}-segments")).absolute()
     run = _asked(options, out)
     check_writable(out)
+    _check_recording(out / "zarr", sweeps)
     info = run.info if run else None
     weights = options.weights or (RANDOM if info and info.clip.weights_random else None)
     own = _trained(run) if run and not run.system.uses_text and options.names is None else None
@@ -233,6 +235,23 @@ def _asked(options: SegmentOptions, out: Path) -> Run | None:
     if entries and not run.system.uses_text:
         _check_names(run, entries)
     return run
+
+
+def _check_recording(cache: Path, sweeps: Sweeps) -> None:
+    """Check that features and labels that are there are of this recording: those of another would be replaced.
+
+    Raises:
+        ConfigError: they are of another one.
+    """
+    storage = storage_of(cache)
+    there = {row.scene for row in read_manifests(storage) if row.frames} if is_store(storage) else set()
+    if there and not there & sweeps.scenes:
+        raise ConfigError(
+            f"features and labels of another recording are there: of {listed(sorted(there))}, and this one is"
+            f" {listed(sorted(sweeps.scenes))}",
+            path=cache.parent,
+            remedy="Give another --out",
+        )
 
 
 def _trained(run: Run) -> Vocabulary:

@@ -64,6 +64,10 @@ def test_clip_alone_labels_what_cameras_see_and_draws_it(recording, tmp_path):
     assert again.cache == summary.cache
     entry, _ = labels_of(again.predictions[0], recording, 1)
     assert set(entry.tolist()) == {-1, 0}
+    other = write_recording(tmp_path / "another", frames=1)
+    with pytest.raises(ConfigError, match=r"of another recording are there: of .*, and this one is another"):
+        segment(other, options)
+    assert again.page.is_file()
 
 
 def test_one_point_file_is_one_frame(recording, tmp_path):
