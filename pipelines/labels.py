@@ -37,7 +37,7 @@ from pipelines.precompute.compute_frame import read_labels
 from pipelines.precompute.flow import tried
 from pipelines.precompute.held import held_in
 from pipelines.precompute.options import data_root
-from pipelines.precompute.reread import read_otherwise
+from pipelines.precompute.reread import check_order
 from pipelines.precompute.stage import may_skip
 
 
@@ -99,7 +99,7 @@ def add_labels(path: Where, dataroot: Path | None = None, on_error: Literal["sto
             path=root,
             remedy="Give the --dataroot that the store was made of, its folders called as they were then",
         )
-    read_otherwise(listed, held_in(storage), storage, dataset)  # raises for another drive
+    check_order(listed, held_in(storage), storage, dataset)
     now = _Labels(dataset, {frame.token: frame for frame in listed if frame.labels_path is not None}, on_error)
     added, renewed, unlabelled = 0, 0, 0
     rows: list[FrameRow] = []

@@ -15,12 +15,13 @@ from ovps.cache.partition import Partition
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
 from ovps.datasets import Dataset
-from ovps.errors import CorruptStoreError, DatasetError, FrameError
+from ovps.errors import CorruptStoreError, DatasetError, FrameError, listed
 from ovps.frame import Frame
-from ovps.geometry.same_sweep import is_same_sweep
+from ovps.geometry.same_sweep import rows_correspond, share_points
 from pipelines.precompute.flow import tried
 from pipelines.precompute.held import Held
 
+_How = Literal["same", "otherwise", "sorted", "another"]
 ALIKE = 1e-3  # metres and shares of full intensity: sums of another machine
 
 
@@ -35,20 +36,48 @@ def read_otherwise(
     Raises:
         DatasetError: the points are those of another sweep, as of another drive whose scene is called the same.
     """
-    if not hasattr(dataset, "at"):
-        return frozenset()
+    by_partition, found = _compare(frames, held, storage, dataset)
+    return frozenset(frame.token for name, part in by_partition.items() if found[name] != "same" for frame in part)
+
+
+def check_order(frames: Iterable[Frame], held: Mapping[str, Held], storage: Storage, dataset: Dataset) -> None:
+    """Check that points of the data set are those of a store row by row, as labels of the one are to be of the other.
+
+    See `read_otherwise`, also for what is compared.
+
+    Raises:
+        DatasetError: the points are those of another sweep, or lie in another order.
+    """
+    by_partition, found = _compare(frames, held, storage, dataset)
+    for name, part in by_partition.items():
+        if found[name] == "sorted":
+            raise DatasetError(
+                f"the points of the frame lie in another order than in the store {storage.at()}, as do its labels",
+                path=part[0].points_path,
+                frame=part[0].token,
+                remedy="Give the --dataroot that the store was made of, or run the same `ovps precompute` first: it"
+                " computes such frames anew",
+            )
+
+
+def _compare(
+    frames: Iterable[Frame], held: Mapping[str, Held], storage: Storage, dataset: Dataset
+) -> tuple[dict[str, list[Frame]], dict[str, _How]]:
+    """Frames by the partition that holds them, and how the points of each partition are read now."""
     by_partition: dict[str, list[Frame]] = {}
+    if not hasattr(dataset, "at"):
+        return by_partition, {}
     for frame in frames:
         if frame.token in held and held[frame.token].row is not None:
             by_partition.setdefault(held[frame.token].partition, []).append(frame)
     if not by_partition:
-        return frozenset()
+        return by_partition, {}
     compare = partial(_compared, storage, dataset, read_info(storage).provenance)
     found = dict(zip(by_partition, storage.each(compare, by_partition.items()), strict=True))
     exchanged = [name for name, how in found.items() if how == "another"]
     if exchanged:
         raise _another(by_partition[exchanged[0]][0], [storage.at(manifest_key(name)) for name in exchanged], storage)
-    return frozenset(frame.token for name, part in by_partition.items() if found[name] != "same" for frame in part)
+    return by_partition, found
 
 
 def _another(frame: Frame, manifests: Sequence[str], storage: Storage) -> DatasetError:
@@ -57,13 +86,13 @@ def _another(frame: Frame, manifests: Sequence[str], storage: Storage) -> Datase
         path=frame.points_path,
         frame=frame.token,
         remedy="If this is another drive, give the folder of its scene a name of its own, or choose another place for"
-        f" the store; if the sweep was recorded or exported again, delete {' and '.join(manifests)}",
+        f" the store; if the sweep was recorded or exported again, delete {listed(manifests)}",
     )
 
 
 def _compared(
     storage: Storage, dataset: Dataset, provenance: Provenance, partition: tuple[str, Sequence[Frame]]
-) -> Literal["same", "otherwise", "another"]:
+) -> _How:
     name, frames = partition
     read = ((frame, tried(frame, partial(dataset.points, frame))) for frame in frames)
     frame, now = next(((frame, cloud) for frame, cloud in read if not isinstance(cloud, FrameError)), (frames[0], None))
@@ -73,6 +102,10 @@ def _compared(
         xyz, intensity = Partition.open(storage, read_manifest(storage, name), provenance).points(frame.token)
     except CorruptStoreError:  # likewise
         return "same"
-    if xyz.shape != now.xyz.shape or not np.allclose(xyz, now.xyz, rtol=0, atol=ALIKE):
-        return "otherwise" if is_same_sweep(xyz, now.xyz) else "another"
-    return "same" if np.allclose(intensity, now.intensity, rtol=0, atol=ALIKE) else "otherwise"
+    if len(xyz) == len(now) and np.allclose(xyz, now.xyz, rtol=0, atol=ALIKE):
+        return "same" if np.allclose(intensity, now.intensity, rtol=0, atol=ALIKE) else "otherwise"
+    if rows_correspond(xyz, now.xyz):
+        return "otherwise"
+    if not share_points(xyz, now.xyz):
+        return "another"
+    return "sorted" if len(xyz) == len(now) else "otherwise"  # how many there are is told where it matters

@@ -52,7 +52,7 @@ from pipelines.precompute.held import Held
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import first_frame_of, frame_key, plan
 from pipelines.precompute.prepare import prepare
-from pipelines.precompute.reread import read_otherwise
+from pipelines.precompute.reread import check_order
 from pipelines.precompute.stage import may_skip
 from pipelines.precompute.task import encoder_of, one_thread, threads_beside, tools_of
 
@@ -267,7 +267,7 @@ class _Work:
                     frame=found[0].token,
                     remedy="Give the --dataroot that the store was made of",
                 )
-            read_otherwise(found, _held(self.storage), self.storage, self.dataset)  # raises for another drive
+            check_order(found, _held(self.storage), self.storage, self.dataset)
             self._frames = found
         return self._frames
 

@@ -25,7 +25,7 @@ from ovps.cache.where import check_place, real_place, storage_of
 from ovps.cache.writer import other_settings, stored_frames
 from ovps.errors import CacheError, ConfigError, ProvenanceError, listed
 from ovps.files import check_writable
-from ovps.geometry.same_sweep import is_same_sweep
+from ovps.geometry.same_sweep import rows_correspond, share_points
 from ovps.progress import progress
 from pipelines.options import FramesOptions, LabelsOptions, MergeOptions, SubsetOptions
 from pipelines.precompute.held import Place, other_drive
@@ -142,7 +142,8 @@ def _with_labels(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str
 def _another_name(differing: Sequence[_Held], before: Mapping[str, _Held]) -> str | None:
     """What to do about two drives whose scenes and frames are called the same; None where it is one drive."""
     first = differing[0]
-    if is_same_sweep(before[first.frame.token].xyz(), first.xyz()):
+    clouds = before[first.frame.token].xyz(), first.xyz()
+    if rows_correspond(*clouds) or share_points(*clouds):
         return None
     return (
         f"Give scene {first.scene} another name in one of the data sets (the folder of a recording), and precompute"

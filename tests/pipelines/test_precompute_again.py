@@ -477,6 +477,10 @@ def test_another_drive_whose_scene_and_files_are_called_the_same_is_refused(tmp_
     ):
         with pytest.raises(DatasetError, match=r"another sweep .*another drive.*a name of its own") as caught:
             run()
+    sorted_rows = write_recording(tmp_path / "sorted" / "rec", frames=1)
+    (sorted_rows / "points/000.bin").write_bytes(rows_of(0)[::-1].tobytes())
+    with pytest.raises(DatasetError, match="in another order than in the store"):
+        add_labels(store, sorted_rows)
     assert contents(store) == before
     tuesday = tmp_path / "tuesday"
     precompute(of_other.model_copy(update={"out": str(tuesday)}))
