@@ -171,6 +171,7 @@ def test_a_line_is_on_the_disk_when_it_is_told_and_half_a_line_is_left_out(tmp_p
     assert "why" in lines[-1].note
 
 
+@pytest.mark.slow
 def test_results_of_a_gpu_stand_on_the_ground_of_table1_and_the_split_of_the_paper_comes_first(monkeypatch):
     monkeypatch.chdir(training.OWN)
     experiment, table = training.whole_experiment(), load_experiment("table1")

@@ -36,6 +36,7 @@ def command(store, out):
     return parts + [part for setting in (*SMALL, "data.workers=2") for part in ("--set", setting)]
 
 
+@pytest.mark.slow
 def test_no_room_in_shared_memory(wide, tmp_path):
     done = run_unshared(LITTLE_SHARED_MEMORY, *command(wide, tmp_path / "run"))
     assert done.returncode == TrainingError.exit_code, done.stderr
@@ -66,6 +67,7 @@ def test_a_worker_that_is_still_starting_when_another_has_failed(wide, tmp_path)
     assert done.stderr.splitlines()[-1].startswith("training error: loader processes find no room")
 
 
+@pytest.mark.slow
 def test_few_open_files_are_enough(store, tmp_path):
     """A file for each tensor of each batch that waits was too much for this limit, and for usual ones too."""
     limited = ["sh", "-c", 'ulimit -n 64 && exec "$@"', "sh", sys.executable]

@@ -240,6 +240,7 @@ def test_parts_one_after_another_are_all_in_the_results(store, tmp_path, capsys)
     assert done == {*(("ovps", seed) for seed in range(4)), ("pfc", 0)}
 
 
+@pytest.mark.slow
 def test_results_that_are_left_out_are_named(store, tmp_path, capsys):
     path = write_experiment(tmp_path, store, seeds=[0], systems=["ovps"])
     for seed in (0, 1):

@@ -139,6 +139,7 @@ def test_a_lossy_codec_of_another_package_is_fitted_to_training_frames(dataroot,
         precompute(options_for(dataroot, out))
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_bytes_as_none(dataroot, whole, tmp_path):
     summary = precompute(options_for(dataroot, tmp_path / "zarr", workers=2))
     assert written(tmp_path / "zarr") == written(whole)

@@ -170,6 +170,7 @@ def in_one_go(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @example(
     sequence=[
         World({token: "good" if token != "b0" else "absent" for token in TOKENS}, False, False, 1),

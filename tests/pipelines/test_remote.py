@@ -61,6 +61,7 @@ def url():
     return f"s3://{BUCKET}/{uuid4().hex}/zarr"
 
 
+@pytest.mark.slow
 def test_workers_write_it_and_training_reads_it(root, disk, url, tmp_path):
     options = one_scene(root, url, workers=2)
     assert estimate(options).free_bytes is None

@@ -33,6 +33,7 @@ from ovps.training.run_files import load_settings
 from pipelines import train as pipeline
 from tests.training.small import SMALL, same_bits, small_run, weights
 
+pytestmark = pytest.mark.slow  # each starts several processes of torch
 LAYER = "model.encoder.norm=layer"
 SYSTEMS = ("queries", "voxels")
 N = 3  # with two, the sum of the gradients would round the same in any order
