@@ -28,13 +28,14 @@ from ovps.geometry.grid import Grid, fitting_grid
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere, likely_mistake, likely_unit
 from ovps.geometry.projection import project
+from ovps.geometry.sweep_fault import sweep_fault
 from ovps.geometry.visibility import Occlusion, unoccluded
 from ovps.places import check_free, check_no_url, named
 from ovps.report.linked import ShownFrame, write_picture
 from ovps.report.overlay import depth_overlay
 from ovps.report.page import render, write_page
 from ovps.shortage import faults
-from pipelines.precompute.compute_frame import blank_of, cloud_fault
+from pipelines.precompute.compute_frame import blank_of
 from pipelines.precompute.plan import check_unique
 from pipelines.recording_findings import (
     Findings,
@@ -271,7 +272,7 @@ class _Look:
 
     def _fits(self, frame: Frame, cloud: PointCloud) -> bool:
         """Tell whether nothing is wrong with what was read that keeps it from being used."""
-        fault, elsewhere = cloud_fault(cloud), lies_elsewhere(cloud.xyz)
+        fault, elsewhere = sweep_fault(cloud.xyz, cloud.intensity), lies_elsewhere(cloud.xyz)
         mistake = elsewhere or (likely_unit(cloud.xyz) if fault else None)
         if mistake:
             self.mistakes.setdefault("points", mistake)

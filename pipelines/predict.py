@@ -18,7 +18,7 @@ from ovps.cache.frame_data import FrameRef
 from ovps.cache.manifest import read_manifests
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, counted
 from ovps.files import refusals
 from ovps.inference.formats import format_of
 from ovps.inference.plain_labels import check_labels, write_labels
@@ -150,7 +150,7 @@ def predict(
         encoder=session.vocabulary.encoder,
         weights_random=session.store.provenance.weights_random,
         seconds=time.perf_counter() - begin,
-        warnings=_warnings(session, written),
+        warnings=_warnings(session, written, fill),
     )
 
 
@@ -281,10 +281,15 @@ def _submit(session: Session, out: Path, subset: str, token: str, labels: PointL
     return layout.write(out, subset, token, semantic, labels.instance, taxonomy), left_out
 
 
-def _warnings(session: Session, written: _Written) -> list[str]:
+def _warnings(session: Session, written: _Written, fill: bool) -> list[str]:
     warnings, left_out = session.warnings(), written.left_out
     if written.unlabelled == sum(written.points.values()):
         warnings.append("no point has a class: the run finds nothing here; train it longer, or lower merge.score")
+    elif fill and written.unlabelled:
+        warnings.append(
+            f"{counted(written.unlabelled, 'point')} cannot be filled: no mask of the run covers them, and no camera"
+            " sees them" + ("; among them those of instances that are left out" if left_out else "")
+        )
     if left_out:
         room = format_of(session.run.taxonomy).instances
         frames = [f"{token}: {count}" for token, count in left_out.items()]

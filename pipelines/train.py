@@ -31,7 +31,7 @@ from ovps.batch.loader import Batches, training_frames
 from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save_statistics
 from ovps.cache.reader import Store
 from ovps.devices import device_of
-from ovps.errors import CheckpointError, ConfigError, TrainingError
+from ovps.errors import CheckpointError, ConfigError, TrainingError, counted
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.odd_grid import odd_grid
 from ovps.inference.session import random_clip
@@ -198,6 +198,7 @@ def _train(
             if not options.restart:
                 _check_no_checkpoint_is_lost(run)
             _check_labels(batches)
+            show_warnings(_repeated(batches))
             if config.data.grid is not None:  # that of the store was looked at when it was made
                 show_warnings(_odd_grid(batches))
             measured = measure(batches.store, batches.frames, config.statistics_frames)
@@ -368,6 +369,16 @@ def _begin(run: Path, store: Store, content: CacheContent, statistics: ClipStati
     save_content(run, content)
     save_vocabulary(store.vocabulary, run / VOCABULARY)
     save_statistics(statistics, run / STATISTICS)
+
+
+def _repeated(batches: Batches) -> list[str]:
+    """Warn of batches that hold some frames more than once."""
+    size, frames = batches.data.batch_size, len(batches.frames)
+    if size <= frames:
+        return []
+    return [
+        f"data.batch_size is {size}, and there are {counted(frames, 'frame')} to train on: a batch holds some twice"
+    ]
 
 
 def _odd_grid(batches: Batches) -> list[str]:

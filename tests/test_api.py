@@ -18,7 +18,7 @@ import ovps
 import ovps.api
 import ovps.vocabulary
 from ovps.batch.frames import FrameDataset
-from ovps.errors import CacheError, ConfigError, VocabularyError
+from ovps.errors import CacheError, ConfigError, FrameError, VocabularyError
 from ovps.inference.session import open_session, predictions
 from ovps.vocabulary import load_vocabulary, parse_vocabulary, save_vocabulary
 from pipelines.evaluate import evaluate
@@ -176,6 +176,22 @@ def test_a_frame_with_other_earlier_sweeps_is_refused(folder, run, trained, seen
     if not seen:
         with pytest.raises(CacheError, match="the cache has 0 earlier sweeps"):
             ovps.score(known, store)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: {"intensity": np.full_like(f.intensity, np.nan)}, "NaN or infinity"),
+        (lambda f: {"intensity": f.intensity * 255 + 2}, "intensities are .*expected 0 to 1"),
+        (lambda f: {"xyz": np.where(np.arange(len(f.xyz))[:, None] == 3, np.nan, f.xyz)}, "NaN or infinity"),
+        (lambda f: {"xyz": f.xyz * 1000}, "farther than 1000 m"),
+    ],
+)
+def test_points_of_a_caller_that_are_none_of_a_sweep_are_refused(folder, run, change, says):
+    frame = (store := ovps.open_store(folder / "zarr/driveworld")).read(store.frames[0])
+    with pytest.raises(FrameError, match=f"{says}.*metres.*0 to 1") as caught:
+        ovps.segment(run, replace(frame, **change(frame)))
+    assert caught.value.frame == frame.token
 
 
 def test_a_frame_or_store_of_another_clip_is_refused(run, tmp_path):

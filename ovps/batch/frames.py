@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
+from ovps.errors import ConfigError
 
 NO_LABELS = -1
 
@@ -122,10 +123,16 @@ class FrameDataset(Dataset[FrameTensors]):
 
 
 def join_frames(frames: Iterable[FrameTensors]) -> FrameTensors:
-    """Join frames into one batch, in order: the `collate_fn` of a `DataLoader` over a `FrameDataset`."""
+    """Join frames into one batch, in order: the `collate_fn` of a `DataLoader` over a `FrameDataset`.
+
+    Raises:
+        ConfigError: there are none.
+    """
     joined: dict[str, list[Tensor]] = {}
     counted, voxels, cells = 0, 0, 0
     frames = tuple(frames)
+    if not frames:
+        raise ConfigError("no frames to join", remedy="Give one or more of a `FrameDataset`")
     for frame in frames:
         moved = {
             "point_voxel": voxels,

@@ -20,8 +20,6 @@ from ovps.frame import Camera
 from ovps.picture_files import colour_fault, count_pictures, ends_in_zeros
 from ovps.shortage import faults
 
-FARTHEST_M = 1000.0  # no LiDAR measures so far
-NO_RETURN = 0.1  # of the points at (0, 0, 0), the most that is taken; the real sweeps of nuScenes and KITTI have none
 MOST_PIXELS = 2**27  # of an image, as a limit of our own: importing the nuScenes devkit puts Pillow's out of force
 _AS_SHIPPED = "Use the image as the data set ships it, neither resized nor edited"
 _EIGHT_BITS = "Save the images with 8 bits a channel, as grey or RGB"

@@ -13,8 +13,9 @@ from cache_schemas import Provenance
 from ovps import systems
 from ovps.batch.voxels import INPUT_DIM, frame_batch
 from ovps.cache.frame_data import CachedFrame
-from ovps.errors import CacheError, CheckpointError, VocabularyError
+from ovps.errors import CacheError, CheckpointError, FrameError, VocabularyError
 from ovps.geometry.grid import Grid
+from ovps.geometry.sweep_fault import sweep_fault
 from ovps.model import sparse
 from ovps.model.class_text import ClassText
 from ovps.model.inputs import VoxelBatch
@@ -135,8 +136,20 @@ class Run:
             )
 
     def check_frame(self, frame: CachedFrame) -> None:
-        """Raise CacheError if a frame shows that its cache is none for this run: by the length of its CLIP features, or
-        by points of earlier sweeps, of which it does not say how many sweeps they are."""
+        """Check that a frame is one for this run.
+
+        Raises:
+            CacheError: its cache is none: by the length of its CLIP features, or by points of earlier sweeps, of which
+                it does not say how many sweeps they are.
+            FrameError: its points are those of no sweep, as they may be where a caller has made them.
+        """
+        if fault := sweep_fault(frame.xyz, frame.intensity):
+            raise FrameError(
+                fault,
+                frame=frame.token,
+                remedy="Points are in metres, in the LiDAR's own frame, and intensities 0 to 1, as `store.read` gives"
+                " them",
+            )
         if frame.clip.shape[1] != self.clip.clip_dim:
             raise CacheError(
                 f"the frame has CLIP features of {frame.clip.shape[1]} channels, run {self.path} of"

@@ -32,12 +32,12 @@ from ovps.cache.writer import EncodedFrame, encode_frame
 from ovps.clip.asked import UNIT, cells_of
 from ovps.clip.protocol import Encoder
 from ovps.datasets.protocol import Dataset
-from ovps.datasets.reading import FARTHEST_M, NO_RETURN
 from ovps.errors import FrameError
 from ovps.frame import Camera, Frame, PointCloud
 from ovps.geometry.calibration import check_calibration
 from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.lifting import LiftedPoints, lift_points, lift_voxels
+from ovps.geometry.sweep_fault import sweep_fault
 from ovps.geometry.visibility import Occlusion
 from ovps.plugins import is_outside, misgiven
 from ovps.protocols import described
@@ -297,7 +297,7 @@ def earlier_cloud(frame: Frame, tools: Tools) -> PointCloud:
     """The points of earlier sweeps; of none where a scene begins."""
     cloud: Any = tools.dataset.earlier_points(frame)  # type: ignore[attr-defined]  # see `Dataset.has_earlier_sweeps`
     _check_kind(tools.dataset, "earlier_points", cloud)
-    fault = cloud_fault(cloud) if len(cloud) else None
+    fault = sweep_fault(cloud.xyz, cloud.intensity) if len(cloud) else None
     if fault:
         raise FrameError(
             f"of its earlier sweeps, {', '.join(Path(sweep.points_path).name for sweep in frame.earlier)}, {fault}",
@@ -314,7 +314,7 @@ def check_cloud(frame: Frame, cloud: PointCloud) -> None:
     Raises:
         FrameError: they are not.
     """
-    fault = cloud_fault(cloud)
+    fault = sweep_fault(cloud.xyz, cloud.intensity)
     if fault:
         raise FrameError(
             fault,
@@ -419,24 +419,6 @@ def camera_rows(frame: Frame, lifted: Lifted, tools: Tools, thumbnails: Sequence
 def smallest_codec(frame: Frame, tools: Tools) -> str:
     """The codec that stores this frame in the fewest bytes, of those that lose nothing."""
     return codecs.smallest(lift_frame(frame, read_cloud(frame, tools.dataset), tools).weights, tools.encoder.dim)
-
-
-def cloud_fault(cloud: PointCloud) -> str | None:
-    """Say what a sweep cannot be; None if nothing is wrong with it."""
-    if len(cloud) == 0:
-        return "the sweep has no points"
-    if not (np.isfinite(cloud.xyz).all() and np.isfinite(cloud.intensity).all()):
-        return "points hold NaN or infinity"
-    lost = ~cloud.xyz.any(axis=1)
-    if lost.mean() > NO_RETURN:
-        return f"{lost.sum()} of {len(cloud)} points lie at (0, 0, 0), pulses without a return"
-    far = np.abs(cloud.xyz).max(axis=1) > FARTHEST_M
-    if far.any():
-        where = ", ".join(f"{value:.6g}" for value in cloud.xyz[far.argmax()])
-        return f"{far.sum()} of {len(cloud)} points lie farther than {FARTHEST_M:g} m away, the first at ({where})"
-    if cloud.intensity.min() < 0 or cloud.intensity.max() > 1:
-        return f"intensities are {cloud.intensity.min():g} to {cloud.intensity.max():g}, expected 0 to 1"
-    return None
 
 
 def check_labels(frame: Frame, cloud: PointCloud, label: NDArray[np.uint32] | None) -> None:

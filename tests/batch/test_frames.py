@@ -36,6 +36,11 @@ def test_a_frame_is_that_of_the_reader(path):
         np.testing.assert_array_equal(frame.label.numpy(), read.label)
 
 
+def test_no_frames_are_no_batch():
+    with pytest.raises(ConfigError, match="no frames to join"):
+        join_frames([])
+
+
 def test_a_batch_holds_its_frames_one_after_another(path):
     assert len(FrameDataset(path, subset=["train", "val"])) == len(FrameDataset(path))
     dataset = FrameDataset(path, subset="val")

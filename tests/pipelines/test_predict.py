@@ -60,8 +60,10 @@ def test_frames_are_chosen_by_token_whatever_holds_the_tokens(made, tmp_path):
 def test_filling_labels_more_points(made, tmp_path):
     plain = predict(*made, tmp_path / "plain")
     filled = predict(*made, tmp_path / "filled", fill=True)
-    assert filled.unlabelled < plain.unlabelled
+    assert 0 < filled.unlabelled < plain.unlabelled
     assert filled.problems == []
+    assert f"{filled.unlabelled} points cannot be filled" in filled.warnings[-1]
+    assert not any("filled" in warning for warning in plain.warnings)
 
 
 def test_without_a_run_there_is_nothing_to_fill_with(made, tmp_path):

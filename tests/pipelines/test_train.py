@@ -412,6 +412,13 @@ def test_a_grid_of_the_network_that_does_not_fit_the_points_is_told(store, tmp_p
     assert all(says in line for line in told)
 
 
+def test_batches_that_hold_frames_twice_are_told(store, tmp_path, capsys):
+    small_run(store, tmp_path / "many", "data.batch_size=5", "steps=1", "model.encoder.norm=layer")
+    assert "data.batch_size is 5, and there are 4 frames" in capsys.readouterr().err
+    small_run(store, tmp_path / "few", "data.batch_size=4", "steps=1", "model.encoder.norm=layer")
+    assert "data.batch_size" not in capsys.readouterr().err
+
+
 def test_splits_that_cannot_be_trained_on(store, tmp_path):
     split = tmp_path / "mine.yaml"
     split.write_text("{name: mine, taxonomy: nuscenes, novel: [tram]}")

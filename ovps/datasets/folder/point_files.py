@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from ovps.datasets.folder.calibration import PointFiles
 from ovps.datasets.folder.row_length import LOOKED_AT, row_length
-from ovps.datasets.reading import FARTHEST_M, NO_RETURN, read_bytes, recognised
+from ovps.datasets.reading import read_bytes, recognised
 from ovps.errors import FrameError
 from ovps.extras import extra
 from ovps.frame import PointCloud
+from ovps.geometry.sweep_fault import FARTHEST_M, NO_RETURN
 from ovps.shortage import faults
 
 AGAIN = "Copy or record the file again"
