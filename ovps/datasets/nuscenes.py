@@ -25,6 +25,7 @@ from ovps.datasets.nuscenes_tables import (
     Sample,
     Tables,
     inside_dataroot,
+    label_archive,
     read_tables,
     shared_calibrations,
     split_warnings,
@@ -177,10 +178,18 @@ DATASET = NuScenes()
 
 
 def _without_labels(folder: Path | None, frames: Sequence[Frame]) -> list[str]:
-    """Warn of frames that the table of labels of their version does not name, in one sentence, or none."""
+    """Warn of frames that the table of labels of their version does not name, or of labels that are no panoptic ones,
+    in one sentence, or none."""
     without = [frame.token for frame in frames if frame.labels_path is None]
     table = folder / "panoptic.json" if folder else None
-    if not without or table is None or not table.is_file():
+    if not without or folder is None or table is None:
+        return []
+    if not table.is_file() and (folder / "lidarseg.json").is_file():
+        return [
+            f"{len(without)} of {len(frames)} frames have no labels: {folder} has lidarseg ones, which tell no objects"
+            f" apart and are not read; unpack {label_archive(folder.name)} too"
+        ]
+    if not table.is_file():
         return []
     return [
         f"{len(without)} of {len(frames)} frames have no labels: {table} has no row of their sweeps, the first is"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from pipelines.precompute.asked import asked_for
 from pipelines.precompute.codec_choice import codec_like, exact_codec
 from pipelines.precompute.compute_frame import StageTimes, Tools, camera_rows, lift_frame, read_cloud, read_labels
 from pipelines.precompute.flow import computed, tried
-from pipelines.precompute.held import check_scenes, held_in, placed
+from pipelines.precompute.held import Held, check_scenes, held_in, placed
 from pipelines.precompute.oddities import moved_away, oddities
 from pipelines.precompute.options import Resolved, resolved
 from pipelines.precompute.plan import plan
@@ -48,6 +48,7 @@ class PrecomputeEstimate(BaseModel, frozen=True):
         frames: to compute, quarantined ones and those with new labels too.
         frames_before: of those asked for, in the store already.
         moved: of those asked for, whose subset, place, times or pose in the store would be renewed.
+        unlabelled: of those asked for, that neither the data set nor the store has labels of.
         codec: that `bytes` are of. None: there is nothing to compute.
         bytes: before compression, which takes off some 10 to 30 %. A new store of 160 training frames or more takes a
             smaller codec where that loses next to nothing: a fifth of them, most likely.
@@ -63,6 +64,7 @@ class PrecomputeEstimate(BaseModel, frozen=True):
     frames: int
     frames_before: int
     moved: int
+    unlabelled: int
     images: int
     codec: str | None
     bytes: int
@@ -136,6 +138,7 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         frames=len(missing),
         frames_before=len(frames) - len(missing),
         moved=sum(row is not None and placed(row, frame) != row for frame, row in rows),
+        unlabelled=sum(_bare(frame, held) for frame in frames),
         images=sum(len(frame.cameras) for frame in missing),
         codec=codec,
         bytes=size * len(missing),
@@ -146,6 +149,11 @@ def _estimate(options: Resolved) -> PrecomputeEstimate:
         sweeps=sweep_statistics(sweeps),
         warnings=(*odd, *_absent(missing), *sweep_warnings(sweeps)),
     )
+
+
+def _bare(frame: Frame, held: Mapping[str, Held]) -> bool:
+    row = held[frame.token].row if frame.token in held else None
+    return frame.labels_path is None and not (row is not None and row.labelled)
 
 
 def _no_weights(options: Resolved) -> list[str]:

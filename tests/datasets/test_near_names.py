@@ -244,6 +244,17 @@ def test_nuscenes_labels_of_no_sweep_are_told(nuscenes_root):
         nuscenes_frames(nuscenes_root)
 
 
+def test_labels_of_lidarseg_alone_are_told(nuscenes_root):
+    tables = nuscenes_root / VERSION
+    (tables / "panoptic.json").rename(tables / "lidarseg.json")
+    frames = nuscenes_frames(nuscenes_root)
+    (warning,) = datasets.warnings_of(nuscenes, nuscenes_root, frames)
+    assert warning.startswith(f"{len(frames)} of {len(frames)} frames have no labels: {tables} has lidarseg ones")
+    assert re.search(r"unpack nuScenes-panoptic-v1\.0-\w+\.tar\.gz", warning)
+    (tables / "lidarseg.json").unlink()  # as of the test split
+    assert datasets.warnings_of(nuscenes, nuscenes_root, frames) == ()
+
+
 @pytest.mark.parametrize("time", [2**63, -1])
 def test_a_nuscenes_time_that_no_clock_says(nuscenes_root, time):
     def change(rows):

@@ -67,6 +67,14 @@ def mend(root: Path, number: int) -> None:
     np.savez_compressed(file, data=labels)
 
 
+def test_frames_without_labels_are_told_before_anything_is_written(folder, tmp_path):
+    for store in ("none", "bare", "whole"):
+        assert estimate(one_scene(folder / "world", folder / store)).unlabelled == 0, store
+    take_labels(folder / "world", tmp_path)
+    for store, bare in (("none", 3), ("bare", 3), ("whole", 0)):
+        assert estimate(one_scene(folder / "world", folder / store)).unlabelled == bare, store
+
+
 def test_labels_that_come_late_need_no_clip_and_touch_no_feature(folder):
     before = features(folder / "bare")
     program = """
