@@ -13,7 +13,7 @@ from ovps.cache.codecs.choice import Fidelity
 from ovps.cache.info import feature_warnings
 from ovps.cache.storage import Storage
 from ovps.cache.sweeps import SweepStatistics, sweep_statistics, sweep_warnings
-from ovps.errors import DatasetError, command
+from ovps.errors import DatasetError, command, counted
 from ovps.frame import Frame
 from pipelines.precompute.held import Held, twins
 from pipelines.precompute.options import Resolved
@@ -106,9 +106,11 @@ def check_outcome(outcome: Outcome) -> None:
         return
     record = after[failed[0].token].skipped
     reason = record.reason.rstrip(".") if record else "no reason is known"
+    there = sum(after[frame.token].row is not None for frame in outcome.frames)
+    others = f". {counted(there, 'other frame')} of those asked for can be used as they are" if there else ""
     raise DatasetError(
         f"none of {len(failed)} frames could be computed, all are quarantined. The first one: {reason}",
-        remedy="Mend what it names and run the same command again: it tries quarantined frames again",
+        remedy=f"Mend what it names and run the same command again: it tries quarantined frames again{others}",
     )
 
 
