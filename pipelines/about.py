@@ -20,10 +20,11 @@ from ovps.taxonomy import UNLABELLED
 from ovps.training.config import TrainConfig, flat
 from ovps.training.run_files import FREE, RunInfo
 from ovps.vocabulary import digest
+from pipelines.drives import DRIVES, exchanged
 
 ABOUT = "about.json"
 BEGUN = "unfinished.json"  # what about.json will be, as long as frames are missing
-_MAY_DIFFER = ("step", "left_out")  # a run that was trained on replaces its own predictions
+_MAY_DIFFER = ("step", "left_out", DRIVES)  # a run that was trained on replaces its own predictions; drives are added
 
 Format = Literal["submission", "arrays"]
 
@@ -40,8 +41,12 @@ class Labels(BaseModel, frozen=True):
     entries: tuple[Entry, ...]
 
 
-def about_of(session: Session, subset: str, fill: bool, form: Format) -> dict[str, Any]:
-    """Describe predictions that are to be made: what the labels are and where they come from."""
+def about_of(session: Session, subset: str, fill: bool, form: Format, drives: Mapping[str, str]) -> dict[str, Any]:
+    """Describe predictions that are to be made: what the labels are and where they come from.
+
+    Args:
+        drives: `pipelines.drives.hashed` of the first frame of each scene.
+    """
     taxonomy = session.run.taxonomy
     classes = named_classes(session.vocabulary, taxonomy)
     return {
@@ -55,6 +60,7 @@ def about_of(session: Session, subset: str, fill: bool, form: Format) -> dict[st
         "taxonomy": taxonomy.name,
         "unnamed_classes": unnamed_classes(session.vocabulary, taxonomy),
         "subset": subset,
+        DRIVES: drives,
         "filled": fill,
         "run": name_of(session.run.path),
         "step": session.run.step,
@@ -128,7 +134,10 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     before = {"training_sha256": now.get("training_sha256"), **there}  # earlier versions did not say
     if before.get("run") != now.get("run", before.get("run")):
         before["training_sha256"] = now.get("training_sha256")  # of another run it says nothing more
-    return [_difference(k, before, now) for k in now if k not in _MAY_DIFFER and before.get(k) != now[k]]
+    found = [_difference(k, before, now) for k in now if k not in _MAY_DIFFER and before.get(k) != now[k]]
+    drives = before.get(DRIVES)  # earlier versions did not say
+    others = exchanged(drives, now.get(DRIVES, {})) if isinstance(drives, dict) else []
+    return found + [f"other points, as of another drive, in frame {token}" for token in others[:1]]
 
 
 def _difference(key: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> str:

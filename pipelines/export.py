@@ -26,6 +26,7 @@ from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.export import WRITERS, check_packages, columns
 from ovps.vocabulary import digest
 from pipelines.about import name_of, training_sha256
+from pipelines.drives import DRIVES, exchanged, first_of_scenes, hashed
 from pipelines.look import open_catalogue
 from pipelines.options import ExportOptions
 
@@ -57,7 +58,7 @@ def export(options: ExportOptions) -> ExportSummary:
 
     Raises:
         ConfigError: no kind of file was named, no such frames, or a folder that holds files of other classes or
-            entries, or in the other frame of reference.
+            entries, in the other frame of reference, or of another drive.
         CacheError, CheckpointError, VocabularyError: see `pipelines.look.open_catalogue`.
         SetupError: the package that writes them is not installed.
         StorageError: the disk refuses.
@@ -75,7 +76,7 @@ def export(options: ExportOptions) -> ExportSummary:
         "frame": "global" if options.to_global else "LiDAR",
         "made_of": _made_of(catalogue.session) if catalogue.session else None,
     }
-    _claim(options.out / NAMES, names)
+    _claim(options.out / NAMES, names, catalogue)
     points = size = 0
     poses: dict[str, list[NDArray[np.float64]]] = {}  # by scene
     with progress("export", "frames", len(catalogue.frames)) as counter:
@@ -122,19 +123,39 @@ def _standing(poses: Mapping[str, Sequence[NDArray[np.float64]]]) -> tuple[str, 
     )
 
 
-def _claim(path: Path, names: Mapping[str, Any]) -> None:
-    """Write what numbers mean before the first of them; what lies there already may mean nothing else."""
+def _claim(path: Path, names: Mapping[str, Any], catalogue: Catalogue) -> None:
+    """Write what numbers mean, and of which drives, before the first of them.
+
+    What lies there already may mean nothing else, and be of no other drive whose frames are called the same.
+    """
+    drives = _drives_there(path, names)
+    by_token = {ref.token: ref for ref in catalogue.store.frames}
+    known = [by_token[token] for token in drives or () if token in by_token]
+    if others := exchanged(drives or {}, hashed(catalogue.store, known)):
+        raise ConfigError(
+            f"the folder holds frame {others[0]} with other points, as of another drive whose frames are called the"
+            " same",
+            path=path,
+            remedy=_ELSEWHERE,
+        )
+    new = hashed(catalogue.store, first_of_scenes(catalogue.frames, but={ref.scene for ref in known}))
+    if drives is None or new:
+        write_whole(path, (json.dumps({**names, DRIVES: (drives or {}) | new}, indent=2) + "\n").encode())
+
+
+def _drives_there(path: Path, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The drives of files that are there, and mean the same; None where there are none."""
     with refusals(path.parent):
         raw = path.read_bytes() if path.exists() else None
     if raw is None:
-        write_whole(path, (json.dumps(names, indent=2) + "\n").encode())
-        return
+        return None
     try:
         there = dict(json.loads(raw))
         there.setdefault("made_of", names["made_of"] if there.get("entries") else None)  # an earlier version was silent
         if there["made_of"] is None:
             there["entries"] = there.get("entries") or names["entries"]  # and named those of a run alone
         other = [name for name in names if there.get(name) != names[name]]
+        drives = dict(there.get(DRIVES, {}))  # nor did it say anything of drives
     except faults(ValueError, TypeError, RecursionError) as error:
         raise ConfigError("not what `ovps export` writes", path=path, remedy=_ELSEWHERE) from error
     if other:
@@ -143,3 +164,4 @@ def _claim(path: Path, names: Mapping[str, Any]) -> None:
             path=path,
             remedy=_ELSEWHERE,
         )
+    return drives

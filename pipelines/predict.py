@@ -44,6 +44,7 @@ from pipelines.about import (
     read_about,
     training_sha256,
 )
+from pipelines.drives import first_of_scenes, hashed
 
 FRAMES_NAMED = 8  # in a warning
 
@@ -114,7 +115,7 @@ def predict(
     Raises:
         CheckpointError, CacheError, VocabularyError: see `open_session`.
         ConfigError: no such subset or frame, `unknown` in a submission, `fill` of a run without queries or without
-            text, or a folder that holds other predictions, a data set, a store or a run.
+            text, or a folder that holds other predictions or those of another drive, a data set, a store or a run.
         StorageError: the disk refuses.
     """
     check_free(out)
@@ -133,7 +134,8 @@ def predict(
             remedy="Give a vocabulary of your own with --vocab: labels are plain arrays then, and hold them",
         )
     begin = time.perf_counter()
-    about = about_of(session, subset, fill, form)
+    drives = hashed(session.store, first_of_scenes(frames))
+    about = about_of(session, subset, fill, form, drives)
     claim(out, about)
     written = _write(session, frames, out, subset, form, fill, unknown)
     problems = _faults(out, subset, written.points, taxonomy, about, unknown)

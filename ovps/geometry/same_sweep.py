@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 _ALIKE = 1e-3  # metres
 
 
+def same_sweep(before: NDArray[np.floating], now: NDArray[np.floating]) -> bool:
+    """Tell whether points (N, 3) and (M, 3), metres, are those of one sweep, whatever the rules and the order."""
+    return rows_correspond(before, now) or share_points(before, now)
+
+
 def rows_correspond(before: NDArray[np.floating], now: NDArray[np.floating]) -> bool:
     """Tell whether each of (N, 3) points, metres, is the one in its row of others: in other units, axes or columns.
 

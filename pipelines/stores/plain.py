@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,14 +19,17 @@ from ovps.cache.layout import LOCK
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError
 from ovps.files import locked, write_whole
+from ovps.geometry.same_sweep import same_sweep
 from ovps.interrupt import kept
 from ovps.places import check_free
 from ovps.progress import progress
 from ovps.shortage import faults
 from pipelines.options import ArraysOptions
+from pipelines.precompute.held import other_drive
 from pipelines.stores.select import chosen
 
 INDEX = "index.json"
+_ELSEWHERE = "Give another --out, or delete the folder"
 
 
 class ArraysSummary(BaseModel, frozen=True):
@@ -51,8 +54,8 @@ def export_arrays(options: ArraysOptions) -> ArraysSummary:
     and `index.json` keeps the frames that it had.
 
     Raises:
-        ConfigError: a split, scene or frame that the store does not have; a folder that holds something else, or that
-            another export is writing to.
+        ConfigError: a split, scene or frame that the store does not have; a folder that holds something else, or
+            another drive of the same names, or that another export is writing to.
         CorruptStoreError: a frame that is damaged.
         StorageError: the disk refuses.
     """
@@ -66,12 +69,14 @@ def export_arrays(options: ArraysOptions) -> ArraysSummary:
     busy = ConfigError("another export is writing to this folder", path=options.out, remedy="Wait until it ends")
     with locked(options.out / LOCK, busy), kept(lambda: note):
         known = _known(options.out / INDEX, store)
+        _check_drives(options.out / INDEX, known, refs)
         with progress("export", "frames", len(refs)) as counter:
             for ref in refs:
                 arrays = arrays_of(store.read(ref))
                 if _is_there(options.out / names[ref.token], arrays, options.format):
                     before += 1
                 else:
+                    _check_points(options.out / names[ref.token], arrays["xyz"], ref, options.format)
                     _write(options.out / names[ref.token], arrays, options.format)
                 counter.advance()
         written = [_entry(ref, names[ref.token], options.format) for ref in refs]
@@ -100,12 +105,48 @@ def _known(index: Path, store: Store) -> list[dict[str, Any]]:
         frames = {entry["path"]: entry for entry in content["frames"]}
         same = content["provenance"] == store.provenance.model_dump(mode="json")
     except faults(OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            "no index of exported frames", path=index, remedy="Delete it, or give another --out"
-        ) from error
+        raise _no_index(index) from error
     if not same:
         raise ConfigError("arrays of another store lie here", path=index, remedy="Give another --out")
     return list(frames.values())
+
+
+def _check_drives(index: Path, known: Sequence[Mapping[str, Any]], refs: Sequence[FrameRef]) -> None:
+    """Check that no scene that is there is another drive in the store: the index would mix the two."""
+    try:
+        there = [(entry["scene"], entry["index"], entry["token"]) for entry in known]
+    except faults(KeyError, TypeError) as error:
+        raise _no_index(index) from error
+    scene = other_drive(there, [(ref.scene, ref.index, ref.token) for ref in refs])
+    if scene is not None:
+        raise ConfigError(
+            f"the folder holds other frames of scene {scene!r}, none of which are exported now: it is another drive of"
+            " the name, or one with new tokens",
+            path=index,
+            remedy=_ELSEWHERE,
+        )
+
+
+def _check_points(path: Path, xyz: NDArray[np.float32], ref: FrameRef, form: str) -> None:
+    """Check that a frame that is written again is the same sweep, whatever else of it has changed."""
+    file = path / "xyz.npy" if form == "npy" else path.with_name(f"{path.name}.npz")
+    try:
+        found = np.load(file, allow_pickle=False)
+        there = found if form == "npy" else found["xyz"]
+        same = same_sweep(there, xyz)
+    except faults(Exception, most=2 * xyz.nbytes):  # none, or damaged bytes: they are written anew
+        return
+    if not same:
+        raise ConfigError(
+            f"the folder holds another sweep as this frame of scene {ref.scene!r}: it is another drive of the name",
+            path=file,
+            frame=ref.token,
+            remedy=_ELSEWHERE,
+        )
+
+
+def _no_index(index: Path) -> ConfigError:
+    return ConfigError("no index of exported frames", path=index, remedy="Delete it, or give another --out")
 
 
 def _is_there(path: Path, arrays: Mapping[str, NDArray[Any]], form: str) -> bool:

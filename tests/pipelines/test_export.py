@@ -17,6 +17,7 @@ from pipelines.export import export
 from pipelines.options import ExportOptions, PrecomputeOptions
 from pipelines.precompute import precompute
 from tests.helpers.recording import write_recording
+from tests.helpers.stores import contents
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 
@@ -166,3 +167,24 @@ def test_what_numbers_mean_is_not_changed_under_files_that_are_there(made, tmp_p
     (tmp_path / "names.json").write_text("[1]")
     with pytest.raises(ConfigError, match="not what `ovps export` writes"):
         exported()
+
+
+def test_another_drive_of_the_same_names_does_not_take_the_place_of_the_first(made, tmp_path):
+    def exported(cache, **changes):
+        return export(ExportOptions(cache=cache, out=tmp_path / "out", npz=True, **changes))
+
+    other = write_synthetic_store(tmp_path / "other", frames=2, seed=7)
+    tokens = [ref.token for ref in Store.open(made[1]).frames]
+    assert tokens == [ref.token for ref in Store.open(other).frames]
+    exported(made[1])
+    before = contents(tmp_path / "out")
+    for asked in ((), ("1",)):
+        with pytest.raises(ConfigError, match=f"frame {tokens[0]} with other points, .*another drive.*another --out"):
+            exported(other, frames=asked)
+    assert contents(tmp_path / "out") == before
+    names = tmp_path / "out/names.json"
+    old = json.loads(names.read_text())
+    del old["drives"]
+    names.write_text(json.dumps(old))  # as an earlier version wrote it
+    exported(made[1])
+    assert contents(tmp_path / "out") == before

@@ -22,6 +22,7 @@ from ovps.taxonomy import load_taxonomy
 from ovps.vocabulary import Entry, Vocabulary, save_vocabulary, without_entries
 from pipelines.predict import check, predict
 from pipelines.train import TrainOptions, train
+from tests.helpers.stores import contents
 from tests.helpers.synthetic_store import write_synthetic_store
 from tests.pipelines.untrained import LOOSE, TINY, untrained
 
@@ -55,6 +56,24 @@ def test_frames_are_chosen_by_token_whatever_holds_the_tokens(made, tmp_path):
     with pytest.raises(ConfigError, match="subset val has no frame typo"):
         predict(*made, tmp_path / "none", only=["typo", tokens[0]])
     assert not (tmp_path / "none").exists()
+
+
+def test_another_drive_of_the_same_names_does_not_take_the_place_of_the_first(made, tmp_path):
+    run, cache = made
+    predict(run, cache, tmp_path / "out", merge=LOOSE)
+    before = contents(tmp_path / "out")
+    other = write_synthetic_store(tmp_path / "other", frames=2, seed=7)
+    token = Store.open(other).frames_of(["val"])[0].token
+    with pytest.raises(ConfigError, match=f"other points, as of another drive, in frame {token}.*another --out"):
+        predict(run, other, tmp_path / "out", merge=LOOSE)
+    assert contents(tmp_path / "out") == before
+    predict(run, cache, tmp_path / "out", merge=LOOSE)
+    assert contents(tmp_path / "out") == before
+    about = json.loads((tmp_path / "out/about.json").read_text())
+    del about["drives"]
+    (tmp_path / "out/about.json").write_text(json.dumps(about))  # as an earlier version wrote it
+    predict(run, cache, tmp_path / "out", merge=LOOSE)
+    assert contents(tmp_path / "out") == before
 
 
 def test_filling_labels_more_points(made, tmp_path):

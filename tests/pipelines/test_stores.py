@@ -858,6 +858,26 @@ def test_arrays_that_are_cut_are_written_again_and_the_index_keeps_what_it_had(w
         export()
 
 
+@pytest.mark.parametrize("form", ["npz", "npy"])
+def test_arrays_of_another_drive_of_the_same_names_do_not_take_the_place_of_the_first(tmp_path, form):
+    def export(cache):
+        return export_arrays(ArraysOptions(cache=cache, out=tmp_path / "out", format=form))
+
+    one, other = (write_synthetic_store(tmp_path / f"store {seed}", frames=2, seed=seed) for seed in (1, 2))
+    export(one)
+    before = contents(tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"another sweep as this frame of scene 'synthetic-0000'.*another --out") as e:
+        export(other)
+    assert e.value.frame == Store.open(other).frames[0].token
+    assert contents(tmp_path / "out") == before
+    index = tmp_path / "out/index.json"
+    index.write_text(re.sub(r'"token": "', '"token": "other ', index.read_text()))
+    before = contents(tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"other frames of scene 'synthetic-0000', none of which .*another --out"):
+        export(other)
+    assert contents(tmp_path / "out") == before
+
+
 def test_two_exports_into_one_folder_take_turns(whole, tmp_path, monkeypatch):
     """One that begins while another writes is refused, and changes nothing; in turn, both are in the index."""
 
