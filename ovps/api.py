@@ -12,6 +12,7 @@ from torch import nn
 
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import CachedFrame
+from ovps.cache.object_numbers import without_numbers
 from ovps.cache.reader import Store
 from ovps.cache.where import Where
 from ovps.devices import device_of, usual_tensors
@@ -142,7 +143,7 @@ def score(
     counts = PanopticCounts.empty()
     check_classes(store, run.taxonomy)
     frames = labelled_frames_of(store, subset, unlabelled_frames or run.config.data.unlabelled_frames)
-    show_warnings([*run_warnings(run, store), *seen_in_training(run.info, frames)])
+    show_warnings([*run_warnings(run, store), *without_numbers(store, frames), *seen_in_training(run.info, frames)])
     with progress("scoring", "frames", len(frames)) as counter:
         for ref in frames:
             frame = store.read(ref)

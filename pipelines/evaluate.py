@@ -22,6 +22,7 @@ import ovps
 from ovps import strict_json
 from ovps.batch.settings import UnlabelledFrames
 from ovps.cache.frame_data import FrameRef
+from ovps.cache.object_numbers import without_numbers
 from ovps.cache.where import Where
 from ovps.errors import ConfigError, StorageError, faults_of
 from ovps.evaluation.results import FORMAT, EvalResult, FrameScore, nothing_to_find
@@ -159,6 +160,7 @@ def evaluate(
             *session.warnings(),
             *nothing_to_find(summary["system"].panoptic),
             *left_out(session.store, subset, frames),
+            *without_numbers(session.store, frames),
             *seen_in_training(session.run.info, frames),
             *split_warnings(session.split, session.run.split, taught, hidden),
         ],

@@ -22,6 +22,7 @@ from ovps.cache.late_labels import check_count, with_labels
 from ovps.cache.layout import manifest_key
 from ovps.cache.leftovers import remove_leftovers
 from ovps.cache.manifest import read_manifests, unless_replaced
+from ovps.cache.object_numbers import without_numbers
 from ovps.cache.partition import Partition
 from ovps.cache.reader import Store
 from ovps.cache.remedies import PRECOMPUTE, maker_of, same_again
@@ -142,8 +143,13 @@ def add_labels(path: Where, dataroot: Path | None = None, on_error: Literal["sto
         renewed=renewed,
         unlabelled=unlabelled,
         quarantined=tuple(now.bad.values()),
-        warnings=(*store.warnings(), *now.warnings(), *label_warnings(rows)),
+        warnings=(*store.warnings(), *now.warnings(), *label_warnings(rows), *_without_numbers(path)),
     )
+
+
+def _without_numbers(path: Where) -> list[str]:
+    store = Store.open(path)  # as it is by now
+    return without_numbers(store, store.frames)
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from ovps.cache.object_numbers import odd_things
 from ovps.cache.sweeps import cut_off
 from ovps.datasets.clocks import APART_US, farthest_apart, images_apart, odd_unit
 from ovps.datasets.folder.calibration import SENSOR, Calibration, CameraModel, load_calibration
@@ -26,7 +27,7 @@ from ovps.geometry.mistakes import Mount
 from ovps.progress import progress
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
-from pipelines.precompute.oddities import odd_intensities, odd_things
+from pipelines.precompute.oddities import odd_intensities
 
 _FEW = 100  # points: a LiDAR of one beam has more
 _ZEROS = 0.01  # of the points at the origin

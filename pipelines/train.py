@@ -29,6 +29,7 @@ from ovps import systems
 from ovps.batch.base_labels import ClassSplit
 from ovps.batch.loader import Batches, training_frames
 from ovps.batch.statistics import ClipStatistics, load_statistics, measure, save_statistics
+from ovps.cache.object_numbers import without_numbers
 from ovps.cache.reader import Store
 from ovps.devices import device_of
 from ovps.errors import CheckpointError, ConfigError, TrainingError, counted
@@ -198,7 +199,7 @@ def _train(
             if not options.restart:
                 _check_no_checkpoint_is_lost(run)
             _check_labels(batches)
-            show_warnings(_repeated(batches))
+            show_warnings([*_repeated(batches), *_without_numbers(batches)])
             if config.data.grid is not None:  # that of the store was looked at when it was made
                 show_warnings(_odd_grid(batches))
             measured = measure(batches.store, batches.frames, config.statistics_frames)
@@ -369,6 +370,11 @@ def _begin(run: Path, store: Store, content: CacheContent, statistics: ClipStati
     save_content(run, content)
     save_vocabulary(store.vocabulary, run / VOCABULARY)
     save_statistics(statistics, run / STATISTICS)
+
+
+def _without_numbers(batches: Batches) -> list[str]:
+    """Warn of base classes whose things have no numbers, where they are learned from."""
+    return without_numbers(batches.store, batches.frames, batches.base.ids.tolist()) if batches.base else []
 
 
 def _repeated(batches: Batches) -> list[str]:

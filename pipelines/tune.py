@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ovps.batch.settings import UnlabelledFrames
+from ovps.cache.object_numbers import without_numbers
 from ovps.cache.where import Where
 from ovps.errors import ConfigError
 from ovps.evaluation.panoptic_quality import PanopticCounts
@@ -121,6 +122,7 @@ def tune(
             *session.warnings(),
             *nothing_to_find(scores[0]),
             *left_out(session.store, subset, frames),
+            *without_numbers(session.store, frames),
             *seen_in_training(session.run.info, frames),
             *_of_hidden(session.run.split, [c.name for c in base]),
         ],

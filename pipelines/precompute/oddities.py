@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ovps import datasets
 from ovps.cache.manifest import read_manifest
+from ovps.cache.object_numbers import odd_things
 from ovps.cache.partition import Partition
 from ovps.cache.storage import Storage
 from ovps.cache.store_info import read_info
@@ -18,7 +19,6 @@ from ovps.errors import DatasetError, OvpsError, counted, listed
 from ovps.frame import Frame, PointCloud
 from ovps.geometry.ground import axes_mistake
 from ovps.geometry.mistakes import lies_elsewhere
-from ovps.taxonomy import Taxonomy
 from pipelines.precompute.compute_frame import read_cloud, read_labels
 from pipelines.precompute.flow import tried
 from pipelines.precompute.held import Held
@@ -143,24 +143,6 @@ def alike_features(storage: Storage, held: Iterable[Held]) -> list[str]:
             f" cameras see in frame {frame.token}: look at its `encode`, its weights and the images"
         ]
     return []
-
-
-def odd_things(taxonomy: Taxonomy, labels: Iterable[NDArray[np.integer]]) -> str | None:
-    """Say that no thing has a number in raw labels (N,) of some frames; None if one has, or there are no things."""
-    pooled = set[int]()
-    for raw in labels:
-        semantic, _ = taxonomy.decode(raw)
-        things = np.isin(semantic, taxonomy.thing_ids)
-        if taxonomy.instance_number(raw[things]).any():
-            return None
-        pooled |= {*np.unique(semantic[things]).tolist()}
-    if not pooled:
-        return None
-    return (
-        f"no object has a number in the labels that were read: of {listed(taxonomy.by_id[one].name for one in pooled)}"
-        " all points of a frame count as one object. Number the objects of a class from 1 in each frame, or make it"
-        " stuff in the taxonomy, unless there is never more than one of them"
-    )
 
 
 def odd_intensities(intensity: NDArray[np.floating]) -> str | None:

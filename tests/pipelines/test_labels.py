@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ovps
 from cache_schemas import PartitionRow
 from ovps.cache.info import store_info
 from ovps.cache.layout import partition_key
 from ovps.cache.manifest import partitions, read_manifest, read_manifests, write_manifest
+from ovps.cache.reader import Store
 from ovps.cache.verify import verify_store
 from ovps.cache.where import storage_of
 from ovps.errors import CacheError, ConfigError, DatasetError, FrameError, ProvenanceError
+from pipelines.evaluate import evaluate
 from pipelines.labels import add_labels
 from pipelines.options import ConvertOptions, PrecomputeOptions, RepairOptions, TrainOptions
 from pipelines.precompute import estimate, precompute
@@ -27,6 +30,7 @@ from pipelines.precompute.options import resolved
 from pipelines.stores.convert import convert
 from pipelines.stores.repair import repair
 from pipelines.train import train
+from pipelines.tune import tune
 from tests.helpers.mini_nuscenes import write_mini_nuscenes
 from tests.helpers.recording import rows_of, write_labels, write_recording, write_taxonomy
 from tests.helpers.stores import contents, read_all, same_frames
@@ -73,6 +77,26 @@ def test_frames_without_labels_are_told_before_anything_is_written(folder, tmp_p
     take_labels(folder / "world", tmp_path)
     for store, bare in (("none", 3), ("bare", 3), ("whole", 0)):
         assert estimate(one_scene(folder / "world", folder / store)).unlabelled == bare, store
+
+
+def test_labels_that_lost_the_numbers_of_objects_are_told_by_whoever_takes_them(folder, tmp_path, capsys):
+    """A tool that writes classes alone: all cars of a frame are one, which is learned and scored as such."""
+    told, root, store = "no object has a number in the labels that were read: of ", folder / "world", folder / "bare"
+    files = sorted(root.rglob("*_panoptic.npz"))
+    good = {file: file.read_bytes() for file in files}
+    assert not any(told in text for text in add_labels(store, root).warnings)
+    for file in files:
+        np.savez_compressed(file, data=np.load(file)["data"] // 1000 * 1000)
+    assert sum(told in text for text in add_labels(store, root).warnings) == 1
+    subset = Store.open(store).frames[0].subset
+    train(TrainOptions(cache=store, out=tmp_path / "run", overrides=(*TINY, f"data.subsets=[{subset}]")))
+    assert told in capsys.readouterr().err
+    for found in (evaluate, tune):
+        assert sum(text.startswith(told) for text in found(tmp_path / "run", store, subset=subset).warnings) == 1
+    ovps.score(ovps.load_run(tmp_path / "run"), ovps.open_store(store), subset=subset)
+    assert told in capsys.readouterr().err
+    files[0].write_bytes(good[files[0]])  # one is enough: others may show nothing twice
+    assert not any(told in text for text in add_labels(store, root).warnings)
 
 
 def test_labels_that_come_late_need_no_clip_and_touch_no_feature(folder):
