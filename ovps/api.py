@@ -85,7 +85,8 @@ def segment(run: Run, frame: CachedFrame, vocabulary: Vocabulary | str | Path | 
     Raises:
         CacheError: the frame has CLIP features of another length, or points of earlier sweeps where the run had none,
             or none where it had some.
-        FrameError: the frame's points are those of no sweep: NaN, not in metres, intensities beyond 0..1, or none.
+        FrameError: the frame's points are those of no sweep: NaN, not in metres, intensities beyond 0..1, or none; or
+            its CLIP features hold NaN.
         ConfigError: an argument of another kind.
         VocabularyError: no vocabulary, or one of another CLIP.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,10 +35,12 @@ class Labels(BaseModel, frozen=True):
     Attributes:
         format: of the files.
         entries: of the vocabulary, which plain arrays count.
+        drives: see `pipelines.drives`; none of an earlier version.
     """
 
     format: Format
     entries: tuple[Entry, ...]
+    drives: dict[str, str] = {}
 
 
 def about_of(session: Session, subset: str, fill: bool, form: Format, drives: Mapping[str, str]) -> dict[str, Any]:
@@ -87,8 +89,11 @@ def training_sha256(config: TrainConfig, info: RunInfo) -> str:
     return content_sha256({"settings": settings, "hidden": sorted(info.split.hidden), **learned})
 
 
-def claim(out: Path, about: Mapping[str, Any]) -> None:
+def claim(out: Path, about: Mapping[str, Any], tokens: Collection[str]) -> None:
     """Mark a folder as that of the predictions that begin, unless it holds others: labels do not say what they mean.
+
+    Args:
+        tokens: of all frames of the store. Predictions of none of them are of another store.
 
     Raises:
         ConfigError: it holds others.
@@ -97,6 +102,9 @@ def claim(out: Path, about: Mapping[str, Any]) -> None:
     for name in (ABOUT, BEGUN):
         there = _read(out / name)
         found = [] if there is None else differences(there, about)
+        drives = {} if there is None else Labels.model_validate(there).drives
+        if drives and not any(token in tokens for token in drives):
+            found.append(f"of another store, with frames such as {next(iter(drives))}")
         if found:
             raise ConfigError(
                 f"the folder holds other predictions: {', '.join(found)}",
@@ -135,8 +143,7 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if before.get("run") != now.get("run", before.get("run")):
         before["training_sha256"] = now.get("training_sha256")  # of another run it says nothing more
     found = [_difference(k, before, now) for k in now if k not in _MAY_DIFFER and before.get(k) != now[k]]
-    drives = before.get(DRIVES)  # earlier versions did not say
-    others = exchanged(drives, now.get(DRIVES, {})) if isinstance(drives, dict) else []
+    others = exchanged(there.get(DRIVES, {}), now.get(DRIVES, {}))  # earlier versions did not say
     return found + [f"other points, as of another drive, in frame {token}" for token in others[:1]]
 
 

@@ -40,12 +40,13 @@ from pipelines.precompute.plan import check_unique
 from pipelines.recording_findings import (
     Findings,
     LabelCounts,
+    empty,
     few_points,
     missing,
     mount_of,
     odd_clocks,
+    odd_headers,
     odd_points,
-    other_sizes,
     resized,
     unknown_motion,
     wrong_poses,
@@ -158,7 +159,10 @@ def check(path: Path, *, out: Path | None = None, count: int = 3) -> DataCheck:
         looked.problems.add(text, text)
     for place in spread:
         looked.at(frames[place])
-    for channel, text in other_sizes([frame for place, frame in enumerate(frames) if place not in spread]).items():
+    others = [frame for place, frame in enumerate(frames) if place not in spread]
+    for text in empty(others):
+        looked.problems.add(text, text)
+    for channel, text in odd_headers(others):
         if f"image {channel}" not in looked.problems:
             looked.problems.add(text, text)
     looked.warnings.add("motion", unknown_motion(frames))

@@ -44,7 +44,7 @@ from pipelines.about import (
     read_about,
     training_sha256,
 )
-from pipelines.drives import first_of_scenes, hashed
+from pipelines.drives import DRIVES, first_of_scenes, hashed
 
 FRAMES_NAMED = 8  # in a warning
 
@@ -136,7 +136,7 @@ def predict(
     begin = time.perf_counter()
     drives = hashed(session.store, first_of_scenes(frames))
     about = about_of(session, subset, fill, form, drives)
-    claim(out, about)
+    claim(out, about, {ref.token for ref in session.store.frames})
     written = _write(session, frames, out, subset, form, fill, unknown)
     problems = _faults(out, subset, written.points, taxonomy, about, unknown)
     finish(out, about | {"left_out": written.left_out})
@@ -260,6 +260,9 @@ def check(
         for section in asked.keys() & {"merge", "classifier"}:  # an earlier version had not all of their settings
             if isinstance(known := about.get(section), dict):
                 asked[section] = {name: value for name, value in asked[section].items() if name in known}
+    if about is not None:
+        drives = Labels.model_validate(about).drives
+        asked[DRIVES] = hashed(store, (ref for ref in store.frames if ref.token in drives))
     if about is not None and (found := differences(about, asked)):
         return [f"{ABOUT}: {difference}: check with what was predicted with" for difference in found]
     return _faults(out, subset, points, store.taxonomy, about, unknown)

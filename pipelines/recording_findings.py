@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -185,6 +186,13 @@ def missing(frames: Sequence[Frame]) -> list[str]:
     return found + ([f"{counted(len(blind), 'frame')} without any image, the first is {blind[0]}"] if blind else [])
 
 
+def empty(frames: Sequence[Frame]) -> list[str]:
+    """Point and label files of no bytes; those of images are told by `odd_headers`."""
+    named = [(frame, path) for frame in frames for path in (frame.points_path, frame.labels_path) if path]
+    found = [(frame, path) for frame, path in named if Path(path).is_file() and not Path(path).stat().st_size]
+    return [f"{counted(len(found), 'file')} empty, the first is {found[0][1]} ({found[0][0].token})"] if found else []
+
+
 def odd_clocks(frames: Sequence[Frame]) -> list[str]:
     """Time stamps that cannot be those of a drive, and poses that cannot with them."""
     found = []
@@ -283,25 +291,46 @@ def odd_points(frame: Frame, xyz: NDArray[np.float32], intensity: NDArray[np.flo
     return found
 
 
-def other_sizes(frames: Sequence[Frame]) -> dict[str, str]:
-    """Images of another size than their calibration is for, by their headers alone: a sentence for each camera.
+def odd_headers(frames: Sequence[Frame]) -> list[tuple[str, str]]:
+    """Images that are none, or of another size than their calibration is for, by their headers alone.
 
-    A camera may be set otherwise in the midst of a drive. Those that cannot be read are passed over.
+    A camera may be set otherwise in the midst of a drive. Images that are not there are passed over.
+
+    Returns:
+        Camera and sentence, of each camera with such images; those that are none first.
     """
     images = {camera.image_path: (frame, camera) for frame in frames for camera in frame.cameras}
-    wrong: dict[str, list[str]] = {}
+    none: dict[str, list[str]] = {}
+    other: dict[str, list[str]] = {}
     with progress("sizes of images", "images", len(images)) as counter:
         for path, (frame, camera) in images.items():
             counter.advance()
             size = _size_of(path)
-            if size not in (None, (camera.width, camera.height)):
-                wrong.setdefault(camera.channel, []).append(f"{path} with {size[0]}x{size[1]} pixels ({frame.token})")
+            if size is None and (bytes_there := _bytes_of(path)) is not None:
+                what = f"no picture in its {bytes_there:,} bytes" if bytes_there else "empty"
+                none.setdefault(camera.channel, []).append(f"{path}, {what} ({frame.token})")
+            elif size not in (None, (camera.width, camera.height)):
+                other.setdefault(camera.channel, []).append(f"{path} with {size[0]}x{size[1]} pixels ({frame.token})")
     of = Counter(camera.channel for _, camera in images.values())
-    return {
-        channel: f"{len(found)} of {of[channel]} images of {channel} are of another size than the calibration file"
-        f" says, the first is {found[0]}: leave them out, or make them a recording of their own with its calibration"
-        for channel, found in wrong.items()
-    }
+    return [
+        *(
+            (
+                channel,
+                f"{len(found)} of {of[channel]} images of {channel} are no images, the first is {found[0]}: copy or"
+                " record them again, or leave their frames out with --on-error skip",
+            )
+            for channel, found in none.items()
+        ),
+        *(
+            (
+                channel,
+                f"{len(found)} of {of[channel]} images of {channel} are of another size than the calibration file"
+                f" says, the first is {found[0]}: leave them out, or make them a recording of their own with its"
+                " calibration",
+            )
+            for channel, found in other.items()
+        ),
+    ]
 
 
 def _size_of(path: str) -> tuple[int, int] | None:
@@ -309,7 +338,16 @@ def _size_of(path: str) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             return image.size
-    except faults(OSError, ValueError, Image.DecompressionBombError):
+    except faults(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _bytes_of(path: str) -> int | None:
+    """How large a file is that can be opened; None: no such file, or one whose rights are told elsewhere."""
+    try:
+        with open(path, "rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except faults(OSError):
         return None
 
 

@@ -194,6 +194,16 @@ def test_points_of_a_caller_that_are_none_of_a_sweep_are_refused(folder, run, ch
     assert caught.value.frame == frame.token
 
 
+def test_features_of_a_caller_may_be_of_any_float_and_are_numbers(folder, run):
+    frame = (store := ovps.open_store(folder / "zarr/driveworld")).read(store.frames[0])
+    expected = ovps.segment(run, frame)
+    for dtype in (np.float64, np.float16, ">f4"):
+        found = ovps.segment(run, replace(frame, clip=frame.clip.astype(dtype)))
+        assert np.array_equal(found.entry, expected.entry) or dtype is np.float16
+    with pytest.raises(FrameError, match=r"features of \d+ of \d+ voxels hold NaN.*Give zeros, and False in `valid`"):
+        ovps.segment(run, replace(frame, clip=np.where(frame.valid[:, None], frame.clip, np.nan)))
+
+
 def test_a_frame_or_store_of_another_clip_is_refused(run, tmp_path):
     other = ovps.open_store(write_synthetic_store(tmp_path / "other", frames=1, clip_dim=20))
     with pytest.raises(CacheError, match="20 channels"):

@@ -49,7 +49,7 @@ def frame_batch(
         coords=torch.from_numpy(np.concatenate([batch_column, coords], axis=1)),
         features=torch.from_numpy(features),
         position=torch.from_numpy(position),
-        clip=torch.from_numpy(clip),
+        clip=torch.from_numpy(clip.astype(np.float32, copy=False)),  # a caller's may be others
         clip_valid=torch.from_numpy(clip_valid),
         voxel_offsets=torch.tensor([0, len(coords)]),
         point_voxel=torch.from_numpy(point_voxel),

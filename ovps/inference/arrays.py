@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,24 @@ _NO_ARRAY = (
     *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, RuntimeError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error),
 )
+
+
+def files_apart(there: Collection[str], wanted: Collection[str], subset: str) -> list[str]:
+    """List frames of a subset without a file, and files of no frame of it, each with what to do about it.
+
+    Args:
+        there, wanted: tokens of the frames that have files, and of those of the subset.
+    """
+    strays, lacking = sorted({*there} - {*wanted}), sorted({*wanted} - {*there})
+    if strays and lacking and len(strays) == len(there):
+        return [
+            f"none of {len(there)} files is of a frame of {subset}, as which the store has {lacking[0]}, and here is"
+            f" {strays[0]}: check with the store that was predicted from, or with that subset of it"
+        ]
+    return [
+        *(f"{token}: no file: every frame of {subset} needs one" for token in lacking),
+        *(f"{token}: not a frame of {subset}: delete its file" for token in strays),
+    ]
 
 
 def save_arrays(path: Path, **arrays: NDArray) -> Path:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ovps.errors import ConfigError, unread
 from ovps.file_names import file_of
 from ovps.files import write_whole
+from ovps.inference.arrays import files_apart
 from ovps.inference.segments import numbered
 from ovps.shortage import faults
 from ovps.taxonomy import Taxonomy
@@ -78,8 +79,7 @@ class SemanticKittiFormat:
     def check(self, folder: Path, subset: str, points: Mapping[str, int], taxonomy: Taxonomy) -> list[str]:
         files = [file for sequence in _inside(folder / "sequences") for file in _inside(sequence / "predictions")]
         there = {f"{path.parent.parent.name}_{path.stem}" if path.suffix == ".label" else str(path) for path in files}
-        problems = [f"{token}: no file" for token in sorted(points.keys() - there)]
-        problems += [f"{token}: not a frame of {subset}" for token in sorted(there - points.keys())]
+        problems = files_apart(there, points.keys(), subset)
         for token in sorted(there & points.keys()):
             found = _faults(label_path(folder, token), points[token], taxonomy)
             problems += [f"{token}: {fault}" for fault in found]

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ovps.entries import NO_ENTRY, Entry
 from ovps.file_names import file_of
-from ovps.inference.arrays import array_or_fault, holds, save_arrays
+from ovps.inference.arrays import array_or_fault, files_apart, holds, save_arrays
 from ovps.inference.prediction import PointLabels
 
 _TYPES: dict[str, DTypeLike] = {"entry": np.int32, "instance": np.int32}
@@ -78,8 +78,7 @@ def check_labels(
     present = sorted(there & points.keys())
     scored = unknown or any(holds(labels_path(folder, subset, token), "unknown") for token in present)
     problems = [f"{name}: not called TOKEN.npz: rename or delete it" for name in strays]
-    problems += [f"{token}: no file: every frame of {subset} needs one" for token in sorted(points.keys() - there)]
-    problems += [f"{token}: not a frame of {subset}: delete its file" for token in sorted(there - points.keys())]
+    problems += files_apart(there, points.keys(), subset)
     for token in present:
         found = _faults(labels_path(folder, subset, token), points[token], entries, scored)
         problems += [f"{token}: {fault}" for fault in found]

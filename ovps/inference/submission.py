@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ovps.errors import ConfigError, unread
 from ovps.file_names import file_of
 from ovps.files import write_whole
-from ovps.inference.arrays import array_or_fault, save_arrays
+from ovps.inference.arrays import array_or_fault, files_apart, save_arrays
 from ovps.inference.segments import numbered, segments
 from ovps.shortage import faults
 from ovps.taxonomy import UNLABELLED, Taxonomy
@@ -121,8 +121,7 @@ def check_submission(
     strays = sorted(p.name for p in labels.iterdir() if not p.name.endswith("_panoptic.npz"))
     there = {p.name.removesuffix("_panoptic.npz") for p in labels.glob("*_panoptic.npz")}
     problems += [f"{name}: not called TOKEN_panoptic.npz: rename or delete it" for name in strays]
-    problems += [f"{token}: no file: every frame of {subset} needs one" for token in sorted(points.keys() - there)]
-    problems += [f"{token}: not a frame of {subset}: delete its file" for token in sorted(there - points.keys())]
+    problems += files_apart(there, points.keys(), subset)
     for token in sorted(there & points.keys()):
         found = _check_labels(label_path(folder, subset, token), points[token], taxonomy, allow_unlabelled)
         problems += [f"{token}: {p}" for p in found]

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -141,7 +142,8 @@ class Run:
         Raises:
             CacheError: its cache is none: by the length of its CLIP features, or by points of earlier sweeps, of which
                 it does not say how many sweeps they are.
-            FrameError: its points are those of no sweep, as they may be where a caller has made them.
+            FrameError: its points are those of no sweep, or its features no numbers, as they may be where a caller has
+                made them.
         """
         if fault := sweep_fault(frame.xyz, frame.intensity):
             raise FrameError(
@@ -149,6 +151,13 @@ class Run:
                 frame=frame.token,
                 remedy="Points are in metres, in the LiDAR's own frame, and intensities 0 to 1, as `store.read` gives"
                 " them",
+            )
+        lost = ~np.isfinite(frame.clip).all(axis=1)
+        if lost.any():
+            raise FrameError(
+                f"CLIP features of {lost.sum()} of {len(lost)} voxels hold NaN or infinity",
+                frame=frame.token,
+                remedy="Give zeros, and False in `valid`, where there is no feature",
             )
         if frame.clip.shape[1] != self.clip.clip_dim:
             raise CacheError(

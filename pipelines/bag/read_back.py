@@ -9,12 +9,12 @@ from ovps.datasets.folder import Folder
 from ovps.errors import DatasetError, FrameError, OvpsError, command
 from ovps.geometry.calibration import check_calibration
 from pipelines.precompute.compute_frame import check_cloud
-from pipelines.recording_findings import other_sizes
+from pipelines.recording_findings import odd_headers
 
 
 def refusals_of(recording: Path) -> list[str]:
     """Warn of what keeps a recording from being used: its calibration, its first sweep, the first image of each camera,
-    and later ones of another size.
+    and later ones that are none or of another size.
 
     Raises:
         StorageError: the disk refuses.
@@ -40,7 +40,7 @@ def refusals_of(recording: Path) -> list[str]:
             found.append(error)
             unusable |= {camera.channel for camera in new}
         seen |= {camera.channel for camera in new}
-    later = [text for channel, text in other_sizes(frames).items() if channel not in unusable]
+    later = [text for channel, text in odd_headers(frames) if channel not in unusable]
     return [*(_cannot_be_used(error, recording) for error in found), *later]
 
 

@@ -20,6 +20,8 @@ from ovps.cache.cameras import row_of_camera
 from ovps.cache.codecs.protocol import Codec, VoxelFeatures
 from ovps.cache.frame_data import CachedFrame
 from ovps.cache.object_embeddings import find_objects, no_objects
+from ovps.cache.object_numbers import without_numbers
+from ovps.cache.reader import Store
 from ovps.cache.storage import Storage
 from ovps.cache.writer import EncodedFrame, encode_frame, stored_frames
 from ovps.clip.activation import activation_warnings
@@ -95,6 +97,7 @@ def import_features(options: ImportOptions) -> DerivedSummary:
             path=options.features,
             remedy="Mend what it names and run the same command again: it tries quarantined frames again",
         )
+    store = Store.open(settings.out)
     return summary.model_copy(
         update={
             "warnings": (
@@ -102,6 +105,7 @@ def import_features(options: ImportOptions) -> DerivedSummary:
                 *activation,
                 *encoder_warnings(encoder, vocabulary),
                 *_same_warnings(source.same),
+                *without_numbers(store, store.frames),
             )
         }
     )

@@ -188,6 +188,29 @@ def test_missing_files_of_frames_that_are_not_read_are_told_with_exit_code_3(tmp
     assert "001.png" in problem
 
 
+def test_empty_files_of_frames_that_are_not_read_are_told(tmp_path):
+    """As recorders leave them that could not write: the run itself would stop there in the night."""
+    root = write_recording(tmp_path / "drive", frames=3)
+    readings(root, 100_000)
+    for number in range(3):
+        write_labels(root, number, np.resize([10001, 20000, 0], len(rows_of(number))))
+    write_taxonomy(root, {10: 1, 20: 2})
+    assert check(root, count=1).problems == ()
+    for name in ("images/front/001.png", "points/001.bin", "points/002.bin", "labels/002.npy"):
+        (file,) = root.glob(f"{name.rpartition('.')[0]}.*")
+        file.write_bytes(b"")
+    (root / "images/front/002.png").write_bytes(b"no picture")
+    files, images = check(root, count=1).problems
+    assert re.match(r"3 files empty, the first is \S+points/001\.bin \(drive\.001\)", files)
+    assert re.match(
+        r"2 of 2 images of front are no images, the first is \S+001\.png, empty \(drive\.001\): copy", images
+    )
+    (root / "images/front/001.png").unlink()
+    missing, files, images = check(root, count=1).problems
+    assert "1 file missing" in missing
+    assert re.match(r"1 of 2 images of front are no images, .*no picture in its 10 bytes", images)
+
+
 def test_a_recording_of_which_nothing_can_be_read_is_an_error(tmp_path):
     root = write_recording(tmp_path / "drive", frames=1)
     content = calibration()

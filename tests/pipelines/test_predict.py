@@ -67,6 +67,10 @@ def test_another_drive_of_the_same_names_does_not_take_the_place_of_the_first(ma
     with pytest.raises(ConfigError, match=f"other points, as of another drive, in frame {token}.*another --out"):
         predict(run, other, tmp_path / "out", merge=LOOSE)
     assert contents(tmp_path / "out") == before
+    others = write_synthetic_store(tmp_path / "others", frames=2, subsets=("val",))
+    with pytest.raises(ConfigError, match=r"holds other predictions: of another store, with frames such as synthetic-"):
+        predict(run, others, tmp_path / "out", merge=LOOSE)
+    assert contents(tmp_path / "out") == before
     predict(run, cache, tmp_path / "out", merge=LOOSE)
     assert contents(tmp_path / "out") == before
     about = json.loads((tmp_path / "out/about.json").read_text())

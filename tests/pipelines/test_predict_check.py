@@ -94,6 +94,24 @@ def test_predictions_of_a_version_that_had_not_all_settings_are_checked_by_those
     assert (code, problems[0][:23]) == (1, "about.json: other merge")
 
 
+@pytest.mark.parametrize("words", ["", "--vocab v"])
+def test_predictions_of_another_store_are_told_as_that_and_none_is_to_be_deleted(here, tmp_path, words):
+    """`--cache` was forgotten, and ./zarr is another one: of other frames, or of another drive of the same names."""
+    write_synthetic_store(tmp_path / "frames", frames=2, subsets=("val",))
+    write_synthetic_store(tmp_path / "drive", frames=2, seed=7)
+    out = ["--out", str(tmp_path / "out"), *words.split()]
+    assert command(here, "--cache", "zarr", *out) == (0, [])
+    (problem,) = command(here, "--cache", str(tmp_path / "frames"), *out, "--check")[1]
+    assert "none of 2 files is of a frame of val" in problem
+    assert "check with the store that was predicted from" in problem
+    (problem,) = command(here, "--cache", str(tmp_path / "drive"), *out, "--check")[1]
+    assert "other points, as of another drive, in frame synthetic-0001-000: check with what was" in problem
+    (tmp_path / "out/about.json").unlink()
+    if not words:  # as of another program
+        (problem,) = command(here, "--cache", str(tmp_path / "frames"), *out, "--check")[1]
+        assert "none of 2 files is of a frame of val" in problem
+
+
 def test_a_submission_is_no_arrays_of_a_vocabulary(here, tmp_path):
     predict(None, here / "zarr", tmp_path / "out")
     problems = check(here / "zarr", tmp_path / "out", vocabulary=here / "v")
