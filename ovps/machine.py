@@ -59,11 +59,12 @@ def threads_refused(root: Path = ROOT) -> int:
     return sum(int(line.split()[1]) for text in events for line in text.splitlines() if line.startswith("max "))
 
 
-def check_processes(option: str, count: int) -> None:
+def check_processes(option: str, count: int, what: str = "processes") -> None:
     """Check that so many processes can be of use on this machine; a few too many are slow, a slip of the hand is fatal.
 
     Args:
         option: that asked for them, as people write it.
+        what: they are, if not processes.
 
     Raises:
         ConfigError: far more than the machine has cores.
@@ -71,7 +72,7 @@ def check_processes(option: str, count: int) -> None:
     most = max(PROCESSES, PROCESSES_PER_CORE * cores())
     if count > most:
         raise ConfigError(
-            f"{option} {count} are more processes than this machine can run:"
+            f"{option} {count} are more {what} than this machine can run:"
             f" it has {cores()} cores and {free_memory() / 1e9:.1f} GB of free memory",
             remedy=f"Give at most {most}; one per core is a good choice",
         )

@@ -317,7 +317,7 @@ def odd_headers(frames: Sequence[Frame]) -> list[tuple[str, str]]:
             (
                 channel,
                 f"{len(found)} of {of[channel]} images of {channel} are no images, the first is {found[0]}: copy or"
-                " record them again, or leave their frames out with --on-error skip",
+                " record them again, or leave their frames out with `ovps precompute --on-error skip`",
             )
             for channel, found in none.items()
         ),

@@ -37,7 +37,7 @@ from ovps.geometry.grid import Grid, voxelise
 from ovps.geometry.odd_grid import odd_grid
 from ovps.inference.session import random_clip
 from ovps.interrupt import finishing, kept
-from ovps.machine import torch_threads
+from ovps.machine import check_processes, cores, torch_threads
 from ovps.model import sparse
 from ovps.places import check_free, check_text
 from ovps.progress import progress, show_warnings
@@ -128,12 +128,13 @@ def train(options: TrainOptions) -> TrainSummary:
     check_free(options.run, but="run")
     check_text(options.run)  # TensorBoard takes no other
     device = own_device(device_of(options.device))
+    check_processes("threads", config.threads or 1, "threads")
     with _alone(), torch_threads(config.threads), join(device) as processes, deterministic_algorithms():
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())
         batches, info = plan(Store.open(options.cache), config, processes.count)
         if processes.first:
-            show_warnings(batches.store.warnings())
+            show_warnings([*batches.store.warnings(), *_too_many_threads(config)])
             show_warnings(random_clip(batches.store.provenance, systems.get(config.system), config))
         with exclusive(options.run) if processes.first else nullcontext():
             return _train(options, config, batches, info, processes, begin)
@@ -370,6 +371,16 @@ def _begin(run: Path, store: Store, content: CacheContent, statistics: ClipStati
     save_content(run, content)
     save_vocabulary(store.vocabulary, run / VOCABULARY)
     save_statistics(statistics, run / STATISTICS)
+
+
+def _too_many_threads(config: TrainConfig) -> list[str]:
+    """Warn of more threads than cores: those that wait for one another spin."""
+    if config.threads is None or config.threads <= cores():
+        return []
+    return [
+        f"threads is {config.threads}, and there are {counted(cores(), 'core')} for them: steps take many times as"
+        f" long; with threads={cores()} they do not (two numbers of threads give different last bits)"
+    ]
 
 
 def _without_numbers(batches: Batches) -> list[str]:

@@ -202,6 +202,8 @@ def test_features_of_a_caller_may_be_of_any_float_and_are_numbers(folder, run):
         assert np.array_equal(found.entry, expected.entry) or dtype is np.float16
     with pytest.raises(FrameError, match=r"features of \d+ of \d+ voxels hold NaN.*Give zeros, and False in `valid`"):
         ovps.segment(run, replace(frame, clip=np.where(frame.valid[:, None], frame.clip, np.nan)))
+    with pytest.raises(FrameError, match=r"`valid` is uint8.*Give it as bool"):
+        ovps.segment(run, replace(frame, valid=frame.valid.astype(np.uint8)))
 
 
 def test_a_frame_or_store_of_another_clip_is_refused(run, tmp_path):

@@ -152,6 +152,8 @@ class Run:
                 remedy="Points are in metres, in the LiDAR's own frame, and intensities 0 to 1, as `store.read` gives"
                 " them",
             )
+        if frame.valid.dtype != np.bool_:
+            raise FrameError(f"`valid` is {frame.valid.dtype}", frame=frame.token, remedy="Give it as bool")
         lost = ~np.isfinite(frame.clip).all(axis=1)
         if lost.any():
             raise FrameError(

@@ -11,8 +11,9 @@ import torch
 from ovps import shipped
 from ovps.batch.loader import training_frames
 from ovps.cache.reader import Store
-from ovps.errors import CacheError, CheckpointError, ConfigError, CorruptStoreError, TrainingError
+from ovps.errors import CacheError, CheckpointError, ConfigError, CorruptStoreError, TrainingError, counted
 from ovps.geometry.grid import Grid, voxelise
+from ovps.machine import cores
 from ovps.training.cache_content import content_of
 from ovps.training.config import flat
 from ovps.training.files import exclusive
@@ -410,6 +411,15 @@ def test_a_grid_of_the_network_that_does_not_fit_the_points_is_told(store, tmp_p
     told = [line for line in capsys.readouterr().err.splitlines() if "grid" in line]
     assert len(told) == (says is not None)
     assert all(says in line for line in told)
+
+
+def test_more_threads_than_cores_are_told_and_far_more_refused(store, tmp_path, capsys):
+    """A config of a server, in a container."""
+    there = cores()
+    small_run(store, tmp_path / "some", f"threads={there + 1}", "steps=1")
+    assert f"threads is {there + 1}, and there are {counted(there, 'core')} for them" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"threads 1000 are more threads than this machine can run.*at most \d+"):
+        small_run(store, tmp_path / "many", "threads=1000", "steps=1")
 
 
 def test_batches_that_hold_frames_twice_are_told(store, tmp_path, capsys):
