@@ -360,6 +360,7 @@ runs(
     "Points with class, instance, score and colour as PLY, LAS or NumPy arrays, for other programs.",
     "ovps export --cache ./zarr --run runs/driveworld --frames 0 --ply --out exported",
     "ovps export --cache ./zarr --subset val --las --npz --to-global --out exported",
+    "ovps export --cache ./zarr --vocab vocab.safetensors --ply --out clip-alone",
 )
 
 

@@ -1,6 +1,7 @@
 """Points with classes, instances and colours as files for other programs.
 
 ovps export --cache ./zarr --run runs/driveworld --frames 0,4 --ply --out exported
+ovps export --cache ./zarr --vocab vocab.safetensors --ply --out named                 # no run: CLIP's features alone
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class ExportSummary:
 def export(options: ExportOptions) -> ExportSummary:
     """Write frames. A folder holds files of one meaning: further frames are added, other entries are refused.
 
+    Classes are those of the run; without one, those that the vocabulary's texts are nearest to in CLIP's features
+    alone; without a vocabulary, the labels'; without labels there are clusters of no class.
+
     Raises:
         ConfigError: no kind of file was named, no such frames, or a folder that holds files of other classes or
             entries, in the other frame of reference, or of another drive.
@@ -69,7 +73,7 @@ def export(options: ExportOptions) -> ExportSummary:
     check_free(options.out)
     check_packages(kinds)
     begin = time.perf_counter()
-    catalogue = open_catalogue(options)
+    catalogue = open_catalogue(options, clip_names=True)
     names = {
         "classes": {str(c.id): c.name for c in catalogue.store.taxonomy.classes},
         "entries": _entries(catalogue),

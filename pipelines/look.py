@@ -66,13 +66,16 @@ def text_of(cache: Where, weights: str | None) -> StoreText:
     return StoreText(encoder_of(cache, weights))
 
 
-def open_catalogue(options: LookOptions, dataset_root: Path | None = None, run: Path | None = None) -> Catalogue:
+def open_catalogue(
+    options: LookOptions, dataset_root: Path | None = None, run: Path | None = None, *, clip_names: bool = False
+) -> Catalogue:
     """A store with the frames that were asked for, and the run.
 
     Args:
         options: as they were asked for.
         dataset_root: for images; None: the store's thumbnails.
         run: instead of the options' own.
+        clip_names: where there is a vocabulary and no run, CLIP's features alone name points, as `ovps predict` does.
 
     Raises:
         ConfigError: no such frames, or settings that are not of inference.
@@ -86,6 +89,8 @@ def open_catalogue(options: LookOptions, dataset_root: Path | None = None, run: 
     session = open_run(options, run or options.run)
     if session is None and options.settings:
         raise ConfigError("settings of inference without a run", remedy="Give --run, or leave out --set")
+    if session is None and options.vocabulary and clip_names:
+        session = open_session(None, options.cache, vocabulary=options.vocabulary, device=options.device)
     return Catalogue(
         store=store,
         frames=frames,
@@ -102,7 +107,7 @@ def _flags(options: LookOptions, dataset_root: Path | None) -> tuple[str, ...]:
     given = {
         "--cache": options.cache,
         "--run": options.run,
-        "--vocab": options.vocabulary,
+        "--vocab": options.vocabulary if options.run else None,  # it names segments of a run
         "--dataset-root": dataset_root,
         "--device": options.device,
         "--backend": options.backend,

@@ -124,6 +124,8 @@ def _check_asked(options: QueryOptions) -> None:
             "ask for one thing: words, --like or --image",
             remedy='For example: ovps query --cache ./zarr "fire hydrant"',
         )
+    if options.vocabulary and not options.run:
+        raise ConfigError("a vocabulary names segments of a run", remedy="Give --run too, or leave out --vocab")
     if options.table and options.table.suffix not in (".json", ".parquet"):
         raise ConfigError("a list of an unknown kind", path=options.table, remedy="Name it .json or .parquet")
     for file, ending in ((options.html, ".html"), (options.table, None)):

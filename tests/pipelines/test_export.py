@@ -13,12 +13,14 @@ from plyfile import PlyData
 
 from ovps.cache.reader import Store
 from ovps.errors import ConfigError, SetupError
+from ovps.vocabulary import load_vocabulary, save_vocabulary, without_entries
 from pipelines.export import export
 from pipelines.options import ExportOptions, PrecomputeOptions
 from pipelines.precompute import precompute
+from pipelines.predict import predict
 from tests.helpers.recording import write_recording
 from tests.helpers.stores import contents
-from tests.helpers.synthetic_store import write_synthetic_store
+from tests.helpers.synthetic_store import vocabulary, write_synthetic_store
 from tests.pipelines.untrained import LOOSE, untrained
 
 SETTINGS = tuple(f"merge.{k}={getattr(LOOSE, k)}" for k in ("score", "overlap", "mask"))
@@ -79,6 +81,25 @@ def test_entries_of_labels_are_named_where_there_is_no_run(made, tmp_path):
     ]
     (tmp_path / "names.json").write_text(json.dumps(names | {"entries": []}))  # as an earlier version wrote it
     export(ExportOptions(cache=made[1], frames=("0",), out=tmp_path, npz=True))
+
+
+def test_a_vocabulary_without_a_run_names_points_as_predict_does(made, tmp_path):
+    """A recording that CLIP alone has labelled, for another program."""
+    words = tmp_path / "words.safetensors"
+    save_vocabulary(without_entries(vocabulary(), ["car", "bus"]), words)
+    predict(None, made[1], tmp_path / "predicted", vocabulary=words)
+    token = Store.open(made[1]).frames_of(["val"])[0].token
+    summary = export(ExportOptions(cache=made[1], vocabulary=words, frames=(token,), out=tmp_path / "out", npz=True))
+    found = np.load(tmp_path / f"out/{token}.npz")
+    expected = np.load(tmp_path / f"predicted/labels/val/{token}.npz")
+    assert np.array_equal(found["entry"], expected["entry"])
+    assert np.array_equal(found["instance"] > 0, expected["instance"] > 0)
+    assert (found["entry"] >= 0).any()
+    names = json.loads((tmp_path / "out/names.json").read_text())
+    assert names["entries"] == list(load_vocabulary(words).names)
+    assert summary.warnings == ()
+    with pytest.raises(ConfigError, match="other entries of a vocabulary and other labels"):
+        export(ExportOptions(cache=made[1], frames=(token,), out=tmp_path / "out", npz=True))
 
 
 def test_ply_says_the_same(written):

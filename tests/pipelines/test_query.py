@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -192,6 +193,7 @@ def test_a_run_is_asked_about_its_own_segments_and_others_about_clusters(ask, ma
         ("bus", {"frames": ("nothing",)}, "no frame nothing"),
         ("bus", {"subset": "test"}, "train, val"),
         ("bus", {"settings": ("merge.score=0.1",)}, "without a run"),
+        ("bus", {"vocabulary": Path("words")}, "names segments of a run.*leave out --vocab"),
     ],
 )
 def test_what_cannot_be_asked_says_why(ask, words, options, message):
