@@ -307,7 +307,7 @@ def report(options: ReportOptions, as_json: Json = False) -> None:
         scored = scores_of(options.run, options.cache, options.evaluation)
         known = datasets.get(scored.cache.dataset)
         frames = datasets.frames_of(known, options.dataroot, scored.cache.dataset_version, (scored.subset,))
-        data = {"frames": frames, "read_image": known.image}
+        data = {"frames": frames, "read_image": known.image, "read_points": known.points}
     page = str(write(**options.model_dump(exclude={"dataroot"}), **data))
     if as_json:
         show({"page": page}, as_json)

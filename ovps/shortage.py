@@ -92,6 +92,12 @@ def threads_were_refused() -> bool:
     return machine.threads_refused() > _REFUSED
 
 
+def files_are_few(least: int) -> bool:
+    """Say whether this process may open fewer files than work of some kind needs, which may not say what it lacked."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit != resource.RLIM_INFINITY and limit < least
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Turn what the system lacks into an error of the set-up that names the limits.

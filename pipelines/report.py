@@ -5,7 +5,7 @@ ovps report --run runs/driveworld-ovps --cache ./zarr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ovps.cache.where import Where
 from ovps.errors import ConfigError, command, listed
 from ovps.evaluation.results import EvalResult, describe_inference, settings_of, split_of
 from ovps.files import check_writable, file_sha256
-from ovps.frame import Camera, Frame
+from ovps.frame import Camera, Frame, PointCloud
 from ovps.inference.prediction import FramePrediction, class_ids
 from ovps.inference.session import Session, open_session, predictions
 from ovps.places import check_free
@@ -35,6 +35,7 @@ from ovps.training.run_files import LAST
 from ovps.viewer.catalogue import Catalogue
 from ovps.viewer.offline import Shown, render_offline
 from ovps.vocabulary import digest
+from pipelines.drives import check_drive
 from pipelines.evaluate import load_frame_scores, load_result, other_labels
 from pipelines.images import Images, ReadImage
 from pipelines.look import evenly_spaced
@@ -50,6 +51,7 @@ def report(
     count: int = 4,
     frames: Iterable[Frame] = (),
     read_image: ReadImage | None = None,
+    read_points: Callable[[Frame], PointCloud] | None = None,
     commands: Mapping[str, str] | None = None,
     not_measured: tuple[str, ...] = NOT_MEASURED,
     device: str | None = None,
@@ -66,6 +68,8 @@ def report(
         frames: of the data set, for the camera pictures; matched by token. Others are shown with the store's
             thumbnails, if it has some.
         read_image: reads the image of a camera (`Dataset.image`).
+        read_points: reads the points of a frame (`Dataset.points`), to compare with those of the store; None: pictures
+            are taken for those of the same drive.
         commands: what was run and how long it took, in order.
         not_measured: what the numbers say nothing about.
         device: None: a GPU if there is one.
@@ -75,6 +79,7 @@ def report(
         ConfigError: the run is not evaluated yet, or has other weights since, or was evaluated by an earlier version,
             on another store or with another vocabulary.
         CheckpointError, CacheError, VocabularyError: see `open_session`.
+        DatasetError: the data set is another drive whose frames are called the same.
         StorageError: the disk refuses.
     """
     path = out or run / "report.html"
@@ -112,7 +117,12 @@ def report(
     taught, hidden = other_labels({c.name: c.novel for c in result.system.panoptic.classes}, session.run)
     result = result.model_copy(update={"novel_taught": taught, "base_hidden": hidden})  # of older versions too
     shown = evenly_spaced(scored, count)
+    frames = list(frames)
+    if read_points is not None:
+        check_drive(session.store, shown, frames, read_points)
     cameras, no_images = cameras_of(session.store, shown, frames, read_image)
+    if frames and no_images:
+        show_warnings([no_images])
     views = [
         frame_view(frame, session.taxonomy, labels_of(session, prediction), cameras.get(frame.token, []))
         for frame, prediction in predictions(session, shown)

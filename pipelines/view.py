@@ -22,7 +22,7 @@ from ovps.report.page import write_page
 from ovps.viewer.offline import Shown, check_queries, render_offline
 from ovps.viewer.words import Words, checked, split_words
 from pipelines.look import evenly_spaced, open_catalogue, text_of
-from pipelines.options import ViewOptions
+from pipelines.options import NEGATIVES, ViewOptions
 
 SHOWN = 4  # frames of a file where none were named
 
@@ -88,6 +88,8 @@ def write_html(options: ViewOptions, html: Path) -> ViewSummary:
     check_free(html, file=".html")
     check_writable(html, file=True)
     check_queries(len(options.queries))
+    if options.negatives != NEGATIVES and not options.queries:
+        raise ConfigError("--against without --query", remedy="Give --query too: words are lit up against those")
     for text in options.queries:
         checked(text)
     begin = time.perf_counter()

@@ -91,4 +91,6 @@ def _microseconds(stamp: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

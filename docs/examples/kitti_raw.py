@@ -64,4 +64,6 @@ def convert(sequence: Path, out: Path, camera: str = "image_2") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -22,7 +22,7 @@ from distributed.comm.registry import get_backend
 from ovps.errors import ConfigError, SetupError, command
 from ovps.interrupt import deaf_children, finishing
 from ovps.machine import check_semaphores
-from ovps.shortage import faults, in_words, threads_were_refused
+from ovps.shortage import Short, faults, files_are_few, in_words, threads_were_refused
 from pipelines.precompute.flow import ahead
 from pipelines.precompute.plan import Task
 from pipelines.precompute.task import Done, Job, OnFrame, one_thread, run_task
@@ -39,6 +39,8 @@ _SETTINGS = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**29,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
 }
+
+_FILES = 64  # open ones, at the least, that a cluster of two workers needs
 
 
 def run_here(job: Job, tasks: Sequence[Task], on_frame: OnFrame) -> Iterator[Done]:
@@ -175,8 +177,9 @@ def _told(message: str, remedy: str) -> Iterator[None]:
         yield
     except faults(OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
         said = f"{message}: {_root(error)}"
-        if threads_were_refused():
-            said, limits = in_words("threads", said)
+        short: Short | None = "threads" if threads_were_refused() else "files" if files_are_few(_FILES) else None
+        if short is not None:
+            said, limits = in_words(short, said)
             raise SetupError(said, remedy=f"{limits}. {remedy}") from error
         raise ConfigError(said, remedy=remedy) from error
 

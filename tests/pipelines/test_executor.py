@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -78,6 +81,20 @@ def test_workers_that_may_not_have_their_threads(monkeypatch):
         monkeypatch.setattr("ovps.machine.threads_refused", lambda refused=refused: refused)
         with pytest.raises(error, match=r"Nanny failed .*Compute in this process: --workers 0"):
             list(executor.run_on_dask(OnCpu(), [None], print, 1, None))
+
+
+def test_workers_that_may_open_too_few_files_are_told_of_that_limit():
+    """dask says "Status.starting" of it."""
+    limited = (
+        "import resource, sys; from ovps.errors import SetupError; from pipelines.precompute import executor\n"
+        "from tests.pipelines.test_executor import OnCpu\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
+        "executor.CONNECT_SECONDS = 5\n"
+        "try:\n    list(executor.run_on_dask(OnCpu(), [None, None], print, 2, None))\n"
+        "except SetupError as error:\n    print(error.exit_code, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, timeout=60, check=False)
+    assert re.match(r"8 too many open files: .*The limit is 30: raise it .*--workers 0", done.stdout), done.stderr
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "tcp://127.0.0.1:9", "tcp://127.0.0.1", "bogus://127.0.0.1:1"])

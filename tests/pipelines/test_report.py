@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from ovps.cache.reader import Store
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, DatasetError
 from ovps.evaluation.comparison import Scored
 from ovps.evaluation.results import EvalResult
-from ovps.frame import Camera, Frame
+from ovps.frame import Camera, Frame, PointCloud
 from ovps.inference.session import open_session
 from ovps.report.curves import curve
 from ovps.report.pictures import FrameView, Labels, birds_eye
@@ -142,6 +142,29 @@ def test_report_with_camera_pictures(made, tmp_path):
         assert c.name.replace("_", " ") in page
 
 
+def test_pictures_of_another_drive_whose_frames_are_called_the_same_are_refused(made, tmp_path, capsys):
+    run, cache = made
+    own = {ref.token: Store.open(cache).read(ref) for ref in Store.open(cache).frames}
+
+    def page(points):
+        return report(
+            run,
+            cache,
+            out=tmp_path / "r.html",
+            frames=fake_frames(cache),
+            read_image=lambda camera: np.full((180, 320, 3), 90, np.uint8),
+            read_points=points,
+        )
+
+    page(lambda frame: PointCloud(own[frame.token].xyz[::-1], own[frame.token].intensity))  # in another order
+    assert "images" not in capsys.readouterr().err
+    (tmp_path / "r.html").unlink()
+    other = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    with pytest.raises(DatasetError, match=r"another sweep as this frame of scene 'synthetic-0001'.*Name the data set"):
+        page(lambda frame: PointCloud(other, np.zeros(500, np.float32)))
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_pictures_are_of_the_subset_that_was_scored(made, tmp_path, monkeypatch):
     from ovps import cli, datasets
 
@@ -150,7 +173,7 @@ def test_pictures_are_of_the_subset_that_was_scored(made, tmp_path, monkeypatch)
     evaluate(run, cache, subset="train", out=scored, merge=LOOSE)
     asked = []
     known = SimpleNamespace(
-        name="nuscenes", frames=lambda root, version, subsets: asked.append(subsets) or (), image=None
+        name="nuscenes", frames=lambda root, version, subsets: asked.append(subsets) or (), image=None, points=None
     )
     monkeypatch.setattr(datasets, "get", lambda name: known)
     words = [

@@ -248,6 +248,8 @@ def test_a_file_of_frames_is_small_and_says_where_things_lie(store, tmp_path):
     assert "https://" not in page
     with pytest.raises(ConfigError, match="--beside"):
         write_html(ViewOptions(cache=store, beside=tmp_path), tmp_path / "v.html")
+    with pytest.raises(ConfigError, match="--against without --query"):
+        write_html(ViewOptions(cache=store, negatives=("road",)), tmp_path / "v.html")
 
 
 def test_two_runs_whose_folders_have_one_name_are_told_apart(made, tmp_path):
