@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +17,7 @@ from typer.core import TyperGroup
 
 from ovps import __version__, plugins, shortage, strict_json
 from ovps.commands import cache, data, experiment, vocab, world
-from ovps.commands.declare import Json, example, runs
+from ovps.commands.declare import Json, example, path_of, runs
 from ovps.commands.shown import out, show
 from ovps.errors import ConfigError, Interrupted, OvpsError, StorageError
 from ovps.interrupt import launched, listening, told
@@ -282,7 +281,7 @@ def predict(options: PredictOptions, as_json: Json = False) -> None:
 @takes(SegmentOptions)
 def segment(
     options: SegmentOptions,
-    path: Annotated[Path, typer.Argument(help="A recording, or one of its point files.", readable=False)],
+    path: Annotated[str, typer.Argument(help="A recording, or one of its point files.", metavar="path")],
     as_json: Json = False,
 ) -> None:
     """Label a recording of your own, and draw it: precompute, predict and a page, in one command.
@@ -291,7 +290,7 @@ def segment(
     """
     from pipelines.segment import segment as run
 
-    show(run(path, options), as_json)
+    show(run(path_of(path, "the recording"), options), as_json)
 
 
 @app.command(epilog=example("ovps report --run runs/driveworld-ovps --cache ./zarr --dataroot data/driveworld"))

@@ -157,6 +157,9 @@ def takes(model: type[Options]) -> Callable[[Callable[..., None]], Callable[...,
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = flag_of(name, field)
     hint: Any = field.annotation
+    shown: dict[str, Any] = {}
+    if Path in (hint, *get_args(hint)) and not _is_tuple(hint):  # of no text Typer would make the current folder
+        hint, shown = str if hint is Path else str | None, {"metavar": "path" if flag.positional else "<path>"}
     default: Any = inspect.Parameter.empty if field.is_required() else field.default
     if _is_tuple(hint):
         if field.is_required():
@@ -166,12 +169,12 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         else:
             hint, default = list[str] | None, list(default) or None
     if flag.positional:
-        argument = typer.Argument(help=field.description, readable=False)
+        argument = typer.Argument(help=field.description, readable=False, **shown)
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, argument]
         )
     written = flag.name if hint is not bool else None  # Typer adds --no-NAME by itself
-    option = typer.Option(*([written] if written else []), help=field.description, readable=False)
+    option = typer.Option(*([written] if written else []), help=field.description, readable=False, **shown)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option])
 
 

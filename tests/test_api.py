@@ -144,6 +144,10 @@ def test_what_is_no_argument_is_told_by_what_is(folder, run):
     frame = store.read(store.frames[0])
     for call, told in (
         (lambda: ovps.open_store(None), "no store can be at None. Give a folder, or a URL"),
+        (
+            lambda: ovps.open_store(""),
+            "no store can be at '', as of a variable that is not set. Give a folder, or a URL",
+        ),
         (lambda: ovps.open_store(run), "no store can be at Run. Give a folder, or a URL"),
         (lambda: ovps.load_run(None), "`path` is None. Give the folder of a run"),
         (lambda: store.read(frame.token), "`ref` is str. Give one of `frames` of the store"),

@@ -277,6 +277,14 @@ def test_a_place_in_ones_home_is_there_where_no_shell_says_so(tmp_path, monkeypa
         (["query", "chair", "--frames", ""], "--frames names nothing. Name some, or leave the option out"),
         (["precompute", "--only", ""], "--only names nothing. Name some, or leave the option out"),
         (["cache", "convert", "--out", "x", "--codec", ""], "--codec names nothing. Name some"),
+        (["train", "--out", ""], "--out names nothing. Name some, or leave the option out"),
+        (["eval", "--run", ""], "--run names nothing. Name some"),
+        (["world", "build", "--out", ""], "--out names nothing. Name some, or leave the option out"),
+        (["segment", ""], "the recording names nothing. Name some"),
+        (["data", "check", ""], "the recording names nothing. Name some"),
+        (["data", "check", "x", "--out", ""], "--out names nothing. Name some"),
+        (["data", "import", "x", "--out", ""], "--out names nothing. Name some"),
+        (["cache", "export", "--out", "x", "--cache", ""], "--cache names nothing. Name some, or leave the option out"),
     ],
 )
 def test_an_empty_text_names_nothing(monkeypatch, capsys, arguments, refused):

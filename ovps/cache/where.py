@@ -38,6 +38,8 @@ def storage_of(where: Where) -> Storage:
             raise ConfigError(f"no store can be at {described(where)}", remedy=_GIVE)
         return where
     text = os.fspath(where)
+    if not text:
+        raise ConfigError("no store can be at '', as of a variable that is not set", remedy=_GIVE)
     like = _LIKE_URL.match(text)
     if like is None and "://" not in text:
         return LocalStorage(at_home(Path(text)).absolute())

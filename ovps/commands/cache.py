@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ovps import strict_json
-from ovps.commands.declare import Json, example, runs
+from ovps.commands.declare import Json, example, path_of, runs
 from ovps.commands.shown import out, show
 from ovps.json_output import print_json
 from ovps.options import takes
@@ -33,7 +32,9 @@ app = typer.Typer(no_args_is_help=True, help="Look into and check a store of CLI
 )
 def cache_info(
     path: Annotated[str, typer.Argument(help="A store: a folder, or a URL.")],
-    dataroot: Annotated[Path | None, typer.Option(help="The data set: also count what the store lacks of it.")] = None,
+    dataroot: Annotated[
+        str | None, typer.Option(help="The data set: also count what the store lacks of it.", metavar="<path>")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Frames, voxels, bytes by part and by array, codec and its errors, provenance, from the manifests alone."""
@@ -43,7 +44,7 @@ def cache_info(
     if dataroot is not None:
         from pipelines.stores.missing import missing_frames
 
-        summary = summary.model_copy(update={"missing": missing_frames(path, dataroot)})
+        summary = summary.model_copy(update={"missing": missing_frames(path, path_of(dataroot, "--dataroot"))})
     show(summary, as_json)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ovps.commands.declare import Json, example
+from ovps.commands.declare import Json, example, path_of
 from ovps.commands.shown import show
 
 app = typer.Typer(no_args_is_help=True, help="A recording of your own: bring it in, and look at it.")
@@ -22,8 +21,10 @@ app = typer.Typer(no_args_is_help=True, help="A recording of your own: bring it 
     ),
 )
 def data_import(
-    bag: Annotated[Path, typer.Argument(help="A .bag or .mcap file, or the folder of a ROS 2 bag.", readable=False)],
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the recording, new or empty.")] = Path("recording"),
+    bag: Annotated[str, typer.Argument(help="A .bag or .mcap file, or the folder of a ROS 2 bag.", metavar="path")],
+    folder: Annotated[
+        str, typer.Option("--out", help="Folder of the recording, new or empty.", metavar="<path>")
+    ] = "recording",
     topics: Annotated[bool, typer.Option("--list", help="Only list the topics of the bag.")] = False,
     points: Annotated[str | None, typer.Option(help="Topic of PointCloud2. Default: the only one.")] = None,
     camera: Annotated[
@@ -42,12 +43,12 @@ def data_import(
     from pipelines.bag import import_bag, list_topics
 
     if topics:
-        found = list_topics(bag)
+        found = list_topics(path_of(bag, "the bag"))
         show({t.name: f"{t.type}, {t.messages:,} messages, {t.rate:.1f} a second" for t in found}, as_json)
         return
     summary = import_bag(
-        bag,
-        folder,
+        path_of(bag, "the bag"),
+        path_of(folder, "--out"),
         points=points,
         cameras=tuple(camera or ()),
         world=world,
@@ -61,9 +62,9 @@ def data_import(
 
 @app.command("check", epilog=example("ovps data check recordings/monday", "ovps data check . --frames 10 --json"))
 def data_check(
-    path: Annotated[Path, typer.Argument(help="A recording, laid out as docs/own_recording.md says.", readable=False)],
+    path: Annotated[str, typer.Argument(help="A recording, laid out as docs/own_recording.md says.", metavar="path")],
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder of page and pictures. Default: PATH-check.")
+        str | None, typer.Option("--out", help="Folder of page and pictures. Default: PATH-check.", metavar="<path>")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames to read and draw, evenly spaced.")] = 3,
     as_json: Json = False,
@@ -72,6 +73,7 @@ def data_check(
     from ovps.errors import DatasetError
     from pipelines.data_check import check
 
-    result = check(path, out=folder, count=frames)
+    out = None if folder is None else path_of(folder, "--out")
+    result = check(path_of(path, "the recording"), out=out, count=frames)
     show(result, as_json)
     raise typer.Exit(DatasetError.exit_code if result.problems else 0)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
 
 from ovps.commands.shown import show
+from ovps.errors import ConfigError
 from ovps.options import Options, takes
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def path_of(text: str, name: str) -> Path:
+    """Take the text of an option or argument as a path: of none Typer would make the current folder.
+
+    Raises:
+        ConfigError: no text, as of a variable of a script that is not set.
+    """
+    if not text:
+        raise ConfigError(f"{name} names nothing", remedy="Name some")
+    return Path(text)
 
 
 def example(*lines: str) -> str:
