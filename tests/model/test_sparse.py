@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,3 +91,13 @@ def test_one_seed_gives_the_same_network_on_every_engine(seed, count, norm):
 def test_an_engine_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(ConfigError, match=r"no sparse_backend named 'spconv'.*minkowski, torch"):
         SparseUNet(EncoderConfig(backend="spconv"), 5, 7)
+
+
+@needs_minkowski
+@pytest.mark.parametrize("threads", ["", "2,1"])
+def test_what_openmp_takes_as_threads_is_no_reason_not_to_load(threads):
+    """As of a job script whose scheduler has not said how many; and one for each level of nested threads."""
+    script = "import os; import ovps.model.sparse.minkowski; print(repr(os.environ['OMP_NUM_THREADS']))"
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == repr(threads), done.stderr

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 from ovps.extras import SET_UP, extra
 
-with extra("minkowski", f"Run: {SET_UP}, which builds it, or do without: choose backend torch"):
+_THREADS = "OMP_NUM_THREADS"
+
+
+@contextmanager
+def _one_number_of_threads() -> Iterator[None]:
+    """Let OMP_NUM_THREADS be one number: MinkowskiEngine cannot be imported with others, which OpenMP takes.
+
+    OpenMP passes over an empty one, and takes the first of a list, "4,2", for threads that start none themselves.
+    """
+    given = os.environ.get(_THREADS)
+    try:
+        int(given or "")
+    except ValueError:
+        os.environ.pop(_THREADS, None)
+        first = (given or "").split(",")[0].strip()
+        if first.isdecimal():
+            os.environ[_THREADS] = first
+    try:
+        yield
+    finally:
+        if given is not None:
+            os.environ[_THREADS] = given
+
+
+with (
+    extra("minkowski", f"Run: {SET_UP}, which builds it, or do without: choose backend torch"),
+    _one_number_of_threads(),
+):
     import MinkowskiEngine as ME
 
 
