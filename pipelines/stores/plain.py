@@ -131,8 +131,11 @@ def _check_points(path: Path, xyz: NDArray[np.float32], ref: FrameRef, form: str
     """Check that a frame that is written again is the same sweep, whatever else of it has changed."""
     file = path / "xyz.npy" if form == "npy" else path.with_name(f"{path.name}.npz")
     try:
-        found = np.load(file, allow_pickle=False)
-        there = found if form == "npy" else found["xyz"]
+        if form == "npy":
+            there = np.load(file, allow_pickle=False)
+        else:
+            with np.load(file, allow_pickle=False) as archive:
+                there = archive["xyz"]
         same = same_sweep(there, xyz)
     except faults(Exception, most=2 * xyz.nbytes):  # none, or damaged bytes: they are written anew
         return
