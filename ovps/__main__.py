@@ -56,6 +56,8 @@ def main() -> None:
     if "--json" in sys.argv and not _ASKS.intersection(sys.argv[1:]):
         keep_apart(_text(os.dup(1), sys.stdout))
     atexit.register(_leave)  # the first to be registered is the last to be called
+    # pages need no display; a notebook's kernel leaves its own, which the matplotlib of this environment may not know
+    os.environ["MPLBACKEND"] = "agg"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)

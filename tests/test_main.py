@@ -106,3 +106,19 @@ def test_what_others_print_is_no_part_of_the_json(tmp_path):
     assert json.loads(ended.stdout)["error"] == "setup"
     assert ended.stderr.splitlines()[:2] == ["loading", "another process"]
     assert begin("cache", "info", "zarr", stand_ins=tmp_path).stdout == "loading\nanother process\n"
+
+
+def test_the_backend_of_a_notebook_is_none_of_the_command(tmp_path):
+    """Its kernel leaves MPLBACKEND to all that it starts, also where that one's matplotlib does not know it."""
+    done = begin("doctor", "--json", stand_ins=tmp_path, MPLBACKEND="module://of_another_environment")
+    (found,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "imports")
+    assert found["status"] == "ok", found
+
+
+def test_settings_of_dask_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: [")
+    words = ["precompute", "--dataset", "nuscenes", "--dataroot", "world", "--encoder", "demo", "--workers", "0"]
+    done = begin(*words, stand_ins=tmp_path, DASK_CONFIG=str(tmp_path))
+    assert done.returncode == 8, done.stderr
+    assert f"{tmp_path}/x.yaml" in done.stderr
+    assert done.stderr.rstrip().endswith(f"(file {tmp_path}). Mend its files, or move them away")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -14,10 +15,7 @@ from itertools import islice
 from time import monotonic
 from uuid import uuid4
 
-import dask
-from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
-from distributed.comm.addressing import parse_address
-from distributed.comm.registry import get_backend
+from yaml import YAMLError
 
 from ovps.errors import ConfigError, SetupError, command
 from ovps.interrupt import deaf_children, finishing
@@ -26,6 +24,30 @@ from ovps.shortage import Short, faults, files_are_few, in_words, threads_were_r
 from pipelines.precompute.flow import ahead
 from pipelines.precompute.plan import Task
 from pipelines.precompute.task import Done, Job, OnFrame, one_thread, run_task
+
+
+@contextmanager
+def _of_its_configuration() -> Iterator[None]:
+    """Around the import of dask, which reads its files of settings then: say of one that cannot be read that it is.
+
+    Raises:
+        SetupError: a file that is no YAML.
+    """
+    try:
+        yield
+    except (ValueError, YAMLError) as error:  # dask's own says which file, after what it was raised from
+        raise SetupError(
+            f"dask's settings cannot be read: {' '.join(str(error).split())}",
+            path=os.environ.get("DASK_CONFIG") or "~/.config/dask",
+            remedy="Mend its files, or move them away",
+        ) from error
+
+
+with _of_its_configuration():
+    import dask
+    from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
+    from distributed.comm.addressing import parse_address
+    from distributed.comm.registry import get_backend
 
 CONNECT_SECONDS = 12  # for each of: a scheduler that answers, a worker that joins
 LOOK_EVERY = 3  # seconds
