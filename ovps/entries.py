@@ -36,6 +36,7 @@ _SIGN = re.compile(
     "|^['\u2018\u2019\u00ab\\[{]"
     "|^[-*\u2022] "
 )
+_STOP = re.compile(r"(^|\s)\.(\s|$)")  # between names, as prompts of detectors have it: "car . bus . tree ."
 _FILE = re.compile(
     r"(\.{0,2}|~)/.*|\.{1,2}|[^,=|\"\n]*(/|\S\.("
     r"txt|csv|tsv|names|list|ya?ml|json|safetensors|md|pdf|docx?|xlsx?|zip|t?gz|npy|npz|parquet|png|jpe?g))",
@@ -141,6 +142,8 @@ def odd_names(entries: Sequence[Entry]) -> list[str]:
     if len(names) > 1 and all(re.match(r"\d+\W", name) for name in names):
         return ["every name begins with a number: those of a list do not belong to the names"]
     texts = [(entry, text) for entry in entries for text in entry.synonyms]
+    if len(texts) == 1 and re.search(r"[^\W\d]\.\s*[^\W\d]", texts[0][1]):
+        return [f"{said(*texts[0])} is one name, with a full stop in it: commas separate names"]
     return [
         *(f"{said(*one)} has no letter: CLIP knows things by their words" for one in texts if not _letters(one[1])),
         *(
@@ -250,6 +253,8 @@ def _word(part: str, item: str) -> str:
         part = _visible(part[1:-1].replace('""', '"'))
     elif found := _SIGN.search(part):
         raise _unreadable(item, f"{found[0]!r} in a name without quotes")
+    elif _STOP.search(part):
+        raise _unreadable(item, "a full stop in a name without quotes, and commas separate names")
     if odd := no_text(part):
         raise _unreadable(item, f"a character that is no text, {odd!a}")
     return part

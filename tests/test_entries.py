@@ -60,6 +60,7 @@ def test_entries_as_text(text, entries):
         *("car=", "car=|", "car=a=b", "car=van:stuff", "car|van", "car=_"),
         *('"car, bus', 'car "big, red"', '"a" b', '"'),
         *("car;bus", "car\tbus", "car\uff0cbus", "car\u3001bus", "سيارة، حافلة", "car\uff1astuff"),
+        *("car . bus . tree .", "car .", ". car", "car, bus . tree", "car=van . bus"),
         *("name\ncar\ntree", "\n# mine\nClass_Name, colour\ncar, red", 'id,"label"\n1,car'),
         *("\u201ccar\u201d", "'car, red'", '["car", "bus"]', "[car]", "- car\n- bus", "ca\0r", "caf\udce9"),
     ],
@@ -226,6 +227,10 @@ def test_what_is_no_list_of_names_is_told_as_what_it_is(tmp_path, monkeypatch, n
         ("car=car|--, bus", "car (as '--') has no letter"),
         ("a photo of a car, bus", "a photo of a car is put into sentences"),
         ("自転車, велосипед", None),
+        ("car. bus. tree", "car. bus. tree is one name, with a full stop in it: commas separate names"),
+        ("car.bus.tree", "car.bus.tree is one name"),
+        ("car, St. Bernard, No. 5, a.k.a", None),
+        ("3.5 t truck", None),
     ],
 )
 def test_names_that_nobody_means_are_told(text, said):

@@ -56,9 +56,20 @@ def test_a_run_knows_its_clip(run, store, tmp_path):
         loaded.check_vocabulary(other.vocabulary)
 
 
-def test_no_run(tmp_path):
-    with pytest.raises(CheckpointError, match="no run here"):
-        load_run(tmp_path)
+def test_no_run(tmp_path, run):
+    (tmp_path / "nothing").mkdir()
+    for path in (tmp_path / "nothing", tmp_path / "none", tmp_path / "none/checkpoints/last.pt"):
+        with pytest.raises(CheckpointError, match="no run here .*Train one: ovps train"):
+            load_run(path)
+
+
+def test_a_file_of_a_run_or_the_folder_above_it_names_the_run(run):
+    """A checkpoint, as is usual elsewhere; or `runs` for `runs/first`."""
+    for path in ("checkpoints/last.pt", "checkpoints", "run.json"):
+        with pytest.raises(CheckpointError, match=f"A run is named by its folder: {run}$"):
+            load_run(run / path)
+    with pytest.raises(CheckpointError, match=f"There are runs in that folder: {run}. Name one of them"):
+        load_run(run.parent)
 
 
 @pytest.mark.parametrize("name", ["checkpoints/last.pt", "run.json", "config.yaml", "vocabulary.safetensors"])
