@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -311,6 +312,14 @@ def test_another_schema_version(store):
 def test_no_store(tmp_path):
     with pytest.raises(CacheError, match=r"no cache here.*ovps precompute"):
         Store.open(tmp_path)
+
+
+def test_a_file_of_a_store_or_the_folder_above_it_names_the_store(store):
+    for path in ("store.json", "manifests", "vocabulary.safetensors"):
+        with pytest.raises(CacheError, match=rf"A store is named by its folder: {re.escape(str(store))}$"):
+            Store.open(store / path)
+    with pytest.raises(CacheError, match=rf"There are stores in that folder: {re.escape(str(store))}\. Name one"):
+        Store.open(store.parent)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 2}', "\xff"])

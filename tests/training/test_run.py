@@ -59,7 +59,7 @@ def test_a_run_knows_its_clip(run, store, tmp_path):
 def test_no_run(tmp_path, run):
     (tmp_path / "nothing").mkdir()
     for path in (tmp_path / "nothing", tmp_path / "none", tmp_path / "none/checkpoints/last.pt"):
-        with pytest.raises(CheckpointError, match="no run here .*Train one: ovps train"):
+        with pytest.raises(CheckpointError, match=r"no run here .*Train one: ovps train"):
             load_run(path)
 
 
