@@ -46,7 +46,7 @@ from ovps.taxonomy import load_split
 from ovps.training.cache_content import CACHE, CacheContent, changes, content_of, save_content
 from ovps.training.checkpoint import Checkpoint, check_origin, differences, load_checkpoint, restore, save_checkpoint
 from ovps.training.config import TrainConfig, flat, load_config
-from ovps.training.distributed import Processes, join, own_device, synchronise_norms
+from ovps.training.distributed import Processes, alone, join, own_device, synchronise_norms
 from ovps.training.files import exclusive
 from ovps.training.loop import StepReport, train_steps
 from ovps.training.metrics import METRICS, TENSORBOARD, MetricsLog, last_step, lost_curves
@@ -129,6 +129,7 @@ def train(options: TrainOptions) -> TrainSummary:
     check_text(options.run)  # TensorBoard takes no other
     device = own_device(device_of(options.device))
     check_processes("threads", config.threads or 1, "threads")
+    show_warnings(alone())
     with _alone(), torch_threads(config.threads), join(device) as processes, deterministic_algorithms():
         if processes.first and config.model.encoder.backend == sparse.default() != "minkowski":
             sparse.tell("minkowski", sparse.default())

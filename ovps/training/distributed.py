@@ -187,6 +187,17 @@ def _launched() -> bool:
     return dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
+def alone() -> list[str]:
+    """Warn of a process of several, by the variables that PyTorch's own launchers set, which trains alone."""
+    count = os.environ.get("WORLD_SIZE", "")
+    if not count.isdecimal() or int(count) < 2 or dist.is_torchelastic_launched() or dist.is_initialized():
+        return []
+    return [
+        f"WORLD_SIZE is {count}, but torchrun did not start this process: it trains alone. Several train together by"
+        " `torchrun --nproc-per-node N -m ovps train ...`"
+    ]
+
+
 @contextmanager
 def _others_answer() -> Iterator[None]:
     try:

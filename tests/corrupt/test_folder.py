@@ -328,6 +328,13 @@ POINTS = (
         "000.npy",
     ),
     Case(
+        ".npy of an organised cloud",
+        points("000.npy", saved(np.save, rows_of(0)[None])),
+        "quarantined",
+        "reshape.-1, 4. makes one row of each point",
+        "000.npy",
+    ),
+    Case(
         ".npy of five columns",
         points("000.npy", saved(np.save, np.zeros((9, 5)))),
         "quarantined",
@@ -805,6 +812,13 @@ READINGS = (
         "readings.csv",
     ),
     Case("a file outside", table("000,lidar,../points/000.bin,0", FRONT), "refused", "without [.][.]", "readings.csv"),
+    Case(
+        "a file as Windows writes it",
+        table("000,lidar,points\\000.bin,0", FRONT),
+        "refused",
+        "Write / between folders",
+        "readings.csv",
+    ),
     Case("an absolute file", table("000,lidar,/etc/passwd.bin,0", FRONT), "refused", "outside", "readings.csv"),
     Case(
         "a sweep with a slash",

@@ -24,7 +24,7 @@ from ovps.errors import ConfigError, OvpsError, TrainingError
 from ovps.losses.total import gradient_ratio
 from ovps.training import distributed
 from ovps.training.config import load_config
-from ovps.training.distributed import Processes, average_gradients, own_device, synchronise_norms
+from ovps.training.distributed import Processes, alone, average_gradients, own_device, synchronise_norms
 from ovps.training.loop import Pass
 from ovps.training.metrics import read_metrics
 from ovps.training.network import make_network
@@ -340,3 +340,22 @@ def test_torchrun_names_the_process_that_failed_and_its_exit_code(store, tmp_pat
     assert done.returncode == 1
     assert "cache error: on purpose" in done.stderr
     assert "exitcode  : 4" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, True),  # as srun and mpirun scripts set them
+        ({"WORLD_SIZE": "1", "RANK": "0"}, False),
+        ({"WORLD_SIZE": ""}, False),
+        ({"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}, False),
+        ({}, False),
+    ],
+)
+def test_one_of_several_processes_that_torchrun_did_not_start_trains_alone_and_says_so(monkeypatch, variables, told):
+    for name in ("WORLD_SIZE", "RANK", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert len(alone()) == told
+    assert all("torchrun did not start this process" in text for text in alone())

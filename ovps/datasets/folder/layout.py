@@ -290,6 +290,8 @@ def _reading(folder: Path, table: Path, line: int, row: Mapping[str, str], timed
     if not sweep or "/" in sweep or sweep.startswith("."):
         raise _wrong(table, line, f"{sweep!r} names no sweep", "Name it as a file may be called, without /")
     parts = Path(name)
+    if "\\" in name and not (folder / name).exists():
+        raise _wrong(table, line, f"the file {name!r} is written with backslashes", "Write / between folders")
     if not name or parts.is_absolute() or ".." in parts.parts:
         raise _wrong(
             table,

@@ -353,5 +353,6 @@ def _named(array: NDArray, how: PointFiles) -> Fields:
     if array.ndim != 2 or array.shape[1] != len(how.columns):
         raise _Refused(
             f"it is an array of shape {array.shape}, expected (N, {len(how.columns)}): {', '.join(how.columns)}"
+            + (f"; reshape(-1, {array.shape[-1]}) makes one row of each point" if array.ndim > 2 else "")
         )
     return {name: array[:, place] for place, name in enumerate(how.columns)}
