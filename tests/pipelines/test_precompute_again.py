@@ -478,7 +478,7 @@ def test_another_drive_whose_scene_and_files_are_called_the_same_is_refused(tmp_
     ):
         with pytest.raises(DatasetError, match=r"another sweep .*another drive.*a name of its own") as caught:
             run()
-    (other / "points/000.bin").unlink()  # the next one is compared, and named
+    (other / "points/000.bin").write_bytes(b"cut")  # the next one is compared, and named
     with pytest.raises(DatasetError, match=r"another sweep .*points/001\.bin"):
         precompute(of_other)
     (other / "points/000.bin").write_bytes(rows_of(7).tobytes())
