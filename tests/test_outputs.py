@@ -78,7 +78,7 @@ def test_every_path_is_known_to_be_read_or_written():
         (command, name)
         for command, named in options().items()
         for name, annotation in named.items()
-        if "Path" in str(get_args(annotation)[0]) or name == "--out"
+        if "path" in f"{get_args(annotation)[0]} {get_args(annotation)[1].metavar}".casefold() or name == "--out"
     }
     assert paths == OUTPUTS.keys() | INPUTS
 
