@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from ovps.errors import ConfigError
+from ovps.errors import ConfigError, listed
 
 What = Literal["data set", "recording", "store", "run"]
 
@@ -158,3 +159,19 @@ def _is_recording(folder: Path) -> bool:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
+
+
+def folder_meant(path: Path, mark: str, what: str) -> str | None:
+    """Name the folder that was meant where a file in it, or the folder above it, was given; None: there is none near.
+
+    Args:
+        mark: name of a file that such a folder holds.
+        what: lies in it, for example "store".
+    """
+    inside = [folder for folder in list(path.absolute().parents)[:2] if (folder / mark).is_file()]
+    if inside:
+        return f"A {what} is named by its folder: {inside[0]}"
+    with suppress(OSError):
+        if below := sorted(str(file.parent) for file in path.glob(f"*/{mark}")):
+            return f"There are {what}s in that folder: {listed(below)}. Name one of them"
+    return None

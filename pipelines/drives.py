@@ -21,7 +21,7 @@ def hashed(store: Store, refs: Iterable[FrameRef]) -> dict[str, str]:
     Raises:
         CorruptStoreError: a frame that is damaged.
     """
-    return {ref.token: hashlib.sha256(store.read(ref).xyz.tobytes()).hexdigest() for ref in refs}
+    return {ref.token: hashlib.sha256(store.points(ref).tobytes()).hexdigest() for ref in refs}
 
 
 def first_of_scenes(refs: Iterable[FrameRef], but: Collection[str] = ()) -> list[FrameRef]:
@@ -59,7 +59,7 @@ def check_drive(
             now = read_points(frame).xyz
         except FrameError:  # pictures are all that is wanted
             continue
-        if not same_sweep(store.read(ref).xyz, now):
+        if not same_sweep(store.points(ref), now):
             raise DatasetError(
                 f"the store {store.path} holds another sweep as this frame of scene {ref.scene!r}",
                 path=frame.points_path,

@@ -177,6 +177,14 @@ class Store:
         """
         return self._of(ref, lambda partition: partition.factors(ref.token))
 
+    def points(self, ref: FrameRef) -> NDArray[np.float32]:
+        """The points of one frame, (N, 3) metres in the LiDAR frame, quicker than the whole frame.
+
+        Raises:
+            CorruptStoreError, CacheError, ConfigError: as `read` does.
+        """
+        return self._of(ref, lambda partition: partition.points(ref.token)[0])
+
     def objects(self, ref: FrameRef) -> Objects:
         """The labelled segments of one frame and their embeddings, quicker than the whole frame.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -11,7 +10,8 @@ from cache_schemas import SCHEMA_VERSION, StoreInfo, content_sha256
 from ovps.cache.disk import LocalStorage
 from ovps.cache.layout import INFO, INFO_SHA256, MANIFESTS
 from ovps.cache.storage import LOST_INFO, SAME_COMMAND, Storage
-from ovps.errors import CacheError, CorruptStoreError, faults_of, listed
+from ovps.errors import CacheError, CorruptStoreError, faults_of
+from ovps.places import folder_meant
 from ovps.shortage import faults
 from ovps.versions import WROTE_IT, only_unknown
 
@@ -44,20 +44,9 @@ def read_info(storage: Storage) -> StoreInfo:
                 path=file,
                 remedy=f"Restore it, or {SAME_COMMAND}",
             ) from error
-        raise CacheError("no cache here", path=storage.at(), remedy=_near(storage)) from error
+        meant = folder_meant(storage.root, INFO, "store") if isinstance(storage, LocalStorage) else None
+        raise CacheError("no cache here", path=storage.at(), remedy=meant or "Make one: ovps precompute") from error
     except faults(OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         if unknown := only_unknown(error):
             raise CacheError(unknown, path=file, remedy=WROTE_IT) from error
         raise CorruptStoreError(f"not a valid {INFO}: {faults_of(error)}", path=file, remedy=LOST_INFO) from error
-
-
-def _near(storage: Storage) -> str:
-    """Name the store that a file of it, or the folder above it, was given for; else how there is one."""
-    if isinstance(storage, LocalStorage):
-        inside = [folder for folder in list(storage.root.parents)[:2] if (folder / INFO).is_file()]
-        if inside:
-            return f"A store is named by its folder: {inside[0]}"
-        with suppress(OSError):
-            if stores := sorted(str(file.parent) for file in storage.root.glob(f"*/{INFO}")):
-                return f"There are stores in that folder: {listed(stores)}. Name one of them"
-    return "Make one: ovps precompute"

@@ -181,20 +181,17 @@ def _without_labels(folder: Path | None, frames: Sequence[Frame]) -> list[str]:
     """Warn of frames that the table of labels of their version does not name, or of labels that are no panoptic ones,
     in one sentence, or none."""
     without = [frame.token for frame in frames if frame.labels_path is None]
-    table = folder / "panoptic.json" if folder else None
-    if not without or folder is None or table is None:
+    if not without or folder is None:
         return []
-    if not table.is_file() and (folder / "lidarseg.json").is_file():
+    missing, table = f"{len(without)} of {len(frames)} frames have no labels", folder / "panoptic.json"
+    if table.is_file():
+        return [f"{missing}: {table} has no row of their sweeps, the first is {without[0]}"]
+    if (folder / "lidarseg.json").is_file():
         return [
-            f"{len(without)} of {len(frames)} frames have no labels: {folder} has lidarseg ones, which tell no objects"
-            f" apart and are not read; unpack {label_archive(folder.name)} too"
+            f"{missing}: {folder} has lidarseg ones, which tell no objects apart and are not read; unpack"
+            f" {label_archive(folder.name)} too"
         ]
-    if not table.is_file():
-        return []
-    return [
-        f"{len(without)} of {len(frames)} frames have no labels: {table} has no row of their sweeps, the first is"
-        f" {without[0]}"
-    ]
+    return []
 
 
 def _shared_files(frames: Sequence[Frame]) -> list[str]:

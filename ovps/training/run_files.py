@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,7 +25,7 @@ from cache_schemas import Provenance
 from ovps import plain_yaml
 from ovps.batch.base_labels import ClassSplit
 from ovps.errors import CheckpointError, ConfigError, faults_of, listed
-from ovps.places import check_no_url
+from ovps.places import check_no_url, folder_meant
 from ovps.shortage import faults
 from ovps.taxonomy import Split, Taxonomy
 from ovps.training.config import TrainConfig, flat, missing_settings, unknown_settings, validate_config
@@ -134,17 +133,6 @@ class RunInfo(BaseModel, frozen=True, extra="forbid"):
         return ClassSplit(self.taxonomy, self.split)
 
 
-def _near(path: Path) -> str:
-    """Name the run that a file of it, or the folder above it, was given for; else how there is one."""
-    inside = [folder for folder in list(path.absolute().parents)[:2] if (folder / INFO).is_file()]
-    if inside:
-        return f"A run is named by its folder: {inside[0]}"
-    with suppress(OSError):
-        if runs := sorted(str(file.parent) for file in path.glob(f"*/{INFO}")):
-            return f"There are runs in that folder: {listed(runs)}. Name one of them"
-    return "Train one: ovps train --cache CACHE --out RUN"
-
-
 def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
     """`config.yaml` and `run.json` of a run.
 
@@ -160,7 +148,8 @@ def load_settings(path: Path) -> tuple[TrainConfig, RunInfo]:
                 path=path / INFO,
                 remedy=ANEW,
             )
-        raise CheckpointError("no run here", path=path, remedy=_near(path))
+        train = "Train one: ovps train --cache CACHE --out RUN"
+        raise CheckpointError("no run here", path=path, remedy=folder_meant(path, INFO, "run") or train)
     info = _load_info(path / INFO)
     try:
         values = plain_yaml.loads((path / CONFIG).read_text(encoding="utf-8"))
